@@ -1,0 +1,46 @@
+# make demo: set everything up and run the pipeline to its report. make help: the rest.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup demo test check format lock ui bench-digits clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.synced: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "selftrain needs Python >= 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable . uv
+	@touch $@
+
+setup: $(VENV)/.synced ## make .venv from requirements.lock
+
+demo: setup ## the whole pipeline on handwritten digits, to report/index.html
+	dvc repro
+
+test: setup ## all tests
+	python -m pytest
+
+check: setup ## style, types and layers
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: setup ## put the code in its standard form
+	ruff check --fix .
+	ruff format .
+
+lock: ## renew requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
+
+ui: setup ## browse the runs in MLflow on 127.0.0.1
+	python -m pipeline.runtime.ui

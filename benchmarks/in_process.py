@@ -1,0 +1,158 @@
+"""Self-training of tensors in one process, through the functions that the stages call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.evaluate.views import predict_log_probs
+from pipeline.labels.pseudo_label import tie_breaker
+from pipeline.labels.select import class_target, select, sharpen
+from pipeline.models.checkpoint import ModelSpec, network_of
+from pipeline.params import Params
+from pipeline.train.fit import TrainingData, Worker, fit
+from pipeline.train.run import calibrated_temperature
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled, unlabelled and test images: (n, C, S, S) uint8; labels (n,) int64."""
+
+    labeled: Tensor
+    labels: Tensor
+    unlabeled: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one generation came to; accuracies in [0, 1]."""
+
+    log_probs: Floats
+    test_accuracy: float
+    centre_accuracy: float
+
+
+def self_train(
+    images: Images,
+    params: Params,
+    *,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Generation]:
+    """Train every generation of `params` in turn and test each; without validation images."""
+    torch.set_num_threads(params.train.threads)
+    mean, std = channel_statistics(images.labeled)
+    data = TrainingData(images.labeled, images.labels, mean, std)
+    results: list[Generation] = []
+    for key in params.model_keys:
+        training = params.training(key)
+        spec = ModelSpec(
+            network=training.model.model_dump(),
+            classes=list(images.classes),
+            image_size=images.labeled.shape[-1],
+            channels=images.labeled.shape[1],
+            mean=list(mean),
+            std=list(std),
+            generation=key,
+        )
+        if key != "0":
+            data = replace(data, **_pseudo_labeled(network, spec, images, params, key, device))
+        network = network_of(spec, params.seed)
+        weights = fit(
+            network,
+            data,
+            train=training.train,
+            augment=training.augment,
+            seed=params.seed,
+            worker=Worker(device=torch.device(device)),
+        )
+        calibrated_temperature(network, weights, data, spec, device)
+        results.append(_tested(network, spec, images, params, device))
+        say(f"generation {key}: {results[-1].test_accuracy:.4f}")
+    return results
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, on the scale of [0, 1]."""
+    pixels = images.double() / 255
+    mean = pixels.mean(dim=(0, 2, 3))
+    std = pixels.std(dim=(0, 2, 3), unbiased=False)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _pseudo_labeled(
+    teacher: torch.nn.Module,
+    spec: ModelSpec,
+    images: Images,
+    params: Params,
+    key: str,
+    device: str,
+) -> dict[str, Tensor]:
+    chosen = params.selection(key)
+    log_probs = predict_log_probs(
+        teacher,
+        images.unlabeled,
+        mean=spec.mean,
+        std=spec.std,
+        view=params.predict.views,
+        jitter_views=params.predict.jitter_views,
+        batch_size=params.predict.batch_size,
+        seed=params.seed,
+        device=device,
+    )
+    ties = np.array([tie_breaker(str(row)) for row in range(len(log_probs))], np.uint64)
+    labels = log_probs.argmax(axis=1).astype(np.int32)
+    selection = select(
+        labels,
+        np.exp(log_probs.max(axis=1)),
+        ties,
+        num_classes=len(images.classes),
+        confidence_threshold=chosen.confidence_threshold,
+        images_per_class=class_target(
+            len(labels), len(images.classes), chosen.images_per_class, chosen.fraction_per_class
+        ),
+        max_repeats=chosen.max_repeats,
+    )
+    if chosen.label_kind == "hard":
+        targets = np.eye(len(images.classes), dtype=np.float32)[labels]
+    else:
+        targets = sharpen(np.exp(log_probs), chosen.temperature)
+    rows = np.repeat(np.arange(len(labels)), selection.repeats)
+    return {
+        "unlabeled_images": images.unlabeled,
+        "unlabeled_rows": torch.from_numpy(rows),
+        "unlabeled_targets": torch.from_numpy(targets[rows]),
+    }
+
+
+def _tested(
+    network: torch.nn.Module, spec: ModelSpec, images: Images, params: Params, device: str
+) -> Generation:
+    truth = images.test_labels.numpy()
+    by_view = {
+        view: predict_log_probs(
+            network,
+            images.test,
+            mean=spec.mean,
+            std=spec.std,
+            view=view,
+            jitter_views=params.evaluate.jitter_views,
+            batch_size=params.evaluate.batch_size,
+            seed=params.seed,
+            device=device,
+        )
+        for view in {"centre", params.evaluate.views}
+    }
+    accuracy = {view: float((p.argmax(axis=1) == truth).mean()) for view, p in by_view.items()}
+    chosen = params.evaluate.views
+    return Generation(by_view[chosen], accuracy[chosen], accuracy["centre"])

@@ -1,0 +1,237 @@
+"""RandAugment (Cubuk et al. 2020) for whole batches, each image with its own operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pipeline.augment.colour import (
+    brightness,
+    colour_shift,
+    contrast,
+    pca_colour_shift,
+    posterize,
+    saturation,
+    sharpness,
+    solarize,
+)
+from pipeline.augment.draws import Draws
+from pipeline.augment.elastic import KNOTS, displacement
+from pipeline.augment.geometry import Interpolation, affine_matrix, perspective_matrix, resample
+from pipeline.augment.histogram import autocontrast, equalize
+from pipeline.errors import ParameterError
+
+CACHED_VALUES = 1 << 18  # values worked on at once by a CPU
+MAGNITUDES = 30.0  # the strongest magnitude; levels are magnitudes divided by it
+
+# What a geometric operation does at a level of 1; the sign of a level is its direction.
+DEGREES = 30.0
+SHEAR = 0.3
+TRANSLATION = 150 / 331  # share of the side
+ENLARGEMENT = 1.5
+DISTORTION = 0.5  # of perspective: how far corners move in, share of half the side
+WARP = 0.09  # of elastic: standard deviation, share of the side; Simard et al. use 0.048
+GEOMETRY = (
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "scale",
+    "perspective",
+    "elastic",
+)
+
+ColourOperation = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Each takes images, signed levels (N,) in [-1, 1], and three numbers (N, 3) in [-1, 1).
+COLOUR: dict[str, ColourOperation] = {
+    "brightness": lambda images, level, _: brightness(images, 1 + 0.9 * level),
+    "contrast": lambda images, level, _: contrast(images, 1 + 0.9 * level),
+    "saturation": lambda images, level, _: saturation(images, 1 + 0.9 * level),
+    "sharpness": lambda images, level, _: sharpness(images, 1 + 0.9 * level),
+    "posterize": lambda images, level, _: posterize(images, 8 - (4 * level.abs()).round()),
+    "solarize": lambda images, level, _: solarize(images, 1 - level.abs()),
+    "equalize": lambda images, level, _: equalize(images),
+    "autocontrast": lambda images, level, _: autocontrast(images),
+    "colour_shift": lambda images, level, extra: colour_shift(
+        images, 0.3 * level[:, None] * extra[:, : images.shape[1]]
+    ),
+    "pca_colour_shift": lambda images, level, extra: pca_colour_shift(
+        images, level[:, None] * extra
+    ),
+}
+OPERATIONS = ("identity", *GEOMETRY, *COLOUR)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What RandAugment does to each of N images, on the CPU.
+
+    chosen: (N, num_ops) positions in `operations`; levels: (N, num_ops) in [-1, 1]; knots:
+    (N, 2, K, K) for elastic; corners: (N, 4, 2) in [0, 1) for perspective; colours: (N, 3) in
+    [-1, 1) for the colour shifts. The last three are None where no operation needs them.
+    """
+
+    operations: tuple[str, ...]
+    chosen: Tensor
+    levels: Tensor
+    knots: Tensor | None
+    corners: Tensor | None
+    colours: Tensor | None
+
+    def level_of(self, operation: str) -> Tensor:
+        """The level where `operation` was drawn, 0 elsewhere: (N, num_ops)."""
+        if operation not in self.operations:
+            return torch.zeros_like(self.levels)
+        return self.levels * (self.chosen == self.operations.index(operation))
+
+
+def rand_augment(
+    images: Tensor,
+    draws: Draws,
+    *,
+    operations: Sequence[str],
+    num_ops: int,
+    magnitude: float,
+    magnitude_std: float = 0.0,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """Do `num_ops` random operations to each image, with replacement, in a random direction.
+
+    images: (N, C, H, W) float in [0, 1] or uint8; a new tensor is made. `magnitude`: 0 to 30 on
+    torchvision's scale; `magnitude_std`: of a normal spread about it. All geometric operations
+    of an image are fused into one resampling, which comes before all of its colour operations;
+    those are done in the order drawn. Raises ParameterError for an unknown operation.
+    """
+    plan = draw_plan(draws, operations, num_ops, magnitude, magnitude_std)
+    images = images.clone()
+    _warp(images, plan, interpolation)
+    _recolour(images, plan)
+    return images
+
+
+def draw_plan(
+    draws: Draws,
+    operations: Sequence[str],
+    num_ops: int,
+    magnitude: float,
+    magnitude_std: float,
+) -> Plan:
+    """Draw operations and signed levels; what is drawn depends on the parameters alone."""
+    _check(operations)
+    host = draws.host
+    chosen = host.integers(len(operations), num_ops)
+    sign = host.integers(2, num_ops) * 2 - 1
+    magnitudes = torch.full(chosen.shape, float(magnitude))
+    if magnitude_std > 0:
+        magnitudes = magnitudes + magnitude_std * host.normal(num_ops)
+    needs_colours = {"colour_shift", "pca_colour_shift"} & set(operations)
+    return Plan(
+        operations=tuple(operations),
+        chosen=chosen,
+        levels=magnitudes.clamp_(0, MAGNITUDES) / MAGNITUDES * sign,
+        knots=host.normal(2, KNOTS, KNOTS) if "elastic" in operations else None,
+        corners=host.uniform(4, 2) if "perspective" in operations else None,
+        colours=host.signed(3) if needs_colours else None,
+    )
+
+
+def _check(operations: Sequence[str]) -> None:
+    for name in operations:
+        if name not in OPERATIONS:
+            raise ParameterError(
+                f"augment.operations: {name!r} is not an operation; there are "
+                + ", ".join(OPERATIONS)
+            )
+    if not operations:
+        raise ParameterError("augment.operations = []: name at least one, such as identity")
+
+
+def _warp(images: Tensor, plan: Plan, interpolation: Interpolation) -> None:
+    """Resample, in place, the images that drew a geometric operation."""
+    height, width = images.shape[-2:]
+    geometric = torch.tensor([name in GEOMETRY for name in plan.operations])
+    rows = geometric[plan.chosen].any(dim=1).nonzero().squeeze(1)
+    matrices = _matrices(plan, height, width)
+    warps = plan.level_of("elastic").abs().sum(1) * (WARP * min(height, width))
+
+    def warped(some: Tensor, piece: Tensor) -> Tensor:
+        field = None
+        if plan.knots is not None:
+            knots = plan.knots[piece].to(images.device)
+            field = displacement(knots, warps[piece], height, width)
+        return resample(
+            some,
+            matrices[piece],
+            displacement=field,
+            projective=plan.corners is not None,
+            interpolation=interpolation,
+        )
+
+    _change(images, rows, warped)
+
+
+def _matrices(plan: Plan, height: int, width: int) -> Tensor:
+    """The product of each image's matrices, in the order drawn: (N, 3, 3)."""
+    count, num_ops = plan.chosen.shape
+    each = affine_matrix(
+        angle=plan.level_of("rotate").flatten() * DEGREES,
+        shear_x=plan.level_of("shear_x").flatten() * SHEAR,
+        shear_y=plan.level_of("shear_y").flatten() * SHEAR,
+        translate_x=plan.level_of("translate_x").flatten() * (TRANSLATION * width),
+        translate_y=plan.level_of("translate_y").flatten() * (TRANSLATION * height),
+        scale=torch.exp(plan.level_of("scale").flatten() * math.log(ENLARGEMENT)),
+    ).view(count, num_ops, 3, 3)
+    if plan.corners is not None:
+        drawn = plan.chosen == plan.operations.index("perspective")
+        distorted = _perspectives(plan, plan.corners, height, width)
+        each = torch.where(drawn[:, :, None, None], distorted, each)
+    product = each[:, 0]
+    for slot in range(1, num_ops):
+        product = product @ each[:, slot]
+    return product
+
+
+def _perspectives(plan: Plan, corners: Tensor, height: int, width: int) -> Tensor:
+    """The corners of the image moved inward by up to the level's distortion: (N, num_ops, 3, 3)."""
+    signs = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    start = signs * torch.tensor([width / 2, height / 2])
+    inward = plan.level_of("perspective").abs()[..., None, None] * DISTORTION * corners[:, None]
+    end = start * (1 - inward)
+    matrices = perspective_matrix(start.expand_as(end).flatten(0, 1), end.flatten(0, 1))
+    return matrices.view(*end.shape[:2], 3, 3)
+
+
+def _recolour(images: Tensor, plan: Plan) -> None:
+    """Do the colour operations, in place and in the order drawn, each to those that drew it."""
+    extra = torch.zeros(len(images), 3) if plan.colours is None else plan.colours
+    for levels, chosen in zip(plan.levels.unbind(1), plan.chosen.unbind(1), strict=True):
+        for number, name in enumerate(plan.operations):
+            if name in COLOUR:
+                rows = (chosen == number).nonzero().squeeze(1)
+                _change(images, rows, partial(_coloured, COLOUR[name], levels, extra))
+
+
+def _coloured(
+    operation: ColourOperation, levels: Tensor, extra: Tensor, images: Tensor, rows: Tensor
+) -> Tensor:
+    return operation(images, levels[rows], extra[rows])
+
+
+def _change(images: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Replace the images `rows` by `change(images[rows], rows)`, on a CPU in cache-sized pieces."""
+    size = len(images)
+    if images.device.type == "cpu":
+        size = max(1, CACHED_VALUES // images[0].numel())
+    for piece in torch.split(rows, size) if len(rows) else ():
+        if len(piece) == 1:
+            one = images[int(piece) : int(piece) + 1]
+            one.copy_(change(one, piece))
+        else:
+            here = piece.to(images.device)
+            images.index_put_((here,), change(images.index_select(0, here), piece))

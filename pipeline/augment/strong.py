@@ -1,0 +1,45 @@
+"""The strong view of training: the weak one, then RandAugment, then cutout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from pipeline.augment.draws import Draws
+from pipeline.augment.erase import cutout as erase_square
+from pipeline.augment.randaugment import rand_augment
+from pipeline.augment.weak import weak
+
+
+def strong(
+    images: Tensor,
+    draws: Draws,
+    *,
+    shift: float,
+    flip: bool,
+    operations: Sequence[str],
+    num_ops: int,
+    magnitude: float,
+    magnitude_std: float,
+    cutout: float,
+    padding: Literal["reflect", "zeros"] = "reflect",
+) -> Tensor:
+    """Shift and mirror, do `num_ops` random operations, then erase a square.
+
+    images: (N, C, H, W) float in [0, 1] or uint8; a new tensor is made. See `weak` and
+    `rand_augment` for the parameters; `cutout`: side of the square, share of the image's, 0:
+    none. Raises ParameterError for an unknown operation.
+    """
+    images = weak(images, draws, shift=shift, flip=flip, padding=padding)
+    if num_ops > 0:
+        images = rand_augment(
+            images,
+            draws,
+            operations=operations,
+            num_ops=num_ops,
+            magnitude=magnitude,
+            magnitude_std=magnitude_std,
+        )
+    return erase_square(images, draws, side=cutout) if cutout > 0 else images

@@ -1,0 +1,134 @@
+"""What a teacher thought of the unlabelled images, and which of that became pseudo-labels: schemas.
+
+Both are folders of shards, one for each shard of unlabelled images, row by row in its order; the
+manifest's metadata says the number of classes and, of pseudo-labels, the form of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.data.shards import iter_shards, read_manifest
+from pipeline.errors import DataError
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One shard's: ids (n,), shard and row (n,) int32, log_probs (n, K) float32."""
+
+    ids: list[str]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+    log_probs: Floats
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """The images that count, each as often as it counts, in the order of the shards.
+
+    shard, row: (R,) int64, the place of the image; targets: (R, K) float32 probabilities.
+    """
+
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+    targets: Floats
+
+
+def predictions_table(ids: Sequence[str], shard: int, log_probs: Floats) -> Any:
+    """A shard of predictions as a `pyarrow.Table`; log_probs (n, K) are stored as float16."""
+    rows = len(ids)
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.string()),
+            "shard": pa.array(np.full(rows, shard, np.int32)),
+            "row": pa.array(np.arange(rows, dtype=np.int32)),
+            "log_probs": _matrix(log_probs.astype(np.float16)),
+        }
+    )
+
+
+def read_predictions(folder: Path) -> Any:
+    """Yield the Predictions of each shard of `folder`, in order; raises DataError."""
+    for table in iter_shards(folder):
+        yield Predictions(
+            ids=table.column("id").to_pylist(),
+            shard=table.column("shard").to_numpy(),
+            row=table.column("row").to_numpy(),
+            log_probs=_values(table.column("log_probs")),
+        )
+
+
+def pseudo_labels_table(
+    predictions: Predictions,
+    labels: NDArray[np.int32],
+    confidences: Floats,
+    repeats: NDArray[np.int32],
+    reasons: Sequence[str],
+    probabilities: Floats,
+) -> Any:
+    """A shard of pseudo-labels: every image, kept or not, with the reason; all arrays (n, …)."""
+    return pa.table(
+        {
+            "id": pa.array(predictions.ids, pa.string()),
+            "shard": pa.array(predictions.shard),
+            "row": pa.array(predictions.row),
+            "label": pa.array(labels.astype(np.int32)),
+            "confidence": pa.array(confidences.astype(np.float32)),
+            "repeats": pa.array(repeats.astype(np.int32)),
+            "reason": pa.array(reasons, pa.string()),
+            "probabilities": _matrix(probabilities.astype(np.float16)),
+        }
+    )
+
+
+def read_pseudo_labels(folder: Path) -> PseudoLabels:
+    """The pseudo-labels in `folder` in the form that training takes; raises DataError."""
+    kind, num_classes = _metadata(folder)
+    columns = ["shard", "row", "label", "repeats", "probabilities"]
+    shards, rows, targets = [], [], []
+    for table in iter_shards(folder, columns):
+        repeats = table.column("repeats").to_numpy()
+        shards.append(np.repeat(table.column("shard").to_numpy(), repeats))
+        rows.append(np.repeat(table.column("row").to_numpy(), repeats))
+        if kind == "hard":
+            of_shard = np.eye(num_classes, dtype=np.float32)[table.column("label").to_numpy()]
+        else:
+            of_shard = _values(table.column("probabilities"))
+            of_shard = of_shard / of_shard.sum(axis=1, keepdims=True)
+        targets.append(np.repeat(of_shard, repeats, axis=0))
+    if not shards:
+        empty = np.empty(0, np.int64)
+        return PseudoLabels(empty, empty, np.empty((0, num_classes), np.float32))
+    return PseudoLabels(
+        np.concatenate(shards).astype(np.int64),
+        np.concatenate(rows).astype(np.int64),
+        np.concatenate(targets),
+    )
+
+
+def _metadata(folder: Path) -> tuple[str, int]:
+    metadata = read_manifest(folder).metadata
+    kind, num_classes = metadata.get("label_kind"), metadata.get("num_classes")
+    if kind not in ("soft", "hard") or not isinstance(num_classes, int):
+        raise DataError(f"{folder}: its manifest does not say label_kind and num_classes")
+    return kind, num_classes
+
+
+def _matrix(values: NDArray[np.float16]) -> Any:
+    """(n, K) as a column of fixed-size lists."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _values(column: Any) -> Floats:
+    """A column of fixed-size lists as (n, K) float32."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(len(column), column.type.list_size)

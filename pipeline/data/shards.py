@@ -1,0 +1,251 @@
+"""Folders of Parquet shards: each written whole, then a manifest that names them, last.
+
+A folder without `manifest.json` is unfinished. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+from pipeline.files import file_digest, read_json, write_json, written_whole
+
+MANIFEST = "manifest.json"
+IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
+ROWS_PER_GROUP = 1024
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest says of one shard: its file's name, number of rows and SHA-256."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished folder: its rows, its shards in order, and what the writer noted about them."""
+
+    rows: int
+    shards: tuple[ShardEntry, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def shard_name(number: int) -> str:
+    """The file name of a shard: `shard_00042.parquet`."""
+    return f"shard_{number:05d}.parquet"
+
+
+class ShardWriter:
+    """Write rows to `shard_00000.parquet`, … in a folder, and the manifest when closed.
+
+    Rows are held in memory by the thousand, not by the shard. Used as a context, an error inside
+    leaves no manifest.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: Any,
+        *,
+        rows_per_shard: int,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._folder, self._schema, self._rows_per_shard = folder, schema, rows_per_shard
+        self._metadata = dict(metadata or {})
+        self._entries: list[ShardEntry] = []
+        self._held: list[Mapping[str, Any]] = []
+        self._rows_in_shard = 0
+        self._open_file: Any = None
+        self._stack = ExitStack()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append one row: a value for each column of the schema."""
+        self._held.append(row)
+        full = self._rows_in_shard + len(self._held) == self._rows_per_shard
+        if full or len(self._held) == ROWS_PER_GROUP:
+            self._flush()
+        if full:
+            self._finish_shard()
+
+    def close(self) -> Manifest:
+        """Finish the last shard and write the manifest."""
+        self._flush()
+        self._finish_shard()
+        return write_manifest(self._folder, self._entries, self._metadata)
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        if self._open_file is None:
+            path = self._folder / shard_name(len(self._entries))
+            partial = self._stack.enter_context(written_whole(path))
+            self._open_file = self._stack.enter_context(_parquet_writer(partial, self._schema))
+        self._open_file.write_table(pa.Table.from_pylist(self._held, schema=self._schema))
+        self._rows_in_shard += len(self._held)
+        self._held = []
+
+    def _finish_shard(self) -> None:
+        if self._open_file is None:
+            return
+        self._stack.close()
+        path = self._folder / shard_name(len(self._entries))
+        self._entries.append(ShardEntry(path.name, self._rows_in_shard, file_digest(path)))
+        self._rows_in_shard, self._open_file = 0, None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+
+def write_shards(
+    folder: Path,
+    rows: Iterable[Mapping[str, Any]],
+    schema: Any,
+    *,
+    rows_per_shard: int,
+    metadata: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write `rows` as shards of `rows_per_shard` rows under `folder`, then the manifest."""
+    writer = ShardWriter(folder, schema, rows_per_shard=rows_per_shard, metadata=metadata)
+    with writer:
+        for row in rows:
+            writer.add(row)
+    return read_manifest(folder)
+
+
+def write_shard(path: Path, table: Any) -> ShardEntry:
+    """Write one `pyarrow.Table` to `path`, whole or not at all, and say what a manifest needs."""
+    with written_whole(path) as partial, _parquet_writer(partial, table.schema) as writer:
+        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    return ShardEntry(path.name, table.num_rows, file_digest(path))
+
+
+def write_manifest(
+    folder: Path, entries: Iterable[ShardEntry], metadata: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Name the finished shards of `folder` in its `manifest.json`."""
+    shards = tuple(entries)
+    manifest = Manifest(sum(entry.rows for entry in shards), shards, dict(metadata or {}))
+    write_json(folder / MANIFEST, asdict(manifest))
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of `folder`.
+
+    Raises DataError where it is missing or malformed, or names a file outside the folder.
+    """
+    path = folder / MANIFEST
+    try:
+        value = read_json(path)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: missing, so {folder} is unfinished; run its stage again"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: can't be read ({error}); run its stage again") from None
+    return _checked_manifest(value, path)
+
+
+def manifest_digest(folder: Path) -> str:
+    """SHA-256 of the manifest, and so of everything that it names."""
+    read_manifest(folder)
+    return file_digest(folder / MANIFEST)
+
+
+def check_shard(folder: Path, entry: ShardEntry) -> Path:
+    """The path of a shard whose bytes are those of the manifest, or DataError."""
+    path = folder / entry.file
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror}); run its stage again") from None
+    if digest != entry.sha256:
+        raise DataError(f"{path}: not the bytes that {MANIFEST} names; run its stage again")
+    return path
+
+
+def read_shard(path: Path, columns: list[str] | None = None) -> Any:
+    """The rows of one shard as a `pyarrow.Table`, or DataError."""
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: not a readable shard ({reason})") from None
+
+
+def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
+    """Yield every shard of `folder` as a `pyarrow.Table`, in order, its SHA-256 checked."""
+    for entry in read_manifest(folder).shards:
+        table = read_shard(check_shard(folder, entry), columns)
+        if table.num_rows != entry.rows:
+            raise DataError(
+                f"{folder / entry.file}: {table.num_rows} rows, {MANIFEST} says {entry.rows}"
+            )
+        yield table
+
+
+def _parquet_writer(path: Path, schema: Any) -> Any:
+    """A Parquet writer that stores images (binary columns) as they are, the rest compressed."""
+    binary = {item.name for item in schema if pa.types.is_binary(item.type)}
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression={item.name: "NONE" if item.name in binary else "ZSTD" for item in schema}
+        if all(not pa.types.is_nested(item.type) for item in schema)
+        else "ZSTD",
+        use_dictionary=False,
+        write_statistics=[item.name for item in schema if item.name not in binary],
+    )
+
+
+def _checked_manifest(value: Any, path: Path) -> Manifest:
+    shards = value.get("shards") if isinstance(value, dict) else None
+    metadata = value.get("metadata", {}) if isinstance(value, dict) else None
+    if not isinstance(shards, list) or not isinstance(metadata, dict):
+        raise DataError(f"{path}: not a manifest; run its stage again")
+    entries = tuple(_checked_entry(item, path) for item in shards)
+    if len({entry.file for entry in entries}) != len(entries):
+        raise DataError(f"{path}: names a shard twice; run its stage again")
+    rows = value.get("rows")
+    if type(rows) is not int or rows != sum(entry.rows for entry in entries):
+        raise DataError(f"{path}: rows = {rows!r} is not the sum over its shards")
+    return Manifest(rows, entries, metadata)
+
+
+def _checked_entry(item: Any, path: Path) -> ShardEntry:
+    if not isinstance(item, dict) or set(item) != {"file", "rows", "sha256"}:
+        raise DataError(f"{path}: a shard is not {{file, rows, sha256}}; run its stage again")
+    file, rows, sha256 = item["file"], item["rows"], item["sha256"]
+    if not isinstance(file, str) or not _SAFE_NAME.fullmatch(file):
+        raise DataError(f"{path}: {file!r} is not the name of a shard in its folder")
+    if type(rows) is not int or rows < 0:
+        raise DataError(f"{path}: {file}: rows = {rows!r} is not a count")
+    if not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
+        raise DataError(f"{path}: {file}: sha256 = {sha256!r} is not a SHA-256")
+    return ShardEntry(file, rows, sha256)

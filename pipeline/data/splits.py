@@ -1,0 +1,120 @@
+"""Which side an image falls on: by a hash of its content and the seed, never by its place.
+
+So the same image always falls on the same side, in whatever order it comes, and adding images
+moves no other. (Only a class that would keep no training image has one moved back to it.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ParameterError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+UNLABELED = -1
+
+
+def unit_hash(content_digest: bytes, seed: int, purpose: str) -> float:
+    """A number in [0, 1), uniform over digests and independent between purposes and seeds."""
+    text = f"{purpose}:{seed}:".encode() + content_digest
+    return (int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 11) / 2**53
+
+
+def unit_hashes(digests: NDArray[np.uint8], seed: int, purpose: str) -> Floats:
+    """`unit_hash` of each row of digests: (N, 16) uint8; returns (N,) float64."""
+    return np.array([unit_hash(row.tobytes(), seed, purpose) for row in digests], np.float64)
+
+
+def below_threshold(hashes: Floats, labels: Ints, fraction: float) -> Mask:
+    """Which labelled rows have a hash under `fraction`, leaving at least one of each class.
+
+    hashes: (N,) in [0, 1); labels: (N,), UNLABELED rows are never taken. A class that would be
+    taken whole keeps the image (and its copies) of the highest hash.
+    """
+    taken: Mask = (labels != UNLABELED) & (hashes < fraction)
+    for label in np.unique(labels[taken]):
+        rows = np.flatnonzero(labels == label)
+        if taken[rows].all():
+            taken[rows[hashes[rows] == hashes[rows].max()]] = False
+    return taken
+
+
+def even_quota(counts: Ints, total: int, priority: Floats) -> Ints:
+    """Share `total` over classes as evenly as their counts allow: (C,) summing to `total`.
+
+    What is left over goes one each to the classes of the lowest priority number.
+    """
+    quota = np.zeros_like(counts)
+    left = total
+    while left:
+        open_classes = np.flatnonzero(counts > quota)
+        share = left // len(open_classes)
+        if share == 0:
+            order = open_classes[np.argsort(priority[open_classes], kind="stable")]
+            quota[order[:left]] += 1
+            break
+        added = np.minimum(share, counts[open_classes] - quota[open_classes])
+        quota[open_classes] += added
+        left -= int(added.sum())
+    return quota
+
+
+def class_priority(num_classes: int, seed: int) -> Floats:
+    """A random order of the classes, for what an even share leaves over: (C,) float64."""
+    return np.array(
+        [unit_hash(f"class {index}".encode(), seed, "remainder") for index in range(num_classes)]
+    )
+
+
+def choose_budget(
+    labels: Ints,
+    order: Ints,
+    given_validation: Mask,
+    *,
+    budget: int,
+    num_classes: int,
+    validation_fraction: float,
+    priority: Floats,
+) -> tuple[Mask, Mask]:
+    """The labelled images that a budget keeps: masks (training, validation) over all rows.
+
+    labels: (N,), UNLABELED where there is none or the row is out of reach (test). order: (N,)
+    ranks, lowest first. The classes share the budget evenly, and of each share
+    round(validation_fraction × share) images, but never all, are for validation. Where the source
+    names validation images they come from those, and training images from the others. Raises
+    ParameterError where the budget can't be met.
+    """
+    if validation_fraction == 0:
+        labels = np.where(given_validation, UNLABELED, labels)
+    counts = np.bincount(labels[labels != UNLABELED], minlength=num_classes).astype(np.int64)
+    check_budget(budget, num_classes, int(counts.sum()))
+    training, validation = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    for label, share in enumerate(even_quota(counts, budget, priority).tolist()):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(order[rows], kind="stable")]
+        held = min(int(validation_fraction * share + 0.5), max(share - 1, 0))
+        can_hold = rows[given_validation[rows]] if given_validation.any() else rows[:held]
+        can_train = rows[~np.isin(rows, can_hold)]
+        trained = min(share - min(held, len(can_hold)), len(can_train))
+        training[can_train[:trained]] = True
+        validation[can_hold[: share - trained]] = True
+    return training, validation
+
+
+def check_budget(budget: int, num_classes: int, available: int) -> None:
+    """Raise ParameterError where a label budget can't be met, or gives a class no image."""
+    if budget > available:
+        raise ParameterError(
+            f"data.labels = {budget}: only {available} usable labelled images are not test images; "
+            f"lower it, or null for all"
+        )
+    if budget < num_classes:
+        raise ParameterError(
+            f"data.labels = {budget}: must be at least {num_classes}, one image of each class"
+        )

@@ -1,0 +1,214 @@
+"""Prepared images in memory: decoded once by threads into one uint8 tensor, then indexed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.data.shards import IMAGE_SCHEMA, Manifest, check_shard, read_manifest, read_shard
+from pipeline.errors import DataError
+from pipeline.files import read_json
+
+DATASET_FILE = "dataset.json"
+IMAGES_PER_TASK = 64
+GIB = 1 << 30
+GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `prepare` says of all its images; mean and std per channel, of pixels in 0..1."""
+
+    source: str
+    classes: tuple[str, ...]
+    image_size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Decoded images, images: (N, C, S, S) uint8, and where each comes from.
+
+    labels: (N,) int64, -1 where there is none; shard, row: (N,) int64, the shard's place in the
+    manifest and the row in it.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: list[str]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read `dataset.json` of a prepared folder, or DataError."""
+    path = folder / DATASET_FILE
+    try:
+        value = read_json(path)
+        dataset = Dataset(
+            source=str(value["source"]),
+            classes=tuple(str(name) for name in value["classes"]),
+            image_size=int(value["image_size"]),
+            channels=int(value["channels"]),
+            mean=tuple(float(item) for item in value["mean"]),
+            std=tuple(float(item) for item in value["std"]),
+            seed=int(value["seed"]),
+        )
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; run the stage prepare") from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not as prepare writes it ({error!r})") from None
+    if not len(dataset.mean) == len(dataset.std) == dataset.channels:
+        raise DataError(f"{path}: mean and std need {dataset.channels} numbers each")
+    return dataset
+
+
+def load_images(folder: Path, *, threads: int = 2, cache_gib: float = 4.0) -> ImageSet:
+    """Decode every image of a prepared folder, its shards' SHA-256 checked.
+
+    Raises DataError where that would take more than `cache_gib` GiB, or a shard is unusable.
+    """
+    manifest = read_manifest(folder)
+    shape = stored_shape(folder, manifest)
+    _check_fits(folder, manifest.rows, shape, cache_gib)
+    images = torch.empty((manifest.rows, *shape), dtype=torch.uint8)
+    labels = torch.full((manifest.rows,), -1, dtype=torch.int64)
+    ids: list[str] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for entry in manifest.shards:
+            table = _read_images(check_shard(folder, entry), IMAGE_SCHEMA.names)
+            start, stop = len(ids), len(ids) + table.num_rows
+            if table.num_rows != entry.rows:
+                raise DataError(f"{folder / entry.file}: not {entry.rows} rows")
+            _decode_column(table, images[start:stop], folder / entry.file, pool)
+            labels[start:stop] = torch.from_numpy(column_labels(table))
+            ids += table.column("id").to_pylist()
+    shard, row = _places(manifest)
+    return ImageSet(images, labels, ids, shard, row)
+
+
+def load_shard_images(path: Path, shape: tuple[int, int, int], *, threads: int = 1) -> Tensor:
+    """The images of one shard: (n, C, S, S) uint8; `shape` is (C, S, S). Raises DataError."""
+    table = _read_images(path, ["image"])
+    images = torch.empty((table.num_rows, *shape), dtype=torch.uint8)
+    with ThreadPoolExecutor(threads) as pool:
+        _decode_column(table, images, path, pool)
+    return images
+
+
+def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
+    """(C, S, S) of a prepared folder's images, as its manifest notes."""
+    channels, size = manifest.metadata.get("channels"), manifest.metadata.get("image_size")
+    if channels not in (1, 3) or not isinstance(size, int) or size < 1:
+        raise DataError(f"{folder}: its manifest does not say channels and image_size")
+    return channels, size, size
+
+
+def column_labels(table: Any) -> NDArray[np.int64]:
+    """The column `label` of a table: (N,) int64, -1 where null."""
+    import pyarrow.compute as pc
+
+    labels = pc.fill_null(table.column("label"), -1).to_numpy()
+    return np.asarray(labels, dtype=np.int64)
+
+
+def decode_into(data: Sequence[Tensor], out: Tensor) -> None:
+    """Decode PNG or JPEG bytes, each a uint8 tensor, into out: (n, C, S, S) uint8."""
+    decode_image, mode = decode_op(), GREY_MODE if out.shape[1] == 1 else RGB_MODE
+    for place, item in enumerate(data):
+        image: Tensor = decode_image(item, mode)
+        if image.shape != out.shape[1:] or image.dtype != torch.uint8:
+            raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(out.shape[1:])}")
+        out[place] = image
+
+
+def decode_op() -> Any:
+    """torchvision's `decode_image` operator, (data, mode) → image.
+
+    Loads the operator's library alone where it can: importing torchvision takes seconds, and its
+    Python wrapper warns at every call.
+    """
+    ops: Any = torch.ops
+    if not hasattr(ops.image, "decode_image"):
+        spec = importlib.util.find_spec("torchvision")
+        root = Path(spec.origin).parent if spec and spec.origin else Path()
+        for library in (*sorted(root.glob("image*.so")), *sorted(root.glob("image*.pyd"))):
+            with suppress(OSError):
+                ops.load_library(library)
+    if not hasattr(ops.image, "decode_image"):
+        importlib.import_module("torchvision.io")
+    return ops.image.decode_image
+
+
+def _read_images(path: Path, columns: list[str]) -> Any:
+    """The columns of a shard of prepared images, their types checked."""
+    table = read_shard(path, columns)
+    for name in columns:
+        if table.schema.field(name).type != IMAGE_SCHEMA.field(name).type:
+            raise DataError(f"{path}: column {name!r} is {table.schema.field(name).type}")
+    return table
+
+
+def _decode_column(table: Any, out: Tensor, path: Path, pool: ThreadPoolExecutor) -> None:
+    decode_op()  # before the threads
+    data = _column_bytes(table)
+    starts = range(0, len(data), IMAGES_PER_TASK)
+    tasks = [
+        pool.submit(decode_into, data[at : at + IMAGES_PER_TASK], out[at : at + IMAGES_PER_TASK])
+        for at in starts
+    ]
+    try:
+        for task in tasks:
+            task.result()
+    except (RuntimeError, ValueError) as error:
+        for task in tasks:
+            task.cancel()
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{path}: an image can't be decoded ({reason})") from None
+
+
+def _column_bytes(table: Any) -> list[Tensor]:
+    """Each value of the column `image` as a uint8 tensor; one copy a chunk, none a row."""
+    data: list[Tensor] = []
+    for chunk in table.column("image").chunks:
+        if not len(chunk):
+            continue
+        offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int32)
+        offsets = offsets[chunk.offset : chunk.offset + len(chunk) + 1]
+        values = np.frombuffer(chunk.buffers()[2] or b"", dtype=np.uint8)
+        whole = torch.from_numpy(values[offsets[0] : offsets[-1]].copy())
+        data += torch.split(whole, np.diff(offsets).tolist())
+    return data
+
+
+def _check_fits(folder: Path, rows: int, shape: tuple[int, int, int], cache_gib: float) -> None:
+    needed = rows * shape[0] * shape[1] * shape[2] / GIB
+    if needed > cache_gib:
+        raise DataError(
+            f"{folder}: {rows:,} decoded images take {needed:.1f} GiB, more than "
+            f"train.cache_gib = {cache_gib:g}; raise it, or lower data.image_size"
+        )
+
+
+def _places(manifest: Manifest) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows = [entry.rows for entry in manifest.shards]
+    shard = np.repeat(np.arange(len(rows), dtype=np.int64), rows)
+    row = np.concatenate([np.arange(n, dtype=np.int64) for n in rows] or [np.empty(0, np.int64)])
+    return shard, row

@@ -1,0 +1,52 @@
+"""The errors a user can meet; each message is one line that says what, where and what would do.
+
+SelftrainError            exit code 1
+├── ParameterError        a wrong value in params.yaml or on the command line; exit code 2
+├── SourceError           a data source that can't be read, or holds nothing usable
+├── DataError             a prepared folder, shard or manifest that is missing, cut or altered
+├── CheckpointError       a model file that can't be loaded
+├── ModelError            a network that can't be built as asked
+├── SelectionError        a selection that leaves nothing to train on
+├── TrainingError         training that can't go on (a loss that is not finite)
+└── BusyError             another process is at work on the same stage
+"""
+
+
+class SelftrainError(Exception):
+    """What a user can mend; shown as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class ParameterError(SelftrainError):
+    """A parameter or command-line value that is not allowed."""
+
+    exit_code = 2
+
+
+class SourceError(SelftrainError):
+    """A data source that can't be read, or holds nothing usable."""
+
+
+class DataError(SelftrainError):
+    """A prepared folder, shard or manifest that is missing, cut or altered."""
+
+
+class CheckpointError(SelftrainError):
+    """A model file that can't be loaded."""
+
+
+class ModelError(SelftrainError):
+    """A network that can't be built as asked."""
+
+
+class SelectionError(SelftrainError):
+    """A selection that leaves nothing to train on."""
+
+
+class TrainingError(SelftrainError):
+    """Training that can't go on."""
+
+
+class BusyError(SelftrainError):
+    """Another process is at work on the same stage."""

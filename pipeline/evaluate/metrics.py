@@ -1,0 +1,135 @@
+"""What a model's log-probabilities are worth: accuracy, likelihood, calibration, confusion.
+
+Plain numpy, so that stages that only read figures start without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+
+CALIBRATION_BINS = 15
+# A float32 probability that underflows counts as this much, so that figures stay finite.
+LEAST_LOG_PROB = float(np.log(np.finfo(np.float32).tiny))
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The images whose confidence falls between `low` and `high`; means are None where empty."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+def check_predictions(log_probs: Floats, labels: Integers) -> None:
+    """Refuse what no figure can be computed from.
+
+    log_probs: (N, K), labels: (N,) in 0 … K-1, N ≥ 1. Raises DataError.
+    """
+    if log_probs.ndim != 2 or labels.shape != log_probs.shape[:1]:
+        raise DataError(
+            f"predictions of shape {log_probs.shape} do not fit labels of shape {labels.shape}; "
+            "they must be (images, classes) and (images,)"
+        )
+    if labels.size == 0:
+        raise DataError("no labelled images to evaluate on; at least one is needed")
+    if np.isnan(log_probs).any():
+        raise DataError(f"{int(np.isnan(log_probs).any(axis=1).sum())} predictions hold NaN")
+    if labels.min() < 0 or labels.max() >= log_probs.shape[1]:
+        raise DataError(
+            f"labels from {labels.min()} to {labels.max()} do not fit {log_probs.shape[1]} classes"
+        )
+
+
+def correct(log_probs: Floats, labels: Integers) -> NDArray[np.bool_]:
+    """Whether the most probable class is the label, (N,); the first of equals counts."""
+    check_predictions(log_probs, labels)
+    right: NDArray[np.bool_] = log_probs.argmax(axis=1) == labels
+    return right
+
+
+def accuracy(log_probs: Floats, labels: Integers) -> float:
+    """Share of the images whose most probable class is the label."""
+    return float(correct(log_probs, labels).mean())
+
+
+def top_k_accuracy(log_probs: Floats, labels: Integers, k: int = 5) -> float | None:
+    """Share of the images whose label is among the k most probable; None where K ≤ k.
+
+    Classes as probable as the label rank before it: ties are not to its advantage.
+    """
+    check_predictions(log_probs, labels)
+    if log_probs.shape[1] <= k:
+        return None
+    own = log_probs[np.arange(len(labels)), labels]
+    at_least = (log_probs >= own[:, None]).sum(axis=1)
+    return float((at_least <= k).mean())
+
+
+def negative_log_likelihood(log_probs: Floats, labels: Integers) -> float:
+    """Mean of -log p(label), in nats; probabilities under 1e-38 count as 1e-38."""
+    check_predictions(log_probs, labels)
+    own = log_probs[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.maximum(own, LEAST_LOG_PROB).mean())
+
+
+def calibration_bins(
+    log_probs: Floats, labels: Integers, bins: int = CALIBRATION_BINS
+) -> list[CalibrationBin]:
+    """The reliability curve: images by confidence, in bins (low, high] of equal width."""
+    right = correct(log_probs, labels)
+    confidence = np.exp(log_probs.max(axis=1).astype(np.float64)).clip(0.0, 1.0)
+    edges = np.arange(bins + 1) / bins
+    place = np.searchsorted(edges[1:-1], confidence, side="left")
+    images = np.bincount(place, minlength=bins)
+    confidences = np.bincount(place, weights=confidence, minlength=bins)
+    rights = np.bincount(place, weights=right, minlength=bins)
+    return [
+        CalibrationBin(
+            low=float(edges[i]),
+            high=float(edges[i + 1]),
+            images=int(images[i]),
+            confidence=float(confidences[i] / images[i]) if images[i] else None,
+            accuracy=float(rights[i] / images[i]) if images[i] else None,
+        )
+        for i in range(bins)
+    ]
+
+
+def expected_calibration_error(
+    log_probs: Floats, labels: Integers, bins: int = CALIBRATION_BINS
+) -> float:
+    """Mean gap between confidence and accuracy, weighted by images (Guo et al. 2017, eq. 3)."""
+    gaps = [
+        part.images * abs(part.confidence - part.accuracy)
+        for part in calibration_bins(log_probs, labels, bins)
+        if part.confidence is not None and part.accuracy is not None
+    ]
+    return float(sum(gaps) / len(labels))
+
+
+def confusion_matrix(log_probs: Floats, labels: Integers) -> NDArray[np.int64]:
+    """Counts (K, K): row = true class, column = predicted class."""
+    check_predictions(log_probs, labels)
+    classes = log_probs.shape[1]
+    flat = labels.astype(np.int64) * classes + log_probs.argmax(axis=1)
+    return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def per_class_accuracy(confusion: NDArray[np.int64]) -> list[float | None]:
+    """Share of each true class that is predicted right; None for a class without images."""
+    totals = confusion.sum(axis=1)
+    return [
+        float(confusion[i, i] / total) if total else None for i, total in enumerate(totals.tolist())
+    ]

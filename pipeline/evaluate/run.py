@@ -1,0 +1,177 @@
+"""Measure one model on the prepared images, and keep what later comparisons need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.tensors import ImageSet, load_images
+from pipeline.errors import DataError
+from pipeline.evaluate.metrics import Floats, Integers, correct
+from pipeline.evaluate.result import (
+    Evaluation,
+    evaluate,
+    evaluation_from_json,
+    evaluation_to_json,
+    flat_metrics,
+    paired_from_json,
+)
+from pipeline.evaluate.significance import PairedTest, compare
+from pipeline.files import read_json, write_json, written_whole
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """A model's figures and what it thinks of each image, log-probabilities (N, K).
+
+    `test` is with the test-time views, `centre` the same images without.
+    """
+
+    test: Evaluation
+    centre: Evaluation
+    validation: Evaluation | None
+    test_log_probs: Floats
+    test_labels: Integers
+    validation_log_probs: Floats
+    validation_labels: Integers
+    against_teacher: PairedTest | None = None
+    against_first: PairedTest | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The flat figures of the metrics file."""
+        return flat_metrics(
+            self.test,
+            centre=self.centre,
+            validation=self.validation,
+            against_teacher=self.against_teacher,
+        )
+
+
+Predict = Callable[[ImageSet, str], Floats]
+
+
+def measure(
+    predict: Predict,
+    prepared: Path,
+    *,
+    view: str,
+    bootstrap_samples: int,
+    interval: float,
+    seed: int,
+    threads: int,
+    cache_gib: float,
+) -> ModelResult:
+    """Measure a model on the validation and test images of `prepared`.
+
+    `predict(images, view)` gives log-probabilities (N, K). Raises DataError without test images.
+    """
+    test = load_images(prepared / "test", threads=threads, cache_gib=cache_gib)
+    validation = load_images(prepared / "validation", threads=threads, cache_gib=cache_gib)
+    if not len(test):
+        raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
+
+    def figures(log_probs: Floats, images: ImageSet) -> Evaluation:
+        return evaluate(
+            log_probs,
+            images.labels.numpy(),
+            bootstrap_samples=bootstrap_samples,
+            interval=interval,
+            seed=seed,
+        )
+
+    seen = predict(test, view)
+    plain = seen if view == "centre" else predict(test, "centre")
+    checked = predict(validation, view) if len(validation) else seen[:0]
+    return ModelResult(
+        test=figures(seen, test),
+        centre=figures(plain, test),
+        validation=figures(checked, validation) if len(validation) else None,
+        test_log_probs=seen,
+        test_labels=test.labels.numpy(),
+        validation_log_probs=checked,
+        validation_labels=validation.labels.numpy(),
+    )
+
+
+def compare_with(
+    result: ModelResult,
+    first: ModelResult,
+    teacher: ModelResult,
+    *,
+    bootstrap_samples: int,
+    interval: float,
+    seed: int,
+) -> ModelResult:
+    """`result` with its paired tests against generation 0 and against its teacher."""
+
+    def paired(other: ModelResult) -> PairedTest:
+        return compare(
+            correct(other.test_log_probs, other.test_labels),
+            correct(result.test_log_probs, result.test_labels),
+            samples=bootstrap_samples,
+            interval=interval,
+            seed=seed,
+        )
+
+    return replace(result, against_first=paired(first), against_teacher=paired(teacher))
+
+
+def save_result(folder: Path, result: ModelResult) -> None:
+    """Write `result` to `folder`: figures as JSON, log-probabilities and labels as .npy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / RESULT_FILE,
+        {
+            "test": evaluation_to_json(result.test),
+            "centre": evaluation_to_json(result.centre),
+            "validation": result.validation and evaluation_to_json(result.validation),
+            "against_teacher": result.against_teacher and asdict(result.against_teacher),
+            "against_first": result.against_first and asdict(result.against_first),
+        },
+    )
+    for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels"):
+        _save_array(folder / f"{name}.npy", getattr(result, name))
+    write_confusion(folder / "confusion.csv", result.test_labels, result.test_log_probs)
+
+
+def load_result(folder: Path) -> ModelResult:
+    """What save_result wrote; raises DataError where that is missing or altered."""
+    try:
+        figures = read_json(folder / RESULT_FILE)
+        arrays = {
+            name: np.load(folder / f"{name}.npy", allow_pickle=False)
+            for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
+        }
+        return ModelResult(
+            test=evaluation_from_json(figures["test"]),
+            centre=evaluation_from_json(figures["centre"]),
+            validation=_maybe(evaluation_from_json, figures["validation"]),
+            against_teacher=_maybe(paired_from_json, figures["against_teacher"]),
+            against_first=_maybe(paired_from_json, figures["against_first"]),
+            **arrays,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
+
+
+def write_confusion(path: Path, labels: Integers, log_probs: Floats) -> None:
+    """A row for each test image: its label and what the model says, for DVC's confusion plot."""
+    rows = zip(labels.tolist(), log_probs.argmax(axis=1).tolist(), strict=True)
+    with written_whole(path) as partial:
+        partial.write_text("actual,predicted\n" + "".join(f"{a},{p}\n" for a, p in rows))
+
+
+def _save_array(path: Path, values: Any) -> None:
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _maybe(read: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else read(value)

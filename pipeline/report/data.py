@@ -1,0 +1,81 @@
+"""What a report is made of: plain values, gathered by the stage that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.result import Evaluation
+from pipeline.evaluate.significance import PairedTest
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What a generation was taught; lists are by class, accuracies None where no truth is known.
+
+    coverage: share of the unlabelled images kept; class_imbalance: largest over smallest class.
+    """
+
+    coverage: float
+    class_imbalance: float
+    mean_confidence: float
+    per_class: tuple[int, ...]
+    accuracy: float | None = None
+    accuracy_per_class: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """Losses at `steps`, and accuracy on validation at `validation_steps` (both may be empty)."""
+
+    steps: tuple[int, ...]
+    loss_labeled: tuple[float, ...]
+    loss_pseudo: tuple[float, ...] = ()
+    validation_steps: tuple[int, ...] = ()
+    validation_accuracy: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """One generation: `test` is with the test-time views, `centre` the same images without."""
+
+    generation: str
+    test: Evaluation
+    centre: Evaluation
+    validation: Evaluation | None = None
+    pseudo_labels: PseudoLabels | None = None
+    against_teacher: PairedTest | None = None
+    against_first: PairedTest | None = None
+    curve: TrainingCurve | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All of a report; counts: as in metrics/prepare.json; seconds: by stage, may be empty.
+
+    The first generation is "0", the labels alone; `champion` names one of `generations`, and
+    `champion_reason` says how it was chosen.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    generations: tuple[GenerationResult, ...]
+    champion: str
+    champion_reason: str
+    ensemble: Evaluation | None = None
+    baseline: Baseline | None = None
+    views: str = "centre"
+    interval: float = 0.95
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def champion_result(self) -> GenerationResult:
+        """The generation that `champion` names."""
+        return next(part for part in self.generations if part.generation == self.champion)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation images to choose by."""
+        return any(part.validation is not None for part in self.generations)

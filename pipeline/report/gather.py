@@ -1,0 +1,105 @@
+"""Collect what the stages wrote into the plain values of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.result import evaluation_from_json
+from pipeline.evaluate.run import ModelResult, load_result
+from pipeline.files import read_json, write_text
+from pipeline.params import Params
+from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
+from pipeline.report.figures import confusion_figure, per_class_figure, reliability_figure
+from pipeline.runtime.layout import Layout
+from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
+
+
+def gather_report(layout: Layout, params: Params) -> ReportData:
+    """Read everything that the stages of `params` wrote under `layout`."""
+    dataset = read_json(layout.prepared / "dataset.json")
+    ensemble = read_json(layout.ensemble)
+    return ReportData(
+        dataset=dataset["source"],
+        classes=tuple(dataset["classes"]),
+        counts=read_json(layout.metrics("prepare")),
+        generations=tuple(_generation(layout, key) for key in params.model_keys),
+        champion=ensemble["champion"],
+        champion_reason=ensemble["champion_reason"],
+        ensemble=evaluation_from_json(ensemble["test"]),
+        baseline=Baseline(**read_json(layout.metrics("baseline"))),
+        views=params.evaluate.views,
+        interval=params.evaluate.interval,
+    )
+
+
+def write_model_figures(
+    folder: Path, generation: str, result: ModelResult, classes: Sequence[str]
+) -> list[Path]:
+    """Draw one model's confusion, reliability and accuracy by class as SVG files."""
+    part = _result_of(generation, result)
+    data = ReportData(
+        dataset="",
+        classes=tuple(classes),
+        counts={},
+        generations=(part,),
+        champion=generation,
+        champion_reason="",
+    )
+    figures = {
+        "confusion": confusion_figure,
+        "reliability": reliability_figure,
+        "per_class": per_class_figure,
+    }
+    for name, draw in figures.items():
+        write_text(folder / f"{name}.svg", draw(data))
+    return [folder / f"{name}.svg" for name in figures]
+
+
+def _generation(layout: Layout, key: str) -> GenerationResult:
+    pseudo_labels = None if key == "0" else _pseudo_labels(layout.audit(key))
+    return _result_of(
+        key, load_result(layout.evaluation(key)), pseudo_labels, _curve(layout.curves(key))
+    )
+
+
+def _result_of(
+    key: str,
+    result: ModelResult,
+    pseudo_labels: PseudoLabels | None = None,
+    curve: TrainingCurve | None = None,
+) -> GenerationResult:
+    return GenerationResult(
+        generation=key,
+        test=result.test,
+        centre=result.centre,
+        validation=result.validation,
+        pseudo_labels=pseudo_labels,
+        against_teacher=result.against_teacher,
+        against_first=result.against_first,
+        curve=curve,
+    )
+
+
+def _pseudo_labels(path: Path) -> PseudoLabels:
+    audit = read_json(path)
+    return PseudoLabels(
+        coverage=audit["coverage"],
+        class_imbalance=audit["class_imbalance"],
+        mean_confidence=audit["mean_confidence"],
+        per_class=tuple(audit["images"]),
+        accuracy=audit["pseudo_label_accuracy"],
+        accuracy_per_class=tuple(audit["accuracy"]),
+    )
+
+
+def _curve(folder: Path) -> TrainingCurve:
+    losses, validation = read_curve(folder / LOSS_FILE), read_curve(folder / VALIDATION_FILE)
+    return TrainingCurve(
+        steps=tuple(int(step) for step in losses["step"]),
+        loss_labeled=tuple(losses["loss_labeled"]),
+        loss_pseudo=tuple(losses["loss_pseudo"]),
+        validation_steps=tuple(int(step) for step in validation["step"]),
+        validation_accuracy=tuple(validation["val/accuracy"]),
+    )

@@ -1,0 +1,170 @@
+"""The report as one self-contained HTML page: no scripts, no network, the same bytes each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.evaluate.result import confusion_array
+from pipeline.report import figures
+from pipeline.report.data import GenerationResult, ReportData
+from pipeline.report.svg import inline, printable
+from pipeline.report.words import (
+    answer,
+    change,
+    p_value,
+    percent,
+    points,
+    span,
+    validation_note,
+)
+
+MOST_CONFUSIONS = 8
+NAME_LENGTH = 60
+COUNT_NAMES = {
+    "labeled": "labelled images",
+    "unlabeled": "unlabelled images",
+    "validation": "validation images",
+    "test": "test images",
+    "quarantined": "quarantined (unusable)",
+    "duplicates_dropped": "duplicates dropped",
+}
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure of the page: SVG to be inserted as it is, and what it shows."""
+
+    svg: Markup
+    caption: str
+
+
+def render_report(data: ReportData) -> str:
+    """The whole page as HTML text; every name in `data` is escaped."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "p_value": p_value,
+        "span": span,
+        "change": change,
+        "name": lambda name: printable(str(name), NAME_LENGTH),
+    }
+    page: str = environment.get_template("report.html").render(
+        data=data,
+        answer=answer(data),
+        validation_note=validation_note(data),
+        champion=data.champion_result,
+        counts=named_counts(data),
+        taught=[part for part in data.generations if part.pseudo_labels is not None],
+        confusions=worst_confusions(data.champion_result, data.classes),
+        class_rows=class_rows(data),
+        figures=page_figures(data),
+    )
+    return page
+
+
+def named_counts(data: ReportData) -> list[tuple[str, int]]:
+    """The counts with words for their keys, the known ones first."""
+    known = [(words, data.counts[key]) for key, words in COUNT_NAMES.items() if key in data.counts]
+    others = sorted(key for key in data.counts if key not in COUNT_NAMES)
+    return known + [(key.replace("_", " "), data.counts[key]) for key in others]
+
+
+def worst_confusions(
+    result: GenerationResult, classes: tuple[str, ...], most: int = MOST_CONFUSIONS
+) -> list[dict[str, Any]]:
+    """The most frequent errors: true class, predicted class, images, share of the true class."""
+    confusion = confusion_array(result.test)
+    errors = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
+    order = np.argsort(-errors, axis=None, kind="stable")[:most].tolist()
+    pairs = [divmod(place, len(confusion)) for place in order]
+    return [
+        {
+            "true": classes[row],
+            "predicted": classes[column],
+            "images": int(errors[row, column]),
+            "share": float(errors[row, column] / confusion[row].sum()),
+        }
+        for row, column in pairs
+        if errors[row, column]
+    ]
+
+
+def class_rows(data: ReportData) -> list[dict[str, Any]]:
+    """By class: test images, accuracy of generation 0 and champion, and its last pseudo-labels."""
+    first, champion = data.generations[0].test, data.champion_result.test
+    images = confusion_array(champion).sum(axis=1).tolist()
+    last = data.generations[-1].pseudo_labels
+    known = last.accuracy_per_class if last and last.accuracy_per_class else None
+    return [
+        {
+            "name": name,
+            "images": images[place],
+            "first": first.per_class[place],
+            "champion": champion.per_class[place],
+            "pseudo_labels": last.per_class[place] if last else None,
+            "pseudo_accuracy": known[place] if known else None,
+        }
+        for place, name in enumerate(data.classes)
+    ]
+
+
+def page_figures(data: ReportData) -> dict[str, PageFigure]:
+    """The figures that the data allow, by name, each with words for those who can't see it."""
+    champion = data.champion_result
+    shown = ", ".join(
+        f"generation {part.generation} {percent(part.test.accuracy)}" for part in data.generations
+    )
+    made = {
+        "accuracy": (figures.accuracy_figure(data), f"Test accuracy by generation: {shown}."),
+        "reliability": (
+            figures.reliability_figure(data),
+            "How often predictions of a given confidence are right; larger dots hold more images. "
+            f"Calibration error of the champion: {percent(champion.test.ece)}.",
+        ),
+        "confusion": (
+            figures.confusion_figure(data),
+            f"True against predicted classes of the champion (generation {data.champion}); "
+            "errors are orange, rows add up to the images of a class.",
+        ),
+    }
+    if len(data.classes) <= figures.MOST_NAMED:
+        made["per_class"] = (
+            figures.per_class_figure(data),
+            "Test accuracy of each class, generation 0 against the champion.",
+        )
+    if any(part.pseudo_labels for part in data.generations):
+        made["pseudo_labels"] = (
+            figures.pseudo_label_figure(data),
+            "Pseudo-labels by generation: share of the unlabelled images kept, their mean "
+            "confidence and, where the truth is known, how many are right.",
+        )
+        made["balance"] = (
+            figures.balance_figure(data),
+            "Pseudo-labelled images of each class, by the generation they taught.",
+        )
+    if any(part.curve for part in data.generations):
+        made["loss"] = (
+            figures.loss_figure(data),
+            "Training by step: loss on labels (solid) and on pseudo-labels (dotted).",
+        )
+    if any(part.curve and part.curve.validation_accuracy for part in data.generations):
+        made["validation"] = (
+            figures.validation_figure(data),
+            "Accuracy on the validation images during training, of the averaged weights.",
+        )
+    return {
+        name: PageFigure(Markup(inline(svg, caption)), caption)
+        for name, (svg, caption) in made.items()
+    }

@@ -1,0 +1,95 @@
+"""Turn matplotlib figures into SVG text: the same bytes each time, readable on light and dark.
+
+Text and axes are drawn in a marker colour that becomes `currentColor`, so that a page's own text
+colour decides; nothing has a background.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib import rc_context, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#010203"
+BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d85c6", "#cf6a17", "#2e9a5b", "#9467bd", "#7d8790"
+CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#b8860b", "#c2528b", "#1f9aa8", GREY)
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+def draw_svg(
+    name: str,
+    draw: Callable[[Axes], None],
+    *,
+    size: tuple[float, float] = (5.2, 3.4),
+) -> str:
+    """A figure as an SVG document; `draw` is given its axes; what it labels goes into a legend.
+
+    name: prefixes the ids inside, so that figures can share a page; size: inches.
+    """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    settings = {**STYLE, "svg.hashsalt": name}
+    with style.context("default"), rc_context(settings), warnings.catch_warnings():
+        # Names in scripts that the font lacks are laid out by guess; the browser has the glyphs.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return _tidied(file.getvalue(), name)
+
+
+def inline(svg: str, label: str) -> str:
+    """An SVG document as an element of a page, with `label` for those who can't see it."""
+    element = svg[svg.index("<svg") :]
+    escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return element.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
+
+
+def printable(name: str, most: int = 18) -> str:
+    """A name that XML can hold, on one line; the middle goes where it is over `most` characters."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in name).split()) or "?"
+    if len(clean) <= most:
+        return clean
+    tail = (most - 1) // 2
+    return f"{clean[: most - 1 - tail]}…{clean[-tail:]}"
+
+
+def _tidied(svg: str, name: str) -> str:
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    return svg.replace(INK, "currentColor")

@@ -1,0 +1,122 @@
+"""Say what the figures show, and no more than they show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.evaluate.result import Evaluation
+from pipeline.evaluate.significance import PairedTest
+from pipeline.report.data import GenerationResult, ReportData
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verdict: a short answer, its tone for the page, and the sentences behind it."""
+
+    short: str
+    tone: str
+    sentences: tuple[str, ...]
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.981 → "98.1 %"; None → a dash."""
+    return ABSENT if share is None else f"{100 * share:.{digits}f} %"
+
+
+def points(difference: float) -> str:
+    """0.032 → "+3.2 points"."""
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def span(part: Evaluation) -> str:
+    """The interval of an accuracy: "97.1 to 98.9 %"."""
+    return f"{100 * part.low:.1f} to {100 * part.high:.1f} %"
+
+
+def p_value(value: float) -> str:
+    """A p-value with the figures that matter: "p = 0.031", "p < 0.0001"."""
+    if value < 0.0001:
+        return "p < 0.0001"
+    return f"p = {value:.4f}" if value < 0.01 else f"p = {value:.2f}"
+
+
+def change(test: PairedTest) -> str:
+    """A paired test: "+3.2 points (2.0 to 4.4), p < 0.0001"."""
+    low, high = (f"{100 * bound:.1f}".replace("-", "−") for bound in (test.low, test.high))
+    return f"{points(test.difference)} ({low} to {high}), {p_value(test.p_value)}"
+
+
+def answer(data: ReportData) -> Answer:
+    """Did the unlabelled images help? The champion against generation 0, on the test images."""
+    if len(data.generations) < 2:
+        return Answer(
+            "Nothing to compare yet.",
+            "neutral",
+            ("Only generation 0 was trained, on the labels alone.", *_context(data)),
+        )
+    if data.champion_result.against_first is None:
+        last = data.generations[-1]
+        sentences = ["Generation 0, trained on the labels alone, was chosen over its students."]
+        if last.against_first is not None:
+            sentences.append(_gain(last, last.against_first))
+        return Answer("Not chosen.", "worse", (*sentences, *_context(data)))
+    test = data.champion_result.against_first
+    shorts = {
+        "better": ("Yes, the unlabelled images helped.", "better"),
+        "worse": ("No, they made the model worse.", "worse"),
+    }
+    short, tone = shorts.get(test.verdict, ("Not shown: no difference beyond chance.", "neutral"))
+    return Answer(short, tone, (_gain(data.champion_result, test), *_context(data)))
+
+
+def validation_note(data: ReportData) -> str:
+    """What there being validation images, or not, means for the choices."""
+    if data.has_validation:
+        return "Choices (calibration, champion) were made on the validation images, not on test."
+    return (
+        "No validation images: choices that need them are off. Confidence is not calibrated, and "
+        "the champion is not chosen by accuracy."
+    )
+
+
+def ensemble_sentence(data: ReportData) -> str | None:
+    """The ensemble beside the champion, or None where there is none."""
+    if data.ensemble is None:
+        return None
+    return (
+        f"The average of all {len(data.generations)} generations reaches "
+        f"{percent(data.ensemble.accuracy)} ({span(data.ensemble)})."
+    )
+
+
+def baseline_sentence(data: ReportData) -> str | None:
+    """The peer's accuracy, or why there is none."""
+    baseline = data.baseline
+    if baseline is None:
+        return None
+    if baseline.accuracy is None or baseline.low is None or baseline.high is None:
+        return f"scikit-learn's LabelSpreading, for comparison: {baseline.note}."
+    note = f" ({baseline.note})" if baseline.note else ""
+    return (
+        f"scikit-learn's LabelSpreading, given the same labelled and unlabelled images, reaches "
+        f"{percent(baseline.accuracy)} "
+        f"({100 * baseline.low:.1f} to {100 * baseline.high:.1f} %){note}."
+    )
+
+
+def _gain(result: GenerationResult, test: PairedTest) -> str:
+    return (
+        f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
+        f"({span(result.test)}) of {result.test.images:,} test images, against generation 0, "
+        f"which saw the labels alone: {change(test)}. {test.gained} images were gained, "
+        f"{test.lost} lost."
+    )
+
+
+def _context(data: ReportData) -> list[str]:
+    extra = [f"Champion: generation {data.champion}, {data.champion_reason}."]
+    return extra + [
+        sentence for sentence in (ensemble_sentence(data), baseline_sentence(data)) if sentence
+    ]

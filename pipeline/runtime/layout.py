@@ -1,0 +1,95 @@
+"""Where the stages' outputs lie in the repository, in one place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.shards import manifest_digest
+from pipeline.files import file_digest, value_digest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths under `root` that dvc.yaml names."""
+
+    root: Path
+
+    @property
+    def prepared(self) -> Path:
+        """Holds labeled/, unlabeled/, validation/, test/ and dataset.json."""
+        return self.root / "prepared"
+
+    def model(self, generation: str) -> Path:
+        """A model's folder."""
+        return self.root / "models" / generation
+
+    def predictions(self, generation: str) -> Path:
+        """What the teacher of `generation` thinks of the unlabelled images."""
+        return self.root / "predictions" / generation
+
+    def pseudo_labels(self, generation: str) -> Path:
+        """The selected among them."""
+        return self.root / "pseudo_labels" / generation
+
+    def audit(self, generation: str) -> Path:
+        """What the selection is worth, as JSON."""
+        return self.root / "audits" / f"{generation}.json"
+
+    def evaluation(self, generation: str) -> Path:
+        """A model's results and probabilities on validation and test."""
+        return self.root / "evaluations" / generation
+
+    def curves(self, generation: str) -> Path:
+        """A training run's losses and validations by step, as CSV files."""
+        return self.root / "curves" / generation
+
+    @property
+    def ensemble(self) -> Path:
+        """The ensemble's figures and the champion, as JSON."""
+        return self.root / "ensemble.json"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report's page."""
+        return self.root / "report"
+
+    def metrics(self, stage: str, generation: str | None = None) -> Path:
+        """A stage's metrics file."""
+        folder = self.root / "metrics"
+        return (
+            folder / f"{stage}.json"
+            if generation is None
+            else folder / stage / f"{generation}.json"
+        )
+
+    def data_digests(self, *parts: str) -> dict[str, str]:
+        """Digests of dataset.json and of the named prepared folders."""
+        digests = {part: manifest_digest(self.prepared / part) for part in parts}
+        return digests | {"dataset": file_digest(self.prepared / "dataset.json")}
+
+    def remove_leftovers(self, generations: Collection[str]) -> None:
+        """Remove what generations that params.yaml no longer names have left in the folders.
+
+        DVC keeps its copies. Stages that read a whole folder would otherwise count it.
+        """
+        for folder in ("evaluations", "audits", "curves", "metrics/evaluate", "metrics/select"):
+            for path in (self.root / folder).glob("[0-9]*"):
+                if path.stem not in generations:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def digests_of(self, **folders: Path) -> dict[str, str]:
+        """Digests of folders of shards, by name."""
+        return {name: manifest_digest(folder) for name, folder in folders.items()}
+
+    def evaluation_digest(self, generation: str) -> str:
+        """One digest of everything in a model's evaluation."""
+        files = sorted(self.evaluation(generation).iterdir())
+        return value_digest({file.name: file_digest(file) for file in files})
+
+    def lineage(self, source: str) -> tuple[str, str]:
+        """Key and name of all runs on the same prepared data."""
+        digest = value_digest(self.data_digests("labeled", "unlabeled", "validation", "test"))
+        return digest, f"{source} {digest[:8]}"

@@ -1,0 +1,43 @@
+"""The model that MLflow logs: image bytes in, class names with probabilities out.
+
+MLflow runs this file to make the model ("models from code"); its weights are the checkpoint
+folder logged beside it, so no pickle is written or read. It imports torch only when a model is
+loaded: to log one needs no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
+
+from pipeline.errors import DataError
+
+
+class Classifier(PythonModel):
+    """Classifies images given as bytes, or as base64 text, in a column `image`."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the checkpoint that was logged with the model."""
+        from pipeline.models.checkpoint import load_checkpoint
+
+        self.checkpoint = load_checkpoint(Path(context.artifacts["checkpoint"]))
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """One row an image: label, confidence, and `probability_<class>` for each class."""
+        from pipeline.runtime.classify import classify
+
+        try:
+            return classify(self.checkpoint, model_input)
+        except DataError as error:  # a model server answers this one with 400
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+
+mlflow.models.set_model(Classifier())

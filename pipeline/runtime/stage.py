@@ -1,0 +1,188 @@
+"""What every DVC stage has around its work: parameters, a lock, scratch space, tracking, errors."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import BusyError, ParameterError, SelftrainError
+from pipeline.files import file_digest, value_digest
+from pipeline.params import Params, load_params
+from pipeline.progress import say
+from pipeline.runtime.layout import Layout
+from pipeline.runtime.tracking import Tracker, start_sender
+
+STATE = Path(".selftrain")
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a stage: a scratch folder of its own and where its figures go.
+
+    The scratch folder is named by the digest of code, parameters and inputs: what a killed run
+    left there is taken up by a rerun of the same and never seen by another.
+    """
+
+    scratch: Path
+    tracker: Tracker
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage at work in the repository's folder."""
+
+    name: str
+    generation: str | None
+    params: Params
+    root: Path
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the stages' outputs lie."""
+        return Layout(self.root)
+
+    @property
+    def title(self) -> str:
+        """The stage's name as DVC shows it."""
+        return self.name if self.generation is None else f"{self.name}@{self.generation}"
+
+    @property
+    def key(self) -> str:
+        """The generation; "0" where the stage has none."""
+        return self.generation or "0"
+
+    @contextmanager
+    def run(self, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[Run]:
+        """Scratch space and tracking for the work in the block.
+
+        `inputs`: digests by name; `parameters`: all that the outputs depend on, as JSON values.
+        """
+        fingerprint = value_digest(
+            {
+                "stage": self.title,
+                "code": code_digest(),
+                "inputs": dict(inputs),
+                "parameters": dict(parameters),
+            }
+        )
+        scratch = self.root / STATE / "scratch" / f"{self.title}-{fingerprint[:16]}"
+        scratch.mkdir(parents=True, exist_ok=True)
+        tracker = self._tracker(fingerprint, dict(inputs))
+        start_sender(self.root)
+        started = time.monotonic()
+        try:
+            tracker.parameters(flat(parameters))
+            yield Run(scratch, tracker)
+            tracker.metrics({"seconds": time.monotonic() - started})
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt)
+            tracker.finish("KILLED" if killed else "FAILED")
+            raise
+        tracker.finish("FINISHED")
+        shutil.rmtree(scratch)
+
+    def _tracker(self, fingerprint: str, inputs: dict[str, str]) -> Tracker:
+        lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
+        tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": git_commit(self.root)}
+        if self.generation is not None:
+            tags["generation"] = self.generation
+        tags |= {f"input.{name}": digest for name, digest in inputs.items()}
+        return Tracker(
+            self.root,
+            run_key=f"{self.title}-{fingerprint[:16]}",
+            name=self.title,
+            lineage_key=lineage_key,
+            lineage_name=lineage_name,
+            tags=tags,
+            uri=self.params.tracking.uri,
+            experiment=self.params.tracking.experiment,
+        )
+
+
+def run_stage(name: str, work: Callable[[Stage], None], *, per_generation: bool = False) -> None:
+    """Run `work` as the stage `name` and exit with its code.
+
+    A SelftrainError is shown as one line on stderr: exit code 2 for a wrong parameter, else 1.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=work.__doc__)
+    if per_generation:
+        parser.add_argument("--generation", required=True, help='generation, "0" for the labels')
+    generation = getattr(parser.parse_args(), "generation", None)
+    try:
+        params = load_params()
+        if generation is not None and generation not in params.model_keys:
+            raise ParameterError(
+                f"--generation {generation}: params.yaml has {', '.join(params.model_keys)}"
+            )
+        stage = Stage(name, generation, params, Path.cwd())
+        with _locked(stage):
+            work(stage)
+    except SelftrainError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; a rerun goes on from here", file=sys.stderr, flush=True)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _locked(stage: Stage) -> Iterator[None]:
+    folder = stage.root / STATE / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{stage.title}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"another process runs {stage.title} in this folder; wait for it, or end it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def code_digest() -> str:
+    """One digest of the program's own source files."""
+    package = Path(__file__).parents[1]
+    files = sorted([*package.rglob("*.py"), *package.parent.glob("stages/*.py")])
+    return value_digest({str(f.relative_to(package.parent)): file_digest(f) for f in files})
+
+
+def git_commit(root: Path) -> str:
+    """The commit checked out in `root`, "none" outside git."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return "none"
+    return answer.stdout.strip() or "none"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def result_line(stage: Stage, text: str) -> None:
+    """The one line that says what a stage came to."""
+    say(f"{stage.title}: {text}")

@@ -1,0 +1,74 @@
+"""Log a checkpoint as an MLflow model from code: no pickle, and no need of this repository."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import mlflow.pyfunc
+from mlflow.entities import LoggedModelOutput
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import AnyType, ColSpec, Schema
+
+DIGEST_TAG = "selftrain.model_digest"
+PACKAGES = (
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "timm",
+    "torch",
+    "torchvision",
+)
+
+
+def log_model(client: Any, experiment: str, run_id: str, folder: Path, digest: str) -> None:
+    """Log the checkpoint `folder` under a run, once for each `digest`, whatever was cut before."""
+    where = f"source_run_id = '{run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
+    for held in client.search_logged_models([experiment], where):
+        if str(held.status) == "READY":
+            return
+        client.delete_logged_model(held.model_id)
+    model = client.create_logged_model(
+        experiment, name="classifier", source_run_id=run_id, tags={DIGEST_TAG: digest}
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        saved = Path(scratch) / "model"
+        about = Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id)
+        save_model(saved, folder, about)
+        client.log_model_artifacts(model.model_id, str(saved))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def save_model(target: Path, checkpoint: Path, about: Model | None = None) -> None:
+    """Write an MLflow model folder that classifies image bytes with the checkpoint's network."""
+    anything: Any = cast(Any, AnyType)()  # bytes, or the base64 text that JSON needs
+    with tempfile.TemporaryDirectory() as scratch:
+        mlflow.pyfunc.save_model(
+            path=str(target),
+            python_model=str(Path(__file__).with_name("model_from_code.py")),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(_package_copy(Path(scratch)))],
+            pip_requirements=requirements(),
+            signature=ModelSignature(inputs=Schema([ColSpec(anything, "image")])),
+            mlflow_model=about or Model(),
+        )
+
+
+def requirements() -> list[str]:
+    """What loading the model needs, at the installed versions."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in PACKAGES]
+
+
+def _package_copy(folder: Path) -> Path:
+    """The `pipeline` package without caches."""
+    source = Path(__file__).resolve().parents[1]
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    return Path(shutil.copytree(source, folder / source.name, ignore=ignored))

@@ -1,0 +1,75 @@
+"""Browse the runs in MLflow's own interface, on this machine only.
+
+python -m pipeline.runtime.ui [--port 5000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+from pipeline.errors import ParameterError, SelftrainError
+from pipeline.params import PARAMS_FILE, load_params
+from pipeline.progress import say
+from pipeline.runtime.tracking import tracking_uri
+
+HOST = "127.0.0.1"
+
+
+def server_command(root: Path, uri: str, port: int) -> list[str]:
+    """The command that serves the store `uri` with the artifacts under `root`."""
+    artifacts = (root.resolve() / "mlartifacts").as_uri()
+    options = {
+        "--backend-store-uri": uri,
+        "--default-artifact-root": artifacts,
+        "--host": HOST,
+        "--port": str(port),
+        "--workers": "1",
+    }
+    pairs = [word for pair in options.items() for word in pair]
+    return [sys.executable, "-m", "mlflow", "server", *pairs]
+
+
+def check_port(port: int) -> None:
+    """Raise ParameterError if nothing can listen on `port` of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise ParameterError(
+                f"--port {port}: can't be used ({error}); name a free one, as --port {port + 1}"
+            ) from None
+
+
+def serve(root: Path, uri: str | None, port: int) -> None:
+    """Become MLflow's interface, or say where the server is."""
+    chosen = tracking_uri(root, uri)
+    if chosen.startswith(("http://", "https://", "databricks")):
+        say(f"the runs are on a server of their own: {chosen}")
+        return
+    check_port(port)
+    say(f"MLflow shows {chosen} on http://{HOST}:{port} (ready in about 30 s; Ctrl-C ends it)")
+    command = server_command(root, chosen, port)
+    os.execve(command[0], command, {"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Browse the runs in MLflow.")
+    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1")
+    options = parser.parse_args(arguments)
+    try:
+        uri = load_params(PARAMS_FILE).tracking.uri if PARAMS_FILE.exists() else None
+        serve(Path(), uri, options.port)
+    except SelftrainError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""An exponential moving average of a network's weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Keeps average ← d · average + (1 - d) · weights, over parameters and buffers alike.
+
+    d = min(decay, (1 + step) / (10 + step)), so that the random start is soon forgotten
+    (Tarvainen & Valpola 2017). Whole-number buffers are copied. decay 0 keeps the last weights.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {key: value.clone() for key, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after `step` (0 for the first)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages: list[Tensor] = []
+        weights: list[Tensor] = []
+        for key, value in network.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.tensors[key])
+                weights.append(value)
+            else:
+                self.tensors[key].copy_(value)
+        torch._foreach_lerp_(averages, weights, 1 - decay)

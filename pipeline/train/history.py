@@ -1,0 +1,66 @@
+"""What a training run logged, read back and written as curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.files import write_text
+
+LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
+VALIDATION = ("val/accuracy",)
+LOSS_FILE, VALIDATION_FILE = "loss.csv", "validation.csv"
+
+
+@dataclass(frozen=True)
+class Point:
+    """The values logged after `step` steps."""
+
+    step: int
+    values: dict[str, float]
+
+
+def read_history(path: Path) -> list[Point]:
+    """The points in a file of JSON lines, by step; of a step trained twice, the last.
+
+    A run that was killed leaves a torn last line, which does not count.
+    """
+    points: dict[tuple[int, tuple[str, ...]], Point] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            point = Point(**json.loads(line))
+        except (json.JSONDecodeError, TypeError):
+            continue
+        points[point.step, tuple(sorted(point.values))] = point
+    return sorted(points.values(), key=lambda point: point.step)
+
+
+def write_curves(folder: Path, history: Sequence[Point]) -> None:
+    """Write losses and validations by step to `folder` as CSV; no rates, which never repeat."""
+    write_text(folder / LOSS_FILE, _table(history, LOSSES))
+    write_text(folder / VALIDATION_FILE, _table(history, VALIDATION))
+
+
+def read_curve(path: Path) -> dict[str, list[float]]:
+    """The columns of a curve by name."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns: dict[str, list[float]] = {name: [] for name in reader.fieldnames or []}
+        for row in reader:
+            for name, value in row.items():
+                columns[name].append(float(value))
+    return columns
+
+
+def _table(history: Sequence[Point], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *names])
+    for point in history:
+        if names[0] in point.values:
+            writer.writerow([point.step, *(point.values[name] for name in names)])
+    return text.getvalue()

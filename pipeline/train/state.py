@@ -1,0 +1,76 @@
+"""A training run half done, on disk: safetensors and JSON, so that a killed run goes on exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn, optim
+
+from pipeline.errors import CheckpointError
+from pipeline.files import written_whole
+
+STATE = "state.safetensors"
+
+
+def save_state(
+    folder: Path,
+    *,
+    step: int,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: optim.Optimizer,
+) -> None:
+    """Write all that training needs to go on after `step` steps, in one file, whole or not at all.
+
+    Every random draw is a function of the seed and the step, so no generator has a state.
+    """
+    tensors = {f"network/{key}": value for key, value in network.state_dict().items()}
+    tensors |= {f"average/{key}": value for key, value in average.items()}
+    moments = optimizer.state_dict()["state"]
+    for index, values in moments.items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()}
+    plain = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+    with written_whole(folder / STATE) as partial:
+        save_file(plain, partial, metadata={"step": json.dumps(step)})
+
+
+def load_state(
+    folder: Path,
+    *,
+    network: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: optim.Optimizer,
+) -> int:
+    """Put the saved state into the three; returns the steps done, 0 where nothing is saved."""
+    path = folder / STATE
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            step: int = json.loads(file.metadata()["step"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a training state ({error}); delete it") from None
+    network.load_state_dict(_under("network/", tensors))
+    for key, value in _under("average/", tensors).items():
+        average[key].copy_(value)
+    state = optimizer.state_dict()
+    state["state"] = _optimizer_state(_under("optimizer/", tensors))
+    optimizer.load_state_dict(state)
+    return step
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = value
+    return state

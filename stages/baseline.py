@@ -1,0 +1,40 @@
+"""What a peer without a network makes of the same images: scikit-learn's LabelSpreading."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from pipeline.data.tensors import load_images
+from pipeline.evaluate.baseline import label_spreading
+from pipeline.files import write_json
+from pipeline.runtime.stage import Stage, result_line, run_stage
+
+
+def baseline(stage: Stage) -> None:
+    """Write metrics/baseline.json; the peer may use the validation labels too, as labels."""
+    layout, how = stage.layout, stage.params.evaluate
+    parts = ("labeled", "validation", "unlabeled", "test")
+    bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
+    bootstrap["seed"] = stage.params.seed
+    with stage.run(layout.data_digests(*parts), bootstrap) as run:
+        labeled, validation, unlabeled, test = (
+            load_images(layout.prepared / part, threads=how.threads, cache_gib=how.cache_gib)
+            for part in parts
+        )
+        result = label_spreading(
+            np.concatenate([labeled.images.numpy(), validation.images.numpy()]),
+            np.concatenate([labeled.labels.numpy(), validation.labels.numpy()]),
+            unlabeled.images.numpy(),
+            test.images.numpy(),
+            test.labels.numpy(),
+            **bootstrap,
+        )
+        write_json(layout.metrics("baseline"), asdict(result))
+        if result.accuracy is not None:
+            run.tracker.metrics({"test/accuracy": result.accuracy})
+    shown = result.note if result.accuracy is None else f"test accuracy {result.accuracy:.2%}"
+    result_line(stage, f"LabelSpreading: {shown}")
+
+
+if __name__ == "__main__":
+    run_stage("baseline", baseline)

@@ -1,0 +1,61 @@
+"""Measure a generation's model on validation and test, and against the generations before it."""
+
+import torch
+
+from pipeline.data.tensors import ImageSet
+from pipeline.evaluate.metrics import Floats
+from pipeline.evaluate.run import compare_with, load_result, measure, save_result
+from pipeline.evaluate.views import predict_log_probs
+from pipeline.files import replace_folder, write_json
+from pipeline.models.checkpoint import load_checkpoint, model_digest
+from pipeline.report.gather import write_model_figures
+from pipeline.runtime.stage import Stage, result_line, run_stage
+
+
+def evaluate(stage: Stage) -> None:
+    """Write evaluations/ and metrics/evaluate/ of the stage's generation."""
+    layout, key, how = stage.layout, stage.key, stage.params.evaluate
+    torch.set_num_threads(how.threads)
+    before = [] if key == "0" else ["0", stage.params.generations[key].teacher]
+    inputs = layout.data_digests("validation", "test") | {"model": model_digest(layout.model(key))}
+    inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
+    parameters = {"evaluate": how.model_dump(mode="json"), "seed": stage.params.seed}
+    bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
+    bootstrap["seed"] = stage.params.seed
+    with stage.run(inputs, parameters) as run:
+        checkpoint = load_checkpoint(layout.model(key))
+        spec = checkpoint.spec
+
+        def predict(images: ImageSet, view: str) -> Floats:
+            return predict_log_probs(
+                checkpoint.network,
+                images.images,
+                mean=spec.mean,
+                std=spec.std,
+                temperature=spec.temperature,
+                view=view,
+                jitter_views=how.jitter_views,
+                batch_size=how.batch_size,
+                seed=stage.params.seed,
+            )
+
+        memory = how.model_dump(include={"threads", "cache_gib"})
+        result = measure(predict, layout.prepared, view=how.views, **memory, **bootstrap)
+        if before:
+            first, teacher = (load_result(layout.evaluation(name)) for name in before)
+            result = compare_with(result, first, teacher, **bootstrap)
+        out = run.scratch / "evaluation"
+        save_result(out, result)
+        replace_folder(out, layout.evaluation(key))
+        write_json(layout.metrics("evaluate", key), result.metrics)
+        run.tracker.metrics(result.metrics)
+        for figure in write_model_figures(run.scratch / "figures", key, result, spec.classes):
+            run.tracker.artifact(figure, "figures")
+    test, against = result.test, result.against_teacher
+    verdict = f"; against its teacher: {against.verdict}" if against else ""
+    shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"
+    result_line(stage, shown + verdict)
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", evaluate, per_generation=True)

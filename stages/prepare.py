@@ -1,0 +1,27 @@
+"""Read the source once; write the labelled, unlabelled, validation and test images as shards."""
+
+from dataclasses import asdict
+
+from pipeline.data.prepare import prepare as prepare_images
+from pipeline.data.sources import open_source
+from pipeline.files import write_json
+from pipeline.runtime.stage import Stage, result_line, run_stage
+
+
+def prepare(stage: Stage) -> None:
+    """Turn the source into prepared/."""
+    data, seed = stage.params.data, stage.params.seed
+    source = open_source(data.source, data.path, seed=seed)
+    rules = data.model_dump(exclude={"source", "path"})
+    counts = asdict(prepare_images(source, stage.layout.prepared, seed=seed, **rules))
+    write_json(stage.layout.metrics("prepare"), counts)
+    parameters = {"data": data.model_dump(mode="json"), "seed": seed}
+    digests = stage.layout.data_digests("labeled", "unlabeled", "validation", "test")
+    with stage.run(digests, parameters) as run:
+        run.tracker.metrics(counts)
+    shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    result_line(stage, shown)
+
+
+if __name__ == "__main__":
+    run_stage("prepare", prepare)

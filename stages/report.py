@@ -1,0 +1,34 @@
+"""Put everything that was measured on one page, and a table on the terminal."""
+
+import sys
+
+from pipeline.files import write_text
+from pipeline.progress import say
+from pipeline.report.gather import gather_report
+from pipeline.report.page import render_report
+from pipeline.report.table import render_table
+from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.runtime.tracking import drain
+
+DRAIN_SECONDS = 60.0
+
+
+def report(stage: Stage) -> None:
+    """Write report/index.html."""
+    layout, params = stage.layout, stage.params
+    layout.remove_leftovers(params.model_keys)
+    inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in params.model_keys}
+    with stage.run(inputs, {"report": {}}) as run:
+        data = gather_report(layout, params)
+        page = layout.report / "index.html"
+        write_text(page, render_report(data))
+        run.tracker.artifact(page)
+    say(render_table(data, color=sys.stdout.isatty()))
+    left = drain(stage.root, DRAIN_SECONDS)
+    if left.unsent:
+        say(f"MLflow has yet to get {left.unsent} events; the next stage sends them")
+    result_line(stage, f"open {page.relative_to(stage.root)}; `make ui` shows every run in MLflow")
+
+
+if __name__ == "__main__":
+    run_stage("report", report)

@@ -1,0 +1,7 @@
+"""Train a generation's student on the labelled and the pseudo-labelled images."""
+
+from pipeline.runtime.stage import run_stage
+from stages.train_teacher import train
+
+if __name__ == "__main__":
+    run_stage("train_student", train, per_generation=True)

@@ -1,0 +1,45 @@
+"""Train generation 0, the first teacher, on the labelled images alone."""
+
+from pipeline.files import replace_folder
+from pipeline.models.checkpoint import model_digest
+from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.runtime.training import distributed_train
+from pipeline.train.history import write_curves
+from pipeline.train.run import TrainJob
+
+
+def train(stage: Stage) -> None:
+    """Train the model of the stage's generation; teacher and student are the same code."""
+    layout, key = stage.layout, stage.key
+    pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
+    teacher = None
+    inputs = layout.data_digests("labeled", "validation")
+    if pseudo_labels is not None:
+        inputs |= layout.digests_of(pseudo_labels=pseudo_labels)
+        inputs |= layout.data_digests("unlabeled")
+        teacher = model_digest(layout.model(stage.params.generations[key].teacher))
+    training = stage.params.training(key)
+    parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
+    with stage.run(inputs, parameters) as run:
+        finished = run.scratch / "model"
+        job = TrainJob(
+            prepared=layout.prepared,
+            pseudo_labels=pseudo_labels,
+            model=finished,
+            state=run.scratch,
+            generation=key,
+            teacher=teacher,
+            seed=stage.params.seed,
+            training=training,
+        )
+        history = distributed_train(job, run.scratch, run.tracker, stage.title)
+        write_curves(layout.curves(key), history)
+        replace_folder(finished, layout.model(key))
+        run.tracker.model(layout.model(key))
+    last = [point.values for point in history if "loss" in point.values][-1]
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)
+    result_line(stage, f"{training.train.steps} steps, {shown}")
+
+
+if __name__ == "__main__":
+    run_stage("train_teacher", train)

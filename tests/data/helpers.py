@@ -1,0 +1,85 @@
+"""Small real images and sources for the tests of pipeline.data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.data.prepare import PrepareCounts, prepare
+from pipeline.data.sources import Row, Source
+
+Pixels = NDArray[np.uint8]
+
+
+class ListSource:
+    """A source of rows that a test made."""
+
+    name = "list"
+
+    def __init__(self, rows: Sequence[Row], classes: Sequence[str] = ("cat", "dog")) -> None:
+        self._rows, self._classes = list(rows), list(classes)
+
+    @property
+    def classes(self) -> list[str]:
+        return self._classes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self) -> Iterator[Row]:
+        yield from self._rows
+
+
+def noise(seed: int, size: int = 8, channels: int = 1) -> Pixels:
+    """Random pixels (size, size, channels) uint8, different for each seed."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (size, size, channels), dtype=np.uint8)
+
+
+def encoded(image: Image.Image | Pixels, kind: str = "PNG", **options: Any) -> bytes:
+    """An image as the bytes of a file."""
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    out = io.BytesIO()
+    image.save(out, format=kind, **options)
+    return out.getvalue()
+
+
+def photo(width: int = 40, height: int = 24) -> Image.Image:
+    """A smooth RGB image: red grows rightward, green downward."""
+    red = np.tile(np.linspace(0, 255, width), (height, 1))
+    green = np.tile(np.linspace(0, 255, height)[:, None], (1, width))
+    array = np.stack([red, green, np.full_like(red, 60)], axis=-1)
+    return Image.fromarray(array.astype(np.uint8))
+
+
+def labeled_rows(count: int, classes: int = 2, split: str | None = None) -> list[Row]:
+    """`count` different labelled noise images, the classes in turn."""
+    return [
+        Row(f"{split or 'row'}_{index}", encoded(noise(index)), index % classes, split)
+        for index in range(count)
+    ]
+
+
+def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
+    """`prepare` with small defaults."""
+    defaults: dict[str, Any] = {
+        "image_size": 8,
+        "channels": 1,
+        "labels": None,
+        "validation_fraction": 0.25,
+        "test_fraction": 0.25,
+        "max_pixels": 1_000_000,
+        "max_bad_fraction": 0.5,
+        "near_duplicate_distance": 1.0,
+        "images_per_shard": 16,
+        "seed": 0,
+        "threads": 2,
+    }
+    return prepare(source, out, **(defaults | changes))

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.sources import Row, open_source
+from pipeline.errors import SourceError
+from tests.data.helpers import encoded, noise, run_prepare
+
+
+def write(path: Path, columns: dict[str, Any], classes: str | None = None) -> Path:
+    table = pa.table(columns)
+    if classes is not None:
+        table = table.replace_schema_metadata({"classes": classes})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=2)
+    return path
+
+
+def rows(path: Path | str) -> list[Row]:
+    return list(open_source("parquet", str(path), seed=0).rows())
+
+
+IMAGES = [b"a", b"b", b"c", b"d", b"e"]
+
+
+def test_columns_become_rows(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "all.parquet",
+        {
+            "id": ["v", "w", "x", "y", "z"],
+            "image": IMAGES,
+            "label": pa.array([1, 0, None, 2, 1], pa.int32()),
+            "split": ["train", "test", None, "validation", "train"],
+            "more": [0] * 5,
+        },
+        json.dumps(["cat", "dog", "emu"]),
+    )
+    source = open_source("parquet", str(path), seed=0)
+    assert source.classes == ["cat", "dog", "emu"]
+    assert len(source) == 5
+    assert list(source.rows()) == [
+        Row("v", b"a", 1, "train"),
+        Row("w", b"b", 0, "test"),
+        Row("x", b"c", None, None),
+        Row("y", b"d", 2, "validation"),
+        Row("z", b"e", 1, "train"),
+    ]
+
+
+def test_hugging_faces_image_struct_and_made_up_ids(tmp_path: Path) -> None:
+    images = [{"bytes": data, "path": f"{data!r}.png"} for data in IMAGES[:2]] + [None]
+    path = write(tmp_path / "hf.parquet", {"image": images, "label": [0, 1, 1]})
+    assert [(row.id, row.image, row.problem) for row in rows(path)] == [
+        ("hf.parquet:0", b"a", None),
+        ("hf.parquet:1", b"b", None),
+        ("hf.parquet:2", b"", "no image"),
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.parquet", "part_?.parquet"])
+def test_folders_and_globs_are_read_in_order(tmp_path: Path, pattern: str) -> None:
+    for name, labels in (("part_b", ["dog", "cat"]), ("part_a", ["emu", None])):
+        images = [f"{name}{n}".encode() for n in range(2)]
+        write(tmp_path / f"{name}.parquet", {"image": images, "label": labels})
+    source = open_source("parquet", str(tmp_path / pattern), seed=0)
+    assert source.classes == ["cat", "dog", "emu"]
+    assert [(row.id, row.label) for row in source.rows()] == [
+        ("part_a.parquet:0", 2),
+        ("part_a.parquet:1", None),
+        ("part_b.parquet:0", 1),
+        ("part_b.parquet:1", 0),
+    ]
+
+
+def test_files_of_one_name_in_two_folders_get_different_ids(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder / "part.parquet", {"image": IMAGES[:2], "label": [0, 1]})
+    assert len({row.id for row in rows(tmp_path)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"), [(None, ["0", "1", "2"]), ("a|b|c", ["a", "b", "c"])]
+)
+def test_class_names_without_a_json_list(
+    tmp_path: Path, classes: str | None, expected: list[str]
+) -> None:
+    path = write(tmp_path / "n.parquet", {"image": IMAGES[:2], "label": [2, 0]}, classes)
+    assert open_source("parquet", str(path), seed=0).classes == expected
+
+
+WRONG: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"label": [0, 1]}, None, "no column 'image'"),
+    ({"image": [b"a", b"b"]}, None, "no column 'label'"),
+    ({"image": ["a", "b"], "label": [0, 1]}, None, "column 'image' is string"),
+    ({"image": [b"a", b"b"], "label": [0.5, 1.0]}, None, "column 'label' is double"),
+    ({"image": [b"a"], "label": [0], "split": [1]}, None, "column 'split' is int64"),
+    ({"image": [b"a"], "label": [0], "id": [1.5]}, None, "column 'id' is double"),
+    ({"image": [b"a"], "label": [0], "id": pa.array([None], pa.string())}, None, "id is null"),
+    ({"image": [b"a", b"b"], "label": [0, 2]}, '["x", "y"]', "label 2"),
+    ({"image": [b"a", b"b"], "label": ["x", "z"]}, '["x", "y"]', "label 'z'"),
+    ({"image": [b"a", b"b"], "label": [0, -1]}, None, "label -1"),
+    ({"image": [b"a", b"b"], "label": [0, 10**12]}, None, "under 100000"),
+    ({"image": [b"a"], "label": pa.array([None], pa.int32())}, None, "no labelled images"),
+    ({"image": [b"a"], "label": [0]}, "[1, 2]", "not a JSON list"),
+    ({"image": [b"a"], "label": [0]}, '["x", "x"]', "names a class twice"),
+]
+
+
+@pytest.mark.parametrize(("columns", "classes", "message"), WRONG)
+def test_files_that_do_not_fit(
+    tmp_path: Path, columns: dict[str, Any], classes: str | None, message: str
+) -> None:
+    path = write(tmp_path / "wrong.parquet", columns, classes)
+    with pytest.raises(SourceError, match=message) as caught:
+        rows(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_and_no_parquet(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no Parquet file"):
+        rows(tmp_path / "*.parquet")
+    (tmp_path / "text.parquet").write_bytes(b"only text")
+    with pytest.raises(SourceError, match="not a Parquet file"):
+        rows(tmp_path / "text.parquet")
+
+
+def test_files_that_disagree(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"image": [b"a"], "label": [0]}, "a|b")
+    write(tmp_path / "b.parquet", {"image": [b"a"], "label": [0]}, "b|a")
+    with pytest.raises(SourceError, match="different classes"):
+        rows(tmp_path)
+    write(tmp_path / "c" / "a.parquet", {"image": [b"a"], "label": [0]})
+    write(tmp_path / "c" / "b.parquet", {"image": [b"a"], "label": ["cat"]})
+    with pytest.raises(SourceError, match="numbers in some files"):
+        rows(tmp_path / "c")
+
+
+def test_a_parquet_file_is_prepared(tmp_path: Path) -> None:
+    images = [encoded(noise(n)) for n in range(40)]
+    labels = [n % 2 if n < 30 else None for n in range(40)]
+    path = write(tmp_path / "all.parquet", {"image": images, "label": labels})
+    counts = run_prepare(open_source("parquet", str(path), seed=0), tmp_path / "out")
+    assert counts.unlabeled == 10
+    assert counts.labeled + counts.validation + counts.test == 30

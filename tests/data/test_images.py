@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.data.images import BadImageError, decode, decode_png, encode_png, store
+from tests.data.helpers import Pixels, encoded, noise, photo
+
+
+def decoded(data: bytes, size: int = 16, channels: int = 3, max_pixels: int = 10**6) -> Pixels:
+    return decode(data, image_size=size, channels=channels, max_pixels=max_pixels)
+
+
+def reference(image: Image.Image, size: int = 16) -> Pixels:
+    """Slow and obvious: crop the middle square, then resize it."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def close(one: Pixels, other: Pixels, tolerance: float = 4.0) -> bool:
+    return bool(np.abs(one.astype(float) - other).mean() <= tolerance)
+
+
+def test_a_png_is_cropped_and_shrunk_like_the_reference() -> None:
+    assert close(decoded(encoded(photo())), reference(photo()), 1.0)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+def test_every_format_gives_the_same_picture(kind: str) -> None:
+    assert close(decoded(encoded(photo(200, 120), kind)), reference(photo(200, 120)))
+
+
+def test_a_large_jpeg_is_decoded_like_its_png() -> None:
+    large = photo(1000, 800)
+    assert close(decoded(encoded(large, "JPEG", quality=95)), decoded(encoded(large)), 2.0)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "YCbCr", "LAB"])
+def test_modes_become_the_same_colours(mode: str) -> None:
+    kind = "PNG" if mode in ("P", "RGBA") else "TIFF"
+    image = photo().convert("RGB").quantize(256) if mode == "P" else photo()
+    if mode == "LAB":
+        image = Image.new("LAB", (20, 20), (128, 128, 128))
+        assert decoded(encoded(image, kind)).shape == (16, 16, 3)
+        return
+    assert close(decoded(encoded(image.convert(mode), kind)), reference(photo()), 6.0)
+
+
+def test_cmyk_jpeg() -> None:
+    assert close(decoded(encoded(photo().convert("CMYK"), "JPEG")), reference(photo()), 8.0)
+
+
+def test_grey_one_bit_and_colour_in_one_channel() -> None:
+    grey = photo().convert("L")
+    expected = reference(grey)[:, :, None]
+    assert close(decoded(encoded(grey), channels=1), expected, 1.0)
+    assert close(decoded(encoded(photo()), channels=1), expected, 1.0)
+    black = Image.new("1", (20, 20), 0)
+    black.paste(1, (10, 0, 20, 20))
+    half = decoded(encoded(black), channels=1)[:, :, 0]
+    assert half[:, :6].max() == 0
+    assert half[:, 10:].min() == 255
+
+
+def test_grey_fills_three_channels() -> None:
+    pixels = decoded(encoded(photo().convert("L")))
+    assert (pixels[:, :, 0] == pixels[:, :, 2]).all()
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
+    pixels = decoded(encoded(Image.fromarray(values)), channels=1)[:, :, 0]
+    assert np.abs(pixels - values / 257).max() <= 0.51
+
+
+def test_transparency_is_laid_on_white() -> None:
+    clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    assert decoded(encoded(clear)).min() == 255
+    palette = Image.new("P", (20, 20), 0)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    assert decoded(encoded(palette, transparency=0)).min() == 255
+    assert decoded(encoded(Image.new("LA", (20, 20), (0, 0))), channels=1).min() == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_rotation_is_applied(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    upright = photo(16, 16)
+    turned = upright if undo is None else upright.transpose(Image.Transpose(undo))
+    assert close(decoded(encoded(turned, kind, exif=exif)), np.asarray(upright), 6.0)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation_counts(kind: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime")]
+    options = {"save_all": True, "append_images": frames[1:]}
+    stored = store(encoded(frames[0], kind, **options), image_size=16, channels=3, max_pixels=10**6)
+    assert stored.animated
+    assert close(stored.pixels, np.asarray(frames[0]))
+    assert (decode_png(stored.data) == stored.pixels).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2000, 10), (10, 2000), (3, 17)])
+def test_odd_shapes_become_squares(size: tuple[int, int]) -> None:
+    assert decoded(encoded(photo(*size))).shape == (16, 16, 3)
+
+
+def test_enlarging_makes_no_new_extremes() -> None:
+    pixels = decoded(encoded(noise(0, 8) // 2 + 50), channels=1)
+    assert 50 <= pixels.min() <= pixels.max() <= 177
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG whose header promises far more pixels than its bytes hold."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"Dear reader, I am no picture.\n" * 20, "not an image"),
+        (encoded(photo(), "JPEG")[:400], "truncated"),
+        (encoded(noise(1, 64, 3))[:3000], "truncated"),
+        (huge_png(2000, 1000), "too many pixels: 2000x1000"),
+        (huge_png(10_000, 10_000), "too many pixels: 10000x10000"),
+        (huge_png(50_000, 50_000), "too many pixels"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+    ],
+)
+def test_bad_bytes_have_a_short_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImageError, match=f"^{reason}"):
+        decoded(data)
+
+
+def test_a_jpeg_of_the_stored_form_is_kept() -> None:
+    for data, channels in [
+        (encoded(photo(16, 16).convert("L"), "JPEG"), 1),
+        (encoded(photo(16, 16), "JPEG"), 3),
+        (encoded(photo(16, 16), "JPEG", progressive=True, subsampling=0), 3),
+    ]:
+        kept = store(data, image_size=16, channels=channels, max_pixels=10**6)
+        assert kept.data == data
+        other = store(data, image_size=16, channels=4 - channels, max_pixels=10**6)
+        assert other.data != data
+        assert (decode_png(other.data) == other.pixels).all()
+
+
+def test_bytes_with_more_than_pixels_are_written_again() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    cases = [
+        encoded(photo(16, 16), "JPEG", exif=exif),
+        encoded(photo(16, 16), "JPEG") + b"x" * 10_000,
+        encoded(photo(16, 16).convert("RGB"), transparency=(0, 0, 60)),
+        encoded(photo(16, 16), "BMP"),
+    ]
+    for data in cases:
+        stored = store(data, image_size=16, channels=3, max_pixels=10**6)
+        assert stored.data != data
+        assert (decode_png(stored.data) == stored.pixels).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_round_trip(channels: int) -> None:
+    pixels = noise(4, 9, channels)
+    assert (decode_png(encode_png(pixels)) == pixels).all()
+
+
+def test_no_warning_escapes_and_filters_come_back() -> None:
+    bomb = huge_png(9_500, 9_500)
+    before = list(warnings.filters)
+
+    def attempt(_: int) -> str:
+        try:
+            decoded(bomb, max_pixels=10**9)
+        except BadImageError as error:
+            return str(error)
+        return "decoded"
+
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(2) as pool:
+        warnings.simplefilter("always")
+        results = set(pool.map(attempt, range(2)))
+    assert results == {"truncated"}
+    assert not caught
+    assert warnings.filters == before
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"]),
+    edits=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=12),
+    cut=st.integers(0, 60),
+)
+def test_hostile_bytes_give_an_image_or_a_reason(
+    kind: str, edits: list[tuple[int, int]], cut: int
+) -> None:
+    data = bytearray(encoded(photo(16, 16), kind))
+    for place, value in edits:
+        data[place % len(data)] = value
+    try:
+        pixels = decoded(bytes(data[: len(data) - cut]))
+    except BadImageError as error:
+        reason = str(error)
+    else:
+        reason = f"{pixels.shape} {pixels.dtype}"
+    assert reason == "(16, 16, 3) uint8" or not reason.startswith("(")
+    assert 0 < len(reason) <= 130

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.data.shards import IMAGE_SCHEMA, ShardEntry, write_shard, write_shards
+from pipeline.data.tensors import load_images, load_shard_images, read_dataset
+from pipeline.errors import DataError
+from tests.data.helpers import encoded, noise, photo
+
+
+def write(folder: Path, images: list[bytes], channels: int = 1, per_shard: int = 70) -> None:
+    rows = [
+        {"id": f"i{n}", "image": data, "label": None if n % 3 == 0 else n % 3}
+        for n, data in enumerate(images)
+    ]
+    shape = {"channels": channels, "image_size": 8}
+    write_shards(folder, rows, IMAGE_SCHEMA, rows_per_shard=per_shard, metadata=shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_decoded_in_order(tmp_path: Path, channels: int) -> None:
+    pixels = [noise(n, 8, channels) for n in range(150)]
+    write(tmp_path, [encoded(array) for array in pixels], channels)
+    loaded = load_images(tmp_path, threads=2)
+    assert loaded.images.dtype == torch.uint8
+    assert (loaded.images.numpy() == np.stack(pixels).transpose(0, 3, 1, 2)).all()
+    assert loaded.ids == [f"i{n}" for n in range(150)]
+    assert len(loaded) == 150
+    assert loaded.labels.tolist() == [-1 if n % 3 == 0 else n % 3 for n in range(150)]
+    assert loaded.shard.tolist() == [n // 70 for n in range(150)]
+    assert loaded.row.tolist() == [n % 70 for n in range(150)]
+    shape = (channels, 8, 8)
+    one = load_shard_images(tmp_path / "shard_00001.parquet", shape, threads=1)
+    assert torch.equal(one, loaded.images[70:140])
+
+
+def test_kept_jpegs_are_read(tmp_path: Path) -> None:
+    write(tmp_path, [encoded(photo(8, 8), "JPEG", quality=95)], channels=3)
+    image = load_images(tmp_path).images[0].permute(1, 2, 0).numpy()
+    assert np.abs(image.astype(float) - np.asarray(photo(8, 8))).mean() < 12
+
+
+def test_an_empty_folder_is_an_empty_set(tmp_path: Path) -> None:
+    write(tmp_path, [])
+    loaded = load_images(tmp_path)
+    assert loaded.images.shape == (0, 1, 8, 8)
+    assert len(loaded) == len(loaded.labels) == len(loaded.shard) == 0
+
+
+def test_images_beyond_the_cache_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, [encoded(noise(n)) for n in range(20)])
+    with pytest.raises(DataError, match=r"train\.cache_gib = 1e-06"):
+        load_images(tmp_path, cache_gib=1e-6)
+
+
+@pytest.mark.parametrize("bad", [b"", b"no picture", encoded(noise(0, 9)), encoded(noise(0))[:50]])
+def test_an_image_that_is_not_as_stored_is_a_data_error(tmp_path: Path, bad: bytes) -> None:
+    write(tmp_path, [encoded(noise(1)), bad])
+    with pytest.raises(DataError, match=r"shard_00000\.parquet: an image can't be decoded"):
+        load_images(tmp_path)
+
+
+def test_a_flipped_bit_is_a_data_error(tmp_path: Path) -> None:
+    write(tmp_path, [encoded(noise(n)) for n in range(20)])
+    path = tmp_path / "shard_00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[500] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="not the bytes"):
+        load_images(tmp_path)
+
+
+def test_a_folder_of_other_shards_is_a_data_error(tmp_path: Path) -> None:
+    schema = pa.schema([("id", pa.string())])
+    write_shards(tmp_path, [{"id": "a"}], schema, rows_per_shard=4)
+    with pytest.raises(DataError, match="channels and image_size"):
+        load_images(tmp_path)
+    entry = write_shard(tmp_path / "shard_00001.parquet", pa.table({"id": ["a"]}))
+    assert isinstance(entry, ShardEntry)
+    with pytest.raises(DataError, match="image"):
+        load_shard_images(tmp_path / entry.file, (1, 8, 8))
+    write_shard(tmp_path / entry.file, pa.table({"image": ["text"]}))
+    with pytest.raises(DataError, match="column 'image' is string"):
+        load_shard_images(tmp_path / entry.file, (1, 8, 8))
+
+
+DATASET = {
+    "source": "digits",
+    "classes": ["a", "b"],
+    "image_size": 8,
+    "channels": 1,
+    "mean": [0.5],
+    "std": [0.25],
+    "seed": 0,
+}
+
+
+def test_dataset_file_is_read_and_checked(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps(DATASET))
+    assert read_dataset(tmp_path).classes == ("a", "b")
+    for wrong in ({"mean": [0.5, 0.5]}, {"classes": None}, {"seed": "x"}):
+        (tmp_path / "dataset.json").write_text(json.dumps(DATASET | wrong))
+        with pytest.raises(DataError, match=r"dataset\.json"):
+            read_dataset(tmp_path)

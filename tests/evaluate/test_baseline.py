@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from pipeline.evaluate.baseline import label_spreading
+
+
+def test_it_beats_a_nearest_neighbour_on_digits_with_fifty_labels() -> None:
+    pixels, classes = load_digits(return_X_y=True)
+    images = (pixels / 16 * 255).astype(np.uint8).reshape(-1, 1, 8, 8)
+    train, test, train_labels, test_labels = train_test_split(
+        images, classes, test_size=0.5, random_state=0, stratify=classes
+    )
+    labeled, unlabeled, labels, _ = train_test_split(
+        train, train_labels, train_size=50, random_state=0, stratify=train_labels
+    )
+    result = label_spreading(labeled, labels, unlabeled, test, test_labels)
+    distances = (test.reshape(len(test), -1).astype(int)[:, None] - labeled.reshape(50, -1)) ** 2
+    nearest = (labels[distances.sum(axis=2).argmin(axis=1)] == test_labels).mean()
+    assert result.accuracy is not None
+    assert result.accuracy > nearest
+    assert result.accuracy > 0.88
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low < result.accuracy < result.high
+
+
+def test_what_scikit_learn_warns_of_is_noted_not_shown() -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, size=(60, 9)).astype(np.uint8)
+    labels = np.arange(10) % 2
+    result = label_spreading(images[:10], labels, images[10:50], images[50:], labels, max_iter=1)
+    assert result.accuracy is not None
+    assert "max_iter=1 was reached" in result.note
+
+
+@pytest.mark.parametrize(
+    ("labeled", "test", "most_images", "reason"),
+    [(10, 10, 50, "quadratic"), (10, 0, 1000, "no test images"), (0, 10, 1000, "two classes")],
+)
+def test_where_it_can_not_run_it_says_why(
+    labeled: int, test: int, most_images: int, reason: str
+) -> None:
+    images = np.zeros((100, 4), dtype=np.uint8)
+    labels = np.arange(100) % 2
+    result = label_spreading(
+        images[:labeled],
+        labels[:labeled],
+        images[:40],
+        images[:test],
+        labels[:test],
+        most_images=most_images,
+    )
+    assert result.accuracy is None
+    assert reason in result.note

@@ -1,0 +1,104 @@
+"""A made-up run with figures as a real one has them."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.ensemble import average_log_probs
+from pipeline.evaluate.metrics import correct
+from pipeline.evaluate.result import evaluate
+from pipeline.evaluate.significance import compare
+from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
+
+DIGITS = tuple(str(digit) for digit in range(10))
+
+
+def predictions(
+    classes: int, skill: float, images: int = 899
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Log-probabilities of a model that is the better the higher its skill."""
+    labels = np.random.default_rng(7).integers(0, classes, size=images)
+    logits = np.random.default_rng(8).normal(size=(images, classes)) * 1.6
+    logits[np.arange(images), labels] += skill
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), labels
+
+
+def example_report(
+    classes: tuple[str, ...] = DIGITS,
+    *,
+    skills: tuple[float, ...] = (5.6, 6.6, 7.2, 7.3),
+    validation: bool = True,
+    truth: bool = True,
+) -> ReportData:
+    """A run of len(skills) generations on a test set of 899 images."""
+    made = [predictions(len(classes), skill) for skill in skills]
+    rights = [correct(*pair) for pair in made]
+    steps = tuple(range(20, 601, 20))
+    parts = []
+    for number, (log_probs, labels) in enumerate(made):
+        parts.append(
+            GenerationResult(
+                generation=str(number),
+                test=evaluate(log_probs, labels),
+                centre=evaluate(*predictions(len(classes), skills[number] - 0.3)),
+                validation=evaluate(log_probs[:30], labels[:30]) if validation else None,
+                pseudo_labels=_pseudo_labels(len(classes), number, truth) if number else None,
+                against_teacher=compare(rights[number - 1], rights[number]) if number else None,
+                against_first=compare(rights[0], rights[number]) if number else None,
+                curve=TrainingCurve(
+                    steps=steps,
+                    loss_labeled=tuple(2.3 * float(np.exp(-s / 150)) + 0.05 for s in steps),
+                    loss_pseudo=tuple(1.9 * float(np.exp(-s / 200)) + 0.3 for s in steps)
+                    if number
+                    else (),
+                    validation_steps=steps[::3] if validation else (),
+                    validation_accuracy=tuple(0.95 - float(np.exp(-s / 100)) for s in steps[::3])
+                    if validation
+                    else (),
+                ),
+            )
+        )
+    last = str(len(skills) - 1)
+    return ReportData(
+        dataset="digits",
+        classes=classes,
+        counts={
+            "labeled": 35,
+            "unlabeled": 848,
+            "validation": 15 if validation else 0,
+            "test": 899,
+            "quarantined": 2,
+            "duplicates_dropped": 1,
+        },
+        generations=tuple(parts),
+        champion=last,
+        champion_reason="the best on validation" if validation else "the last one",
+        ensemble=evaluate(average_log_probs([pair[0] for pair in made]), made[0][1]),
+        baseline=Baseline(0.935, 0.918, 0.951, ""),
+        views="five_crop",
+    )
+
+
+def without_figures(data: ReportData) -> ReportData:
+    """The same run with everything left out that may be."""
+    parts = tuple(
+        replace(part, curve=None, pseudo_labels=None, validation=None) for part in data.generations
+    )
+    return replace(data, generations=parts, ensemble=None, baseline=None)
+
+
+def _pseudo_labels(classes: int, number: int, truth: bool) -> PseudoLabels:
+    kept = (0.5, 0.8, 1.0)[min(number, 3) - 1]
+    counts = [round(85 * kept) - (place * number) % 7 for place in range(classes)]
+    return PseudoLabels(
+        coverage=kept,
+        class_imbalance=max(counts) / min(counts),
+        mean_confidence=0.9 + 0.02 * number,
+        per_class=tuple(counts),
+        accuracy=0.995 - 0.008 * number if truth else None,
+        accuracy_per_class=tuple(0.95 + 0.004 * place % 0.05 for place in range(classes))
+        if truth
+        else (),
+    )

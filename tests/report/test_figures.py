@@ -1,0 +1,105 @@
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+
+from pipeline.report import figures
+from pipeline.report.data import ReportData
+from pipeline.report.svg import inline, printable
+from tests.report.example import example_report
+
+FIGURES = [
+    figures.accuracy_figure,
+    figures.pseudo_label_figure,
+    figures.balance_figure,
+    figures.reliability_figure,
+    figures.confusion_figure,
+    figures.per_class_figure,
+    figures.loss_figure,
+    figures.validation_figure,
+]
+ODD_NAMES = (
+    "<b>&\"'", "$x^2$ $", "two\nlines\x00\x1b", "日本語", "", "a" * 300, "\udcff", "plain"
+)  # fmt: skip
+
+
+def texts(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    return ["".join(part.itertext()).strip() for part in root.iter() if part.tag.endswith("}text")]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_valid_and_repeats_its_bytes(figure: Callable[[ReportData], str]) -> None:
+    svg = figure(example_report())
+    assert ElementTree.fromstring(svg).tag.endswith("}svg")
+    with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": "other"}):
+        assert figure(example_report()) == svg
+
+
+@pytest.mark.parametrize(
+    "figure", [figures.confusion_figure, figures.per_class_figure, figures.balance_figure]
+)
+def test_odd_class_names_are_drawn_as_they_are(figure: Callable[[ReportData], str]) -> None:
+    shown = texts(figure(example_report(ODD_NAMES, skills=(5.0, 6.0))))
+    for name in ("<b>&\"'", "$x^2$ $", "two lines", "日本語", "?", "plain"):
+        assert name in shown
+
+
+def test_ink_is_the_page_s_and_nothing_has_a_background() -> None:
+    svg = figures.accuracy_figure(example_report())
+    assert "currentColor" in svg
+    assert "#010203" not in svg
+    assert "#ffffff" not in svg
+    assert "<dc:date>" not in svg
+
+
+def test_accuracy_figure_names_generations_ensemble_and_peer() -> None:
+    shown = texts(figures.accuracy_figure(example_report()))
+    for words in ("0", "1", "2", "3", "all", "LabelSpreading", "with views", "one centre view"):
+        assert words in shown
+
+
+def test_confusion_figure_shows_the_counts() -> None:
+    data = example_report()
+    counts = [str(count) for row in data.champion_result.test.confusion for count in row if count]
+    shown = texts(figures.confusion_figure(data))
+    assert all(shown.count(count) >= counts.count(count) for count in counts)
+
+
+def test_many_classes_are_drawn_without_names() -> None:
+    names = tuple(f"class {number}" for number in range(120))
+    svg = figures.confusion_figure(example_report(names, skills=(5.0, 6.0)))
+    assert "class 7" not in texts(svg)
+    assert "predicted class number" in texts(svg)
+
+
+def test_inline_figures_have_a_label_and_ids_of_their_own() -> None:
+    data = example_report()
+    first = inline(figures.accuracy_figure(data), 'says "a < b"')
+    second = inline(figures.loss_figure(data), "loss")
+    root = ElementTree.fromstring(first)
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == 'says "a < b"'
+    ids = [
+        part.get("id")
+        for text in (first, second)
+        for part in ElementTree.fromstring(text).iter()
+        if part.get("id")
+    ]
+    assert len(ids) == len(set(ids))
+
+
+def test_references_inside_a_figure_are_kept() -> None:
+    root = ElementTree.fromstring(figures.accuracy_figure(example_report()))
+    ids = {part.get("id") for part in root.iter()}
+    links = [part.get("{http://www.w3.org/1999/xlink}href") for part in root.iter()]
+    used = [link.removeprefix("#") for link in links if link]
+    assert used
+    assert set(used) <= ids
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert printable("class with a long name 12") != printable("class with a long name 13")
+    assert len(printable("x" * 100)) == 18
+    assert printable("short") == "short"

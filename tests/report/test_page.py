@@ -1,0 +1,171 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from pipeline.report.data import ReportData
+from pipeline.report.page import class_rows, named_counts, render_report, worst_confusions
+from tests.report.example import example_report, without_figures
+
+VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect", "circle", "image"}
+
+
+class Reader(HTMLParser):
+    """Collects text, attributes and unbalanced tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, key, value) for key, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return example_report()
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> str:
+    return render_report(data)
+
+
+def test_the_page_is_whole_html_that_needs_no_network(page: str) -> None:
+    reader = Reader(page)
+    assert page.startswith("<!doctype html>")
+    assert reader.open == []
+    assert reader.wrong == []
+    loaded = [value for _, key, value in reader.attributes if key in ("src", "href", "xlink:href")]
+    assert all(str(value).startswith(("#", "data:")) for value in loaded)
+    assert "<script" not in page
+    assert "@import" not in page
+
+
+def test_the_page_says_what_was_measured(page: str, data: ReportData) -> None:
+    words = Reader(page).words
+    assert "Yes, the unlabelled images helped." in words
+    for part in data.generations:
+        assert f"{100 * part.test.accuracy:.1f} %" in words
+        assert f"{100 * part.test.low:.1f} to {100 * part.test.high:.1f} %" in words
+    assert data.ensemble is not None
+    assert f"{100 * data.ensemble.accuracy:.1f} %" in words
+    assert "LabelSpreading" in words
+    assert "93.5 %" in words
+    assert "no difference beyond the interval" in words
+    assert "five_crop" in words
+    for count in data.counts.values():
+        assert f"{count:,}" in words
+
+
+def test_the_same_data_give_the_same_page(page: str) -> None:
+    assert render_report(example_report()) == page
+
+
+def test_tables_and_figures_are_accessible(page: str) -> None:
+    reader = Reader(page)
+    headers = page.count("<th")
+    scoped = [1 for tag, key, _ in reader.attributes if (tag, key) == ("th", "scope")]
+    assert len(scoped) == headers - page.count("<thead")
+    labels = [value for tag, key, value in reader.attributes if (tag, key) == ("svg", "aria-label")]
+    assert len(labels) == page.count("<svg") == 8
+    assert all(labels)
+    ids = [value for _, key, value in reader.attributes if key == "id"]
+    assert len(ids) == len(set(ids))
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+
+
+def test_names_are_escaped() -> None:
+    nasty = "<script>alert(1)</script>"
+    classes = (nasty, '"><img src=x onerror=y>', "a & b", "\udcff", "c", "d")
+    data = replace(example_report(classes, skills=(3.0, 4.0)), dataset=nasty, seconds={nasty: 1.0})
+    page = render_report(data)
+    page.encode("utf-8")
+    assert "<script" not in page
+    assert "<img" not in page
+    words = Reader(page).words
+    assert nasty in words
+    assert "a & b" in words
+
+
+def test_without_validation_the_page_says_so() -> None:
+    words = Reader(render_report(example_report(skills=(5.0, 6.0), validation=False))).words
+    assert "No validation images: choices that need them are off." in words
+    assert "during training" not in words
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    page = render_report(without_figures(example_report(skills=(5.0, 6.0))))
+    assert page.count("<svg") == 4
+    words = Reader(page).words
+    assert "LabelSpreading" not in words
+    assert "Pseudo-labels" not in words
+    assert "None" not in words
+
+
+def test_a_teacher_alone_makes_a_page() -> None:
+    words = Reader(render_report(example_report(skills=(5.0,)))).words
+    assert "Nothing to compare yet." in words
+    assert "against its teacher" not in words
+
+
+def test_many_classes_make_a_page() -> None:
+    names = tuple(f"class {number}" for number in range(120))
+    page = render_report(example_report(names, skills=(5.0, 6.0)))
+    assert page.count("<svg") == 7
+    assert "class 119" in Reader(page).words
+
+
+def test_worst_confusions_are_the_largest_errors(data: ReportData) -> None:
+    confusion = data.champion_result.test.confusion
+    errors = sorted(
+        (
+            count
+            for i, row in enumerate(confusion)
+            for j, count in enumerate(row)
+            if i != j and count
+        ),
+        reverse=True,
+    )
+    rows = worst_confusions(data.champion_result, data.classes)
+    assert [row["images"] for row in rows] == errors[: len(rows)]
+    for row in rows:
+        true, predicted = data.classes.index(row["true"]), data.classes.index(row["predicted"])
+        assert confusion[true][predicted] == row["images"]
+        assert row["share"] == pytest.approx(row["images"] / sum(confusion[true]))
+
+
+def test_class_rows_hold_every_class(data: ReportData) -> None:
+    rows = class_rows(data)
+    assert [row["name"] for row in rows] == list(data.classes)
+    assert sum(row["images"] for row in rows) == data.champion_result.test.images
+
+
+def test_counts_keep_what_has_no_words_yet(data: ReportData) -> None:
+    counts = named_counts(replace(data, counts={"conflicting_labels": 3, "test": 9}))
+    assert counts == [("test images", 9), ("conflicting labels", 3)]
+
+
+def test_no_colour_scheme_is_forced(page: str) -> None:
+    assert re.search(r"color-scheme: light dark", page)

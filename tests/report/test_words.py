@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import pytest
+
+from pipeline.evaluate.baseline import Baseline
+from pipeline.report.table import render_table
+from pipeline.report.words import answer, p_value, percent, points
+from tests.report.example import example_report
+
+
+@pytest.mark.parametrize(
+    ("skills", "short"),
+    [
+        ((5.0, 7.0), "Yes, the unlabelled images helped."),
+        ((7.0, 5.0), "No, they made the model worse."),
+        ((7.0, 7.02), "Not shown: no difference beyond chance."),
+        ((5.0,), "Nothing to compare yet."),
+    ],
+)
+def test_the_answer_follows_the_paired_test(skills: tuple[float, ...], short: str) -> None:
+    assert answer(example_report(skills=skills)).short == short
+
+
+def test_a_champion_that_saw_labels_alone_is_said_so() -> None:
+    data = replace(example_report(skills=(7.0, 5.0)), champion="0")
+    verdict = answer(data)
+    assert verdict.short == "Not chosen."
+    assert "chosen over its students" in verdict.sentences[0]
+    assert "Generation 1 is right on" in verdict.sentences[1]
+
+
+def test_a_sentence_names_gain_interval_and_counts() -> None:
+    data = example_report(skills=(5.0, 7.0))
+    test = data.generations[1].against_first
+    assert test is not None
+    sentence = answer(data).sentences[0]
+    assert f"{100 * test.difference:+.1f} points" in sentence
+    assert f"({100 * test.low:.1f} to {100 * test.high:.1f})" in sentence
+    assert f"{test.gained} images were gained, {test.lost} lost" in sentence
+
+
+def test_a_baseline_that_did_not_run_gives_its_reason() -> None:
+    data = replace(
+        example_report(skills=(5.0, 6.0)), baseline=Baseline(None, None, None, "too many images")
+    )
+    assert answer(data).sentences[-1].endswith("for comparison: too many images.")
+    assert "\nLabelSpreading" not in render_table(data)
+
+
+def test_figures_in_words() -> None:
+    assert percent(0.9812) == "98.1 %"
+    assert percent(None) == "–"
+    assert points(-0.004) == "−0.4 points"
+    assert (p_value(0.2), p_value(0.0312), p_value(0.0021), p_value(1e-9)) == (
+        "p = 0.20",
+        "p = 0.03",
+        "p = 0.0021",
+        "p < 0.0001",
+    )
+
+
+def test_the_table_has_a_line_for_each_model() -> None:
+    data = example_report()
+    lines = render_table(data).splitlines()
+    assert lines[0] == "digits: Yes, the unlabelled images helped."
+    for part in data.generations:
+        (line,) = [
+            one
+            for one in lines
+            if one.startswith(f"generation {part.generation} ") and "against" not in one
+        ]
+        assert f"{100 * part.test.accuracy:.1f} %" in line
+        assert ("*" in line) == (part.generation == data.champion)
+    assert any(line.startswith("ensemble ") for line in lines)
+    assert any(line.startswith("LabelSpreading  93.5 %") for line in lines)
+    assert "…" not in "".join(lines)
+
+
+def test_the_table_takes_no_markup_from_names() -> None:
+    data = replace(example_report(skills=(5.0, 6.0)), dataset="[red]x[/red]\x1b[31m")
+    text = render_table(data)
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+    assert "\x1b[" in render_table(data, color=True)
