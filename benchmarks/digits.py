@@ -18,7 +18,10 @@ def digits(seed: int, num_labels: int, image_size: int) -> Images:
     pixels, labels = load_digits(return_X_y=True)
     grey = np.round(pixels.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
     resized = np.stack(
-        [np.asarray(Image.fromarray(i).resize((image_size,) * 2, Image.Resampling.BILINEAR)) for i in grey]
+        [
+            np.asarray(Image.fromarray(i).resize((image_size,) * 2, Image.Resampling.BILINEAR))
+            for i in grey
+        ]
     )
     train, test = train_test_split(
         np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ def self_train(
     mean, std = channel_statistics(images.labeled)
     data = TrainingData(images.labeled, images.labels, mean, std)
     results: list[Generation] = []
+    network = torch.nn.Module()
     for key in params.model_keys:
         training = params.training(key)
         spec = ModelSpec(
@@ -97,7 +99,7 @@ def _pseudo_labeled(
     params: Params,
     key: str,
     device: str,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     chosen = params.selection(key)
     log_probs = predict_log_probs(
         teacher,

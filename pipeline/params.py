@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParameterError
+from pipeline.params_errors import one_line
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -83,6 +83,9 @@ class ModelParams(Section):
     name: str = Field("resnet_small", description="resnet_small, or a torchvision or timm name")
     width: int = Field(16, ge=1, le=1024, description="channels of resnet_small's first stage")
     depth: int = Field(1, ge=1, le=32, description="residual blocks in each stage of resnet_small")
+    stem_stride: Literal[1, 2] = Field(
+        1, description="of resnet_small's first convolution; 2 costs a quarter"
+    )
     dropout_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the classifier")
     stochastic_depth_rate: float = Field(
         0.0, ge=0, lt=1, description="chance that the last residual block is skipped"
@@ -149,7 +152,9 @@ class TrainParams(Section):
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
     workers: int = Field(0, ge=0, description="Ray workers; 0: in the stage's own process")
     threads: int = Field(2, ge=1, description="CPU threads of each worker; part of the result")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one"
+    )
     cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
     checkpoint_minutes: float = Field(
         5.0, gt=0, description="longest stretch of training a kill can cost"
@@ -165,7 +170,9 @@ class PredictParams(Section):
     batch_size: int = Field(512, ge=1, description="images a forward pass")
     actors: int = Field(1, ge=1, description="Ray actors at work at once")
     threads: int = Field(1, ge=1, description="CPU threads of each actor")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one"
+    )
 
 
 class SelectParams(Section):
@@ -328,50 +335,5 @@ def _validated(
         return section.model_validate(values)
     except ValidationError as error:
         raise ParameterError(
-            f"{file + ': ' if file else ''}{_one_line(error, section, where)}"
+            f"{file + ': ' if file else ''}{one_line(error, section, where)}"
         ) from None
-
-
-def _one_line(error: ValidationError, section: type[Section], where: str) -> str:
-    first = error.errors()[0]
-    parts = [str(part) for part in first["loc"] if part != "[key]"]
-    key = ".".join(([where] if where else []) + parts)
-    value = repr(first["input"])
-    value = value if len(value) <= 80 else f"{value[:77]}..."
-    if first["type"] == "extra_forbidden":
-        line = f"{key} is not a parameter{_suggestion(section, parts)}"
-    elif first["type"] == "missing":
-        line = f"{key} is missing ({_description(section, parts)})"
-    elif any(not isinstance(part, str) for part in first["loc"][:2]) or "[key]" in first["loc"]:
-        line = f'{key}: keys must be quoted strings: "{parts[-1]}"'
-    elif first["type"] == "value_error":
-        line = first["msg"].removeprefix("Value error, ")
-    else:
-        message = first["msg"].removeprefix("Input ").rstrip(".")
-        line = f"{key} = {value}: {message}"
-    more = error.error_count() - 1
-    return line + (f" (and {more} more)" if more else "")
-
-
-def _section_of(section: type[Section], parts: list[str]) -> type[Section]:
-    """The section that holds the key at the end of `parts`."""
-    for part in parts[:-1]:
-        field = section.model_fields.get(part)
-        annotation = field.annotation if field else Generation
-        section = annotation if _is_section(annotation) else Generation
-    return section
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
-def _suggestion(section: type[Section], parts: list[str]) -> str:
-    names = list(_section_of(section, parts).model_fields)
-    close = difflib.get_close_matches(parts[-1], names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
-
-
-def _description(section: type[Section], parts: list[str]) -> str:
-    field = _section_of(section, parts).model_fields.get(parts[-1])
-    return (field.description if field else None) or "needed"

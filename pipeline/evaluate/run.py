@@ -147,7 +147,12 @@ def load_result(folder: Path) -> ModelResult:
         figures = read_json(folder / RESULT_FILE)
         arrays = {
             name: np.load(folder / f"{name}.npy", allow_pickle=False)
-            for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
+            for name in (
+                "test_log_probs",
+                "test_labels",
+                "validation_log_probs",
+                "validation_labels",
+            )
         }
         return ModelResult(
             test=evaluation_from_json(figures["test"]),

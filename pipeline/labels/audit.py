@@ -55,10 +55,7 @@ def audit(
         prediction_accuracy=_accuracy(labels, truth, np.ones_like(kept)),
         kept=int(kept.sum()),
         repeated=int(selection.repeats.sum()),
-        reasons={
-            reason.text: int((selection.reasons == reason).sum())
-            for reason in Reason
-        },
+        reasons={reason.text: int((selection.reasons == reason).sum()) for reason in Reason},
         images=images.tolist(),
         repeats=repeats.astype(int).tolist(),
         confidence=[_mean(confidences, rows) for rows in by_class],

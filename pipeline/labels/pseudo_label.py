@@ -79,9 +79,7 @@ def _audited(
 
 def _outlines(
     predictions: Path, count: int, truth: Mapping[str, int]
-) -> tuple[
-    NDArray[np.int32], NDArray[np.float32], NDArray[np.uint64], NDArray[np.int32]
-]:
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint64], NDArray[np.int32]]:
     """What selection needs of each prediction: label, confidence, tie breaker; and its truth."""
     labels = np.empty(count, np.int32)
     confidences = np.empty(count, np.float32)

@@ -77,9 +77,9 @@ def class_target(
 
 def sharpen(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """(N, K) probabilities to the power 1 / temperature, each row again of sum 1."""
-    powered = np.power(probabilities, 1 / temperature, dtype=np.float32)
-    sums: NDArray[np.float32] = powered.sum(axis=1, keepdims=True)
-    return powered / sums
+    powered: NDArray[np.float32] = np.power(probabilities, np.float32(1 / temperature))
+    result: NDArray[np.float32] = powered / powered.sum(axis=1, keepdims=True)
+    return result
 
 
 def _repeats_of(
@@ -87,4 +87,5 @@ def _repeats_of(
 ) -> NDArray[np.int32]:
     """How often the image at `rank` of its class counts, so that the class comes to `target`."""
     whole, rest = np.divmod(target, np.maximum(count, 1))
-    return np.minimum(whole + (rank < rest), max_repeats).astype(np.int32)
+    repeats: NDArray[np.int32] = np.minimum(whole + (rank < rest), max_repeats).astype(np.int32)
+    return repeats

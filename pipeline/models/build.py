@@ -23,6 +23,7 @@ def build_network(
     seed: int,
     width: int = 16,
     depth: int = 1,
+    stem_stride: int = 1,
     dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
 ) -> nn.Module:
@@ -37,7 +38,9 @@ def build_network(
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         if name == "resnet_small":
-            network: nn.Module = SmallResNet(num_classes, channels, width, depth, **noise)
+            network: nn.Module = SmallResNet(
+                num_classes, channels, width, depth, stem_stride, **noise
+            )
         else:
             network = _from_library(name, num_classes, channels, noise)
         _check_size(network, name, num_classes, channels, image_size)
@@ -49,9 +52,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
-def _from_library(
-    name: str, num_classes: int, channels: int, noise: dict[str, float]
-) -> nn.Module:
+def _from_library(name: str, num_classes: int, channels: int, noise: dict[str, float]) -> nn.Module:
     library, _, bare = name.rpartition("/")
     if library in ("", "torchvision") and bare in _torchvision_names():
         return _from_torchvision(bare, num_classes, channels, noise)

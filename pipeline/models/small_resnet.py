@@ -46,6 +46,7 @@ class SmallResNet(nn.Module):
         channels: int,
         width: int,
         depth: int,
+        stem_stride: int,
         dropout_rate: float,
         stochastic_depth_rate: float,
     ) -> None:
@@ -53,7 +54,7 @@ class SmallResNet(nn.Module):
         widths = [width, width, max(1, width * 3 // 2), width * 2]
         num_blocks = 3 * depth
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.Conv2d(channels, width, 3, stem_stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,12 +32,25 @@ def distributed_predict(
     total = sum(predictor.manifest.shards[number].rows for number in shards)
     actors = min(actors, len(shards))
     with ray_session(actors * predictor.threads + SPARE_CPUS), progress(title, total) as advance:
-        import ray.data
+        try:
+            for row in _mapped(predictor, shards, actors).iter_rows():
+                advance(int(row["rows"]))
+        except Exception as error:
+            raise _user_error(error) or error from None
 
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        done = ray.data.from_items(
-            [{"number": number} for number in shards], override_num_blocks=len(shards)
-        ).map_batches(
+
+def _mapped(predictor: ShardPredictor, shards: list[int], actors: int) -> Any:
+    """The lazy data set of what the actors answer, a row a shard."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    numbers = ray.data.from_items(
+        [{"number": number} for number in shards], override_num_blocks=len(shards)
+    )
+    with warnings.catch_warnings():
+        # The limits on retries have no named form; without them a poisonous shard loops for ever.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+        return numbers.map_batches(
             PredictorActor,
             fn_constructor_args=(predictor,),
             batch_size=1,
@@ -46,11 +60,6 @@ def distributed_predict(
             max_restarts=MAX_RETRIES,
             max_task_retries=MAX_RETRIES,
         )
-        try:
-            for row in done.iter_rows():
-                advance(int(row["rows"]))
-        except Exception as error:
-            raise _user_error(error) or error from None
 
 
 @dataclass

@@ -25,9 +25,7 @@ POLL_SECONDS = 0.5
 MAX_FAILURES = 2
 
 
-def distributed_train(
-    job: TrainJob, scratch: Path, tracker: Tracker, title: str
-) -> list[Point]:
+def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str) -> list[Point]:
     """Train the job's model through Ray Train; returns what it logged, in order of steps.
 
     `train.workers` 0: in this process; N: over N Ray workers, whose rank 0 writes the checkpoint.

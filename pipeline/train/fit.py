@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Worker:
 
     rank: int = 0
     world_size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
 
     @property
@@ -86,7 +86,7 @@ def fit(
     worker = worker or Worker()
     _check_divides(train, worker.world_size)
     data = _on_device(data, worker.device)
-    network.to(worker.device, memory_format=torch.channels_last).train()
+    network.to(worker.device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(
         network,
         train.optimizer,
@@ -252,8 +252,8 @@ def _validate(network: nn.Module, weights: dict[str, Tensor], data: TrainingData
     network.eval()
     right = 0
     for images, labels in zip(
-        data.validation_images.split(VALIDATION_BATCH),
-        data.validation_labels.split(VALIDATION_BATCH),
+        torch.split(data.validation_images, VALIDATION_BATCH),
+        torch.split(data.validation_labels, VALIDATION_BATCH),
         strict=True,
     ):
         inputs = _normalized(images.float() / 255, data)
@@ -268,11 +268,10 @@ def _has_pseudo(data: TrainingData) -> bool:
 
 
 def _on_device(data: TrainingData, device: torch.device) -> TrainingData:
-    moved = {
-        key: value.to(device) if isinstance(value, Tensor) else value
-        for key, value in vars(data).items()
+    moved: dict[str, Any] = {
+        key: value.to(device) for key, value in vars(data).items() if isinstance(value, Tensor)
     }
-    return TrainingData(**moved)
+    return replace(data, **moved)
 
 
 def _check_divides(train: TrainParams, world_size: int) -> None:

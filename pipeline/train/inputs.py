@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,19 +26,19 @@ def training_data(
     labeled = load_images(prepared / "labeled", threads=threads, cache_gib=cache_gib)
     validation = load_images(prepared / "validation", threads=threads, cache_gib=cache_gib)
     data = TrainingData(labeled.images, labeled.labels, dataset.mean, dataset.std)
-    changes: dict[str, object] = {}
+    more: dict[str, Any] = {}
     if len(validation):
-        changes |= {
+        more |= {
             "validation_images": validation.images,
             "validation_labels": validation.labels,
         }
     if pseudo_labels is not None:
         unlabeled = load_images(prepared / "unlabeled", threads=threads, cache_gib=cache_gib)
-        changes |= _pseudo_labeled(prepared / "unlabeled", unlabeled, pseudo_labels)
-    return TrainingData(**(vars(data) | changes))
+        more |= _pseudo_labeled(prepared / "unlabeled", unlabeled, pseudo_labels)
+    return replace(data, **more)
 
 
-def _pseudo_labeled(folder: Path, unlabeled: ImageSet, pseudo_labels: Path) -> dict[str, object]:
+def _pseudo_labeled(folder: Path, unlabeled: ImageSet, pseudo_labels: Path) -> dict[str, Any]:
     chosen = read_pseudo_labels(pseudo_labels)
     counts = [entry.rows for entry in read_manifest(folder).shards]
     starts = np.cumsum([0, *counts])[:-1]

@@ -26,6 +26,4 @@ def build_optimizer(
     ]
     if name == "adamw":
         return optim.AdamW(groups, lr=learning_rate, fused=True)
-    return optim.SGD(
-        groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True
-    )
+    return optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)

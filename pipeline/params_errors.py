@@ -1,0 +1,60 @@
+"""Say in one line what is wrong with a parameter: the key, its value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def one_line(error: ValidationError, section: type[BaseModel], where: str) -> str:
+    """The first of the errors in `error`, as "key = value: what is allowed", and how many more.
+
+    `section`: what was checked; `where`: its place in the file, "" for the whole.
+    """
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"] if part != "[key]"]
+    key = ".".join(([where] if where else []) + parts)
+    value = repr(first["input"])
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    if first["type"] == "extra_forbidden":
+        line = f"{key} is not a parameter{_suggestion(section, parts)}"
+    elif first["type"] == "missing":
+        line = f"{key} is missing ({_description(section, parts)})"
+    elif any(not isinstance(part, str) for part in first["loc"][:2]) or "[key]" in first["loc"]:
+        line = f'{key}: keys must be quoted strings: "{parts[-1]}"'
+    elif first["type"] == "value_error":
+        line = first["msg"].removeprefix("Value error, ")
+    else:
+        message = first["msg"].removeprefix("Input ").rstrip(".")
+        line = f"{key} = {value}: {message}"
+    more = error.error_count() - 1
+    return line + (f" (and {more} more)" if more else "")
+
+
+def _section_of(section: type[BaseModel], parts: list[str]) -> type[BaseModel]:
+    """The section that holds the key at the end of `parts`."""
+    holder: Any = section
+    for part in parts[:-1]:
+        if _is_section(holder):
+            field = holder.model_fields.get(part)
+            holder = field.annotation if field else holder
+        else:  # a dictionary of sections
+            holder = get_args(holder)[-1]
+    return holder if _is_section(holder) else section
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _suggestion(section: type[BaseModel], parts: list[str]) -> str:
+    names = list(_section_of(section, parts).model_fields)
+    close = difflib.get_close_matches(parts[-1], names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+
+
+def _description(section: type[BaseModel], parts: list[str]) -> str:
+    field = _section_of(section, parts).model_fields.get(parts[-1])
+    return (field.description if field else None) or "needed"
