@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format lock ui bench-digits clean
+.PHONY: help setup demo test check format docs lock ui bench-digits
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,7 +27,7 @@ demo: setup ## the whole pipeline on handwritten digits, to report/index.html
 	dvc repro
 
 test: setup ## all tests
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 check: setup ## style, types and layers
 	ruff check .
@@ -39,8 +39,14 @@ format: setup ## put the code in its standard form
 	ruff check --fix .
 	ruff format .
 
+docs: setup ## renew docs/parameters.md
+	python -m pipeline.params_doc
+
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
+
+bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
+	python -m benchmarks.digits
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
 	python -m pipeline.runtime.ui

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
 from pipeline.params_errors import one_line
@@ -103,6 +103,10 @@ class AugmentParams(Section):
     num_ops: int = Field(2, ge=0, le=16, description="strong: RandAugment operations an image")
     magnitude: float = Field(10.0, ge=0, le=30, description="strong: their strength, 0 to 30")
     magnitude_std: float = Field(0.0, ge=0, le=30, description="strong: its standard deviation")
+    magnitude_sampling: Literal["normal", "uniform"] = Field(
+        "normal", description="strong: about the magnitude, or between 0 and it"
+    )
+    distinct_ops: bool = Field(False, description="strong: no operation twice for one image")
     cutout: float = Field(0.0, ge=0, le=1, description="strong: side of an erased square, share")
     operations: tuple[Operation, ...] = Field(
         (
@@ -290,7 +294,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: can't be read ({error})") from None
     except YAMLError as error:
-        raise ParameterError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ParameterError(f"{path}: not YAML: {_yaml_reason(error)}") from None
     return parse_params(values, str(path))
 
 
@@ -308,6 +312,15 @@ def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
         except ParameterError as error:
             raise ParameterError(f"{file}: {error}") from None
     return params
+
+
+def _yaml_reason(error: YAMLError) -> str:
+    """What ruamel.yaml found and where, without its advice on how to switch the check off."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        problem = " ".join(error.problem.split())
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+    return " ".join(str(error).split())
 
 
 def _check_generation_keys(params: Params, file: str) -> None:

@@ -22,7 +22,7 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
         line = f"{key} is not a parameter{_suggestion(section, parts)}"
     elif first["type"] == "missing":
         line = f"{key} is missing ({_description(section, parts)})"
-    elif any(not isinstance(part, str) for part in first["loc"][:2]) or "[key]" in first["loc"]:
+    elif first["type"] == "invalid_key" or "[key]" in first["loc"]:
         line = f'{key}: keys must be quoted strings: "{parts[-1]}"'
     elif first["type"] == "value_error":
         line = first["msg"].removeprefix("Value error, ")

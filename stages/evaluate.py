@@ -4,7 +4,13 @@ import torch
 
 from pipeline.data.tensors import ImageSet
 from pipeline.evaluate.metrics import Floats
-from pipeline.evaluate.run import compare_with, load_result, measure, save_result
+from pipeline.evaluate.run import (
+    compare_with,
+    load_result,
+    measure,
+    save_result,
+    write_confusion,
+)
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import replace_folder, write_json
 from pipeline.models.checkpoint import load_checkpoint, model_digest
@@ -48,6 +54,7 @@ def evaluate(stage: Stage) -> None:
         save_result(out, result)
         replace_folder(out, layout.evaluation(key))
         write_json(layout.metrics("evaluate", key), result.metrics)
+        write_confusion(layout.confusion(key), result, spec.classes)
         run.tracker.metrics(result.metrics)
         for figure in write_model_figures(run.scratch / "figures", key, result, spec.classes):
             run.tracker.artifact(figure, "figures")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ GEOMETRY = (
     "elastic",
 )
 
+Sampling = Literal["normal", "uniform"]
 ColourOperation = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Each takes images, signed levels (N,) in [-1, 1], and three numbers (N, 3) in [-1, 1).
 COLOUR: dict[str, ColourOperation] = {
@@ -99,16 +101,27 @@ def rand_augment(
     num_ops: int,
     magnitude: float,
     magnitude_std: float = 0.0,
+    sampling: Sampling = "normal",
+    distinct: bool = False,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """Do `num_ops` random operations to each image, with replacement, in a random direction.
+    """Do `num_ops` random operations to each image, each in a random direction.
 
     images: (N, C, H, W) float in [0, 1] or uint8; a new tensor is made. `magnitude`: 0 to 30 on
-    torchvision's scale; `magnitude_std`: of a normal spread about it. All geometric operations
+    torchvision's scale; `sampling`: normal, about it with `magnitude_std`, or uniform, between 0
+    and it. `distinct`: no operation twice for one image. All geometric operations
     of an image are fused into one resampling, which comes before all of its colour operations;
     those are done in the order drawn. Raises ParameterError for an unknown operation.
     """
-    plan = draw_plan(draws, operations, num_ops, magnitude, magnitude_std)
+    plan = draw_plan(
+        draws,
+        operations,
+        num_ops,
+        magnitude,
+        magnitude_std,
+        sampling=sampling,
+        distinct=distinct,
+    )
     images = images.clone()
     _warp(images, plan, interpolation)
     _recolour(images, plan)
@@ -121,15 +134,23 @@ def draw_plan(
     num_ops: int,
     magnitude: float,
     magnitude_std: float,
+    *,
+    sampling: Sampling = "normal",
+    distinct: bool = False,
 ) -> Plan:
     """Draw operations and signed levels; what is drawn depends on the parameters alone."""
     _check(operations)
     host = draws.host
-    chosen = host.integers(len(operations), num_ops)
-    sign = host.integers(2, num_ops) * 2 - 1
+    if distinct:
+        chosen = host.uniform(len(operations)).argsort(dim=1)[:, :num_ops]
+    else:
+        chosen = host.integers(len(operations), num_ops)
+    sign = host.integers(2, chosen.shape[1]) * 2 - 1
     magnitudes = torch.full(chosen.shape, float(magnitude))
-    if magnitude_std > 0:
-        magnitudes = magnitudes + magnitude_std * host.normal(num_ops)
+    if sampling == "uniform":
+        magnitudes = magnitudes * host.uniform(chosen.shape[1])
+    elif magnitude_std > 0:
+        magnitudes = magnitudes + magnitude_std * host.normal(chosen.shape[1])
     needs_colours = {"colour_shift", "pca_colour_shift"} & set(operations)
     return Plan(
         operations=tuple(operations),

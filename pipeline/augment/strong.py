@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.augment.draws import Draws
 from pipeline.augment.erase import cutout as erase_square
-from pipeline.augment.randaugment import rand_augment
+from pipeline.augment.randaugment import Sampling, rand_augment
 from pipeline.augment.weak import weak
 
 
@@ -25,6 +25,8 @@ def strong(
     magnitude_std: float,
     cutout: float,
     padding: Literal["reflect", "zeros"] = "reflect",
+    sampling: Sampling = "normal",
+    distinct: bool = False,
 ) -> Tensor:
     """Shift and mirror, do `num_ops` random operations, then erase a square.
 
@@ -41,5 +43,7 @@ def strong(
             num_ops=num_ops,
             magnitude=magnitude,
             magnitude_std=magnitude_std,
+            sampling=sampling,
+            distinct=distinct,
         )
     return erase_square(images, draws, side=cutout) if cutout > 0 else images

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.tensors import ImageSet, load_images
 from pipeline.errors import DataError
 from pipeline.evaluate.metrics import Floats, Integers, correct
 from pipeline.evaluate.result import (
@@ -21,7 +22,10 @@ from pipeline.evaluate.result import (
     paired_from_json,
 )
 from pipeline.evaluate.significance import PairedTest, compare
-from pipeline.files import read_json, write_json, written_whole
+from pipeline.files import read_json, write_json, write_text, written_whole
+
+if TYPE_CHECKING:
+    from pipeline.data.tensors import ImageSet
 
 RESULT_FILE = "result.json"
 
@@ -54,7 +58,7 @@ class ModelResult:
         )
 
 
-Predict = Callable[[ImageSet, str], Floats]
+Predict = Callable[["ImageSet", str], Floats]
 
 
 def measure(
@@ -72,6 +76,8 @@ def measure(
 
     `predict(images, view)` gives log-probabilities (N, K). Raises DataError without test images.
     """
+    from pipeline.data.tensors import load_images  # imports torch; comparing results needs none
+
     test = load_images(prepared / "test", threads=threads, cache_gib=cache_gib)
     validation = load_images(prepared / "validation", threads=threads, cache_gib=cache_gib)
     if not len(test):
@@ -138,7 +144,6 @@ def save_result(folder: Path, result: ModelResult) -> None:
     )
     for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels"):
         _save_array(folder / f"{name}.npy", getattr(result, name))
-    write_confusion(folder / "confusion.csv", result.test_labels, result.test_log_probs)
 
 
 def load_result(folder: Path) -> ModelResult:
@@ -162,15 +167,18 @@ def load_result(folder: Path) -> ModelResult:
             against_first=_maybe(paired_from_json, figures["against_first"]),
             **arrays,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
 
 
-def write_confusion(path: Path, labels: Integers, log_probs: Floats) -> None:
-    """A row for each test image: its label and what the model says, for DVC's confusion plot."""
-    rows = zip(labels.tolist(), log_probs.argmax(axis=1).tolist(), strict=True)
-    with written_whole(path) as partial:
-        partial.write_text("actual,predicted\n" + "".join(f"{a},{p}\n" for a, p in rows))
+def write_confusion(path: Path, result: ModelResult, classes: Sequence[str]) -> None:
+    """A row for each test image: its class and what the model says, for DVC's confusion plot."""
+    pairs = zip(result.test_labels.tolist(), result.test_log_probs.argmax(axis=1), strict=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["actual", "predicted"])
+    writer.writerows([classes[label], classes[guess]] for label, guess in pairs)
+    write_text(path, text.getvalue())
 
 
 def _save_array(path: Path, values: Any) -> None:

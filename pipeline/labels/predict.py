@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ class ShardPredictor:
     seed: int
     threads: int = 1
     device: str = "cpu"
-    _ready: bool = field(default=False, init=False)
 
     @cached_property
     def teacher(self) -> Checkpoint:

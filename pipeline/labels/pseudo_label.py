@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.predictions import Predictions, pseudo_labels_table, read_predictions
-from pipeline.data.shards import read_manifest, write_manifest, write_shard
-from pipeline.errors import SelectionError
+from pipeline.data.shards import Manifest, read_manifest, write_manifest, write_shard
+from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit, audit
 from pipeline.labels.select import Reason, Selection, class_target, select, sharpen
 
@@ -34,7 +34,7 @@ def select_pseudo_labels(
     where nothing is kept, DataError where a prediction is not a number.
     """
     manifest = read_manifest(predictions)
-    num_classes = int(manifest.metadata["num_classes"])
+    num_classes = _num_classes(predictions, manifest)
     labels, confidences, ties, truths = _outlines(predictions, manifest.rows, truth)
     target = class_target(manifest.rows, num_classes, images_per_class, fraction_per_class)
     selection = select(
@@ -89,11 +89,29 @@ def _outlines(
     shard: Predictions
     for shard in read_predictions(predictions):
         rows = slice(start, start := start + len(shard.ids))
+        surest = shard.log_probs.max(axis=1)
+        _check_numbers(predictions, shard, surest)
         labels[rows] = shard.log_probs.argmax(axis=1)
-        confidences[rows] = np.exp(shard.log_probs.max(axis=1))
+        confidences[rows] = np.exp(surest)
         ties[rows] = [tie_breaker(identity) for identity in shard.ids]
         truths[rows] = [truth.get(identity, -1) for identity in shard.ids]
     return labels, confidences, ties, truths
+
+
+def _check_numbers(predictions: Path, shard: Predictions, surest: NDArray[np.float32]) -> None:
+    """Refuse what is no probability; `surest`: each row's maximum, which a NaN makes NaN."""
+    if wrong := [shard.ids[row] for row in np.flatnonzero(~np.isfinite(surest))]:
+        raise DataError(
+            f"{predictions}: {len(wrong)} predictions are not numbers, the first of image "
+            f"{wrong[0]!r}; the teacher is unusable, train it anew"
+        )
+
+
+def _num_classes(predictions: Path, manifest: Manifest) -> int:
+    num_classes = manifest.metadata.get("num_classes")
+    if type(num_classes) is not int:
+        raise DataError(f"{predictions}: its manifest does not say num_classes")
+    return num_classes
 
 
 def tie_breaker(identity: str) -> int:

@@ -77,7 +77,8 @@ def class_target(
 
 def sharpen(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """(N, K) probabilities to the power 1 / temperature, each row again of sum 1."""
-    powered: NDArray[np.float32] = np.power(probabilities, np.float32(1 / temperature))
+    relative = probabilities / probabilities.max(axis=1, keepdims=True)  # no row underflows whole
+    powered: NDArray[np.float32] = np.power(relative, np.float32(1 / temperature))
     result: NDArray[np.float32] = powered / powered.sum(axis=1, keepdims=True)
     return result
 

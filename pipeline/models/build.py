@@ -13,6 +13,8 @@ from torch import nn
 from pipeline.errors import ModelError
 from pipeline.models.small_resnet import SmallResNet
 
+TORCHVISION_NOISE = {"dropout_rate": "dropout", "stochastic_depth_rate": "stochastic_depth_prob"}
+
 
 def build_network(
     name: str,
@@ -36,7 +38,7 @@ def build_network(
     noise = {"dropout_rate": dropout_rate, "stochastic_depth_rate": stochastic_depth_rate}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
         if name == "resnet_small":
             network: nn.Module = SmallResNet(
                 num_classes, channels, width, depth, stem_stride, **noise
@@ -59,7 +61,7 @@ def _from_library(name: str, num_classes: int, channels: int, noise: dict[str, f
     if library in ("", "timm") and bare in _timm_names():
         return _from_timm(bare, num_classes, channels, noise)
     names = ["resnet_small", *_torchvision_names(), *_timm_names()]
-    close = difflib.get_close_matches(bare, names, n=3)
+    close = difflib.get_close_matches(bare, list(dict.fromkeys(names)), n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     raise ModelError(f"model.name = {name!r}: neither torchvision nor timm has it{hint}")
 
@@ -84,18 +86,15 @@ def _from_torchvision(
     from torchvision import models
 
     options: dict[str, Any] = {"num_classes": num_classes}
-    for rate, argument in (
-        ("dropout_rate", "dropout"),
-        ("stochastic_depth_rate", "stochastic_depth_prob"),
-    ):
+    for rate, argument in TORCHVISION_NOISE.items():
         if noise[rate]:
             options[argument] = noise[rate]
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": False}
     try:
         network: nn.Module = models.get_model(name, weights=None, **options)
-    except TypeError:
-        refused = [rate for rate, value in noise.items() if value]
+    except TypeError as error:
+        refused = _refused(error, noise)
         raise ModelError(
             f"model.name = {name!r}: torchvision's network takes no {' or '.join(refused)}; "
             f"set it to 0, or try timm/{name}"
@@ -103,6 +102,12 @@ def _from_torchvision(
     if channels != 3:
         _replace_first_convolution(network, channels)
     return network
+
+
+def _refused(error: TypeError, noise: dict[str, float]) -> list[str]:
+    """The rates that `error` is about: those whose argument it names, else all that are set."""
+    asked = [rate for rate, value in noise.items() if value]
+    return [rate for rate in asked if f"'{TORCHVISION_NOISE[rate]}'" in str(error)] or asked
 
 
 def _replace_first_convolution(network: nn.Module, channels: int) -> None:
@@ -142,8 +147,8 @@ def _check_size(
     try:
         with torch.no_grad():
             logits = network(torch.zeros(2, channels, image_size, image_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ValueError, LookupError, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"model.name = {name!r}: can't take {image_size}×{image_size} images with "
             f"{channels} channel(s) ({reason}); raise data.image_size or choose another network"

@@ -46,6 +46,10 @@ class Layout:
         """A training run's losses and validations by step, as CSV files."""
         return self.root / "curves" / generation
 
+    def confusion(self, generation: str) -> Path:
+        """The class and the prediction of each test image as CSV."""
+        return self.root / "confusion" / f"{generation}.csv"
+
     @property
     def ensemble(self) -> Path:
         """The ensemble's figures and the champion, as JSON."""
@@ -75,7 +79,10 @@ class Layout:
 
         DVC keeps its copies. Stages that read a whole folder would otherwise count it.
         """
-        for folder in ("evaluations", "audits", "curves", "metrics/evaluate", "metrics/select"):
+        for folder in (
+            *("evaluations", "audits", "curves", "confusion"),
+            *("metrics/evaluate", "metrics/select"),
+        ):
             for path in (self.root / folder).glob("[0-9]*"):
                 if path.stem not in generations:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

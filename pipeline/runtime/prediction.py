@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import SelftrainError
 from pipeline.labels.predict import ShardPredictor
 from pipeline.progress import progress
-from pipeline.runtime.quiet import quiet_ray
+from pipeline.runtime.quiet import muted_stderr, quiet_ray
 
 MAX_RETRIES = 3
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers travel through it
@@ -81,17 +81,16 @@ def ray_session(num_cpus: int) -> Iterator[None]:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {
+            "address": "local",
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    with muted_stderr():
+        ray.init(**options)
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from pipeline.errors import ParameterError, TrainingError
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.ema import WeightAverage
 from pipeline.train.losses import labeled_loss, pseudo_label_loss
+from pipeline.train.noise import model_noise
 from pipeline.train.optimizer import build_optimizer
 from pipeline.train.schedule import warmup_cosine
 from pipeline.train.state import load_state, save_state
@@ -112,10 +113,12 @@ def fit(
         images, labels = _labeled_batch(data, train, augment, seed, step, worker)
         if _has_pseudo(data) and train.unlabeled_ratio:
             more, targets = _pseudo_labeled_batch(data, train, augment, seed, step, worker)
-            logits = forward(torch.cat([images, more]))
+            with model_noise(seed, step, worker.rank, worker.device):
+                logits = forward(torch.cat([images, more]))
             loss_pseudo = pseudo_label_loss(logits[len(images) :], targets)
         else:
-            logits = forward(images)
+            with model_noise(seed, step, worker.rank, worker.device):
+                logits = forward(images)
             loss_pseudo = logits.new_zeros(())
         loss_labeled = labeled_loss(
             logits[: len(images)], labels, label_smoothing=train.label_smoothing
@@ -233,6 +236,8 @@ def _view(
             num_ops=augment.num_ops,
             magnitude=augment.magnitude,
             magnitude_std=augment.magnitude_std,
+            sampling=augment.magnitude_sampling,
+            distinct=augment.distinct_ops,
             cutout=augment.cutout,
         )
     return _normalized(pixels, data).contiguous(memory_format=torch.channels_last)

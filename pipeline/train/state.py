@@ -45,7 +45,10 @@ def load_state(
     average: dict[str, Tensor],
     optimizer: optim.Optimizer,
 ) -> int:
-    """Put the saved state into the three; returns the steps done, 0 where nothing is saved."""
+    """Put the saved state into the three; returns the steps done, 0 where nothing is saved.
+
+    Raises CheckpointError where the file is cut, or of another network.
+    """
     path = folder / STATE
     if not path.exists():
         return 0
@@ -53,14 +56,13 @@ def load_state(
         with safe_open(path, framework="pt") as file:
             step: int = json.loads(file.metadata()["step"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a training state ({error}); delete it") from None
-    network.load_state_dict(_under("network/", tensors))
-    for key, value in _under("average/", tensors).items():
-        average[key].copy_(value)
-    state = optimizer.state_dict()
-    state["state"] = _optimizer_state(_under("optimizer/", tensors))
-    optimizer.load_state_dict(state)
+        network.load_state_dict(_under("network/", tensors))
+        for key, value in _under("average/", tensors).items():
+            average[key].copy_(value)
+        _load_moments(optimizer, _under("optimizer/", tensors))
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not this run's state ({reason}); delete it") from None
     return step
 
 
@@ -68,9 +70,14 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
 
 
-def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
+def _load_moments(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/")
-        state.setdefault(int(index), {})[name] = value
-    return state
+        moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == weight.shape:
+                # As the weight lies in memory (channels last), which fused optimizers rely on.
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -1,0 +1,89 @@
+"""Write docs/parameters.md from the parameters themselves: python -m pipeline.params_doc."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from pipeline.files import write_text
+from pipeline.params import Params, Section
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "parameters.md"
+HEAD = """# Parameters
+
+Everything in `params.yaml`, made from `pipeline/params.py` by `make docs`. A wrong key or value
+ends a stage before its work with one line that says what is allowed. The sections `model`,
+`augment`, `train` and `select` are shared by all generations; `teacher` and each entry of
+`generations` say where one differs.
+"""
+
+
+def parameters_document() -> str:
+    """The document in Markdown."""
+    return HEAD + "".join(_section("", Params))
+
+
+def _section(name: str, section: type[Section]) -> Iterator[str]:
+    yield f"\n## `{name or 'top level'}`\n\n"
+    if name:
+        yield f"{section.__doc__}\n\n"
+    yield "| key | kind | default | meaning |\n|---|---|---|---|\n"
+    nested: list[tuple[str, type[Section]]] = []
+    for key, field in section.model_fields.items():
+        kind = field.annotation
+        inner = get_args(kind)[-1] if get_origin(kind) is dict else kind
+        if isinstance(inner, type) and issubclass(inner, Section) and not name:
+            nested.append((key if inner is kind else f'{key}."g"', inner))
+        else:
+            yield f"| `{key}` | {_kind(field)} | {_default(field)} | {field.description or ''} |\n"
+    for key, inner_section in nested:
+        yield from _section(key, inner_section)
+
+
+def _kind(field: FieldInfo) -> str:
+    kind = field.annotation
+    options = [item for item in get_args(kind) if item is not type(None)]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{option}`" for option in options)
+    if get_origin(kind) is tuple:
+        return "list of " + ", ".join(f"`{option}`" for option in get_args(options[0]))
+    name = getattr(options[0] if options else kind, "__name__", str(kind))
+    plain = {"dict": "mapping", "TrainingOverrides": "mapping"}.get(name, name)
+    plain = "mapping" if get_origin(kind) is dict else plain
+    limits = [_limit(item) for item in field.metadata]
+    return " ".join(
+        filter(None, [plain, *limits, "or null" if type(None) in get_args(kind) else ""])
+    )
+
+
+def _limit(item: Any) -> str:
+    for name, sign in (
+        ("ge", "≥"),
+        ("gt", ">"),
+        ("le", "≤"),
+        ("lt", "<"),
+        ("min_length", "length ≥"),
+    ):
+        if (bound := getattr(item, name, None)) is not None:
+            return f"{sign} {bound}"
+    return ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    if field.default is PydanticUndefined or isinstance(field.default, Section):
+        return "`{}`"
+    value = field.default
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    write_text(DOCUMENT, parameters_document())

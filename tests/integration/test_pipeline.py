@@ -1,0 +1,182 @@
+"""The whole pipeline under DVC: what it writes, what a change reruns, and that it repeats."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.files import file_digest
+from tests.integration.project import SMALL, Project, copy_project, stages_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+GENERATIONS = ("0", "1", "2")
+THRESHOLD_OF_2 = "generations.2.select.confidence_threshold"
+MODEL = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which the whole pipeline has run once and its results are committed."""
+    project = copy_project(tmp_path_factory.mktemp("project"), SMALL)
+    project.repro()
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-q", "-m", "run")
+    return project
+
+
+def test_stages_are_in_the_order_of_the_design(project: Project) -> None:
+    listed = [line.split()[0] for line in project.run("dvc", "stage", "list").stdout.splitlines()]
+    per_generation = ("pseudo_label", "select", "train_student")
+    assert listed[:2] == ["prepare", "train_teacher"]
+    assert set(listed) == {
+        *("prepare", "train_teacher", "evaluate_teacher", "ensemble", "baseline", "report"),
+        *(f"{stage}@{g}" for stage in (*per_generation, "evaluate") for g in ("1", "2")),
+    }
+
+
+def test_metrics_files_hold_the_promised_keys(project: Project) -> None:
+    prepared = project.json("metrics/prepare.json")
+    assert prepared["labeled"] + prepared["validation"] == 100
+    assert prepared["labeled"] + prepared["unlabeled"] + prepared["validation"] == 898
+    assert prepared["test"] == 899
+    assert prepared["quarantined"] == prepared["duplicates_dropped"] == 0
+    keys = {f"test/{key}" for key in ("accuracy", "accuracy_low", "accuracy_high", "nll", "ece")}
+    for name in ("evaluate/0", "evaluate/1", "evaluate/2", "ensemble"):
+        assert keys | {"val/accuracy"} <= set(project.json(f"metrics/{name}.json")), name
+    for generation in ("1", "2"):
+        chosen = project.json(f"metrics/select/{generation}.json")
+        assert 0.5 < chosen["coverage"] < 0.75
+        assert {"class_imbalance", "pseudo_label_accuracy"} <= set(chosen)
+
+
+def test_models_have_learnt_and_pseudo_labels_are_mostly_right(project: Project) -> None:
+    for generation in GENERATIONS:
+        metrics = project.json(f"metrics/evaluate/{generation}.json")
+        assert metrics["test/accuracy"] > 0.6
+        assert metrics["test/accuracy_low"] < metrics["test/accuracy"]
+        assert metrics["test/accuracy"] < metrics["test/accuracy_high"]
+    for generation in ("1", "2"):
+        chosen = project.json(f"metrics/select/{generation}.json")
+        assert chosen["pseudo_label_accuracy"] > 0.7
+        assert chosen["class_imbalance"] < 3
+
+
+def test_pseudo_labels_say_why_each_image_was_kept_or_not(project: Project) -> None:
+    unlabeled = [
+        name
+        for path in sorted((project.folder / "prepared/unlabeled").glob("*.parquet"))
+        for name in pq.read_table(path, columns=["id"])["id"].to_pylist()
+    ]
+    shards = sorted((project.folder / "pseudo_labels/1").glob("*.parquet"))
+    rows = [row for path in shards for row in pq.read_table(path).to_pylist()]
+    assert len(shards) == 3
+    assert [row["id"] for row in rows] == unlabeled
+    assert {row["reason"] for row in rows} == {"kept", "over_class_target"}
+    assert all((row["repeats"] > 0) == (row["reason"] == "kept") for row in rows)
+
+
+def test_student_is_larger_and_knows_its_teacher(project: Project) -> None:
+    spec = project.json("models/2/model.json")
+    assert spec["network"]["width"] == 20
+    assert spec["teacher"] == file_digest(project.folder / "models/1" / MODEL)
+
+
+def test_no_stage_of_training_depends_on_the_hidden_truth(project: Project) -> None:
+    lock = project.run("dvc", "dag", "--full").stdout
+    assert lock
+    text = (project.folder / "dvc.yaml").read_text()
+    users = re.findall(r"python -m stages\.(\w+)(?:(?!python -m).)*?unlabeled_truth", text, re.S)
+    assert set(users) == {"prepare", "select"}
+
+
+def test_report_says_whether_it_helped(project: Project) -> None:
+    page = (project.folder / "report/index.html").read_text()
+    assert "LabelSpreading" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    accuracy = project.json("metrics/evaluate/2.json")["test/accuracy"]
+    assert f"{100 * accuracy:.1f}" in page
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    assert project.repro() == []
+    assert "up to date" in project.run("dvc", "status").stdout
+
+
+def test_dvc_shows_metrics_and_plots(project: Project) -> None:
+    shown = project.run("dvc", "metrics", "show").stdout
+    assert "metrics/evaluate/2.json" in shown.replace("\\", "/")
+    project.run("dvc", "plots", "show", "-o", "dvc_plots")
+    plots = (project.folder / "dvc_plots/index.html").read_text()
+    assert "training loss" in plots
+    assert "confusion" in plots
+
+
+def test_mlflow_holds_one_parent_and_a_child_run_for_each_stage(project: Project) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("selftrain")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = {run.info.run_name: run for run in runs if run not in parents}
+    assert len(parents) == 1
+    assert {"train_teacher", "train_student@2", "select@1", "evaluate@2"} <= set(children)
+    assert all(run.info.status == "FINISHED" for run in children.values())
+    student = children["train_student@2"]
+    assert len(client.get_metric_history(student.info.run_id, "loss")) == 3
+    assert student.data.params["model.width"] == "20"
+    assert (
+        student.data.tags["git_commit"] == project.run("git", "rev-parse", "HEAD~").stdout.strip()
+    )
+
+
+def test_a_changed_threshold_reruns_its_selection_and_what_follows(project: Project) -> None:
+    answer = project.run("dvc", "exp", "run", "-S", f"{THRESHOLD_OF_2}=0.3")
+    ran = stages_run(answer.stdout)
+    expected = ["select@2", "train_student@2", "evaluate@2", "ensemble", "report"]
+    assert ran == expected
+    assert project.parameters()["generations"]["2"]["select"]["confidence_threshold"] == 0.3
+    assert "select" in project.run("dvc", "metrics", "diff").stdout
+
+
+def test_another_generation_reruns_nothing_earlier_and_can_go_again(project: Project) -> None:
+    before = project.parameters()
+    more = copy.deepcopy(before)
+    more["generations"]["3"] = {"teacher": "2", "select": {}, "student": {}}
+    project.set_parameters(more)
+    new = ["pseudo_label@3", "select@3", "train_student@3", "evaluate@3", "ensemble", "report"]
+    assert project.repro() == new
+    assert (
+        "Generation 3" in (project.folder / "report/index.html").read_text()
+        or (project.folder / "evaluations/3").exists()
+    )
+    project.set_parameters(before)
+    assert set(project.repro()) <= {"ensemble", "report"}
+    assert not (project.folder / "evaluations/3").exists()
+
+
+def test_the_same_commit_gives_the_same_bytes_elsewhere(project: Project, tmp_path: Path) -> None:
+    again = copy_project(tmp_path / "again", SMALL)
+    again.repro("train_student@1")
+    for generation in ("0", "1"):
+        name = f"models/{generation}/{MODEL}"
+        assert file_digest(again.folder / name) == file_digest(project.folder / name)
+
+
+def test_a_wrong_value_ends_a_stage_before_its_work_with_one_line(project: Project) -> None:
+    good = project.parameters()
+    wrong = copy.deepcopy(good)
+    wrong["train"]["steps"] = -5
+    project.set_parameters(wrong)
+    answer = project.run("python", "-m", "stages.train_teacher", check=False)
+    project.set_parameters(good)
+    assert answer.returncode == 2
+    assert answer.stderr.strip().splitlines() == [
+        "train_teacher: params.yaml: train.steps = -5: should be greater than or equal to 1"
+    ]

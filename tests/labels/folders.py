@@ -1,0 +1,27 @@
+"""Folders of predictions that a test made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pipeline.data.predictions import predictions_table
+from pipeline.data.shards import shard_name, write_manifest, write_shard
+
+
+def write_predictions(
+    out: Path, probabilities: ArrayLike, *, rows_per_shard: int = 4, ids: list[str] | None = None
+) -> list[str]:
+    """Write predictions (N, K) as shards; returns the images' ids, image_0 and on if not given."""
+    values = np.asarray(probabilities, np.float32)
+    names = ids or [f"image_{place}" for place in range(len(values))]
+    entries = []
+    for number, start in enumerate(range(0, len(values), rows_per_shard)):
+        rows = slice(start, start + rows_per_shard)
+        with np.errstate(divide="ignore"):
+            table = predictions_table(names[rows], number, np.log(values[rows]))
+        entries.append(write_shard(out / shard_name(number), table))
+    write_manifest(out, entries, {"num_classes": values.shape[1]})
+    return names

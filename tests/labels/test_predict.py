@@ -1,0 +1,158 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.predictions import read_predictions
+from pipeline.data.shards import read_manifest
+from pipeline.data.tensors import load_images
+from pipeline.errors import CheckpointError, DataError
+from pipeline.evaluate.views import predict_log_probs
+from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
+from pipeline.models.checkpoint import load_checkpoint
+from tests.tiny import prepared_stripes, save_model
+
+TEMPERATURE = 0.002
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared images in shards of 16 rows, and a teacher, cold so that no two look alike."""
+    folder = tmp_path_factory.mktemp("project")
+    prepared_stripes(folder / "prepared")
+    save_model(folder / "teacher", seed=1, temperature=TEMPERATURE)
+    return folder
+
+
+def predictor(project: Path, out: Path, **changes: Any) -> ShardPredictor:
+    options: dict[str, Any] = {
+        "model": project / "teacher",
+        "unlabeled": project / "prepared" / "unlabeled",
+        "out": out,
+        "views": "jitter",
+        "jitter_views": 2,
+        "batch_size": 5,
+        "seed": 0,
+    }
+    return ShardPredictor(**(options | changes))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_predictions_are_the_teachers_in_the_order_of_the_ids(
+    project: Path, tmp_path: Path
+) -> None:
+    unlabeled = project / "prepared" / "unlabeled"
+    predict = predictor(project, tmp_path, views="centre")
+    shards = read_manifest(unlabeled).shards
+    assert len(shards) > 1
+    assert [predict(number) for number in range(len(shards))] == [e.rows for e in shards]
+    manifest = finish_predictions(unlabeled, tmp_path, 3)
+    assert manifest.metadata == {"num_classes": 3}
+    images, teacher = load_images(unlabeled), load_checkpoint(project / "teacher")
+    found = list(read_predictions(tmp_path))
+    assert [identity for shard in found for identity in shard.ids] == images.ids
+    assert np.array_equal(np.concatenate([shard.shard for shard in found]), images.shard)
+    assert np.array_equal(np.concatenate([shard.row for shard in found]), images.row)
+    pixels = (images.images.float() / 255 - 0.3) / 0.25
+    with torch.no_grad():
+        expected = torch.log_softmax(teacher.network(pixels) / TEMPERATURE, dim=1).numpy()
+    assert expected.std(axis=0).max() > 1
+    np.testing.assert_allclose(
+        np.concatenate([shard.log_probs for shard in found]), expected, rtol=2e-3, atol=2e-3
+    )
+
+
+def test_the_same_shard_gives_the_same_bytes_in_whatever_order(
+    project: Path, tmp_path: Path
+) -> None:
+    count = len(read_manifest(project / "prepared" / "unlabeled").shards)
+    first = predictor(project, tmp_path / "a")
+    for number in range(count):
+        first(number)
+    for number in reversed(range(count)):  # each by a predictor of its own
+        predictor(project, tmp_path / "b")(number)
+    again = predictor(project, tmp_path / "a")
+    again(0)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    other = predictor(project, tmp_path / "c", seed=100)
+    other(0)
+    assert (
+        files(tmp_path / "c")["shard_00000.parquet"] != files(tmp_path / "a")["shard_00000.parquet"]
+    )
+
+
+def test_jitter_does_not_depend_on_the_batch_size(project: Path, tmp_path: Path) -> None:
+    found = []
+    for batch_size in (3, 16):
+        out = tmp_path / str(batch_size)
+        predict = predictor(project, out, batch_size=batch_size)
+        for number in range(len(predict.manifest.shards)):
+            predict(number)
+        finish_predictions(predict.unlabeled, out, 3)
+        found.append(np.concatenate([shard.log_probs for shard in read_predictions(out)]))
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-3, atol=2e-3)
+
+
+def test_a_predictor_travels_before_and_after_use(project: Path, tmp_path: Path) -> None:
+    predict = predictor(project, tmp_path)
+    assert pickle.loads(pickle.dumps(predict))(0) == 16
+    predict(1)
+    assert pickle.loads(pickle.dumps(predict))(1) == 16
+
+
+def test_missing_or_cut_shards_are_noticed_and_done_again(project: Path, tmp_path: Path) -> None:
+    unlabeled = project / "prepared" / "unlabeled"
+    predict = predictor(project, tmp_path)
+    count = len(predict.manifest.shards)
+    assert unpredicted(unlabeled, tmp_path) == list(range(count))
+    for number in range(count):
+        predict(number)
+    assert unpredicted(unlabeled, tmp_path) == []
+    whole = files(tmp_path)
+    names = sorted(whole)
+    (tmp_path / names[0]).write_bytes(whole[names[0]][:-20])
+    (tmp_path / names[1]).unlink()
+    (tmp_path / names[2]).write_bytes(whole[names[0]] if count > 3 else b"")
+    left = unpredicted(unlabeled, tmp_path)
+    assert {0, 1} <= set(left)
+    with pytest.raises(DataError, match="no predictions for shards") as caught:
+        finish_predictions(unlabeled, tmp_path, 3)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "manifest.json").exists()
+    for number in range(count):
+        predict(number)
+    assert files(tmp_path) == whole
+    finish_predictions(unlabeled, tmp_path, 3)
+
+
+def test_an_altered_input_or_missing_teacher_is_refused(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nobody"):
+        predictor(project, tmp_path / "out", model=tmp_path / "nobody")(0)
+    prepared = prepared_stripes(tmp_path / "prepared")
+    shard = prepared / "unlabeled" / "shard_00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(DataError, match="shard_00000"):
+        predictor(project, tmp_path / "out", unlabeled=prepared / "unlabeled")(0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_views_asked_are_those_averaged(project: Path, tmp_path: Path) -> None:
+    predict = predictor(project, tmp_path, views="flip")
+    predict(0)
+    spec = predict.teacher.spec
+    images = load_images(predict.unlabeled).images[:16]
+    kwargs: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "temperature": spec.temperature}
+    flipped = predict_log_probs(predict.teacher.network, images, view="flip", **kwargs)
+    centre = predict_log_probs(predict.teacher.network, images, view="centre", **kwargs)
+    for number in range(1, len(predict.manifest.shards)):
+        predict(number)
+    finish_predictions(predict.unlabeled, tmp_path, 3)
+    found = next(iter(read_predictions(tmp_path))).log_probs
+    np.testing.assert_allclose(found, flipped, rtol=2e-3, atol=2e-3)
+    assert np.abs(found - centre).max() > 0.1

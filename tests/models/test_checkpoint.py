@@ -1,0 +1,121 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import CheckpointError, ModelError, SelftrainError
+from pipeline.models.checkpoint import (
+    SPEC,
+    WEIGHTS,
+    load_checkpoint,
+    model_digest,
+    network_of,
+    read_spec,
+    save_checkpoint,
+)
+from tests.tiny import same_tensors, save_model, tiny_network, tiny_spec
+
+
+def refused(folder: Path, kind: type[SelftrainError] = CheckpointError) -> str:
+    with pytest.raises(kind) as caught:
+        load_checkpoint(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
+    spec = tiny_spec(temperature=1.7, teacher="ab" * 32, notes={"steps": 5}, generation="2")
+    network = network_of(spec, seed=3).to(memory_format=torch.channels_last)
+    save_checkpoint(tmp_path / "model", network.state_dict(), spec)
+    loaded = load_checkpoint(tmp_path / "model")
+    assert loaded.spec == spec
+    assert not loaded.network.training
+    assert same_tensors(loaded.network.state_dict(), network.state_dict())
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network(images), network.eval()(images))
+
+
+def test_the_spec_is_plain_json(tmp_path: Path) -> None:
+    spec = save_model(tmp_path / "model", generation="1")
+    assert json.loads((tmp_path / "model" / SPEC).read_text()) == asdict(spec)
+    assert read_spec(tmp_path / "model") == spec
+
+
+def test_the_same_model_gives_the_same_bytes_and_digest(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        save_model(tmp_path / name, seed=seed)
+    for file in (WEIGHTS, SPEC):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert model_digest(tmp_path / "a") == model_digest(tmp_path / "b")
+    assert model_digest(tmp_path / "a") != model_digest(tmp_path / "c")
+
+
+def test_saving_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", seed=1)
+    (tmp_path / "model" / "left_over").write_text("old")
+    save_model(tmp_path / "model", seed=2)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["model", SPEC, WEIGHTS]
+    expected = tiny_network(seed=2).state_dict()
+    assert same_tensors(load_checkpoint(tmp_path / "model").network.state_dict(), expected)
+
+
+def test_a_failed_save_keeps_the_old_model(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", seed=1)
+    before = model_digest(tmp_path / "model")
+    with pytest.raises((TypeError, ValueError)):
+        save_checkpoint(
+            tmp_path / "model", tiny_network(2).state_dict(), tiny_spec(notes={"bad": object()})
+        )
+    assert model_digest(tmp_path / "model") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, -1])
+def test_a_cut_file_is_refused(tmp_path: Path, keep: float) -> None:
+    save_model(tmp_path / "model")
+    path = tmp_path / "model" / WEIGHTS
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep) if keep == 0.5 else int(keep)])
+    assert str(path) in refused(tmp_path / "model")
+
+
+def test_a_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
+    assert "no such file" in refused(tmp_path / "nowhere")
+    save_model(tmp_path / "model")
+    (tmp_path / "model" / WEIGHTS).unlink()
+    assert WEIGHTS in refused(tmp_path / "model")
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    torch.save(tiny_network().state_dict(), tmp_path / "model" / WEIGHTS)
+    assert "safetensors" in refused(tmp_path / "model")
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    save_model(tmp_path / "wide", network={"name": "resnet_small", "width": 6})
+    (tmp_path / "wide" / WEIGHTS).replace(tmp_path / "model" / WEIGHTS)
+    assert "does not fit" in refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"network": {}}'])
+def test_a_wrong_spec_is_refused(tmp_path: Path, text: str) -> None:
+    save_model(tmp_path / "model")
+    (tmp_path / "model" / SPEC).write_text(text)
+    assert str(tmp_path / "model" / SPEC) in refused(tmp_path / "model")
+
+
+def test_a_spec_with_unknown_names_is_refused(tmp_path: Path) -> None:
+    spec = save_model(tmp_path / "model")
+    path = tmp_path / "model" / SPEC
+    path.write_text(json.dumps(asdict(spec) | {"colour": "red"}))
+    assert "colour" in refused(tmp_path / "model")
+    path.write_text(json.dumps(asdict(spec) | {"network": {"name": "resnet_small", "hue": 1}}))
+    assert "hue" in refused(tmp_path / "model")
+    path.write_text(json.dumps(asdict(spec) | {"network": {"name": "resnet_smal"}}))
+    assert "resnet_small" in refused(tmp_path / "model", ModelError)

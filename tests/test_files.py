@@ -1,0 +1,96 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import (
+    CHUNK_BYTES,
+    file_digest,
+    read_json,
+    replace_folder,
+    value_digest,
+    write_json,
+    write_text,
+    written_whole,
+)
+
+
+class BodyError(Exception):
+    """Raised in the middle of writing."""
+
+
+def write_half(path: Path) -> None:
+    with written_whole(path) as partial:
+        partial.write_bytes(b"half")
+        raise BodyError
+
+
+def test_a_file_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.bin"
+    with written_whole(path) as partial:
+        partial.write_bytes(b"half")
+        assert not path.exists()
+        assert partial.parent == path.parent
+        partial.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert [item.name for item in path.parent.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_failing_body_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, before: bytes | None
+) -> None:
+    path = tmp_path / "file.bin"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(BodyError):
+        write_half(path)
+    assert [item.name for item in tmp_path.iterdir()] == ([] if before is None else ["file.bin"])
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "file.bin"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_and_json_are_utf_8_sorted_and_end_in_a_newline(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "größer\n")
+    assert (tmp_path / "text").read_bytes() == "größer\n".encode()
+    write_json(tmp_path / "value.json", {"b": [1, None], "a": "é"})
+    text = (tmp_path / "value.json").read_text(encoding="utf-8")
+    assert list(json.loads(text)) == ["a", "b"]
+    assert text.endswith("}\n")
+    assert read_json(tmp_path / "value.json") == {"a": "é", "b": [1, None]}
+
+
+def test_json_that_others_could_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "value.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    finished, target = tmp_path / "finished", tmp_path / "deep" / "target"
+    for content in ("first", "second"):
+        finished.mkdir()
+        (finished / content).write_text(content)
+        replace_folder(finished, target)
+        assert [item.name for item in target.iterdir()] == [content]
+        assert not finished.exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1])
+def test_a_files_digest_is_its_sha_256(tmp_path: Path, size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    (tmp_path / "file").write_bytes(data)
+    assert file_digest(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_values_digest_knows_content_and_not_the_order_of_keys() -> None:
+    assert value_digest({"a": 1, "b": [1, 2]}) == value_digest({"b": [1, 2], "a": 1})
+    values = [{"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": None}, [1, 2], [2, 1], "a"]
+    assert len({value_digest(value) for value in values}) == len(values)
+    assert len(value_digest({})) == 64

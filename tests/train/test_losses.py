@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+
+from pipeline.train.losses import labeled_loss, pseudo_label_loss
+
+
+def log_softmax(row: list[float]) -> list[float]:
+    total = math.log(sum(math.exp(value) for value in row))
+    return [value - total for value in row]
+
+
+def slow_cross_entropy(logits: list[list[float]], targets: list[list[float]]) -> float:
+    losses = [
+        -sum(target * value for target, value in zip(wanted, log_softmax(row), strict=True))
+        for row, wanted in zip(logits, targets, strict=True)
+    ]
+    return sum(losses) / len(losses)
+
+
+def example(seed: int, rows: int = 7, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * 3
+    return logits, torch.randint(classes, (rows,), generator=generator)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_the_labelled_loss_is_that_of_a_slow_loop(smoothing: float) -> None:
+    logits, labels = example(0)
+    one_hot = torch.eye(4, dtype=torch.float64)[labels]
+    targets = (one_hot * (1 - smoothing) + smoothing / 4).tolist()
+    expected = slow_cross_entropy(logits.tolist(), targets)
+    assert labeled_loss(logits, labels, label_smoothing=smoothing).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_soft_loss_is_that_of_a_slow_loop(seed: int) -> None:
+    logits, _ = example(seed)
+    targets = example(seed + 10)[0].softmax(dim=1)
+    expected = slow_cross_entropy(logits.tolist(), targets.tolist())
+    assert pseudo_label_loss(logits, targets).item() == pytest.approx(expected)
+
+
+def test_a_hard_pseudo_label_counts_as_a_label() -> None:
+    logits, labels = example(1)
+    hard = pseudo_label_loss(logits, torch.eye(4, dtype=torch.float64)[labels])
+    torch.testing.assert_close(hard, labeled_loss(logits, labels, label_smoothing=0.0))
+
+
+def test_the_gradient_is_student_minus_target() -> None:
+    logits, _ = example(2)
+    targets = example(3)[0].softmax(dim=1)
+    logits.requires_grad_()
+    pseudo_label_loss(logits, targets).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(logits.grad, (logits.softmax(dim=1).detach() - targets) / 7)
+
+
+def test_huge_logits_stay_finite() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0]])
+    assert pseudo_label_loss(logits, torch.tensor([[0.5, 0.5, 0.0]])).item() == pytest.approx(1e4)

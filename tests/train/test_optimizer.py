@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import Tensor, nn, optim
+
+from pipeline.train.optimizer import build_optimizer
+
+GRADIENTS = [torch.tensor([[0.5, -1.0]]), torch.tensor([[0.2, 0.4]]), torch.tensor([[-2.0, 0.1]])]
+
+
+def layer() -> nn.Linear:
+    part = nn.Linear(2, 1)
+    with torch.no_grad():
+        part.weight.copy_(torch.tensor([[1.0, -2.0]]))
+        part.bias.fill_(3.0)
+    return part
+
+
+def stepped(part: nn.Linear, optimizer: optim.Optimizer) -> None:
+    for gradient in GRADIENTS:
+        part.weight.grad, part.bias.grad = gradient.clone(), torch.zeros(1)
+        optimizer.step()
+
+
+def test_adamw_is_that_of_a_slow_loop() -> None:
+    part = layer()
+    weight, first, second = part.weight.detach().clone(), torch.zeros(1, 2), torch.zeros(1, 2)
+    optimizer = build_optimizer(part, "adamw", learning_rate=0.1, momentum=0.0, weight_decay=0.3)
+    stepped(part, optimizer)
+    for step, gradient in enumerate(GRADIENTS, start=1):
+        weight = weight * (1 - 0.1 * 0.3)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
+        weight = weight - 0.1 * (first / (1 - 0.9**step)) / scale
+    torch.testing.assert_close(part.weight.detach(), weight)
+    assert part.bias.item() == 3.0  # no gradient, no decay
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_that_of_a_slow_loop(momentum: float) -> None:
+    part = layer()
+    weight, speed = part.weight.detach().clone(), torch.zeros(1, 2)
+    optimizer = build_optimizer(part, "sgd", learning_rate=0.1, momentum=momentum, weight_decay=0.3)
+    stepped(part, optimizer)
+    for gradient in GRADIENTS:
+        whole = gradient + 0.3 * weight
+        speed = momentum * speed + whole
+        weight = weight - 0.1 * (whole + momentum * speed)
+    torch.testing.assert_close(part.weight.detach(), weight)
+    assert part.bias.item() == 3.0
+
+
+def decays(network: nn.Module) -> dict[str, float]:
+    optimizer = build_optimizer(network, "adamw", learning_rate=0.1, momentum=0.0, weight_decay=0.3)
+    by_id = {
+        id(weight): group["weight_decay"]
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    return {name: by_id[id(w)] for name, w in network.named_parameters() if id(w) in by_id}
+
+
+def test_biases_and_normalisation_are_not_decayed_and_frozen_weights_left_out() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    network[2].bias.requires_grad_(False)
+    assert decays(network) == {
+        "0.weight": 0.3,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "2.weight": 0.3,
+    }
+
+
+def test_every_weight_moves() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    before: dict[str, Tensor] = {n: w.detach().clone() for n, w in network.named_parameters()}
+    optimizer = build_optimizer(network, "sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.0)
+    for weight in network.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    for name, weight in network.named_parameters():
+        torch.testing.assert_close(weight.detach(), before[name] - 0.1 * 1.9)

@@ -1,0 +1,98 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.tensors import load_images
+from pipeline.evaluate.calibration import PRIOR_DEVIATION
+from pipeline.evaluate.metrics import negative_log_likelihood
+from pipeline.evaluate.views import predict_log_probs
+from pipeline.models.checkpoint import load_checkpoint, model_digest, network_of
+from pipeline.params import ModelParams, Training
+from pipeline.train.fit import Worker
+from pipeline.train.run import TrainJob, calibrated_temperature, train_model
+from tests.tiny import PLAIN, prepared_stripes, stripe_data, tiny_spec, train_params
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TrainJob:
+    return TrainJob(
+        prepared=prepared_stripes(tmp_path / "prepared"),
+        pseudo_labels=None,
+        model=tmp_path / "model",
+        state=tmp_path / "state",
+        generation="2",
+        teacher="ab" * 32,
+        seed=3,
+        training=Training(
+            model=ModelParams(width=4, dropout_rate=0.1),
+            augment=PLAIN,
+            train=train_params(steps=60, learning_rate=0.03),
+        ),
+    )
+
+
+def ignore(step: int, values: dict[str, float]) -> None:
+    """A log that nobody reads."""
+
+
+def test_a_job_leaves_a_model_that_knows_its_classes(job: TrainJob) -> None:
+    steps: list[int] = []
+    train_model(job, Worker(), lambda step, values: steps.append(step))
+    assert max(steps) == 60
+    checkpoint = load_checkpoint(job.model)
+    spec = checkpoint.spec
+    assert (spec.classes, spec.image_size, spec.channels) == (["left", "middle", "right"], 8, 1)
+    assert (spec.generation, spec.teacher) == ("2", "ab" * 32)
+    assert spec.network["width"] == 4
+    test = load_images(job.prepared / "test")
+    log_probs = predict_log_probs(checkpoint.network, test.images, mean=spec.mean, std=spec.std)
+    assert (log_probs.argmax(axis=1) == test.labels.numpy()).mean() >= 0.8
+
+
+def test_the_same_job_gives_the_same_bytes_and_another_seed_others(job: TrainJob) -> None:
+    jobs = [
+        replace(job, model=job.model / str(number), state=job.state / str(number), seed=seed)
+        for number, seed in enumerate((3, 3, 4))
+    ]
+    for one in jobs:
+        train_model(one, Worker(), ignore)
+    assert model_digest(jobs[0].model) == model_digest(jobs[1].model)
+    assert model_digest(jobs[0].model) != model_digest(jobs[2].model)
+
+
+def test_only_rank_0_writes_the_model(job: TrainJob) -> None:
+    train_model(job, Worker(rank=1, world_size=2), ignore)
+    assert not job.model.exists()
+
+
+def test_without_validation_images_nothing_is_calibrated(job: TrainJob) -> None:
+    prepared_stripes(job.prepared, validation_fraction=0.0)
+    train_model(job, Worker(), ignore)
+    assert load_checkpoint(job.model).spec.temperature == 1.0
+
+
+def test_the_temperature_suits_the_validation_images() -> None:
+    data = stripe_data(30)
+    data = replace(data, validation_images=data.images, validation_labels=data.labels)
+    spec = tiny_spec()
+    network = network_of(spec, seed=1)
+    weights = {key: value.clone() for key, value in network.state_dict().items()}
+    with torch.no_grad():
+        for value in network.parameters():
+            value.zero_()  # the weights given count, not those in the network
+    temperature = calibrated_temperature(network, weights, data, spec, "cpu")
+
+    def loss(temperature: float) -> float:
+        log_probs = predict_log_probs(
+            network, data.images, mean=spec.mean, std=spec.std, temperature=temperature
+        )
+        prior = 0.5 * (math.log(temperature) / PRIOR_DEVIATION) ** 2
+        return negative_log_likelihood(log_probs, np.asarray(data.labels)) * 30 + prior
+
+    others = [loss(temperature * factor) for factor in (0.8, 0.95, 1.05, 1.25)]
+    assert temperature != 1.0
+    assert loss(temperature) < min(loss(1.0), *others)

@@ -1,0 +1,32 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.train.schedule import warmup_cosine
+
+
+def test_it_warms_up_to_one_and_falls_to_nearly_zero() -> None:
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert factors[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
+    assert factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert 0 < factors[-1] < 1e-3
+    assert warmup_cosine(100, 100, 0.1) == pytest.approx(0.0)
+
+
+def test_without_warm_up_it_starts_at_one() -> None:
+    assert warmup_cosine(0, 10, 0.0) == 1.0
+    assert warmup_cosine(0, 1, 0.05) == 1.0
+
+
+@given(st.integers(1, 300), st.floats(0, 0.999))
+def test_it_rises_once_then_falls_within_bounds(steps: int, warmup_fraction: float) -> None:
+    factors = [warmup_cosine(step, steps, warmup_fraction) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    top = factors.index(max(factors))
+    assert factors[:top] == sorted(factors[:top])
+    assert factors[top:] == sorted(factors[top:], reverse=True)
+    assert top == min(round(steps * warmup_fraction), steps - 1)
