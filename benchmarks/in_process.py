@@ -16,7 +16,8 @@ from pipeline.labels.pseudo_label import tie_breaker
 from pipeline.labels.select import class_target, select, sharpen
 from pipeline.models.checkpoint import ModelSpec, network_of
 from pipeline.params import Params
-from pipeline.train.fit import TrainingData, Worker, fit
+from pipeline.train.batch import TrainingData, Worker
+from pipeline.train.fit import fit
 from pipeline.train.run import calibrated_temperature
 
 Floats = NDArray[np.float32]

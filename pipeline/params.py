@@ -165,6 +165,15 @@ class TrainParams(Section):
     )
     log_every: int = Field(20, ge=1, description="steps between two logged points")
 
+    @model_validator(mode="after")
+    def _batches_divide(self) -> TrainParams:
+        if self.workers and self.batch_size % self.workers:
+            raise ValueError(
+                f"train.batch_size = {self.batch_size}: must be a multiple of "
+                f"train.workers = {self.workers}"
+            )
+        return self
+
 
 class PredictParams(Section):
     """How a teacher labels the unlabelled images."""
@@ -270,7 +279,10 @@ class Params(Section):
 
     def selection(self, generation: str) -> SelectParams:
         """The selection parameters of a generation."""
-        overrides = self.generations[generation].select
+        overrides = dict(self.generations[generation].select)
+        targets = ("images_per_class", "fraction_per_class")
+        if any(name in overrides for name in targets):  # either says the target anew
+            overrides = dict.fromkeys(targets) | overrides
         return _merged(self.select, overrides, f"generations.{generation}.select")
 
     @property

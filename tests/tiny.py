@@ -13,7 +13,7 @@ from pipeline.data.sources import Row
 from pipeline.models.build import build_network
 from pipeline.models.checkpoint import ModelSpec, network_of, save_checkpoint
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.fit import TrainingData
+from pipeline.train.batch import TrainingData
 from tests.data.helpers import ListSource, encoded, run_prepare
 
 CLASSES = ("left", "middle", "right")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SelftrainError
 from pipeline.labels.predict import ShardPredictor
 from pipeline.progress import progress
-from pipeline.runtime.quiet import muted_stderr, quiet_ray
+from pipeline.runtime.ray_session import ray_session
 
 MAX_RETRIES = 3
-OBJECT_STORE_BYTES = 256 << 20  # only shard numbers travel through it
-SPARE_CPUS = 1  # for Ray Data's own tasks: actors that hold every CPU would starve them
 
 
 def distributed_predict(
@@ -31,7 +25,7 @@ def distributed_predict(
         return
     total = sum(predictor.manifest.shards[number].rows for number in shards)
     actors = min(actors, len(shards))
-    with ray_session(actors * predictor.threads + SPARE_CPUS), progress(title, total) as advance:
+    with ray_session(actors * predictor.threads), progress(title, total) as advance:
         try:
             for row in _mapped(predictor, shards, actors).iter_rows():
                 advance(int(row["rows"]))
@@ -71,30 +65,6 @@ class PredictorActor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         """Predict the shards of the batch; returns their numbers of rows."""
         return {"rows": [self.predictor(int(number)) for number in batch["number"]]}
-
-
-@contextmanager
-def ray_session(num_cpus: int) -> Iterator[None]:
-    """Ray, at RAY_ADDRESS or else started here with `num_cpus` logical CPUs and then stopped."""
-    quiet_ray()
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    import ray
-
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not os.environ.get("RAY_ADDRESS"):
-        options |= {
-            "address": "local",
-            "num_cpus": num_cpus,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
-    with muted_stderr():
-        ray.init(**options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _user_error(error: BaseException | None) -> SelftrainError | None:

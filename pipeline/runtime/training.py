@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from pipeline.models.device import resolve_device
 from pipeline.params import Training, TrainParams
 from pipeline.progress import progress
 from pipeline.runtime.quiet import quiet_ray
+from pipeline.runtime.ray_session import ray_session
 from pipeline.runtime.tracking import Tracker
-from pipeline.train.fit import Worker
+from pipeline.train.batch import Worker
 from pipeline.train.history import Point, read_history
 from pipeline.train.run import TrainJob, train_model
 
@@ -51,9 +52,19 @@ def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    with _following(history, tracker, title, train):
+    _keep_whole_lines(history)
+    cpus = train.workers * train.threads
+    session = ray_session(cpus) if train.workers else nullcontext()
+    with session, _following(history, tracker, title, train):
         _unwrapped_fit(trainer)
     return read_history(history)
+
+
+def _keep_whole_lines(history: Path) -> None:
+    """Cut the torn last line that a killed run has left, so that nothing is appended to it."""
+    if history.exists():
+        whole, newline, _ = history.read_bytes().rpartition(b"\n")
+        history.write_bytes(whole + newline)
 
 
 def _unwrapped_fit(trainer: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import read_manifest
 from pipeline.data.tensors import ImageSet, load_images, read_dataset
-from pipeline.train.fit import TrainingData
+from pipeline.train.batch import TrainingData
 
 
 def training_data(

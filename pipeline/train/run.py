@@ -14,7 +14,8 @@ from pipeline.evaluate.calibration import fit_temperature
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import ModelSpec, network_of, save_checkpoint
 from pipeline.params import Training
-from pipeline.train.fit import Log, TrainingData, Worker, fit
+from pipeline.train.batch import TrainingData, Worker
+from pipeline.train.fit import Log, fit
 from pipeline.train.inputs import training_data
 
 

@@ -7,13 +7,8 @@ from torch import Tensor
 
 from pipeline.errors import ParameterError, TrainingError
 from pipeline.params import AugmentParams
-from pipeline.train.fit import (
-    TrainingData,
-    Worker,
-    _labeled_batch,
-    _pseudo_labeled_batch,
-    fit,
-)
+from pipeline.train.batch import TrainingData, Worker, labeled_batch, pseudo_labeled_batch
+from pipeline.train.fit import fit
 from pipeline.train.state import STATE
 from tests.tiny import (
     PLAIN,
@@ -116,7 +111,7 @@ def test_workers_pieces_interleave_to_the_one_workers_batch(
     data = stripe_data(9, unlabeled=20)
     params = train_params(labeled_augment=kind, unlabeled_augment=kind)
     for step in range(4):
-        for batch in (_labeled_batch, _pseudo_labeled_batch):
+        for batch in (labeled_batch, pseudo_labeled_batch):
             images, targets = batch(data, params, STRONG, 3, step, Worker())
             for rank in range(world_size):
                 worker = Worker(rank, world_size)
@@ -132,7 +127,7 @@ def test_batches_go_through_all_rows_and_pair_images_with_their_targets() -> Non
     params = train_params(labeled_augment="none", unlabeled_augment="none")
     seen: list[Tensor] = []
     for step in range(2):  # 12 pseudo-labelled images each
-        images, targets = _pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
+        images, targets = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
         for image, target in zip(images, targets, strict=True):
             pixels = (data.unlabeled_images.float() / 255 - 0.3) / 0.25
             row = int((pixels - image).abs().amax(dim=(1, 2, 3)).argmin())
@@ -146,7 +141,7 @@ def test_a_repeated_pseudo_label_is_seen_as_often_as_it_counts() -> None:
     rows = torch.tensor([0, 0, 0, 1, 2, 2])
     data = stripe_data(3, unlabeled=3, unlabeled_rows=rows, unlabeled_targets=torch.eye(3)[rows])
     params = train_params(batch_size=3, unlabeled_ratio=2)
-    _, targets = _pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
+    _, targets = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
     assert targets.sum(dim=0).tolist() == [3, 1, 2]
 
 

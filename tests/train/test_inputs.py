@@ -10,7 +10,7 @@ from pipeline.data.predictions import Predictions, predictions_table, pseudo_lab
 from pipeline.data.shards import read_manifest, write_manifest, write_shard
 from pipeline.data.tensors import load_images, read_dataset
 from pipeline.errors import DataError
-from pipeline.train.fit import TrainingData
+from pipeline.train.batch import TrainingData
 from pipeline.train.inputs import training_data
 from tests.tiny import prepared_stripes
 

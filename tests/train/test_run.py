@@ -12,7 +12,7 @@ from pipeline.evaluate.metrics import negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, model_digest, network_of
 from pipeline.params import ModelParams, Training
-from pipeline.train.fit import Worker
+from pipeline.train.batch import Worker
 from pipeline.train.run import TrainJob, calibrated_temperature, train_model
 from tests.tiny import PLAIN, prepared_stripes, stripe_data, tiny_spec, train_params
 

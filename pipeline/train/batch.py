@@ -1,0 +1,158 @@
+"""The batches of a run: which images, and the views of them, as a function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline import augment as augmentation
+from pipeline.data.batches import batch_rows
+from pipeline.params import AugmentParams, TrainParams
+
+Stream = Literal["labeled", "unlabeled"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The tensors of one run.
+
+    images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
+    unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
+    each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unlabeled_images: Tensor | None = None
+    unlabeled_rows: Tensor | None = None
+    unlabeled_targets: Tensor | None = None
+    validation_images: Tensor | None = None
+    validation_labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of `world_size` workers that train together; `wrap` joins their gradients (DDP)."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
+
+    @property
+    def rows(self) -> slice:
+        """This worker's part of a global batch."""
+        return slice(self.rank, None, self.world_size)
+
+
+def has_pseudo_labels(data: TrainingData) -> bool:
+    """Whether there is anything pseudo-labelled to train on."""
+    return data.unlabeled_rows is not None and len(data.unlabeled_rows) > 0
+
+
+def on_device(data: TrainingData, device: torch.device) -> TrainingData:
+    """`data` with its tensors on `device`."""
+    moved: dict[str, Any] = {
+        key: value.to(device) for key, value in vars(data).items() if isinstance(value, Tensor)
+    }
+    return replace(data, **moved)
+
+
+def labeled_batch(
+    data: TrainingData,
+    train: TrainParams,
+    augment: AugmentParams,
+    seed: int,
+    step: int,
+    worker: Worker,
+) -> tuple[Tensor, Tensor]:
+    """This worker's labelled images of global batch `step`, (n, C, S, S), and labels (n,)."""
+    rows = _rows("labeled", seed, step, train.batch_size, len(data.images), worker)
+    images = data.images[rows]
+    draws = _draws("labeled", seed, step, train.batch_size, worker)
+    return _view(images, draws, train.labeled_augment, augment, data), data.labels[rows]
+
+
+def pseudo_labeled_batch(
+    data: TrainingData,
+    train: TrainParams,
+    augment: AugmentParams,
+    seed: int,
+    step: int,
+    worker: Worker,
+) -> tuple[Tensor, Tensor]:
+    """This worker's pseudo-labelled images of global batch `step`, and probabilities (n, K)."""
+    assert data.unlabeled_images is not None
+    assert data.unlabeled_rows is not None
+    assert data.unlabeled_targets is not None
+    batch_size = train.batch_size * train.unlabeled_ratio
+    rows = _rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
+    images = data.unlabeled_images[data.unlabeled_rows[rows]]
+    draws = _draws("unlabeled", seed, step, batch_size, worker)
+    view = _view(images, draws, train.unlabeled_augment, augment, data)
+    return view, data.unlabeled_targets[rows]
+
+
+def _rows(
+    stream: Stream, seed: int, step: int, batch_size: int, count: int, worker: Worker
+) -> Tensor:
+    rows = batch_rows(step, batch_size, count, _stream_seed(stream, seed))
+    return torch.from_numpy(rows[worker.rows]).to(worker.device)
+
+
+def _draws(
+    stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
+) -> augmentation.Draws:
+    return augmentation.Draws(
+        _stream_seed(stream, seed, step), batch_size, worker.rows, str(worker.device)
+    )
+
+
+def _stream_seed(stream: Stream, *numbers: int) -> int:
+    sequence = np.random.SeedSequence([0 if stream == "labeled" else 1, *numbers])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _view(
+    images: Tensor,
+    draws: augmentation.Draws,
+    kind: Literal["none", "weak", "strong"],
+    augment: AugmentParams,
+    data: TrainingData,
+) -> Tensor:
+    """(n, C, S, S) uint8 → the view `kind` of it, normalised float32."""
+    pixels = images.float() / 255
+    if kind == "weak":
+        pixels = augmentation.weak(
+            pixels, draws, shift=augment.shift, flip=augment.flip, padding=augment.padding
+        )
+    elif kind == "strong":
+        pixels = augmentation.strong(
+            pixels,
+            draws,
+            shift=augment.shift,
+            flip=augment.flip,
+            padding=augment.padding,
+            operations=augment.operations,
+            num_ops=augment.num_ops,
+            magnitude=augment.magnitude,
+            magnitude_std=augment.magnitude_std,
+            sampling=augment.magnitude_sampling,
+            distinct=augment.distinct_ops,
+            cutout=augment.cutout,
+        )
+    return normalized(pixels, data).contiguous(memory_format=torch.channels_last)
+
+
+def normalized(pixels: Tensor, data: TrainingData) -> Tensor:
+    """(n, C, S, S) in [0, 1] → the same by each channel's mean and deviation."""
+    mean = torch.tensor(data.mean, device=pixels.device).view(1, -1, 1, 1)
+    std = torch.tensor(data.std, device=pixels.device).view(1, -1, 1, 1)
+    return (pixels - mean) / std
