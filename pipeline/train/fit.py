@@ -65,7 +65,7 @@ def fit(
     if train.batch_size % worker.world_size:
         raise ParameterError(
             f"train.batch_size = {train.batch_size}: must be a multiple of "
-            f"the {worker.world_size} workers"
+            f"train.workers = {worker.world_size}"
         )
     data = on_device(data, worker.device)
     network.to(worker.device).to(memory_format=torch.channels_last).train()
