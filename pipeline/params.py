@@ -208,7 +208,7 @@ class SelectParams(Section):
 class EvaluateParams(Section):
     """How models are measured."""
 
-    views: Views = Field("five_crop", description="test-time views averaged for each image")
+    views: Views = Field("centre", description="test-time views averaged for each image")
     jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
     batch_size: int = Field(512, ge=1, description="images a forward pass")
     bootstrap_samples: int = Field(1000, ge=100, description="resamples for the intervals")

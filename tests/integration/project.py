@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
     },
     "predict": {"views": "centre"},
     "select": {"confidence_threshold": 0.0, "fraction_per_class": 0.7},
-    "evaluate": {"views": "five_crop", "threads": 1},
+    "evaluate": {"views": "jitter", "jitter_views": 2, "threads": 1},
     "teacher": {},
     "generations": {
         "1": {"teacher": "0", "select": {}, "student": {}},
