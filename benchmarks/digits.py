@@ -1,9 +1,9 @@
 """Handwritten digits with 50 labels: our generations beside scikit-learn's, seed by seed.
 
-python -m benchmarks.digits [--seeds 10] [--processes 2]
+python -m benchmarks.digits [--params presets/digits_50.yaml] [--seeds 10] [--processes 2]
 
 The protocol: halves by seed, stratified; 50 labels in all, the rest of the half unlabelled, the
-other half tested on; no validation images; params.yaml otherwise as it is, the same for all seeds.
+other half tested on; no validation images; every parameter the same for all seeds.
 Finished seeds are kept under .selftrain/benchmarks, so that a run goes on where it stopped.
 """
 
@@ -24,19 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import value_digest, write_json
-from pipeline.params import PARAMS_FILE, Params, load_params
+from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.runtime.stage import code_digest
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "digits.json"
+PRESET = ROOT / "presets" / "digits_50.yaml"
+RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ROOT / ".selftrain" / "benchmarks"
 NUM_LABELS = 50
 Accuracies = dict[str, float]
 
 
 def protocol(params: Params, seed: int) -> Params:
-    """The parameters of one seed: those of params.yaml without validation images."""
+    """The parameters of one seed, without validation images."""
     data = params.data.model_copy(update={"labels": NUM_LABELS, "validation_fraction": 0.0})
     train = params.train.model_copy(update={"threads": 1})
     return params.model_copy(update={"data": data, "train": train, "seed": seed})
@@ -56,10 +57,11 @@ def run_seed(seed: int, params: Params) -> Accuracies:
 def main() -> None:
     """Run the seeds, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.digits")
+    parser.add_argument("--params", type=Path, default=PRESET, help="parameters of a run")
     parser.add_argument("--seeds", type=int, default=10, help="splits, numbered from 0")
     parser.add_argument("--processes", type=int, default=2, help="seeds at work at once")
     given = parser.parse_args()
-    params = load_params(ROOT / PARAMS_FILE)
+    params = load_params(given.params)
     rows: list[Accuracies] = []
     with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
         for row in pool.map(partial(run_seed, params=params), range(given.seeds)):
@@ -67,7 +69,8 @@ def main() -> None:
             shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in row.items())
             say(f"seed {len(rows) - 1}: {shown}")
     result = summary(rows, params)
-    write_json(RESULTS, result)
+    suffix = "" if given.params == PRESET else f"_{given.params.stem}"
+    write_json(RESULTS / f"digits{suffix}.json", result)
     say(table(result))
 
 
