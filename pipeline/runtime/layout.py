@@ -48,7 +48,7 @@ class Layout:
 
     def confusion(self, generation: str) -> Path:
         """The class and the prediction of each test image as CSV."""
-        return self.root / "confusion" / f"{generation}.csv"
+        return self.root / "confusions" / f"{generation}.csv"
 
     @property
     def ensemble(self) -> Path:
@@ -80,7 +80,7 @@ class Layout:
         DVC keeps its copies. Stages that read a whole folder would otherwise count it.
         """
         for folder in (
-            *("evaluations", "audits", "curves", "confusion"),
+            *("evaluations", "audits", "curves", "confusions"),
             *("metrics/evaluate", "metrics/select"),
         ):
             for path in (self.root / folder).glob("[0-9]*"):
