@@ -46,7 +46,8 @@ class Destination:
         """Send the unsent events of one spool; raises what MLflow raises, with the rest kept."""
         header = read_json(spool.header)
         offset = sent_bytes(spool, self.uri)
-        experiment, parent, run_id, known = self._runs_of(header)
+        started = int(spool.header.stat().st_mtime * 1000)  # the stage's start, not the sender's
+        experiment, parent, run_id, known = self._runs_of(header, started)
         if not known:
             offset = 0
         already = self._points(run_id) if known and offset == 0 else set()
@@ -124,19 +125,26 @@ class Destination:
         else:
             self.client.set_terminated(run_id, event["status"], end_time=event["time"])
 
-    def _runs_of(self, header: dict[str, Any]) -> tuple[str, str, str, bool]:
+    def _runs_of(self, header: dict[str, Any], started: int) -> tuple[str, str, str, bool]:
         """The experiment, the lineage's run, the run, and whether the run was there before."""
         experiment = self._experiment(header["experiment"])
         lineage_tags = {LINEAGE: header["lineage_key"]}
         parent, _ = self._run(
-            experiment, LINEAGE, header["lineage_key"], header["lineage_name"], lineage_tags
+            experiment,
+            LINEAGE,
+            header["lineage_key"],
+            header["lineage_name"],
+            lineage_tags,
+            started,
         )
         tags = {**header["tags"], RUN_KEY: header["run_key"], PARENT: parent}
-        run_id, known = self._run(experiment, RUN_KEY, header["run_key"], header["name"], tags)
+        run_id, known = self._run(
+            experiment, RUN_KEY, header["run_key"], header["name"], tags, started
+        )
         return experiment, parent, run_id, known
 
     def _run(
-        self, experiment: str, tag: str, key: str, name: str, tags: dict[str, str]
+        self, experiment: str, tag: str, key: str, name: str, tags: dict[str, str], started: int
     ) -> tuple[str, bool]:
         place = (experiment, tag, key)
         if place in self._runs:
@@ -146,7 +154,10 @@ class Destination:
             run_id = str(found[0].info.run_id)
             self._tags(run_id, tags)
         else:
-            run_id = str(self.client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+            created = self.client.create_run(
+                experiment, start_time=started, tags=tags, run_name=name
+            )
+            run_id = str(created.info.run_id)
         self._runs[place] = run_id
         return run_id, bool(found)
 

@@ -130,6 +130,7 @@ def test_mlflow_holds_one_parent_and_a_child_run_for_each_stage(project: Project
     assert len(parents) == 1
     assert {"train_teacher", "train_student@2", "select@1", "evaluate@2"} <= set(children)
     assert all(run.info.status == "FINISHED" for run in children.values())
+    assert all(run.info.end_time >= run.info.start_time for run in children.values())
     student = children["train_student@2"]
     assert len(client.get_metric_history(student.info.run_id, "loss")) == 3
     assert student.data.params["model.width"] == "20"
