@@ -13,7 +13,7 @@ from pipeline.data.predictions import Predictions, pseudo_labels_table, read_pre
 from pipeline.data.shards import Manifest, read_manifest, write_manifest, write_shard
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit, audit
-from pipeline.labels.select import Reason, Selection, class_target, select, sharpen
+from pipeline.labels.select import Reason, class_target, select, sharpen
 
 
 def select_pseudo_labels(
@@ -64,16 +64,6 @@ def select_pseudo_labels(
         )
         entries.append(write_shard(out / entry.file, table))
     write_manifest(out, entries, {"num_classes": num_classes, "label_kind": label_kind})
-    return _audited(labels, confidences, selection, truths, num_classes)
-
-
-def _audited(
-    labels: NDArray[np.int32],
-    confidences: NDArray[np.float32],
-    selection: Selection,
-    truths: NDArray[np.int32],
-    num_classes: int,
-) -> Audit:
     return audit(labels, confidences, selection, truths, num_classes=num_classes)
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pipeline.files import file_digest, value_digest
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.runtime.layout import Layout
-from pipeline.runtime.tracking import Tracker, start_sender
+from pipeline.runtime.tracking import Tracker
 
 STATE = Path(".selftrain")
 INTERRUPTED = 130
@@ -47,6 +47,7 @@ class Stage:
     generation: str | None
     params: Params
     root: Path
+    started: float = field(default_factory=time.monotonic)
 
     @cached_property
     def layout(self) -> Layout:
@@ -80,12 +81,10 @@ class Stage:
         scratch = self.root / STATE / "scratch" / f"{self.title}-{fingerprint[:16]}"
         scratch.mkdir(parents=True, exist_ok=True)
         tracker = self._tracker(fingerprint, dict(inputs))
-        start_sender(self.root)
-        started = time.monotonic()
         try:
             tracker.parameters(flat(parameters))
             yield Run(scratch, tracker)
-            tracker.metrics({"seconds": time.monotonic() - started})
+            tracker.metrics({"seconds": time.monotonic() - self.started})
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
             tracker.finish("KILLED" if killed else "FAILED")

@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_stages_are_in_the_order_of_the_design(project: Project) -> None:
+def test_every_stage_is_there_for_every_generation(project: Project) -> None:
     listed = [line.split()[0] for line in project.run("dvc", "stage", "list").stdout.splitlines()]
     per_generation = ("pseudo_label", "select", "train_student")
     assert listed[:2] == ["prepare", "train_teacher"]
@@ -87,8 +87,6 @@ def test_student_is_larger_and_knows_its_teacher(project: Project) -> None:
 
 
 def test_no_stage_of_training_depends_on_the_hidden_truth(project: Project) -> None:
-    lock = project.run("dvc", "dag", "--full").stdout
-    assert lock
     text = (project.folder / "dvc.yaml").read_text()
     users = re.findall(r"python -m stages\.(\w+)(?:(?!python -m).)*?unlabeled_truth", text, re.S)
     assert set(users) == {"prepare", "select"}
