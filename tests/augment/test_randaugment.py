@@ -202,3 +202,17 @@ def test_unknown_and_missing_operations_are_named() -> None:
         rand_augment(levels(2), draws(2), operations=["rotat"], num_ops=1, magnitude=5)
     with pytest.raises(ParameterError, match=r"augment.operations = \[\]"):
         rand_augment(levels(2), draws(2), operations=[], num_ops=1, magnitude=5)
+
+
+def test_uniform_magnitudes_fill_the_range_up_to_the_magnitude() -> None:
+    levels = draw_plan(Draws(0, 5000), ALL, 2, 15, 0, sampling="uniform").levels * 30
+    assert levels.abs().max() <= 15
+    assert abs(float(levels.abs().mean()) - 7.5) < 0.2
+    assert 0.45 < float((levels > 0).float().mean()) < 0.55
+
+
+def test_distinct_operations_come_once_and_all_of_them_if_asked() -> None:
+    chosen = draw_plan(Draws(1, 500), ALL, 3, 9, 0, distinct=True).chosen
+    assert all(len(set(row)) == 3 for row in chosen.tolist())
+    every = draw_plan(Draws(1, 500), ALL, len(ALL), 9, 0, distinct=True).chosen
+    assert all(sorted(row) == list(range(len(ALL))) for row in every.tolist())
