@@ -64,7 +64,8 @@ def _failure(
         except ERRORS as error:
             return (str(error).splitlines() or [type(error).__name__])[0]
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
-        raise ModelError(f"{type(network).__name__} is no classifier of {num_classes} classes")
+        kind = type(network).__name__
+        raise ModelError(f"model.name: {kind} is no classifier of {num_classes} classes")
     return None
 
 
