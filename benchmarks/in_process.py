@@ -60,7 +60,7 @@ def self_train(
     for key in params.model_keys:
         training = params.training(key)
         spec = ModelSpec(
-            network=training.model.model_dump(),
+            network=training.model.network,
             classes=list(images.classes),
             image_size=images.labeled.shape[-1],
             channels=images.labeled.shape[1],
@@ -70,7 +70,7 @@ def self_train(
         )
         if key != "0":
             data = replace(data, **_pseudo_labeled(network, spec, images, params, key, device))
-        network = network_of(spec, params.seed)
+        network = network_of(spec, params.seed, auxiliary=True)
         weights = fit(
             network,
             data,

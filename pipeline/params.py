@@ -10,12 +10,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
+from pipeline.ladders import grown
 from pipeline.params_errors import one_line
 from pipeline.params_sections import (
     AugmentParams,
     DataParams,
     EvaluateParams,
     ModelParams,
+    NetworkParams,
     Operation,
     PredictParams,
     Section,
@@ -31,6 +33,7 @@ __all__ = [
     "EvaluateParams",
     "Generation",
     "ModelParams",
+    "NetworkParams",
     "Operation",
     "Params",
     "PredictParams",
@@ -53,6 +56,9 @@ class TrainingOverrides(Section):
     model: dict[str, Any] = Field(default_factory=dict)
     augment: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
+    grow: int | None = Field(
+        None, ge=0, description="in place of a model: the teacher's, so many sizes larger"
+    )
 
 
 class Generation(Section):
@@ -94,11 +100,38 @@ class Params(Section):
         if generation != "0":
             where = f"generations.{generation}.student"
             overrides = self.generations[generation].student
+        base = self.model
+        if overrides.grow is not None:
+            base = self._grown(generation, overrides, where)
+        model = _merged(base, overrides.model, f"{where}.model")
+        if model.input_size is not None and model.input_size > self.data.image_size:
+            raise ParameterError(
+                f"{where}: model.input_size = {model.input_size}: images are stored with "
+                f"data.image_size = {self.data.image_size} pixels a side; lower the first or "
+                "raise the second"
+            )
         return Training(
-            model=_merged(self.model, overrides.model, f"{where}.model"),
+            model=model,
             augment=_merged(self.augment, overrides.augment, f"{where}.augment"),
             train=_merged(self.train, overrides.train, f"{where}.train"),
         )
+
+    def _grown(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
+        """The shared model in the size of the teacher's grown by `overrides.grow` rungs."""
+        if generation == "0":
+            raise ParameterError(
+                f"teacher.grow = {overrides.grow}: generation 0 has no teacher to grow from; "
+                "set teacher.model"
+            )
+        assert overrides.grow is not None
+        teacher = self.training(self.generations[generation].teacher).model
+        ladder = _merged(self.model, overrides.model, f"{where}.model").rungs
+        size = grown(teacher.network, self.model.network, ladder, overrides.grow, f"{where}.grow")
+        if both := sorted(size.keys() & overrides.model.keys()):
+            raise ParameterError(
+                f"{where}.grow = {overrides.grow}: says model.{both[0]} too; leave out one of them"
+            )
+        return _merged(self.model, size, f"{where}.grow")
 
     def selection(self, generation: str) -> SelectParams:
         """The selection parameters of a generation."""

@@ -53,7 +53,9 @@ def _kind(field: FieldInfo) -> str:
     if get_origin(kind) is tuple:
         return "list of " + ", ".join(f"`{option}`" for option in get_args(options[0]))
     name = getattr(options[0] if options else kind, "__name__", str(kind))
-    plain = {"dict": "mapping", "TrainingOverrides": "mapping"}.get(name, name)
+    plain = {"dict": "mapping", "TrainingOverrides": "mapping", "tuple": "list of mappings"}.get(
+        name, name
+    )
     plain = "mapping" if get_origin(kind) is dict else plain
     limits = [_limit(item) for item in field.metadata]
     return " ".join(

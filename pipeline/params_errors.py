@@ -40,9 +40,18 @@ def _section_of(section: type[BaseModel], parts: list[str]) -> type[BaseModel]:
         if _is_section(holder):
             field = holder.model_fields.get(part)
             holder = field.annotation if field else holder
-        else:  # a dictionary of sections
-            holder = get_args(holder)[-1]
+        else:  # a dictionary or list of sections
+            holder = _inner_section(holder)
     return holder if _is_section(holder) else section
+
+
+def _inner_section(annotation: Any) -> Any:
+    """The section in `dict[str, Section]`, `tuple[Section, ...] | None` and the like, or None."""
+    for argument in get_args(annotation):
+        found = argument if _is_section(argument) else _inner_section(argument)
+        if found is not None:
+            return found
+    return None
 
 
 def _is_section(annotation: Any) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import warnings
 from typing import Any
 
@@ -11,9 +9,14 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
+from pipeline.ladders import COMPOUND_SIDES, RESNET_DEPTHS
+from pipeline.models.resize import resize_inputs
+from pipeline.models.size import check_size
 from pipeline.models.small_resnet import SmallResNet
+from pipeline.models.stem import Stem, fit_stem
+from pipeline.models.wide_resnet import WideResNet, depth_and_width
 
-TORCHVISION_NOISE = {"dropout_rate": "dropout", "stochastic_depth_rate": "stochastic_depth_prob"}
+DEFORMABLE = tuple(f"deformable_resnet{depth}" for depth in RESNET_DEPTHS)
 
 
 def build_network(
@@ -26,27 +29,66 @@ def build_network(
     width: int = 16,
     depth: int = 1,
     stem_stride: int = 1,
+    compound: int = 0,
+    stem: Stem = "auto",
+    input_size: int | None = None,
     dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
+    auxiliary: bool = False,
 ) -> nn.Module:
     """The network `name`, its weights drawn from `seed`, in training mode.
 
     `torchvision/NAME` and `timm/NAME` say where to look; a bare name is looked up in that order.
+    `width`, `depth` and `stem_stride` are resnet_small's, `compound` efficientnet's; `stem`: see
+    fit_stem. With `auxiliary` a network that has auxiliary classifiers trains with them (see
+    pipeline.models.auxiliary).
     Input: (N, channels, image_size, image_size); output: logits (N, num_classes).
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
     noise = {"dropout_rate": dropout_rate, "stochastic_depth_rate": stochastic_depth_rate}
+    side = seen_side(name, image_size, input_size, compound)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
-        if name == "resnet_small":
-            network: nn.Module = SmallResNet(
-                num_classes, channels, width, depth, stem_stride, **noise
+        ours = _ours(name, num_classes, channels, width, depth, stem_stride, noise)
+        if ours is None:
+            network = _library(name, num_classes, channels, noise, auxiliary, compound)
+            fit_stem(network, name, stem, side)
+        elif stem == "small":
+            raise ModelError(
+                f"model.stem = 'small': {name} is made for small images; set it to auto"
             )
         else:
-            network = _from_library(name, num_classes, channels, noise)
-        _check_size(network, name, num_classes, channels, image_size)
+            network = ours
+        check_size(
+            network,
+            name,
+            num_classes=num_classes,
+            channels=channels,
+            side=side,
+            key="data.image_size" if input_size is None else "model.input_size",
+            trace=ours is None,
+        )
+    if side != image_size:
+        resize_inputs(network, side)
     return network
+
+
+def seen_side(name: str, image_size: int, input_size: int | None, compound: int) -> int:
+    """The side of the images that the network sees of those stored with `image_size`.
+
+    By itself efficientnet sees the side that goes with its `compound`, where so much is stored.
+    Raises ModelError where `input_size` is over `image_size`.
+    """
+    if input_size is None:
+        most = COMPOUND_SIDES[compound] if name == "efficientnet" else image_size
+        return min(image_size, most)
+    if input_size > image_size:
+        raise ModelError(
+            f"model.input_size = {input_size}: images are stored with {image_size} pixels a side; "
+            "lower it, or raise data.image_size"
+        )
+    return input_size
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -54,105 +96,46 @@ def count_parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
-def _from_library(name: str, num_classes: int, channels: int, noise: dict[str, float]) -> nn.Module:
-    library, _, bare = name.rpartition("/")
-    if library in ("", "torchvision") and bare in _torchvision_names():
-        return _from_torchvision(bare, num_classes, channels, noise)
-    if library in ("", "timm") and bare in _timm_names():
-        return _from_timm(bare, num_classes, channels, noise)
-    names = ["resnet_small", *_torchvision_names(), *_timm_names()]
-    close = difflib.get_close_matches(bare, list(dict.fromkeys(names)), n=3)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise ModelError(f"model.name = {name!r}: neither torchvision nor timm has it{hint}")
+def _ours(
+    name: str,
+    num_classes: int,
+    channels: int,
+    width: int,
+    depth: int,
+    stem_stride: int,
+    noise: dict[str, float],
+) -> nn.Module | None:
+    """A network written here, which takes neither torchvision nor timm; None for another name."""
+    if name == "resnet_small":
+        return SmallResNet(num_classes, channels, width, depth, stem_stride, **noise)
+    if name == "lenet5":
+        from pipeline.models.lenet import LeNet5
+
+        return LeNet5(num_classes, channels, **noise)
+    if (size := depth_and_width(name)) is not None:
+        deep, wide = size
+        return WideResNet(num_classes, channels, deep, wide, **noise)
+    return None
 
 
-def _torchvision_names() -> list[str]:
-    from torchvision import models
-
-    names: list[str] = models.list_models(module=models)
-    return names
-
-
-def _timm_names() -> list[str]:
-    import timm
-
-    names: list[str] = timm.list_models()
-    return names
-
-
-def _from_torchvision(
-    name: str, num_classes: int, channels: int, noise: dict[str, float]
+def _library(
+    name: str,
+    num_classes: int,
+    channels: int,
+    noise: dict[str, float],
+    auxiliary: bool,
+    compound: int,
 ) -> nn.Module:
-    from torchvision import models
+    """A network of torchvision or timm, or one made from theirs."""
+    from pipeline.models.library import library_network
 
-    options: dict[str, Any] = {"num_classes": num_classes}
-    for rate, argument in TORCHVISION_NOISE.items():
-        if noise[rate]:
-            options[argument] = noise[rate]
-    if name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": False}
-    try:
-        network: nn.Module = models.get_model(name, weights=None, **options)
-    except TypeError as error:
-        refused = _refused(error, noise)
-        raise ModelError(
-            f"model.name = {name!r}: torchvision's network takes no {' or '.join(refused)}; "
-            f"set it to 0, or try timm/{name}"
-        ) from None
-    if channels != 3:
-        _replace_first_convolution(network, channels)
-    return network
+    options: dict[str, Any] = {"num_classes": num_classes, "channels": channels, "noise": noise}
+    if name == "efficientnet":
+        return library_network(f"torchvision/efficientnet_b{compound}", **options)
+    if name in DEFORMABLE:
+        from pipeline.models.deformable import deform_last_stage
 
-
-def _refused(error: TypeError, noise: dict[str, float]) -> list[str]:
-    """The rates that `error` is about: those whose argument it names, else all that are set."""
-    asked = [rate for rate, value in noise.items() if value]
-    return [rate for rate in asked if f"'{TORCHVISION_NOISE[rate]}'" in str(error)] or asked
-
-
-def _replace_first_convolution(network: nn.Module, channels: int) -> None:
-    """Let the first convolution read `channels` channels; torchvision has no argument for it."""
-    for path, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            parent_path, _, leaf = path.rpartition(".")
-            arguments = {
-                key: getattr(module, key)
-                for key in inspect.signature(nn.Conv2d).parameters
-                if key not in ("in_channels", "bias", "device", "dtype")
-            }
-            replacement = nn.Conv2d(channels, bias=module.bias is not None, **arguments)
-            setattr(network.get_submodule(parent_path), leaf, replacement)
-            return
-
-
-def _from_timm(name: str, num_classes: int, channels: int, noise: dict[str, float]) -> nn.Module:
-    import timm
-
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
-    options["drop_rate"] = noise["dropout_rate"]
-    if noise["stochastic_depth_rate"]:
-        options["drop_path_rate"] = noise["stochastic_depth_rate"]
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=False, **options)
-    except TypeError as error:
-        raise ModelError(f"model.name = {name!r}: timm can't build it so ({error})") from None
-    return network
-
-
-def _check_size(
-    network: nn.Module, name: str, num_classes: int, channels: int, image_size: int
-) -> None:
-    """Run two grey images through the network, so that a size it can't take shows at once."""
-    network.eval()
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(2, channels, image_size, image_size))
-    except (RuntimeError, AssertionError, ValueError, LookupError, ArithmeticError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"model.name = {name!r}: can't take {image_size}×{image_size} images with "
-            f"{channels} channel(s) ({reason}); raise data.image_size or choose another network"
-        ) from None
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
-        raise ModelError(f"model.name = {name!r}: is no classifier of {num_classes} classes")
-    network.train()
+        network = library_network(f"timm/{name.removeprefix('deformable_')}", **options)
+        deform_last_stage(network)
+        return network
+    return library_network(name, auxiliary=auxiliary, **options)

@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
         """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
         change = self.body(features)
         if self.training and self.skip_rate > 0:
-            change = _skip_some(change, self.skip_rate)
+            change = skip_some(change, self.skip_rate)
         return torch.relu(self.shortcut(features) + change)
 
 
@@ -77,7 +77,7 @@ class SmallResNet(nn.Module):
         return logits
 
 
-def _skip_some(change: Tensor, rate: float) -> Tensor:
+def skip_some(change: Tensor, rate: float) -> Tensor:
     """Zero the change of each image with chance `rate`, and scale the others to keep the mean.
 
     torchvision has the same as an operation, but importing it takes longer than torch.

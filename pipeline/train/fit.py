@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ParameterError, TrainingError
+from pipeline.models.auxiliary import all_logits, drop_auxiliary, total_loss
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import (
     TrainingData,
@@ -35,7 +36,10 @@ Log = Callable[[int, dict[str, float]], None]
 
 
 class Losses(NamedTuple):
-    """The losses of one step: the sum that is minimised, and its two parts unweighted."""
+    """The losses of one step: the sum that is minimised, and its two parts unweighted.
+
+    Of a network with auxiliary classifiers the parts are those of the main one.
+    """
 
     total: Tensor
     labeled: Tensor
@@ -55,6 +59,7 @@ def fit(
 ) -> dict[str, Tensor]:
     """Train `network` in place for `train.steps` steps; returns the averaged weights by name.
 
+    Auxiliary classifiers, where `network` has them, are trained with it and dropped at the end.
     Global batch k and its augmentation are a function of (seed, k) alone, whatever the number of
     workers, and with `state_folder` a run that was stopped goes on where it was.
     `log(step, values)` gets the losses, accuracies in [0, 1], learning rate and images/s.
@@ -108,7 +113,7 @@ def fit(
             if worker.rank == 0:
                 save_state(state_folder, step=done, **state)
             saved = now
-    return average.tensors
+    return drop_auxiliary(network, average.tensors)
 
 
 def _losses(
@@ -122,18 +127,27 @@ def _losses(
 ) -> tuple[Losses, int]:
     """The losses on this worker's part of global batch `step`, and its number of images."""
     images, labels = labeled_batch(data, train, augment, seed, step, worker)
-    count = len(images)
     targets = None
     if has_pseudo_labels(data) and train.unlabeled_ratio:
         more, targets = pseudo_labeled_batch(data, train, augment, seed, step, worker)
         images = torch.cat([images, more])
     with model_noise(seed, step, worker.rank, worker.device):
-        logits = forward(images)
+        heads = all_logits(forward(images))
+    losses = [_head_losses(logits, labels, targets, train) for logits in heads]
+    total = total_loss([loss.total for loss in losses])
+    return losses[0]._replace(total=total), len(images)
+
+
+def _head_losses(
+    logits: Tensor, labels: Tensor, targets: Tensor | None, train: TrainParams
+) -> Losses:
+    """The losses of one classifier's logits: (n + m, K), labels (n,), targets (m, K) or None."""
+    count = len(labels)
     labeled = labeled_loss(logits[:count], labels, label_smoothing=train.label_smoothing)
     pseudo = logits.new_zeros(())
     if targets is not None:
         pseudo = pseudo_label_loss(logits[count:], targets)
-    return Losses(labeled + train.unlabeled_weight * pseudo, labeled, pseudo), len(images)
+    return Losses(labeled + train.unlabeled_weight * pseudo, labeled, pseudo)
 
 
 def _logged(losses: Losses, rate: float, step: int) -> dict[str, float]:

@@ -44,7 +44,7 @@ def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
         job.prepared, job.pseudo_labels, threads=train.threads, cache_gib=train.cache_gib
     )
     spec = _spec(job)
-    network = network_of(spec, job.seed)
+    network = network_of(spec, job.seed, auxiliary=True)
     weights = fit(
         network,
         data,
@@ -77,7 +77,7 @@ def calibrated_temperature(
 def _spec(job: TrainJob) -> ModelSpec:
     dataset = read_dataset(job.prepared)
     return ModelSpec(
-        network=job.training.model.model_dump(),
+        network=job.training.model.network,
         classes=list(dataset.classes),
         image_size=dataset.image_size,
         channels=dataset.channels,

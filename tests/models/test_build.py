@@ -1,8 +1,11 @@
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from pipeline.errors import ModelError
 from pipeline.models.build import build_network, count_parameters
@@ -23,10 +26,6 @@ def refused(name: str, **changes: Any) -> str:
     return message
 
 
-def test_resnet18_has_the_published_number_of_parameters() -> None:
-    assert count_parameters(build("resnet18", num_classes=1000)) == 11_689_512
-
-
 def test_frozen_parameters_do_not_count() -> None:
     network = nn.Linear(3, 2)
     network.bias.requires_grad_(False)
@@ -35,7 +34,17 @@ def test_frozen_parameters_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet_small", "shufflenet_v2_x0_5", "torchvision/resnet18", "test_resnet", "timm/test_vit"],
+    [
+        "resnet_small",
+        "lenet5",
+        "wrn_10_1",
+        "deformable_resnet18",
+        "efficientnet",
+        "shufflenet_v2_x0_5",
+        "torchvision/resnet18",
+        "test_resnet",
+        "timm/test_vit",
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ours_torchvisions_and_timms_take_grey_and_colour(name: str, channels: int) -> None:
@@ -50,6 +59,17 @@ def test_the_library_named_is_the_one_asked() -> None:
     assert type(build("resnet18")).__module__.startswith("torchvision.")
     assert type(build("test_resnet")).__module__.startswith("timm.")
     refused("torchvision/test_resnet")
+
+
+def test_a_small_network_of_ours_needs_no_library() -> None:
+    code = (
+        "import sys; from pipeline.models.build import build_network as b\n"
+        "for name in ('resnet_small', 'lenet5', 'wrn_10_1'):\n"
+        "    b(name, num_classes=2, channels=1, image_size=8, seed=0)\n"
+        "sys.exit(str({'torchvision', 'timm', 'sympy'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
 
 
 def test_an_unknown_name_suggests_close_ones_once() -> None:
@@ -69,6 +89,28 @@ def test_noise_reaches_the_network() -> None:
     assert getattr(timms, "drop_rate") == 0.4  # noqa: B009
 
 
+def test_no_noise_means_none_whatever_the_library_s_own_default() -> None:
+    for name in ("vgg11", "efficientnet_b0", "convnext_tiny", "googlenet"):
+        with torch.device("meta"):
+            parts = list(build(name, dropout_rate=0.0, auxiliary=True).modules())
+        assert {part.p for part in parts if isinstance(part, (nn.Dropout, StochasticDepth))} == {0}
+    with torch.device("meta"):
+        noised = build("efficientnet_b0", dropout_rate=0.3, stochastic_depth_rate=0.0).modules()
+    depths = [part.p for part in noised if isinstance(part, StochasticDepth)]
+    assert depths
+    assert not any(depths)
+
+
+@pytest.mark.parametrize("name", ["wrn_10_1", "deformable_resnet18"])
+def test_ours_take_both_kinds_of_noise(name: str) -> None:
+    network = build(name, dropout_rate=0.5, stochastic_depth_rate=0.5)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        assert not torch.equal(network(images), network(images))
+        network.eval()
+        assert torch.equal(network(images), network(images))
+
+
 def test_noise_that_a_network_lacks_is_refused_by_name() -> None:
     message = refused("resnet18", dropout_rate=0.1)
     assert "takes no dropout_rate;" in message
@@ -78,11 +120,21 @@ def test_noise_that_a_network_lacks_is_refused_by_name() -> None:
     assert "drop_path_rate" in refused("timm/vgg11", stochastic_depth_rate=0.1)
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "timm/test_vit", "alexnet"])
-def test_too_small_images_are_refused_in_one_line(name: str) -> None:
-    message = refused(name, image_size=8)
+@pytest.mark.parametrize(
+    ("name", "least"), [("squeezenet1_1", 17), ("timm/test_vit", 16), ("alexnet", 63)]
+)
+def test_too_small_images_are_refused_with_the_least_size(name: str, least: int) -> None:
+    message = refused(name, image_size=8, stem="standard")
     assert "8×8" in message
-    assert "data.image_size" in message
+    assert f"least data.image_size is {least}" in message
+    refused(name, image_size=least - 1, stem="standard")
+    build(name, image_size=least, stem="standard")
+
+
+def test_the_refused_size_is_named_by_the_parameter_that_says_it() -> None:
+    message = refused("vgg11", image_size=64, input_size=24)
+    assert "24×24" in message
+    assert "least model.input_size is 32" in message
 
 
 @pytest.mark.parametrize("name", ["resnet_small", "shufflenet_v2_x0_5", "test_resnet"])
