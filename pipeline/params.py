@@ -156,7 +156,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises ParameterError, one line: the file, the key, its value and what is allowed.
     """
     try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file; run from the folder that holds it") from None
     except (OSError, UnicodeDecodeError) as error:
