@@ -103,16 +103,17 @@ class Params(Section):
         if generation != "0":
             where = f"generations.{generation}.student"
             overrides = self.generations[generation].student
-        training = Training(
-            model=_merged(self.model, overrides.model, f"{where}.model"),
-            augment=_merged(self.augment, overrides.augment, f"{where}.augment"),
-            train=_merged(self.train, overrides.train, f"{where}.train"),
-        )
         if overrides.augment.get("search") is not None:
             raise ParameterError(
                 f"{where}.augment.search: a search is made once for all generations; "
                 "it goes under augment"
             )
+        shared = self.augment.model_copy(update={"search": None})
+        training = Training(
+            model=_merged(self.model, overrides.model, f"{where}.model"),
+            augment=_merged(shared, overrides.augment, f"{where}.augment"),
+            train=_merged(self.train, overrides.train, f"{where}.train"),
+        )
         _check_pairs(training.augment, training.train)
         return training
 

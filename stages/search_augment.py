@@ -23,6 +23,7 @@ def search_augment(stage: Stage) -> None:
 
     search, training = augment.search, stage.params.training("0")
     parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
+    parameters["search"] = search.model_dump(mode="json")
     with stage.run(layout.data_digests("labeled", "validation"), parameters) as run:
         total = len(search.pairs) * search.seeds
         with progress(stage.title, total, "trials") as advance:

@@ -52,7 +52,7 @@ def every_operation_rows(images: Tensor, seed: int) -> list[SheetRow]:
     first = images[len(images) // 2 :][:1]
     levels = torch.tensor(MAGNITUDES_SHOWN) / MAGNITUDES
     same = first.expand(len(levels), -1, -1, -1)
-    rows = []
+    rows: list[SheetRow] = []
     for name in OPERATIONS:
         changed = one_operation(same, name, levels, seed, same_extras=True)
         rows.append(SheetRow(name, torch.cat((first, changed)), () if rows else captions))
@@ -147,9 +147,9 @@ def choose_images(labels: Tensor, count: int) -> Tensor:
     labels: (N,) int64, -1 where unknown; fewer rows where there are fewer images.
     """
     order = labels.argsort(stable=True)
+    if not len(order):
+        return order
     ranked = labels[order]
     first = torch.searchsorted(ranked, ranked)
     turn = torch.arange(len(labels)) - first
-    return (
-        order[(turn * (int(ranked.max()) + 2) + ranked + 1).argsort()[:count]] if count else order
-    )
+    return order[(turn * (int(ranked.max()) + 2) + ranked + 1).argsort()[:count]]
