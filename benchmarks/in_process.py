@@ -54,7 +54,7 @@ def self_train(
     """Train every generation of `params` in turn and test each; without validation images."""
     torch.set_num_threads(params.train.threads)
     mean, std = channel_statistics(images.labeled)
-    data = TrainingData(images.labeled, images.labels, mean, std)
+    data = TrainingData(images.labeled, images.labels, mean, std, num_classes=len(images.classes))
     results: list[Generation] = []
     network = torch.nn.Module()
     for key in params.model_keys:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
 from pipeline.ladders import grown
+from pipeline.params_augment import AugmentParams, Operation, SearchParams
 from pipeline.params_errors import one_line
 from pipeline.params_sections import (
-    AugmentParams,
     DataParams,
     EvaluateParams,
     ModelParams,
     NetworkParams,
-    Operation,
     PredictParams,
     Section,
     SelectParams,
@@ -37,6 +36,7 @@ __all__ = [
     "Operation",
     "Params",
     "PredictParams",
+    "SearchParams",
     "Section",
     "SelectParams",
     "TrackingParams",
@@ -94,12 +94,27 @@ class Params(Section):
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _search_has_images(self) -> Params:
+        if self.augment.search is not None and self.data.validation_fraction == 0:
+            raise ValueError(
+                "augment.search: chooses on the validation images, of which "
+                "data.validation_fraction = 0.0 leaves none; raise it, or set augment.search: null"
+            )
+        return self
+
     def training(self, generation: str) -> Training:
         """The training parameters of a generation; "0" is the teacher on the labels alone."""
         where, overrides = ("teacher", self.teacher)
         if generation != "0":
             where = f"generations.{generation}.student"
             overrides = self.generations[generation].student
+        if overrides.augment.get("search") is not None:
+            raise ParameterError(
+                f"{where}.augment.search: a search is made once for all generations; "
+                "it goes under augment"
+            )
+        shared = self.augment.model_copy(update={"search": None})
         base = self.model
         if overrides.grow is not None:
             base = self._grown(generation, overrides, where)
@@ -110,11 +125,18 @@ class Params(Section):
                 f"data.image_size = {self.data.image_size} pixels a side; lower the first or "
                 "raise the second"
             )
-        return Training(
+        training = Training(
             model=model,
-            augment=_merged(self.augment, overrides.augment, f"{where}.augment"),
+            augment=_merged(shared, overrides.augment, f"{where}.augment"),
             train=_merged(self.train, overrides.train, f"{where}.train"),
         )
+        _check_pairs(training.augment, training.train)
+        return training
+
+    def with_policy(self, num_ops: int, magnitude: float) -> Params:
+        """The same with what a search has found; a generation's own num_ops and magnitude stay."""
+        found = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
+        return self.model_copy(update={"augment": self.augment.model_copy(update=found)})
 
     def _grown(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
         """The shared model in the size of the teacher's grown by `overrides.grow` rungs."""
@@ -172,9 +194,12 @@ def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
         raise ParameterError(f"{file}: must be a mapping of parameters, not {values!r}")
     params = _validated(Params, values, "", file)
     _check_generation_keys(params, file)
+    search = params.augment.search
+    most = params.with_policy(*max(search.pairs)) if search is not None else params
     for generation in params.model_keys:
         try:
             params.training(generation)
+            most.training(generation)
             if generation != "0":
                 params.selection(generation)
         except ParameterError as error:
@@ -202,6 +227,17 @@ def _check_generation_keys(params: Params, file: str) -> None:
                 f"{file}: generations.{key}.teacher = {generation.teacher!r}: "
                 f'must be the generation before, "{number - 1}"'
             )
+
+
+def _check_pairs(augment: AugmentParams, train: TrainParams) -> None:
+    """Mixing pairs the images of one worker, whose part of a batch is therefore even."""
+    workers = max(1, train.workers)
+    if augment.mix != "none" and train.batch_size % (2 * workers):
+        each = "2" if workers == 1 else f"2 × train.workers = {2 * workers}"
+        raise ParameterError(
+            f"train.batch_size = {train.batch_size}: must be a multiple of {each}, "
+            f"since augment.mix = {augment.mix} pairs images"
+        )
 
 
 def _merged(base: SectionType, overrides: dict[str, Any], where: str) -> SectionType:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.files import write_text
 from pipeline.params import Params, Section
+from pipeline.params_errors import section_in
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "parameters.md"
 HEAD = """# Parameters
@@ -28,17 +30,21 @@ def parameters_document() -> str:
     return HEAD + "".join(_section("", Params))
 
 
-def _section(name: str, section: type[Section]) -> Iterator[str]:
+def _section(name: str, section: type[BaseModel]) -> Iterator[str]:
     yield f"\n## `{name or 'top level'}`\n\n"
     if name:
         yield f"{section.__doc__}\n\n"
     yield "| key | kind | default | meaning |\n|---|---|---|---|\n"
-    nested: list[tuple[str, type[Section]]] = []
+    nested: list[tuple[str, type[BaseModel]]] = []
     for key, field in section.model_fields.items():
         kind = field.annotation
-        inner = get_args(kind)[-1] if get_origin(kind) is dict else kind
-        if isinstance(inner, type) and issubclass(inner, Section) and not name:
-            nested.append((key if inner is kind else f'{key}."g"', inner))
+        inner = section_in(get_args(kind)[-1] if get_origin(kind) is dict else kind)
+        if inner is not None and not name:
+            nested.append((f'{key}."g"' if get_origin(kind) is dict else key, inner))
+            continue
+        if inner is not None and inner is not kind:  # or null: its key has a row of its own
+            nested.append((f"{name}.{key}", inner))
+            yield f"| `{key}` | `{name}.{key}` or null | `null` | {field.description} |\n"
         else:
             yield f"| `{key}` | {_kind(field)} | {_default(field)} | {field.description or ''} |\n"
     for key, inner_section in nested:
@@ -51,7 +57,7 @@ def _kind(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(f"`{option}`" for option in options)
     if get_origin(kind) is tuple:
-        return "list of " + ", ".join(f"`{option}`" for option in get_args(options[0]))
+        return _tuple_kind(options)
     name = getattr(options[0] if options else kind, "__name__", str(kind))
     plain = {"dict": "mapping", "TrainingOverrides": "mapping", "tuple": "list of mappings"}.get(
         name, name
@@ -61,6 +67,13 @@ def _kind(field: FieldInfo) -> str:
     return " ".join(
         filter(None, [plain, *limits, "or null" if type(None) in get_args(kind) else ""])
     )
+
+
+def _tuple_kind(items: list[Any]) -> str:
+    """`items`: the types in a tuple's brackets, the last "..." where any number is allowed."""
+    names = get_args(items[0]) or [getattr(items[0], "__name__", str(items[0]))]
+    shown = ", ".join(f"`{name}`" if get_args(items[0]) else str(name) for name in names)
+    return f"list of {shown}" if items[-1] is Ellipsis else f"list of {len(items)} {shown}s"
 
 
 def _limit(item: Any) -> str:
@@ -83,7 +96,8 @@ def _default(field: FieldInfo) -> str:
         return "`{}`"
     value = field.default
     if isinstance(value, tuple):
-        return ", ".join(f"`{item}`" for item in value)
+        texts = all(isinstance(item, str) for item in value)
+        return ", ".join(f"`{item}`" for item in value) if texts else f"`{list(value)}`"
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 

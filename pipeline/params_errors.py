@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -39,10 +39,16 @@ def _section_of(section: type[BaseModel], parts: list[str]) -> type[BaseModel]:
     for part in parts[:-1]:
         if _is_section(holder):
             field = holder.model_fields.get(part)
-            holder = field.annotation if field else holder
+            holder = section_in(field.annotation) or field.annotation if field else holder
         else:  # a dictionary or list of sections
             holder = _inner_section(holder)
     return holder if _is_section(holder) else section
+
+
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field of this type holds, alone or beside null; None for other types."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
+    return kinds[0] if kinds and get_origin(annotation) is not dict else None
 
 
 def _inner_section(annotation: Any) -> Any:

@@ -7,24 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "jitter"]
-Operation = Literal[
-    "identity",
-    "rotate",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "scale",
-    "elastic",
-    "brightness",
-    "contrast",
-    "saturation",
-    "sharpness",
-    "posterize",
-    "solarize",
-    "equalize",
-    "autocontrast",
-]
 
 
 class Section(BaseModel):
@@ -131,45 +113,6 @@ class ModelParams(NetworkParams):
     @field_serializer("ladder")
     def _only_what_is_said(self, ladder: Any) -> list[dict[str, Any]] | None:
         return self.rungs
-
-
-class AugmentParams(Section):
-    """The weak and the strong view of a training image."""
-
-    flip: bool = Field(False, description="mirror images left-right; wrong for digits and text")
-    shift: float = Field(0.125, ge=0, le=0.5, description="weak: largest shift, share of the side")
-    padding: Literal["reflect", "zeros"] = Field(
-        "reflect", description="what a shift moves in: the mirrored image, or black"
-    )
-    num_ops: int = Field(2, ge=0, le=16, description="strong: RandAugment operations an image")
-    magnitude: float = Field(10.0, ge=0, le=30, description="strong: their strength, 0 to 30")
-    magnitude_std: float = Field(0.0, ge=0, le=30, description="strong: its standard deviation")
-    magnitude_sampling: Literal["normal", "uniform"] = Field(
-        "normal", description="strong: about the magnitude, or between 0 and it"
-    )
-    distinct_ops: bool = Field(False, description="strong: no operation twice for one image")
-    cutout: float = Field(0.0, ge=0, le=1, description="strong: side of an erased square, share")
-    operations: tuple[Operation, ...] = Field(
-        (
-            "identity",
-            "rotate",
-            "shear_x",
-            "shear_y",
-            "translate_x",
-            "translate_y",
-            "brightness",
-            "contrast",
-            "saturation",
-            "sharpness",
-            "posterize",
-            "solarize",
-            "equalize",
-            "autocontrast",
-        ),
-        strict=False,
-        min_length=1,
-        description="strong: what RandAugment draws from",
-    )
 
 
 class TrainParams(Section):

@@ -2,6 +2,7 @@
 
 from pipeline.files import replace_folder
 from pipeline.models.checkpoint import model_digest
+from pipeline.runtime.policy import with_found_policy
 from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.training import distributed_train
 from pipeline.train.history import write_curves
@@ -18,7 +19,7 @@ def train(stage: Stage) -> None:
         inputs |= layout.digests_of(pseudo_labels=pseudo_labels)
         inputs |= layout.data_digests("unlabeled")
         teacher = model_digest(layout.model(stage.params.generations[key].teacher))
-    training = stage.params.training(key)
+    training = with_found_policy(stage.params, layout.policy).training(key)
     parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
     with stage.run(inputs, parameters) as run:
         finished = run.scratch / "model"

@@ -1,10 +1,11 @@
-"""Erase a rectangle of each image."""
+"""Erase a rectangle of each image, or of some."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from pipeline.augment.crop import crop_boxes
 from pipeline.augment.draws import Draws
 
 
@@ -43,3 +44,21 @@ def cutout(images: Tensor, draws: Draws, *, side: float) -> Tensor:
     top = draws.integers(height) - length // 2
     left = draws.integers(width) - length // 2
     return erase(images, torch.stack((top, left, top + length, left + length), dim=1))
+
+
+def random_erasing(
+    images: Tensor,
+    draws: Draws,
+    *,
+    chance: float,
+    area: tuple[float, float] = (0.02, 1 / 3),
+    aspect: tuple[float, float] = (0.3, 10 / 3),
+) -> Tensor:
+    """Erase a random rectangle of some images (Zhong et al. 2020).
+
+    images: (N, C, H, W) float or uint8. `chance`: of each image, in [0, 1]; `area`, `aspect`: see
+    crop_boxes; the rectangle lies inside the image and is filled with the image's mean colour.
+    """
+    chosen = draws.host.uniform() < chance
+    boxes = crop_boxes(draws, images.shape[-2], images.shape[-1], area, aspect)
+    return erase(images, boxes * chosen[:, None])

@@ -8,6 +8,8 @@ even number of them. Mix labelled and pseudo-labelled images apart, or as one sh
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,28 @@ def cutmix(
     """
     boxes = cutmix_boxes(draws, alpha, images.shape[-2], images.shape[-1])
     return paste(images, targets, partners(images), partners(targets), boxes)
+
+
+def mix(
+    images: Tensor,
+    targets: Tensor,
+    draws: Draws,
+    *,
+    kind: Literal["mixup", "cutmix", "both"],
+    alpha: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """MixUp, CutMix, or for each image one of the two with equal chances, as `kind` says."""
+    if kind == "mixup":
+        return mixup(images, targets, draws, alpha=alpha)
+    if kind == "cutmix":
+        return cutmix(images, targets, draws, alpha=alpha)
+    averaged = draws.uniform() < 0.5
+    first, first_targets = mixup(images, targets, draws, alpha=alpha)
+    second, second_targets = cutmix(images, targets, draws, alpha=alpha)
+    return (
+        torch.where(averaged[:, None, None, None], first, second),
+        torch.where(averaged[:, None], first_targets, second_targets),
+    )
 
 
 def partners(values: Tensor) -> Tensor:

@@ -122,6 +122,11 @@ def rand_augment(
         sampling=sampling,
         distinct=distinct,
     )
+    return apply_plan(images, plan, interpolation)
+
+
+def apply_plan(images: Tensor, plan: Plan, interpolation: Interpolation = "bilinear") -> Tensor:
+    """Do to each image what `plan` says; see rand_augment."""
     images = images.clone()
     _warp(images, plan, interpolation)
     _recolour(images, plan)

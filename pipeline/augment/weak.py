@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.augment.crop import crop_boxes, resized_crop
 from pipeline.augment.draws import Draws
 from pipeline.augment.geometry import affine_matrix, resample
 
@@ -19,13 +20,23 @@ def weak(
     shift: float,
     flip: bool,
     padding: Literal["reflect", "zeros"] = "reflect",
+    crop: Literal["shift", "resized"] = "shift",
+    crop_area: tuple[float, float] = (0.5, 1.0),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:
     """Shift each image by whole pixels and mirror every other one: FixMatch's weak view.
 
     images: (N, C, H, W) float or uint8, of which a new tensor is made. `shift`: up to this share
     of the side, each way, each axis by itself. `flip`: mirror left-right with a chance of 1/2.
     `padding`: what moves in, the image mirrored at its edge (Sohn et al. 2020) or black.
+    `crop` "resized": instead of a shift a random box, brought to the image's size; `crop_area`
+    and `crop_ratio` as in random_resized_crop (Szegedy et al. 2015).
     """
+    if crop == "resized":
+        height, width = images.shape[-2:]
+        boxes = crop_boxes(draws, height, width, crop_area, crop_ratio)
+        cropped = resized_crop(images, boxes, height, width)
+        return mirror(cropped, draws.uniform() < 0.5) if flip else cropped
     down = _pixels(draws, shift, images.shape[-2])
     right = _pixels(draws, shift, images.shape[-1])
     mirrored = draws.uniform() < 0.5 if flip else None

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.shards import manifest_digest
 from pipeline.files import file_digest, value_digest
 
 
@@ -51,6 +50,11 @@ class Layout:
         return self.root / "confusions" / f"{generation}.csv"
 
     @property
+    def policy(self) -> Path:
+        """The number and strength of RandAugment's operations, as JSON."""
+        return self.root / "augment_policy.json"
+
+    @property
     def ensemble(self) -> Path:
         """The ensemble's figures and the champion, as JSON."""
         return self.root / "ensemble.json"
@@ -71,6 +75,8 @@ class Layout:
 
     def data_digests(self, *parts: str) -> dict[str, str]:
         """Digests of dataset.json and of the named prepared folders."""
+        from pipeline.data.shards import manifest_digest  # pyarrow takes a while to import
+
         digests = {part: manifest_digest(self.prepared / part) for part in parts}
         return digests | {"dataset": file_digest(self.prepared / "dataset.json")}
 
@@ -89,6 +95,8 @@ class Layout:
 
     def digests_of(self, **folders: Path) -> dict[str, str]:
         """Digests of folders of shards, by name."""
+        from pipeline.data.shards import manifest_digest
+
         return {name: manifest_digest(folder) for name, folder in folders.items()}
 
     def evaluation_digest(self, generation: str) -> str:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from pipeline import augment as augmentation
 from pipeline.data.batches import batch_rows
+from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
 
 Stream = Literal["labeled", "unlabeled"]
+View = Literal["none", "weak", "strong"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class TrainingData:
 
     images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
-    each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities.
+    each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities. num_classes:
+    K; None: one more than the largest label.
     """
 
     images: Tensor
@@ -35,6 +38,7 @@ class TrainingData:
     unlabeled_targets: Tensor | None = None
     validation_images: Tensor | None = None
     validation_labels: Tensor | None = None
+    num_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,19 @@ def labeled_batch(
     step: int,
     worker: Worker,
 ) -> tuple[Tensor, Tensor]:
-    """This worker's labelled images of global batch `step`, (n, C, S, S), and labels (n,)."""
+    """This worker's labelled images of global batch `step`, (n, C, S, S), and labels (n,).
+
+    Where images are mixed the labels are probabilities, (n, K). Raises ParameterError for an odd
+    number of images to mix.
+    """
     rows = _rows("labeled", seed, step, train.batch_size, len(data.images), worker)
     images = data.images[rows]
     draws = _draws("labeled", seed, step, train.batch_size, worker)
-    return _view(images, draws, train.labeled_augment, augment, data), data.labels[rows]
+    view, labels = _view(images, draws, train.labeled_augment, augment, data), data.labels[rows]
+    if augment.mix == "none":
+        return view, labels
+    targets = _probabilities(labels, data)
+    return _mixed(view, targets, draws, train.labeled_augment, augment, train)
 
 
 def pseudo_labeled_batch(
@@ -88,7 +100,10 @@ def pseudo_labeled_batch(
     step: int,
     worker: Worker,
 ) -> tuple[Tensor, Tensor]:
-    """This worker's pseudo-labelled images of global batch `step`, and probabilities (n, K)."""
+    """This worker's pseudo-labelled images of global batch `step`, and probabilities (n, K).
+
+    Mixed among each other where `augment.mix` says so, not with the labelled ones.
+    """
     assert data.unlabeled_images is not None
     assert data.unlabeled_rows is not None
     assert data.unlabeled_targets is not None
@@ -97,7 +112,8 @@ def pseudo_labeled_batch(
     images = data.unlabeled_images[data.unlabeled_rows[rows]]
     draws = _draws("unlabeled", seed, step, batch_size, worker)
     view = _view(images, draws, train.unlabeled_augment, augment, data)
-    return view, data.unlabeled_targets[rows]
+    targets = data.unlabeled_targets[rows]
+    return _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
 
 
 def _rows(
@@ -123,32 +139,45 @@ def _stream_seed(stream: Stream, *numbers: int) -> int:
 def _view(
     images: Tensor,
     draws: augmentation.Draws,
-    kind: Literal["none", "weak", "strong"],
+    kind: View,
     augment: AugmentParams,
     data: TrainingData,
 ) -> Tensor:
     """(n, C, S, S) uint8 → the view `kind` of it, normalised float32."""
     pixels = images.float() / 255
     if kind == "weak":
-        pixels = augmentation.weak(
-            pixels, draws, shift=augment.shift, flip=augment.flip, padding=augment.padding
-        )
+        pixels = augmentation.weak(pixels, draws, **augment.weak_view)
     elif kind == "strong":
-        pixels = augmentation.strong(
-            pixels,
-            draws,
-            shift=augment.shift,
-            flip=augment.flip,
-            padding=augment.padding,
-            operations=augment.operations,
-            num_ops=augment.num_ops,
-            magnitude=augment.magnitude,
-            magnitude_std=augment.magnitude_std,
-            sampling=augment.magnitude_sampling,
-            distinct=augment.distinct_ops,
-            cutout=augment.cutout,
-        )
+        pixels = augmentation.strong(pixels, draws, **augment.strong_view)
     return normalized(pixels, data).contiguous(memory_format=torch.channels_last)
+
+
+def _mixed(
+    images: Tensor,
+    targets: Tensor,
+    draws: augmentation.Draws,
+    view: View,
+    augment: AugmentParams,
+    train: TrainParams,
+) -> tuple[Tensor, Tensor]:
+    """Pairs of images and their probabilities mixed as `augment` says; none in the view "none"."""
+    if augment.mix == "none" or view == "none":
+        return images, targets
+    if len(images) % 2:
+        raise ParameterError(
+            f"train.batch_size = {train.batch_size}: augment.mix = {augment.mix} pairs the images "
+            f"of each worker, so it must be a multiple of 2 × train.workers"
+        )
+    images, targets = augmentation.mix(
+        images, targets, draws, kind=augment.mix, alpha=augment.mix_alpha
+    )
+    return images.contiguous(memory_format=torch.channels_last), targets
+
+
+def _probabilities(labels: Tensor, data: TrainingData) -> Tensor:
+    """Labels (n,) as rows with one 1: (n, K) float32."""
+    count = data.num_classes or int(data.labels.max()) + 1
+    return nn.functional.one_hot(labels, count).float()
 
 
 def normalized(pixels: Tensor, data: TrainingData) -> Tensor:

@@ -26,7 +26,7 @@ def training_data(
     labeled = load_images(prepared / "labeled", threads=threads, cache_gib=cache_gib)
     validation = load_images(prepared / "validation", threads=threads, cache_gib=cache_gib)
     data = TrainingData(labeled.images, labeled.labels, dataset.mean, dataset.std)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"num_classes": len(dataset.classes)}
     if len(validation):
         more |= {
             "validation_images": validation.images,

@@ -8,7 +8,10 @@ from torch.nn import functional as F
 
 
 def labeled_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
-    """Mean cross-entropy of logits (N, K) to labels (N,) int64, smoothed (Szegedy et al. 2016)."""
+    """Mean cross-entropy of logits (N, K) to labels, smoothed (Szegedy et al. 2016).
+
+    labels: (N,) int64, or (N, K) probabilities where images were mixed.
+    """
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 

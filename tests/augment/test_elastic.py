@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from torch import Tensor
 
+from benchmarks.augment_references import elastic_field, warp
 from pipeline.augment.draws import Draws
-from pipeline.augment.elastic import KNOTS, SMOOTHNESS, displacement, elastic
+from pipeline.augment.elastic import KNOTS, displacement, elastic
 from tests.augment.images import levels, most_apart, shares
-
-
-def _slow_displacement(knots: Tensor, strength: float, height: int, width: int) -> Tensor:
-    """One image's field: every pixel sums every knot under a normalised Gaussian weight."""
-    field = torch.zeros(2, height, width, dtype=torch.float64)
-    for y in range(height):
-        for x in range(width):
-            weights = torch.zeros(KNOTS, KNOTS, dtype=torch.float64)
-            for j in range(KNOTS):
-                for i in range(KNOTS):
-                    down = y / (height - 1) - j / (KNOTS - 1)
-                    across = x / (width - 1) - i / (KNOTS - 1)
-                    weights[j, i] = math.exp(-(down**2 + across**2) / (2 * SMOOTHNESS**2))
-            weights /= math.sqrt(float((weights**2).sum()))
-            field[:, y, x] = strength * (weights * knots.double()).sum((1, 2))
-    return field
-
-
-def _slow_warp(image: Tensor, field: Tensor) -> Tensor:
-    """Each output pixel takes the input at its place plus the field, bilinearly, black outside."""
-    height, width = image.shape[-2:]
-    result = torch.zeros_like(image)
-    for y in range(height):
-        for x in range(width):
-            at_x, at_y = x + float(field[0, y, x]), y + float(field[1, y, x])
-            for j in (math.floor(at_y), math.floor(at_y) + 1):
-                for i in (math.floor(at_x), math.floor(at_x) + 1):
-                    if 0 <= j < height and 0 <= i < width:
-                        share = (1 - abs(at_x - i)) * (1 - abs(at_y - j))
-                        result[:, y, x] += share * image[:, j, i]
-    return result
 
 
 def test_equals_the_slow_loops() -> None:
@@ -50,9 +17,9 @@ def test_equals_the_slow_loops() -> None:
     fields = displacement(knots, strength, 11, 13)
     result = elastic(images, knots, strength)
     for n in range(2):
-        slow = _slow_displacement(knots[n], float(strength[n]), 11, 13)
+        slow = elastic_field(knots[n], float(strength[n]), 11, 13)
         assert float((fields[n] - slow).abs().max()) < 1e-5
-        assert most_apart(result[n], _slow_warp(images[n], slow)) < 1e-4
+        assert most_apart(result[n], warp(images[n], slow)) < 1e-4
     assert float((result - images).abs().max()) > 0.05
 
 

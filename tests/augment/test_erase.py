@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from pipeline.augment.erase import cutout, erase
+from pipeline.augment.erase import cutout, erase, random_erasing
 from tests.augment.images import draws, levels, most_apart, shares
 
 
@@ -44,3 +44,29 @@ def test_cutout_erases_a_square_of_its_size_anywhere() -> None:
     hit = gone.float().mean(dim=0)
     assert float(hit[0, 0]) > 0.01  # corners too
     assert torch.allclose(hit[4:12, 4:12], torch.tensor(1 / 16), atol=0.02)
+
+
+def test_erasing_hits_its_share_of_the_images_with_rectangles_inside() -> None:
+    count, side = 3000, 32
+    images = (torch.arange(side * side).view(1, 1, side, side).float() / 1024).repeat(
+        count, 1, 1, 1
+    )
+    gone = (random_erasing(images, draws(count), chance=0.3, area=(0.1, 0.2)) != images)[:, 0]
+    areas = gone.sum(dim=(1, 2)).float() / side**2
+    hit = areas > 0
+    assert 0.27 < float(hit.float().mean()) < 0.33
+    assert float(areas[hit].min()) > 0.09
+    assert float(areas.max()) < 0.22
+    rows, columns = gone.any(dim=2).sum(1), gone.any(dim=1).sum(1)
+    filled = gone.sum(dim=(1, 2)) / (rows * columns).clamp(min=1)
+    assert float(filled[hit].min()) > 0.95  # rectangles; a pixel may equal the mean
+    ratio = columns[hit] / rows[hit]
+    assert float(ratio.min()) < 0.45
+    assert float(ratio.max()) > 2.5
+
+
+def test_no_chance_erases_nothing_and_certainty_every_image() -> None:
+    images = levels(20)
+    assert torch.equal(random_erasing(images, draws(20), chance=0.0), images)
+    changed = (random_erasing(images, draws(20), chance=1.0) != images).flatten(1).any(1)
+    assert changed.all()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.augment.draws import Draws
-from pipeline.augment.mix import blend, cutmix, cutmix_boxes, mixup, paste
+from pipeline.augment.mix import blend, cutmix, cutmix_boxes, mix, mixup, paste
 from tests.augment.images import draws, levels, most_apart, shares
 
 Mix = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
@@ -70,28 +71,28 @@ def test_boxes_have_the_area_and_places_of_the_paper() -> None:
 
 def test_hard_labels_become_shares_that_sum_to_one() -> None:
     labels = torch.nn.functional.one_hot(torch.tensor([0, 1, 2, 3]), 4).float()
-    for mix in (mixup, cutmix):
-        targets = mix(levels(4), labels, draws(4))[1]
+    for mixing in (mixup, cutmix):
+        targets = mixing(levels(4), labels, draws(4))[1]
         assert torch.allclose(targets.sum(dim=1), torch.ones(4))
         assert not torch.equal(targets, labels)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 6])
-@pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_workers_with_even_rows_together_do_what_one_does(mix: Mix, workers: int) -> None:
+@pytest.mark.parametrize("mixing", [mixup, cutmix, partial(mix, kind="both")])
+def test_workers_with_even_rows_together_do_what_one_does(mixing: Mix, workers: int) -> None:
     images, targets = levels(12), _targets(12)
-    whole, whole_targets = mix(images, targets, draws(12))
+    whole, whole_targets = mixing(images, targets, draws(12))
     for rank in range(workers):
         rows = slice(rank, None, workers)
-        part, part_targets = mix(images[rows], targets[rows], draws(12, rows=rows))
+        part, part_targets = mixing(images[rows], targets[rows], draws(12, rows=rows))
         assert torch.equal(part, whole[rows])
         assert torch.equal(part_targets, whole_targets[rows])
 
 
 def test_one_image_is_its_own_partner() -> None:
     image, target = levels(1), _targets(1)
-    for mix in (mixup, cutmix):
-        mixed, mixed_target = mix(image, target, draws(1))
+    for mixing in (mixup, cutmix):
+        mixed, mixed_target = mixing(image, target, draws(1))
         assert torch.equal(mixed, image)
         assert torch.allclose(mixed_target, target)
 
@@ -105,3 +106,27 @@ def test_given_partners_mix_by_given_shares() -> None:
     images, targets = paste(black, first, white, second, torch.tensor([[0, 0, 2, 4]]))
     assert images[0, 0].sum(dim=1).tolist() == [4, 4, 0, 0]
     assert torch.allclose(targets, torch.tensor([[0.5, 0.5]]))
+
+
+def test_both_gives_each_image_one_of_the_two() -> None:
+    count = 400
+    images, targets = levels(2).repeat(count // 2, 1, 1, 1).float() / 255, _targets(count)
+    both, both_targets = mix(images, targets, draws(count), kind="both", alpha=0.7)
+    stream = draws(count)
+    averaged = stream.uniform() < 0.5
+    first = mixup(images, targets, stream, alpha=0.7)
+    second = cutmix(images, targets, stream, alpha=0.7)
+    for n in range(count):
+        chosen = first if averaged[n] else second
+        assert torch.equal(both[n], chosen[0][n])
+        assert torch.equal(both_targets[n], chosen[1][n])
+    assert 150 < int(averaged.sum()) < 250
+
+
+def test_one_kind_is_its_function() -> None:
+    images, targets = levels(6), _targets(6)
+    for kind, function in (("mixup", mixup), ("cutmix", cutmix)):
+        mixed = mix(images, targets, draws(6), kind=kind, alpha=0.5)  # type: ignore[arg-type]
+        expected = function(images, targets, draws(6), alpha=0.5)
+        assert torch.equal(mixed[0], expected[0])
+        assert torch.equal(mixed[1], expected[1])

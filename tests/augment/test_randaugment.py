@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from pipeline.augment import colour, geometry, randaugment
+from benchmarks.augment_references import one_operation
+from pipeline.augment import randaugment
 from pipeline.augment.draws import Draws
 from pipeline.augment.elastic import elastic
-from pipeline.augment.histogram import autocontrast, equalize
 from pipeline.augment.randaugment import COLOUR, OPERATIONS, draw_plan, rand_augment
 from pipeline.errors import ParameterError
 from pipeline.params import Operation
@@ -23,31 +23,7 @@ ALL = tuple(OPERATIONS)
 
 
 def test_every_operation_that_parameters_name_is_there() -> None:
-    assert set(get_args(Operation)) <= set(OPERATIONS)
-
-
-def _one(name: str, image: Tensor, level: float) -> Tensor:
-    """One operation on one image (1, C, H, W) at a signed level, through the public functions."""
-    height, width = image.shape[-2:]
-    signed, size = torch.tensor([level]), torch.tensor([abs(level)])
-    cases: dict[str, Callable[[], Tensor]] = {
-        "identity": lambda: image,
-        "rotate": lambda: geometry.rotate(image, signed * 30),
-        "shear_x": lambda: geometry.shear_x(image, signed * 0.3),
-        "shear_y": lambda: geometry.shear_y(image, signed * 0.3),
-        "translate_x": lambda: geometry.translate_x(image, signed * width * 150 / 331),
-        "translate_y": lambda: geometry.translate_y(image, signed * height * 150 / 331),
-        "scale": lambda: geometry.scale(image, 1.5**signed),
-        "brightness": lambda: colour.brightness(image, 1 + 0.9 * signed),
-        "contrast": lambda: colour.contrast(image, 1 + 0.9 * signed),
-        "saturation": lambda: colour.saturation(image, 1 + 0.9 * signed),
-        "sharpness": lambda: colour.sharpness(image, 1 + 0.9 * signed),
-        "posterize": lambda: colour.posterize(image, 8 - (4 * size).round()),
-        "solarize": lambda: colour.solarize(image, 1 - size),
-        "equalize": lambda: equalize(image),
-        "autocontrast": lambda: autocontrast(image),
-    }
-    return cases[name]()
+    assert get_args(Operation) == OPERATIONS
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Operation) if name != "elastic"])
@@ -56,8 +32,8 @@ def test_one_operation_equals_its_function(name: str) -> None:
         result = rand_augment(images, draws(6), operations=[name], num_ops=1, magnitude=17)
         plan = draw_plan(draws(6), [name], 1, 17, 0)
         expected = [
-            _one(name, image[None], float(level))
-            for image, level in zip(images, plan.levels[:, 0], strict=True)
+            one_operation(name, image[None], float(plan.levels[n, 0]), plan, n)
+            for n, image in enumerate(images)
         ]
         assert most_apart(result, torch.cat(expected)) <= allowed
         assert name == "identity" or not torch.equal(result, images)
@@ -86,7 +62,7 @@ def test_operations_of_one_image_follow_each_other() -> None:
         slow = images[n : n + 1]
         order = sorted(range(3), key=lambda k: drawn[k] not in turns)  # geometry first
         for k in order:
-            slow = _one(drawn[k], slow, float(plan.levels[n, k]))
+            slow = one_operation(drawn[k], slow, float(plan.levels[n, k]), plan, n)
         assert most_apart(result[n : n + 1], slow) <= 0
         checked += 1
     assert checked >= 15
@@ -102,7 +78,8 @@ def test_geometry_is_fused_in_the_order_drawn() -> None:
     for n in range(24):
         slow = images[n : n + 1]
         for k in range(2):
-            slow = _one(names[int(plan.chosen[n, k])], slow, float(plan.levels[n, k]))
+            name = names[int(plan.chosen[n, k])]
+            slow = one_operation(name, slow, float(plan.levels[n, k]), plan, n)
         assert most_apart(result[n : n + 1][inside], slow[inside]) < 4e-3
 
 

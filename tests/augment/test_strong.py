@@ -1,4 +1,4 @@
-"""The strong view is the weak one, then RandAugment, then cutout."""
+"""The strong view is the weak one, then RandAugment, then cutout and erasing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.augment import strong, weak
-from pipeline.augment.erase import cutout
+from pipeline.augment.erase import cutout, random_erasing
 from pipeline.augment.randaugment import OPERATIONS, rand_augment
 from tests.augment.images import draws, levels, shares
 
@@ -20,22 +20,24 @@ ALL: dict[str, Any] = {
     "magnitude": 10.0,
     "magnitude_std": 1.0,
     "cutout": 0.3,
+    "erasing": 0.5,
 }
 
 
-def test_is_its_three_parts_in_order() -> None:
+def test_is_its_parts_in_order() -> None:
     images, stream = shares(16), draws(16)
     slow = weak(images, stream, shift=0.125, flip=True)
     slow = rand_augment(
         slow, stream, operations=OPERATIONS, num_ops=2, magnitude=10, magnitude_std=1
     )
     slow = cutout(slow, stream, side=0.3)
+    slow = random_erasing(slow, stream, chance=0.5)
     assert torch.equal(strong(images, draws(16), **ALL), slow)
 
 
 def test_with_every_part_off_it_is_the_image() -> None:
     images = levels(8)
-    off = ALL | {"shift": 0.0, "flip": False, "num_ops": 0, "cutout": 0.0}
+    off = ALL | {"shift": 0.0, "flip": False, "num_ops": 0, "cutout": 0.0, "erasing": 0.0}
     assert torch.equal(strong(images, draws(8), **off), images)
 
 
@@ -46,6 +48,16 @@ def test_digits_get_noise_that_leaves_them_in_range() -> None:
     assert result.shape == images.shape
     assert 0 <= result.min() <= result.max() <= 1 + 1e-6
     assert float((result - images).abs().mean()) > 0.05
+
+
+def test_a_resized_crop_replaces_the_shift() -> None:
+    images = levels(16)
+    how: dict[str, Any] = {"crop": "resized", "crop_area": (0.3, 0.6), "crop_ratio": (1.0, 1.0)}
+    off = ALL | {"num_ops": 0, "cutout": 0.0, "erasing": 0.0}
+    assert torch.equal(
+        strong(images, draws(16), **(off | how)),
+        weak(images, draws(16), shift=0.0, flip=True, **how),
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

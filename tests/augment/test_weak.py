@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.augment import Draws, jitter, weak
+from pipeline.augment.crop import random_resized_crop
 from pipeline.augment.weak import mirror, move
 from tests.augment.images import draws, levels, most_apart, shares
 
@@ -67,6 +68,19 @@ def test_weak_keeps_the_type_and_its_input(shift: float) -> None:
         result = weak(images, draws(4), shift=shift, flip=True)
         assert result.dtype == images.dtype
         assert torch.equal(images, before)
+
+
+def test_weak_crops_and_resizes_then_mirrors_half() -> None:
+    images, area, ratio = levels(40, 3, 16, 16), (0.2, 0.5), (0.8, 1.25)
+    result = weak(
+        images, draws(40), shift=0.5, flip=True, crop="resized", crop_area=area, crop_ratio=ratio
+    )
+    expected = random_resized_crop(images, draws(40), size=16, area=area, aspect=ratio)
+    as_they_are = (result == expected).flatten(1).all(1)
+    mirrored = (result == expected.flip(3)).flatten(1).all(1)
+    assert (as_they_are | mirrored).all()
+    assert 8 <= int(mirrored.sum()) <= 32
+    assert not (result == images).flatten(1).all(1).any()
 
 
 def test_weak_handles_the_smallest_images() -> None:

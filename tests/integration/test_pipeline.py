@@ -32,9 +32,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_every_stage_is_there_for_every_generation(project: Project) -> None:
     listed = [line.split()[0] for line in project.run("dvc", "stage", "list").stdout.splitlines()]
     per_generation = ("pseudo_label", "select", "train_student")
-    assert listed[:2] == ["prepare", "train_teacher"]
+    assert listed[:3] == ["prepare", "search_augment", "train_teacher"]
     assert set(listed) == {
-        *("prepare", "train_teacher", "evaluate_teacher", "ensemble", "baseline", "report"),
+        *(
+            "prepare",
+            "search_augment",
+            "train_teacher",
+            "evaluate_teacher",
+            "ensemble",
+            "baseline",
+            "report",
+        ),
         *(f"{stage}@{g}" for stage in (*per_generation, "evaluate") for g in ("1", "2")),
     }
 

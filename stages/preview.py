@@ -1,0 +1,65 @@
+"""Look at what the parameters do to some real images: a contact sheet of their augmentation.
+
+python -m stages.preview [--data labeled] [--images 8] [--out preview.png] [--all]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import ParameterError, SelftrainError
+from pipeline.params import load_params
+from pipeline.progress import say
+from pipeline.runtime.layout import Layout
+from pipeline.runtime.policy import with_found_policy
+
+PARTS = ("labeled", "unlabeled", "validation", "test")
+
+
+def preview(root: Path, given: argparse.Namespace) -> None:
+    """Draw the sheet that the command line asks for."""
+    from pipeline.data.tensors import load_images, read_dataset
+    from pipeline.report.contact_sheet import draw_sheet, save_sheet
+    from pipeline.report.preview import choose_images, every_operation_rows, preview_rows
+
+    if given.images < 1 or given.out.suffix not in (".png", ".html"):
+        wrong = f"--images {given.images}" if given.images < 1 else f"--out {given.out}"
+        raise ParameterError(f"{wrong}: takes 1 or more images, and a name in .png or .html")
+    layout, params = Layout(root), load_params()
+    augment = with_found_policy(params, layout.policy).augment
+    images = load_images(layout.prepared / given.data, cache_gib=params.train.cache_gib)
+    chosen = choose_images(images.labels, given.images)
+    if not len(chosen):
+        raise ParameterError(f"--data {given.data}: there are no images in it")
+    classes = read_dataset(layout.prepared).classes
+    labels = [classes[n] if n >= 0 else "" for n in images.labels[chosen].tolist()]
+    pixels = images.images[chosen].float() / 255
+    if given.all:
+        rows = every_operation_rows(pixels, params.seed)
+        title = "every operation, by its magnitude (0 to 30, both ways) or the share it changes"
+    else:
+        rows = preview_rows(pixels, labels, augment, params.seed)
+        title = f"{len(chosen)} of {given.data}, as params.yaml augments them"
+    save_sheet(draw_sheet(title, rows), given.out)
+    say(f"{given.out}: {len(rows)} rows")
+
+
+def main() -> int:
+    """The exit code: 2 for a wrong parameter."""
+    parser = argparse.ArgumentParser(prog="python -m stages.preview", description=__doc__)
+    parser.add_argument("--data", choices=PARTS, default="labeled", help="which prepared images")
+    parser.add_argument("--images", type=int, default=8, help="how many")
+    parser.add_argument("--out", type=Path, default=Path("preview.png"), help=".png or .html")
+    parser.add_argument("--all", action="store_true", help="every operation, at rising magnitudes")
+    try:
+        preview(Path.cwd(), parser.parse_args())
+    except SelftrainError as error:
+        print(f"preview: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
