@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -14,7 +14,9 @@ from pipeline.params_errors import one_line
 from pipeline.params_sections import (
     AugmentParams,
     DataParams,
+    EnsembleParams,
     EvaluateParams,
+    GuardParams,
     ModelParams,
     Operation,
     PredictParams,
@@ -28,8 +30,10 @@ __all__ = [
     "PARAMS_FILE",
     "AugmentParams",
     "DataParams",
+    "EnsembleParams",
     "EvaluateParams",
     "Generation",
+    "GuardParams",
     "ModelParams",
     "Operation",
     "Params",
@@ -83,10 +87,21 @@ class Params(Section):
     train: TrainParams
     predict: PredictParams = PredictParams()
     select: SelectParams = SelectParams()
+    guard: GuardParams = GuardParams()
     evaluate: EvaluateParams = EvaluateParams()
+    ensemble: EnsembleParams = EnsembleParams()
     tracking: TrackingParams = TrackingParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _choices_have_images(self) -> Params:
+        if self.ensemble.method == "greedy" and self.data.validation_fraction == 0:
+            raise ValueError(
+                "ensemble.method = greedy chooses on validation images, but "
+                "data.validation_fraction = 0; choose equal, or raise the fraction"
+            )
+        return self
 
     def training(self, generation: str) -> Training:
         """The training parameters of a generation; "0" is the teacher on the labels alone."""
