@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.views import predict_log_probs
+from pipeline.labels.align import aligned, alignment_shift, mean_prediction
+from pipeline.labels.choice import choose
 from pipeline.labels.pseudo_label import tie_breaker
-from pipeline.labels.select import class_target, select, sharpen
+from pipeline.labels.select import sharpen
 from pipeline.models.checkpoint import ModelSpec, network_of
 from pipeline.params import Params
 from pipeline.train.batch import TrainingData, Worker
@@ -56,7 +59,7 @@ def self_train(
     mean, std = channel_statistics(images.labeled)
     data = TrainingData(images.labeled, images.labels, mean, std, num_classes=len(images.classes))
     results: list[Generation] = []
-    network = torch.nn.Module()
+    teachers: list[torch.nn.Module] = []
     for key in params.model_keys:
         training = params.training(key)
         spec = ModelSpec(
@@ -69,7 +72,8 @@ def self_train(
             generation=key,
         )
         if key != "0":
-            data = replace(data, **_pseudo_labeled(network, spec, images, params, key, device))
+            taught_by = teachers if params.predict.teacher == "ensemble" else teachers[-1:]
+            data = replace(data, **_pseudo_labeled(taught_by, spec, images, params, key, device))
         network = network_of(spec, params.seed, auxiliary=True)
         weights = fit(
             network,
@@ -80,6 +84,7 @@ def self_train(
             worker=Worker(device=torch.device(device)),
         )
         calibrated_temperature(network, weights, data, spec, device)
+        teachers.append(network)
         results.append(_tested(network, spec, images, params, device))
         say(f"generation {key}: {results[-1].test_accuracy:.4f}")
     return results
@@ -94,38 +99,37 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _pseudo_labeled(
-    teacher: torch.nn.Module,
+    teachers: list[torch.nn.Module],
     spec: ModelSpec,
     images: Images,
     params: Params,
     key: str,
     device: str,
 ) -> dict[str, Any]:
-    chosen = params.selection(key)
-    log_probs = predict_log_probs(
-        teacher,
-        images.unlabeled,
-        mean=spec.mean,
-        std=spec.std,
-        view=params.predict.views,
-        jitter_views=params.predict.jitter_views,
-        batch_size=params.predict.batch_size,
-        seed=params.seed,
-        device=device,
+    chosen, predict = params.selection(key), params.predict
+    log_probs = average_log_probs(
+        [
+            predict_log_probs(
+                teacher,
+                images.unlabeled,
+                mean=spec.mean,
+                std=spec.std,
+                view=predict.views,
+                jitter_views=predict.jitter_views,
+                batch_size=predict.batch_size,
+                seed=params.seed,
+                device=device,
+            )
+            for teacher in teachers
+        ]
     )
+    log_probs = _aligned(log_probs, chosen.distribution_alignment, images)
     ties = np.array([tie_breaker(str(row)) for row in range(len(log_probs))], np.uint64)
     labels = log_probs.argmax(axis=1).astype(np.int32)
-    selection = select(
-        labels,
-        np.exp(log_probs.max(axis=1)),
-        ties,
-        num_classes=len(images.classes),
-        confidence_threshold=chosen.confidence_threshold,
-        images_per_class=class_target(
-            len(labels), len(images.classes), chosen.images_per_class, chosen.fraction_per_class
-        ),
-        max_repeats=chosen.max_repeats,
-    )
+    rules = chosen.model_dump(exclude={"label_kind", "temperature", "distribution_alignment"})
+    selection = choose(
+        labels, np.exp(log_probs.max(axis=1)), ties, classes=images.classes, **rules
+    ).selection
     if chosen.label_kind == "hard":
         targets = np.eye(len(images.classes), dtype=np.float32)[labels]
     else:
@@ -136,6 +140,17 @@ def _pseudo_labeled(
         "unlabeled_rows": torch.from_numpy(rows),
         "unlabeled_targets": torch.from_numpy(targets[rows]),
     }
+
+
+def _aligned(log_probs: Floats, kind: str, images: Images) -> Floats:
+    classes = len(images.classes)
+    if kind == "none":
+        return log_probs
+    shares = np.full(classes, 1 / classes)
+    if kind == "labeled":
+        counts = np.bincount(images.labels.numpy(), minlength=classes)
+        shares = counts / counts.sum()
+    return aligned(log_probs, alignment_shift(mean_prediction([log_probs], classes), shares))
 
 
 def _tested(

@@ -7,6 +7,7 @@ SelftrainError            exit code 1
 ├── CheckpointError       a model file that can't be loaded
 ├── ModelError            a network that can't be built as asked
 ├── SelectionError        a selection that leaves nothing to train on
+├── RegressionError       a generation that is a step back, where guard.on_regression = stop
 ├── TrainingError         training that can't go on (a loss that is not finite)
 └── BusyError             another process is at work on the same stage
 """
@@ -42,6 +43,10 @@ class ModelError(SelftrainError):
 
 class SelectionError(SelftrainError):
     """A selection that leaves nothing to train on."""
+
+
+class RegressionError(SelftrainError):
+    """A generation that is a step back, where the guard is to stop there."""
 
 
 class TrainingError(SelftrainError):

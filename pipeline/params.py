@@ -15,7 +15,9 @@ from pipeline.params_augment import AugmentParams, Operation, SearchParams
 from pipeline.params_errors import one_line
 from pipeline.params_sections import (
     DataParams,
+    EnsembleParams,
     EvaluateParams,
+    GuardParams,
     ModelParams,
     NetworkParams,
     PredictParams,
@@ -29,8 +31,10 @@ __all__ = [
     "PARAMS_FILE",
     "AugmentParams",
     "DataParams",
+    "EnsembleParams",
     "EvaluateParams",
     "Generation",
+    "GuardParams",
     "ModelParams",
     "NetworkParams",
     "Operation",
@@ -89,17 +93,24 @@ class Params(Section):
     train: TrainParams
     predict: PredictParams = PredictParams()
     select: SelectParams = SelectParams()
+    guard: GuardParams = GuardParams()
     evaluate: EvaluateParams = EvaluateParams()
+    ensemble: EnsembleParams = EnsembleParams()
     tracking: TrackingParams = TrackingParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _search_has_images(self) -> Params:
+    def _choices_have_images(self) -> Params:
         if self.augment.search is not None and self.data.validation_fraction == 0:
             raise ValueError(
                 "augment.search: chooses on the validation images, of which "
                 "data.validation_fraction = 0.0 leaves none; raise it, or set augment.search: null"
+            )
+        if self.ensemble.method == "greedy" and self.data.validation_fraction == 0:
+            raise ValueError(
+                "ensemble.method = greedy chooses on validation images, but "
+                "data.validation_fraction = 0; choose equal, or raise the fraction"
             )
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
@@ -162,6 +162,9 @@ class TrainParams(Section):
 class PredictParams(Section):
     """How a teacher labels the unlabelled images."""
 
+    teacher: Literal["last", "ensemble"] = Field(
+        "last", description="the generation before, or the equal average of all before"
+    )
     views: Views = Field("centre", description="views averaged for each image")
     jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
     batch_size: int = Field(512, ge=1, description="images a forward pass")
@@ -176,6 +179,19 @@ class SelectParams(Section):
     """Which predictions become pseudo-labels, and in which form."""
 
     confidence_threshold: float = Field(0.0, ge=0, le=1, description="least confidence kept")
+    class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="the same for single classes, by name; replaces it there"
+    )
+    threshold_kind: Literal["fixed", "relative"] = Field(
+        "fixed",
+        description="relative: a class's threshold is lowered to its share of sure images "
+        "(of the class that has most); class_thresholds stay",
+    )
+    distribution_alignment: Literal["none", "uniform", "labeled"] = Field(
+        "none",
+        description="first move the mean prediction to equal shares of the classes, or to those "
+        "of the labelled images",
+    )
     images_per_class: int | None = Field(
         None, ge=1, description="the surest so many of each class; null: see fraction_per_class"
     )
@@ -187,6 +203,38 @@ class SelectParams(Section):
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
+
+
+class GuardParams(Section):
+    """When a generation is a step back; measured on validation and unlabelled images, not test."""
+
+    on_regression: Literal["warn", "stop", "ignore"] = Field(
+        "warn", description="stop: no later generation is taught; ignore: nothing is looked for"
+    )
+    interval: float = Field(
+        0.95, gt=0, lt=1, description="of the paired test of a student against its teacher"
+    )
+    min_coverage: float = Field(
+        0.0, ge=0, le=1, description="least share of the unlabelled images kept"
+    )
+    min_class_images: int = Field(
+        1, ge=0, description="fewest pseudo-labelled images of a class; 0: it may vanish"
+    )
+
+
+class EnsembleParams(Section):
+    """All generations as one model."""
+
+    method: Literal["equal", "greedy", "none"] = Field(
+        "equal", description="greedy: members and weights chosen on validation images"
+    )
+    label_issue_margin: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="how much surer of another class than of its label the models must be for a "
+        "labelled image to be listed in label_issues.csv",
+    )
 
 
 class EvaluateParams(Section):

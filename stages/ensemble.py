@@ -1,41 +1,45 @@
-"""Average all generations with equal weight, and name the champion by the validation images."""
+"""All generations as one, the champion among them, and the labels that they contradict."""
 
-from pipeline.evaluate.champion import choose_champion
-from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.evaluate.result import evaluate, evaluation_to_json, flat_metrics
+from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.run import load_result
-from pipeline.files import write_json
+from pipeline.evaluate.together import put_together
+from pipeline.files import read_json, write_json
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
 def ensemble(stage: Stage) -> None:
-    """Write ensemble.json and metrics/ensemble.json."""
-    layout, how, keys = stage.layout, stage.params.evaluate, stage.params.model_keys
+    """Write ensemble.json, label_issues.csv and metrics/ensemble.json."""
+    layout, how, keys = stage.layout, stage.params.ensemble, stage.params.model_keys
     layout.remove_leftovers(keys)
-    bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
+    bootstrap = stage.params.evaluate.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
-    with stage.run(inputs, bootstrap) as run:
+    inputs |= layout.data_digests("labeled")
+    with stage.run(inputs, bootstrap | {"ensemble": how.model_dump(mode="json")}) as run:
         results = {key: load_result(layout.evaluation(key)) for key in keys}
-        labels = results["0"].test_labels
-        test = evaluate(
-            average_log_probs([r.test_log_probs for r in results.values()]), labels, **bootstrap
+        together = put_together(results, how.method, **bootstrap)
+        issues = find_label_issues(
+            layout.prepared / "labeled",
+            {key: layout.labeled_predictions(key) for key in together.members},
+            together.members,
+            read_json(layout.prepared / "dataset.json")["classes"],
+            least_margin=how.label_issue_margin,
         )
-        validation = None
-        if results["0"].validation is not None:
-            average = average_log_probs([r.validation_log_probs for r in results.values()])
-            validation = evaluate(average, results["0"].validation_labels, **bootstrap)
-        champion, reason = choose_champion({key: r.validation for key, r in results.items()})
-        metrics = flat_metrics(test, validation=validation)
-        write_json(
-            layout.ensemble,
-            {"test": evaluation_to_json(test), "champion": champion, "champion_reason": reason},
-        )
+        metrics = together.metrics | {"label_issues": len(issues)}
+        write_json(layout.ensemble, together.to_json())
+        write_label_issues(layout.label_issues, issues)
         write_json(layout.metrics("ensemble"), metrics)
         run.tracker.metrics(metrics)
-        run.tracker.tags({"champion": champion}, lineage=True)
-    shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"
-    result_line(stage, f"{shown} of {len(keys)} models; champion: generation {champion}, {reason}")
+        run.tracker.artifact(layout.label_issues)
+        run.tracker.tags({"champion": together.champion}, lineage=True)
+    shown, test = "", together.test
+    if test:
+        shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%}) of "
+        count = len(together.members)
+        shown += f"{count} models; " if count > 1 else "1 model; "
+    issue_note = f"; {len(issues)} labels contradicted: label_issues.csv" if issues else ""
+    chosen = f"champion: generation {together.champion}, {together.champion_reason}"
+    result_line(stage, shown + chosen + issue_note)
 
 
 if __name__ == "__main__":

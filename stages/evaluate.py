@@ -3,6 +3,7 @@
 import torch
 
 from pipeline.data.tensors import ImageSet
+from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.run import (
     compare_with,
@@ -11,8 +12,8 @@ from pipeline.evaluate.run import (
     save_result,
     write_confusion,
 )
-from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import replace_folder, write_json
+from pipeline.labels.predict import predict_folder
 from pipeline.models.checkpoint import load_checkpoint, model_digest
 from pipeline.report.gather import write_model_figures
 from pipeline.runtime.stage import Stage, result_line, run_stage
@@ -23,22 +24,21 @@ def evaluate(stage: Stage) -> None:
     layout, key, how = stage.layout, stage.key, stage.params.evaluate
     torch.set_num_threads(how.threads)
     before = [] if key == "0" else ["0", stage.params.generations[key].teacher]
-    inputs = layout.data_digests("validation", "test") | {"model": model_digest(layout.model(key))}
+    inputs = layout.data_digests("labeled", "validation", "test") | {
+        "model": model_digest(layout.model(key))
+    }
     inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
     parameters = {"evaluate": how.model_dump(mode="json"), "seed": stage.params.seed}
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
     with stage.run(inputs, parameters) as run:
         checkpoint = load_checkpoint(layout.model(key))
-        spec = checkpoint.spec
+        classes = checkpoint.spec.classes
 
         def predict(images: ImageSet, view: str) -> Floats:
-            return predict_log_probs(
-                checkpoint.network,
+            return checkpoint_log_probs(
+                checkpoint,
                 images.images,
-                mean=spec.mean,
-                std=spec.std,
-                temperature=spec.temperature,
                 view=view,
                 jitter_views=how.jitter_views,
                 batch_size=how.batch_size,
@@ -52,11 +52,16 @@ def evaluate(stage: Stage) -> None:
             result = compare_with(result, first, teacher, **bootstrap)
         out = run.scratch / "evaluation"
         save_result(out, result)
+        labeled = layout.prepared / "labeled"
+        batches = how.model_dump(include={"threads", "batch_size"})
+        predict_folder(layout.model(key), labeled, out / "labeled", **batches)
         replace_folder(out, layout.evaluation(key))
         write_json(layout.metrics("evaluate", key), result.metrics)
-        write_confusion(layout.confusion(key), result, spec.classes)
+        write_confusion(layout.confusion(key), result, classes)
         run.tracker.metrics(result.metrics)
-        for figure in write_model_figures(run.scratch / "figures", key, result, spec.classes):
+        for figure in write_model_figures(
+            run.scratch / "figures", key, result, checkpoint.spec.classes
+        ):
             run.tracker.artifact(figure, "figures")
     test, against = result.test, result.against_teacher
     verdict = f"; against its teacher: {against.verdict}" if against else ""

@@ -2,8 +2,9 @@
 
 from pipeline.files import replace_folder
 from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
-from pipeline.models.checkpoint import model_digest, read_spec
+from pipeline.models.checkpoint import read_spec, teacher_chain
 from pipeline.models.device import resolve_device
+from pipeline.runtime.guard import check_teacher
 from pipeline.runtime.prediction import distributed_predict
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
@@ -11,15 +12,19 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 def pseudo_label(stage: Stage) -> None:
     """Write what the teacher thinks of each unlabelled image to predictions/."""
     layout, predict, seed = stage.layout, stage.params.predict, stage.params.seed
-    teacher = layout.model(stage.params.generations[stage.key].teacher)
+    check_teacher(stage)
+    last = stage.params.generations[stage.key].teacher
+    before = stage.params.model_keys[: int(stage.key)] if predict.teacher == "ensemble" else [last]
+    models = [layout.model(key) for key in before]
     unlabeled = layout.prepared / "unlabeled"
-    inputs = layout.data_digests("unlabeled") | {"teacher": model_digest(teacher)}
+    inputs = layout.data_digests("unlabeled")
+    inputs |= {f"teacher.{key}": digest for key, digest in teacher_chain(models).items()}
     parameters = {"predict": predict.model_dump(mode="json"), "seed": seed}
     with stage.run(inputs, parameters) as run:
         out = run.scratch / "predictions"
         predictor = ShardPredictor(
-            model=teacher,
-            unlabeled=unlabeled,
+            models=tuple(models),
+            folder=unlabeled,
             out=out,
             views=predict.views,
             jitter_views=predict.jitter_views,
@@ -30,10 +35,11 @@ def pseudo_label(stage: Stage) -> None:
         )
         todo = unpredicted(unlabeled, out)
         distributed_predict(predictor, todo, actors=predict.actors, title=stage.title)
-        manifest = finish_predictions(unlabeled, out, len(read_spec(teacher).classes))
+        manifest = finish_predictions(unlabeled, out, len(read_spec(models[-1]).classes))
         replace_folder(out, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
-    result_line(stage, f"{manifest.rows} images in {len(manifest.shards)} shards")
+    by = f" by {len(models)} teachers" if len(models) > 1 else ""
+    result_line(stage, f"{manifest.rows} images in {len(manifest.shards)} shards{by}")
 
 
 if __name__ == "__main__":

@@ -3,30 +3,44 @@
 from dataclasses import asdict
 
 from pipeline.data.shards import read_shard
-from pipeline.files import file_digest, replace_folder, write_json
+from pipeline.files import file_digest, read_json, replace_folder, write_json
 from pipeline.labels.audit import audit_metrics
-from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
+from pipeline.labels.thresholds import check_class_names
+from pipeline.runtime.guard import check_selection, check_teacher, warn
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
 def select(stage: Stage) -> None:
     """Write pseudo_labels/, audits/ and metrics/select/ of the stage's generation."""
     layout, key = stage.layout, stage.key
-    predictions = layout.predictions(key)
+    labeled, predictions = layout.prepared / "labeled", layout.predictions(key)
     truth_file = layout.prepared / "unlabeled_truth.parquet"
-    selection = stage.params.selection(key)
-    inputs = layout.digests_of(predictions=predictions) | {"truth": file_digest(truth_file)}
-    with stage.run(inputs, {"select": selection.model_dump(mode="json")}) as run:
+    rules = stage.params.selection(key).model_dump(mode="json")
+    classes = read_json(layout.prepared / "dataset.json")["classes"]
+    check_class_names(classes, rules["class_thresholds"])
+    findings = check_teacher(stage)
+    inputs = layout.digests_of(predictions=predictions) | layout.data_digests("labeled")
+    inputs |= {"truth": file_digest(truth_file)}
+    parameters = {"select": dict(rules), "guard": stage.params.guard.model_dump(mode="json")}
+    with stage.run(inputs, parameters) as run:
         table = read_shard(truth_file)
         truth = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
         out = run.scratch / "pseudo_labels"
-        figures = select_pseudo_labels(predictions, out, truth=truth, **selection.model_dump())
-        metrics = audit_metrics(figures)
+        shares = target_shares(rules.pop("distribution_alignment"), labeled, len(classes))
+        figures = select_pseudo_labels(
+            predictions, out, classes=classes, target_shares=shares, truth=truth, **rules
+        )
+        about_labels = check_selection(stage, figures, classes)
+        findings += about_labels
+        metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
         replace_folder(out, layout.pseudo_labels(key))
-        write_json(layout.audit(key), asdict(figures))
+        write_json(layout.audit(key), asdict(figures) | {"findings": about_labels})
         write_json(layout.metrics("select", key), metrics)
         run.tracker.metrics(metrics)
+        run.tracker.tags({"guard": "; ".join(findings) or "nothing found"})
         run.tracker.artifact(layout.audit(key))
+    warn(stage, findings)
     right = metrics.get("pseudo_label_accuracy")
     known = f", {right:.2%} right" if right is not None else ""
     result_line(stage, f"{figures.kept} images kept ({figures.coverage:.1%}){known}")

@@ -1,7 +1,11 @@
 """Train generation 0, the first teacher, on the labelled images alone."""
 
-from pipeline.files import replace_folder
+from dataclasses import asdict
+
+from pipeline.evaluate.checkpoints import count_on_validation
+from pipeline.files import replace_folder, write_json
 from pipeline.models.checkpoint import model_digest
+from pipeline.models.device import resolve_device
 from pipeline.runtime.policy import with_found_policy
 from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.training import distributed_train
@@ -13,12 +17,13 @@ def train(stage: Stage) -> None:
     """Train the model of the stage's generation; teacher and student are the same code."""
     layout, key = stage.layout, stage.key
     pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
-    teacher = None
+    teacher = before = None
     inputs = layout.data_digests("labeled", "validation")
     if pseudo_labels is not None:
         inputs |= layout.digests_of(pseudo_labels=pseudo_labels)
         inputs |= layout.data_digests("unlabeled")
-        teacher = model_digest(layout.model(stage.params.generations[key].teacher))
+        before = layout.model(stage.params.generations[key].teacher)
+        inputs["teacher"] = teacher = model_digest(before)
     training = with_found_policy(stage.params, layout.policy).training(key)
     parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
     with stage.run(inputs, parameters) as run:
@@ -36,6 +41,15 @@ def train(stage: Stage) -> None:
         history = distributed_train(job, run.scratch, run.tracker, stage.title)
         write_curves(layout.curves(key), history)
         replace_folder(finished, layout.model(key))
+        counts = count_on_validation(
+            layout.model(key),
+            before,
+            layout.prepared / "validation",
+            threads=training.train.threads,
+            cache_gib=training.train.cache_gib,
+            device=resolve_device(training.train.device).type,
+        )
+        write_json(layout.metrics("guard", key), asdict(counts))
         run.tracker.model(layout.model(key))
     last = [point.values for point in history if "loss" in point.values][-1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)

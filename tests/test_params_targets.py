@@ -1,4 +1,4 @@
-"""What a generation says of the balancing target replaces the shared one; workers share a batch."""
+"""What a generation says of targets and thresholds replaces the shared; what can't go together."""
 
 from __future__ import annotations
 
@@ -35,4 +35,41 @@ def test_a_batch_that_the_workers_cannot_share_is_refused_before_any_work() -> N
     values = _values()
     values["train"]["workers"] = 3
     with pytest.raises(ParameterError, match=r"train\.batch_size = 32: .*train\.workers = 3"):
+        parse_params(values)
+
+
+def test_thresholds_may_rise_or_fall_over_the_generations() -> None:
+    values = _values()
+    values["select"] = {"confidence_threshold": 0.5, "class_thresholds": {"3": 0.7}}
+    values["generations"]["1"]["select"] = {"confidence_threshold": 0.9, "class_thresholds": {}}
+    values["generations"]["2"]["select"] = {"class_thresholds": {"8": 0.4, "9": 0.2}}
+    params = parse_params(values)
+    first, second = params.selection("1"), params.selection("2")
+    assert (first.confidence_threshold, second.confidence_threshold) == (0.9, 0.5)
+    assert (first.class_thresholds, second.class_thresholds) == ({}, {"8": 0.4, "9": 0.2})
+    assert params.select.class_thresholds == {"3": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("select", "line"),
+    [
+        ({"class_thresholds": {"3": 1.5}}, "class_thresholds.3 = 1.5: "),
+        ({"class_thresholds": {3: 0.5}}, 'class_thresholds.3: keys must be quoted strings: "3"'),
+        ({"threshold_kind": "rising"}, "threshold_kind = 'rising': "),
+        ({"distribution_alignment": True}, "distribution_alignment = True: "),
+    ],
+)
+def test_a_wrong_rule_of_a_generation_is_named(select: dict[Any, Any], line: str) -> None:
+    values = _values()
+    values["generations"]["2"]["select"] = select
+    with pytest.raises(ParameterError) as caught:
+        parse_params(values)
+    assert f"generations.2.select.{line}" in str(caught.value)
+
+
+def test_a_greedy_ensemble_needs_validation_images() -> None:
+    values = _values() | {"ensemble": {"method": "greedy"}}
+    assert parse_params(values).ensemble.method == "greedy"
+    values["data"]["validation_fraction"] = 0.0
+    with pytest.raises(ParameterError, match=r"ensemble\.method = greedy.*validation_fraction = 0"):
         parse_params(values)

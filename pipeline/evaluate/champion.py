@@ -1,22 +1,50 @@
-"""The best generation, chosen on validation images and never on test."""
+"""The generation to use, chosen on validation images and never on test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.evaluate.result import Evaluation
+import numpy as np
+from numpy.typing import NDArray
+
+Flags = NDArray[np.bool_]
 
 
-def choose_champion(validations: Mapping[str, Evaluation | None]) -> tuple[str, str]:
+def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
     """The champion's generation and the reason, as the end of "Champion: generation g, …".
 
-    The highest accuracy on validation; of equals the lower NLL. Without validation images the
-    last generation, which nothing has compared.
+    rights: which of the same validation images each generation has right, (N,), in order of
+    generation; None without validation images, and then it is the last. Else the latest that is
+    within one standard error of every earlier one (the rule of Breiman et al. 1984, sec. 3.4.3, on
+    paired differences). Not the most accurate: of a few dozen images that is the generation with
+    most luck, while that students improve on their teachers is what self-training rests on. Nor
+    the latest that is not worse beyond a 95 % interval: few images hardly ever show a collapse so
+    surely. Simulated with 30 images (in the tests): of students that gain a point each, 95 to
+    98 %, the one chosen has 98.0 % on average, the first of the most accurate 96.3 %; after a
+    collapse from 96 to 80 % it has 95.2 %, the choice by the interval 85.7 %. The price: of
+    students that lose a point each, 98 to 95 %, it has 95.4 %, the most accurate 97.8 %.
     """
-    measured = {key: value for key, value in validations.items() if value is not None}
-    if len(measured) < len(validations):
-        last = list(validations)[-1]
-        return last, "the last; there are no validation images to choose by"
-    best = max(measured, key=lambda key: (measured[key].accuracy, -measured[key].nll))
-    images = measured[best].images
-    return best, f"the most accurate on {images} validation images (of equals the lowest NLL)"
+    keys = list(rights)
+    flags = {key: value for key, value in rights.items() if value is not None}
+    if len(flags) < len(rights):
+        return keys[-1], "the last; there are no validation images to choose by"
+    images = len(flags[keys[0]])
+    for place in range(len(keys) - 1, 0, -1):
+        if not any(_beats(flags[key], flags[keys[place]]) for key in keys[:place]):
+            return keys[place], _reason(place, len(keys), images)
+    return keys[0], _reason(0, len(keys), images)
+
+
+def _beats(earlier: Flags, later: Flags) -> bool:
+    """Whether `earlier` is more accurate by over a standard error of the paired difference."""
+    lost, gained = int((earlier & ~later).sum()), int((later & ~earlier).sum())
+    return bool(lost - gained > np.sqrt(lost + gained))
+
+
+def _reason(place: int, generations: int, images: int) -> str:
+    if generations == 1:
+        return "the only one"
+    if place == generations - 1:
+        return f"the latest, and no earlier one clearly better on {images} validation images"
+    later = "the later one is" if place == generations - 2 else "the later ones are"
+    return f"because {later} worse by over a standard error on {images} validation images"

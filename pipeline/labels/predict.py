@@ -1,4 +1,4 @@
-"""Run a teacher over shards of unlabelled images: one shard in, one shard out."""
+"""Run a teacher, one model or several, over shards of images: one shard in, one shard out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.data.predictions import predictions_table
@@ -20,21 +21,24 @@ from pipeline.data.shards import (
     write_shard,
 )
 from pipeline.data.tensors import load_shard_images, stored_shape
-from pipeline.errors import DataError, SelftrainError
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.errors import CheckpointError, DataError, SelftrainError
+from pipeline.evaluate.checkpoints import checkpoint_log_probs
+from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import file_digest
-from pipeline.models.checkpoint import Checkpoint, load_checkpoint
+from pipeline.models.checkpoint import Checkpoint, load_checkpoint, read_spec
 
 
 @dataclass
 class ShardPredictor:
-    """Predicts one shard a call; the teacher is loaded at the first call and stays.
+    """Predicts one shard of `folder` a call; the models are loaded at the first call and stay.
 
-    The same shard gives the same bytes, whoever predicts it and in whatever order.
+    Of several models the probabilities are averaged with equal weight; each looks at the images
+    with its own normalisation and temperature. The same shard gives the same bytes, whoever
+    predicts it and in whatever order.
     """
 
-    model: Path
-    unlabeled: Path
+    models: tuple[Path, ...]
+    folder: Path
     out: Path
     views: str
     jitter_views: int
@@ -44,58 +48,79 @@ class ShardPredictor:
     device: str = "cpu"
 
     @cached_property
-    def teacher(self) -> Checkpoint:
-        """The teacher, on its device."""
+    def teachers(self) -> list[Checkpoint]:
+        """The models, on their device; raises CheckpointError where their classes differ."""
         torch.set_num_threads(self.threads)
-        checkpoint = load_checkpoint(self.model)
-        checkpoint.network.to(self.device)
-        return checkpoint
+        teachers = [load_checkpoint(model) for model in self.models]
+        for model, teacher in zip(self.models, teachers, strict=True):
+            if teacher.spec.classes != teachers[0].spec.classes:
+                raise CheckpointError(f"{model}: of other classes than {self.models[0]}")
+            teacher.network.to(self.device)
+        return teachers
 
     @cached_property
     def manifest(self) -> Manifest:
         """What there is to predict."""
-        return read_manifest(self.unlabeled)
+        return read_manifest(self.folder)
 
     def __call__(self, number: int) -> int:
-        """Predict shard `number` of the unlabelled images; returns its number of rows."""
-        path = check_shard(self.unlabeled, self.manifest.shards[number])
+        """Predict shard `number`; returns its number of rows."""
+        path = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(path, ["id"]).column("id").to_pylist()
-        shape = stored_shape(self.unlabeled, self.manifest)
-        spec = self.teacher.spec
-        log_probs = predict_log_probs(
-            self.teacher.network,
-            load_shard_images(path, shape, threads=self.threads),
-            mean=spec.mean,
-            std=spec.std,
-            temperature=spec.temperature,
-            view=self.views,
-            jitter_views=self.jitter_views,
-            batch_size=self.batch_size,
-            seed=self.seed + number,
-            device=self.device,
-        )
+        shape = stored_shape(self.folder, self.manifest)
+        images = load_shard_images(path, shape, threads=self.threads)
+        members = [
+            checkpoint_log_probs(
+                teacher,
+                images,
+                view=self.views,
+                jitter_views=self.jitter_views,
+                batch_size=self.batch_size,
+                seed=self.seed + number,
+                device=self.device,
+            )
+            for teacher in self.teachers
+        ]
+        log_probs = average_log_probs(members).astype(np.float32)
         write_shard(self.out / path.name, predictions_table(ids, number, log_probs))
         return len(ids)
 
 
-def unpredicted(unlabeled: Path, out: Path) -> list[int]:
+def unpredicted(folder: Path, out: Path) -> list[int]:
     """The numbers of the shards that `out` does not hold whole."""
     return [
         number
-        for number, entry in enumerate(read_manifest(unlabeled).shards)
+        for number, entry in enumerate(read_manifest(folder).shards)
         if _rows_of(out / entry.file) != entry.rows
     ]
 
 
-def finish_predictions(unlabeled: Path, out: Path, num_classes: int) -> Manifest:
+def finish_predictions(folder: Path, out: Path, num_classes: int) -> Manifest:
     """Write the manifest of the predictions in `out`; raises DataError where one is missing."""
-    if missing := unpredicted(unlabeled, out):
+    if missing := unpredicted(folder, out):
         raise DataError(f"{out}: no predictions for shards {missing[:5]}; run the stage again")
     entries = [
         ShardEntry(entry.file, entry.rows, file_digest(out / entry.file))
-        for entry in read_manifest(unlabeled).shards
+        for entry in read_manifest(folder).shards
     ]
     return write_manifest(out, entries, {"num_classes": num_classes})
+
+
+def predict_folder(model: Path, folder: Path, out: Path, *, batch_size: int, threads: int) -> None:
+    """Write what one model thinks of the images of `folder` to `out`, from one centre view each."""
+    predictor = ShardPredictor(
+        models=(model,),
+        folder=folder,
+        out=out,
+        views="centre",
+        jitter_views=1,
+        batch_size=batch_size,
+        seed=0,
+        threads=threads,
+    )
+    for number in unpredicted(folder, out):
+        predictor(number)
+    finish_predictions(folder, out, len(read_spec(model).classes))
 
 
 def _rows_of(path: Path) -> int | None:

@@ -13,7 +13,7 @@ class Reason(IntEnum):
     """Why an image is or is not among the pseudo-labels."""
 
     KEPT = 0
-    BELOW_THRESHOLD = 1  # its confidence is under confidence_threshold
+    BELOW_THRESHOLD = 1  # its confidence is under its class's threshold
     OVER_CLASS_TARGET = 2  # surer images of its class already fill images_per_class
 
     @property
@@ -36,18 +36,19 @@ def select(
     tie_breakers: NDArray[np.uint64],
     *,
     num_classes: int,
-    confidence_threshold: float,
+    confidence_threshold: float | NDArray[np.float32],
     images_per_class: int | None,
     max_repeats: int,
 ) -> Selection:
     """Keep the surest `images_per_class` of each class among those sure enough.
 
-    labels, confidences, tie_breakers: (N,). A class with fewer repeats its images, surest first,
-    up to `max_repeats` times each (Xie et al. 2020, section 3: balanced data). None for
-    `images_per_class`: all that pass the threshold, once. Of equal confidences the smaller tie
-    breaker is kept.
+    labels, confidences, tie_breakers: (N,); confidence_threshold: one, or (K,) by class. A class
+    with fewer repeats its images, surest first, up to `max_repeats` times each (Xie et al. 2020,
+    section 3: balanced data). None for `images_per_class`: all that pass the threshold, once. Of
+    equal confidences the smaller tie breaker is kept.
     """
-    sure = confidences >= confidence_threshold
+    thresholds = np.broadcast_to(np.asarray(confidence_threshold, np.float32), num_classes)
+    sure = confidences >= thresholds[labels]
     repeats = sure.astype(np.int32)
     reasons = np.where(sure, Reason.KEPT, Reason.BELOW_THRESHOLD).astype(np.uint8)
     if images_per_class is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.files import file_digest, read_json, replace_folder, write_json
+from pipeline.files import file_digest, read_json, replace_folder, value_digest, write_json
 from pipeline.models.build import build_network
 
 WEIGHTS = "model.safetensors"
@@ -104,5 +106,23 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def model_digest(folder: Path) -> str:
-    """SHA-256 of the weights, which names the model."""
-    return file_digest(folder / WEIGHTS)
+    """One digest of the weights and of the spec, which names the model.
+
+    The spec holds the digest of the model's teacher, so this one changes with any ancestor.
+    """
+    return value_digest({name: file_digest(folder / name) for name in (WEIGHTS, SPEC)})
+
+
+def teacher_chain(folders: Sequence[Path]) -> dict[str, str]:
+    """The digests of generations 0, 1, … in these folders, by folder name, each checked.
+
+    Raises CheckpointError where one is not the model that taught the next.
+    """
+    digests = {folder.name: model_digest(folder) for folder in folders}
+    for teacher, student in pairwise(folders):
+        if read_spec(student).teacher != digests[teacher.name]:
+            raise CheckpointError(
+                f"{teacher}: not the model that taught {student}; run dvc repro to train what "
+                "has changed"
+            )
+    return digests

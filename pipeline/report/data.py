@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.evaluate.result import Evaluation
 from pipeline.evaluate.significance import PairedTest
 
@@ -38,7 +39,10 @@ class TrainingCurve:
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """One generation: `test` is with the test-time views, `centre` the same images without."""
+    """One generation: `test` is with the test-time views, `centre` the same images without.
+
+    findings: what the guard saw in it or in what it was taught, a sentence each.
+    """
 
     generation: str
     test: Evaluation
@@ -48,6 +52,7 @@ class GenerationResult:
     against_teacher: PairedTest | None = None
     against_first: PairedTest | None = None
     curve: TrainingCurve | None = None
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class ReportData:
     """All of a report; counts: as in metrics/prepare.json; seconds: by stage, may be empty.
 
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
-    `champion_reason` says how it was chosen.
+    `champion_reason` says how it was chosen. ensemble_weights: by generation, empty where all are
+    equal; label_issues: all that were found, worst first.
     """
 
     dataset: str
@@ -65,6 +71,8 @@ class ReportData:
     champion: str
     champion_reason: str
     ensemble: Evaluation | None = None
+    ensemble_weights: Mapping[str, float] = field(default_factory=dict)
+    label_issues: tuple[LabelIssue, ...] = ()
     baseline: Baseline | None = None
     views: str = "centre"
     interval: float = 0.95
@@ -74,6 +82,11 @@ class ReportData:
     def champion_result(self) -> GenerationResult:
         """The generation that `champion` names."""
         return next(part for part in self.generations if part.generation == self.champion)
+
+    @property
+    def findings(self) -> list[str]:
+        """What the guard found, generation by generation."""
+        return [text for part in self.generations for text in part.findings]
 
     @property
     def has_validation(self) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.label_issues import read_label_issues
 from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.files import read_json, write_text
 from pipeline.params import Params
 from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
 from pipeline.report.figures import confusion_figure, per_class_figure, reliability_figure
+from pipeline.runtime.guard import findings_about_student
 from pipeline.runtime.layout import Layout
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 
@@ -24,10 +28,12 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         dataset=dataset["source"],
         classes=tuple(dataset["classes"]),
         counts=read_json(layout.metrics("prepare")),
-        generations=tuple(_generation(layout, key) for key in params.model_keys),
+        generations=tuple(_generation(layout, params, key) for key in params.model_keys),
         champion=ensemble["champion"],
         champion_reason=ensemble["champion_reason"],
-        ensemble=evaluation_from_json(ensemble["test"]),
+        ensemble=evaluation_from_json(ensemble["test"]) if ensemble["test"] else None,
+        ensemble_weights=ensemble["weights"] if params.ensemble.method == "greedy" else {},
+        label_issues=tuple(read_label_issues(layout.label_issues)),
         baseline=Baseline(**read_json(layout.metrics("baseline"))),
         views=params.evaluate.views,
         interval=params.evaluate.interval,
@@ -57,33 +63,29 @@ def write_model_figures(
     return [folder / f"{name}.svg" for name in figures]
 
 
-def _generation(layout: Layout, key: str) -> GenerationResult:
-    pseudo_labels = None if key == "0" else _pseudo_labels(layout.audit(key))
-    return _result_of(
-        key, load_result(layout.evaluation(key)), pseudo_labels, _curve(layout.curves(key))
+def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
+    audit = None if key == "0" else read_json(layout.audit(key))
+    findings = findings_about_student(layout, params, key)
+    return replace(
+        _result_of(key, load_result(layout.evaluation(key))),
+        pseudo_labels=_pseudo_labels(audit) if audit else None,
+        curve=_curve(layout.curves(key)),
+        findings=(*(audit["findings"] if audit else ()), *findings),
     )
 
 
-def _result_of(
-    key: str,
-    result: ModelResult,
-    pseudo_labels: PseudoLabels | None = None,
-    curve: TrainingCurve | None = None,
-) -> GenerationResult:
+def _result_of(key: str, result: ModelResult) -> GenerationResult:
     return GenerationResult(
         generation=key,
         test=result.test,
         centre=result.centre,
         validation=result.validation,
-        pseudo_labels=pseudo_labels,
         against_teacher=result.against_teacher,
         against_first=result.against_first,
-        curve=curve,
     )
 
 
-def _pseudo_labels(path: Path) -> PseudoLabels:
-    audit = read_json(path)
+def _pseudo_labels(audit: dict[str, Any]) -> PseudoLabels:
     return PseudoLabels(
         coverage=audit["coverage"],
         class_imbalance=audit["class_imbalance"],

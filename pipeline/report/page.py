@@ -16,6 +16,7 @@ from pipeline.report.svg import inline, printable
 from pipeline.report.words import (
     answer,
     change,
+    issues_sentence,
     p_value,
     percent,
     points,
@@ -24,6 +25,7 @@ from pipeline.report.words import (
 )
 
 MOST_CONFUSIONS = 8
+MOST_ISSUES = 10
 NAME_LENGTH = 60
 COUNT_NAMES = {
     "labeled": "labelled images",
@@ -69,6 +71,8 @@ def render_report(data: ReportData) -> str:
         taught=[part for part in data.generations if part.pseudo_labels is not None],
         confusions=worst_confusions(data.champion_result, data.classes),
         class_rows=class_rows(data),
+        issues=data.label_issues[:MOST_ISSUES],
+        issues_sentence=issues_sentence(data),
         figures=page_figures(data),
     )
     return page

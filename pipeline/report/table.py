@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import GenerationResult, ReportData
 from pipeline.report.svg import printable
-from pipeline.report.words import ABSENT, answer, change, percent, validation_note
+from pipeline.report.words import ABSENT, answer, change, issues_sentence, percent, validation_note
 
 COLUMNS = ("model", "test", "interval", "one view", "ECE", "val", "pseudo-labels")
 
@@ -37,8 +37,11 @@ def render_table(data: ReportData, *, width: int = 100, color: bool = False) -> 
                 f"generation {part.generation} against its teacher: "
                 f"{change(part.against_teacher)}: {part.against_teacher.verdict}"
             )
-    for sentence in (*verdict.sentences, validation_note(data)):
-        console.print(sentence)
+    for finding in data.findings:
+        console.print(f"guard: {finding}")
+    for sentence in (*verdict.sentences, validation_note(data), issues_sentence(data)):
+        if sentence:
+            console.print(sentence)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

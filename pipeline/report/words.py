@@ -85,9 +85,27 @@ def ensemble_sentence(data: ReportData) -> str | None:
     """The ensemble beside the champion, or None where there is none."""
     if data.ensemble is None:
         return None
+    members = f"The average of all {len(data.generations)} generations"
+    if data.ensemble_weights:
+        weights = ", ".join(
+            f"{percent(weight, 0)} generation {key}"
+            for key, weight in data.ensemble_weights.items()
+            if weight > 0
+        )
+        members = f"The ensemble chosen on the validation images ({weights})"
+    return f"{members} reaches {percent(data.ensemble.accuracy)} ({span(data.ensemble)})."
+
+
+def issues_sentence(data: ReportData) -> str | None:
+    """How many labels the models contradict and what that means, None where none."""
+    count = len(data.label_issues)
+    if not count:
+        return None
+    images = "1 labelled image" if count == 1 else f"{count:,} labelled images"
     return (
-        f"The average of all {len(data.generations)} generations reaches "
-        f"{percent(data.ensemble.accuracy)} ({span(data.ensemble)})."
+        f"The models see another class than the label on {images}, all in label_issues.csv: look "
+        "at them. They learnt from these very labels, so wrong ones may be missing here; none was "
+        "changed."
     )
 
 

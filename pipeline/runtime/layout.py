@@ -60,6 +60,15 @@ class Layout:
         return self.root / "ensemble.json"
 
     @property
+    def label_issues(self) -> Path:
+        """Labelled images that the ensemble contradicts, as CSV."""
+        return self.root / "label_issues.csv"
+
+    def labeled_predictions(self, generation: str) -> Path:
+        """What a model thinks of the labelled images."""
+        return self.evaluation(generation) / "labeled"
+
+    @property
     def report(self) -> Path:
         """The folder of the report's page."""
         return self.root / "report"
@@ -87,7 +96,7 @@ class Layout:
         """
         for folder in (
             *("evaluations", "audits", "curves", "confusions"),
-            *("metrics/evaluate", "metrics/select"),
+            *("metrics/evaluate", "metrics/select", "metrics/guard"),
         ):
             for path in (self.root / folder).glob("[0-9]*"):
                 if path.stem not in generations:
@@ -101,8 +110,9 @@ class Layout:
 
     def evaluation_digest(self, generation: str) -> str:
         """One digest of everything in a model's evaluation."""
-        files = sorted(self.evaluation(generation).iterdir())
-        return value_digest({file.name: file_digest(file) for file in files})
+        folder = self.evaluation(generation)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return value_digest({str(file.relative_to(folder)): file_digest(file) for file in files})
 
     def lineage(self, source: str) -> tuple[str, str]:
         """Key and name of all runs on the same prepared data."""

@@ -1,9 +1,18 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.evaluate.ensemble import add_member, average_log_probs
+from pipeline.evaluate.ensemble import (
+    add_member,
+    average_log_probs,
+    equal_weights,
+    greedy_weights,
+    weighted_log_probs,
+)
+from pipeline.evaluate.metrics import accuracy
 
 
 def members(count: int = 3) -> list[NDArray[np.float32]]:
@@ -37,3 +46,73 @@ def test_members_that_do_not_fit_are_refused() -> None:
         average_log_probs([])
     with pytest.raises(DataError, match="same images and classes"):
         average_log_probs([np.zeros((2, 3)), np.zeros((3, 3))])
+
+
+def test_weights_are_those_of_the_probabilities() -> None:
+    parts = {str(place): part for place, part in enumerate(members(3))}
+    weights = {"0": 0.5, "1": 0.0, "2": 0.25, "3": 0.25}
+    named = parts | {"3": parts["2"] * 0.9}
+    expected = sum(weights[key] * np.exp(part) for key, part in named.items())
+    np.testing.assert_allclose(np.exp(weighted_log_probs(named, weights)), expected, rtol=1e-5)
+    equal = weighted_log_probs(parts, equal_weights(list(parts)))
+    np.testing.assert_array_equal(equal, average_log_probs(list(parts.values())))
+    assert weighted_log_probs(parts, {"1": 1.0}) is parts["1"]
+    with pytest.raises(DataError, match="same images and classes"):
+        weighted_log_probs({"0": np.zeros((2, 3)), "1": np.zeros((3, 3))}, {"0": 0.7, "1": 0.3})
+
+
+def voters(skills: tuple[float, ...], images: int, seed: int) -> tuple[dict[str, Any], Any]:
+    """Models of these skills that err in part on the same images, and the labels."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 4, images)
+    common = generator.normal(size=(images, 4))
+    made = {}
+    for place, skill in enumerate(skills):
+        logits = common + generator.normal(size=(images, 4))
+        logits[np.arange(images), labels] += skill
+        made[str(place)] = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return made, labels
+
+
+def slow_greedy(parts: dict[str, Any], labels: Any, rounds: int) -> dict[str, float]:
+    """Caruana's selection with plain probabilities, a bag of names that grows by one a round."""
+
+    def score(bag: list[str]) -> tuple[int, float]:
+        mean = sum(np.exp(parts[name]) for name in bag) / len(bag)
+        own = mean[np.arange(len(labels)), labels]
+        wrong = int((mean.argmax(axis=1) != labels).sum())
+        return wrong, round(float(-np.log(own).mean()), 6)
+
+    bags: list[list[str]] = [[]]
+    for _ in range(rounds):
+        best = None
+        for name in sorted(parts, key=lambda name: (name not in bags[-1], -int(name))):
+            value = score([*bags[-1], name])
+            if best is None or value < best[0]:
+                best = value, name
+        assert best is not None
+        bags.append([*bags[-1], best[1]])
+    bag = min(bags[1:], key=lambda bag: (score(bag), len(set(bag))))
+    return {name: bag.count(name) / len(bag) for name in parts}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_greedy_weights_are_those_of_a_slow_selection(seed: int) -> None:
+    parts, labels = voters((0.5, 2.0, 2.2, 2.1), 80, seed)
+    weights = greedy_weights(parts, labels, rounds=8)
+    assert weights == pytest.approx(slow_greedy(parts, labels, rounds=8))
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+def test_of_equal_members_greedy_takes_the_latest_alone() -> None:
+    part = members(1)[0]
+    labels = part.argmax(axis=1)
+    assert greedy_weights({"0": part, "1": part.copy()}, labels) == {"0": 0.0, "1": 1.0}
+
+
+def test_greedy_leaves_a_useless_member_out_and_is_never_worse_where_it_chose() -> None:
+    parts, labels = voters((-1.0, 2.0, 2.2), 200, 0)
+    weights = greedy_weights(parts, labels)
+    assert weights["0"] == 0
+    equal = accuracy(average_log_probs(list(parts.values())), labels)
+    assert accuracy(weighted_log_probs(parts, weights), labels) >= equal

@@ -38,7 +38,9 @@ SMALL: dict[str, Any] = {
     },
     "predict": {"views": "centre"},
     "select": {"confidence_threshold": 0.0, "fraction_per_class": 0.7},
+    "guard": {},
     "evaluate": {"views": "jitter", "jitter_views": 2, "threads": 1},
+    "ensemble": {},
     "teacher": {},
     "generations": {
         "1": {"teacher": "0", "select": {}, "student": {}},

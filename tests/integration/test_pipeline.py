@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.files import file_digest
+from pipeline.models.checkpoint import model_digest
 from tests.integration.project import SMALL, Project, copy_project, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -91,13 +92,36 @@ def test_pseudo_labels_say_why_each_image_was_kept_or_not(project: Project) -> N
 def test_student_is_larger_and_knows_its_teacher(project: Project) -> None:
     spec = project.json("models/2/model.json")
     assert spec["network"]["width"] == 20
-    assert spec["teacher"] == file_digest(project.folder / "models/1" / MODEL)
+    assert spec["teacher"] == model_digest(project.folder / "models/1")
 
 
 def test_no_stage_of_training_depends_on_the_hidden_truth(project: Project) -> None:
     text = (project.folder / "dvc.yaml").read_text()
     users = re.findall(r"python -m stages\.(\w+)(?:(?!python -m).)*?unlabeled_truth", text, re.S)
     assert set(users) == {"prepare", "select"}
+
+
+def test_the_guard_has_counted_and_a_changed_guard_retrains_nothing(project: Project) -> None:
+    counts = project.json("metrics/guard/2.json")
+    assert counts["images"] == 30
+    teacher = project.json("metrics/guard/1.json")
+    assert counts["teacher_accuracy"] == pytest.approx(teacher["accuracy"])
+    before = project.parameters()
+    changed = copy.deepcopy(before)
+    changed["guard"] = {"on_regression": "stop", "min_coverage": 0.99}
+    project.set_parameters(changed)
+    answer = project.run("dvc", "repro", check=False)
+    assert answer.returncode != 0
+    assert stages_run(answer.stdout) == ["select@1"]
+    assert "guard.min_coverage = 0.99. Generation 1 is not taught" in answer.stderr
+    changed["guard"] = {"min_coverage": 0.99}
+    project.set_parameters(changed)
+    answer = project.run("dvc", "repro")
+    assert stages_run(answer.stdout) == ["select@1", "select@2", "report"]
+    assert "select@1: warning: generation 1 has pseudo-labels for" in answer.stdout
+    assert "What the guard found" in (project.folder / "report/index.html").read_text()
+    project.set_parameters(before)
+    assert project.repro() == []  # from the run cache
 
 
 def test_report_says_whether_it_helped(project: Project) -> None:

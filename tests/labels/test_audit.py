@@ -21,6 +21,7 @@ def example(truth: list[int]) -> Audit:
         ),
         np.array(truth, np.int32),
         num_classes=4,
+        thresholds=np.array([0.5, 0.55, 0.6, 0.65], np.float32),
     )
 
 
@@ -35,6 +36,7 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert (figures.kept, figures.repeated) == (4, 8)
     assert figures.reasons == {"kept": 4, "below_threshold": 1, "over_class_target": 1}
     assert figures.images == [3, 1, 0, 0]
+    assert figures.thresholds == [0.5, 0.55, 0.6, 0.65]
     assert figures.repeats == [4, 4, 0, 0]
     assert figures.confidence == [pytest.approx(2.3 / 3), pytest.approx(0.7), None, None]
     assert figures.accuracy == [pytest.approx(2 / 3), 1.0, None, None]
@@ -69,6 +71,7 @@ def test_balanced_counts_have_imbalance_one_and_no_images_none() -> None:
         Selection(np.ones(2, np.int32), np.zeros(2, np.uint8)),
         labels,
         num_classes=2,
+        thresholds=np.zeros(2, np.float32),
     )
     assert (even.class_imbalance, even.classes_missing, even.coverage) == (1.0, 0, 1.0)
     empty = audit(
@@ -77,5 +80,6 @@ def test_balanced_counts_have_imbalance_one_and_no_images_none() -> None:
         Selection(np.ones(0, np.int32), np.zeros(0, np.uint8)),
         labels[:0],
         num_classes=2,
+        thresholds=np.zeros(2, np.float32),
     )
     assert (empty.coverage, empty.kept, empty.pseudo_label_accuracy) == (0.0, 0, None)

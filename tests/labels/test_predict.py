@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from pipeline.data.predictions import read_predictions
-from pipeline.data.shards import read_manifest
+from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.tensors import load_images
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
+from pipeline.labels.predict import (
+    ShardPredictor,
+    finish_predictions,
+    predict_folder,
+    unpredicted,
+)
 from pipeline.models.checkpoint import load_checkpoint
 from tests.tiny import prepared_stripes, save_model
 
@@ -29,8 +34,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def predictor(project: Path, out: Path, **changes: Any) -> ShardPredictor:
     options: dict[str, Any] = {
-        "model": project / "teacher",
-        "unlabeled": project / "prepared" / "unlabeled",
+        "models": (project / "teacher",),
+        "folder": project / "prepared" / "unlabeled",
         "out": out,
         "views": "jitter",
         "jitter_views": 2,
@@ -94,7 +99,7 @@ def test_jitter_does_not_depend_on_the_batch_size(project: Path, tmp_path: Path)
         predict = predictor(project, out, batch_size=batch_size)
         for number in range(len(predict.manifest.shards)):
             predict(number)
-        finish_predictions(predict.unlabeled, out, 3)
+        finish_predictions(predict.folder, out, 3)
         found.append(np.concatenate([shard.log_probs for shard in read_predictions(out)]))
     np.testing.assert_allclose(found[0], found[1], rtol=2e-3, atol=2e-3)
 
@@ -133,26 +138,66 @@ def test_missing_or_cut_shards_are_noticed_and_done_again(project: Path, tmp_pat
 
 def test_an_altered_input_or_missing_teacher_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nobody"):
-        predictor(project, tmp_path / "out", model=tmp_path / "nobody")(0)
+        predictor(project, tmp_path / "out", models=(tmp_path / "nobody",))(0)
     prepared = prepared_stripes(tmp_path / "prepared")
     shard = prepared / "unlabeled" / "shard_00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(DataError, match="shard_00000"):
-        predictor(project, tmp_path / "out", unlabeled=prepared / "unlabeled")(0)
+        predictor(project, tmp_path / "out", folder=prepared / "unlabeled")(0)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_views_asked_are_those_averaged(project: Path, tmp_path: Path) -> None:
     predict = predictor(project, tmp_path, views="flip")
     predict(0)
-    spec = predict.teacher.spec
-    images = load_images(predict.unlabeled).images[:16]
+    teacher = predict.teachers[0]
+    spec = teacher.spec
+    images = load_images(predict.folder).images[:16]
     kwargs: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "temperature": spec.temperature}
-    flipped = predict_log_probs(predict.teacher.network, images, view="flip", **kwargs)
-    centre = predict_log_probs(predict.teacher.network, images, view="centre", **kwargs)
+    flipped = predict_log_probs(teacher.network, images, view="flip", **kwargs)
+    centre = predict_log_probs(teacher.network, images, view="centre", **kwargs)
     for number in range(1, len(predict.manifest.shards)):
         predict(number)
-    finish_predictions(predict.unlabeled, tmp_path, 3)
+    finish_predictions(predict.folder, tmp_path, 3)
     found = next(iter(read_predictions(tmp_path))).log_probs
     np.testing.assert_allclose(found, flipped, rtol=2e-3, atol=2e-3)
     assert np.abs(found - centre).max() > 0.1
+
+
+def test_an_ensemble_is_the_mean_of_members_that_each_see_as_they_were_trained_to(
+    project: Path, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "other", seed=2, temperature=0.01, mean=[0.6], std=[0.5])
+    models = (project / "teacher", tmp_path / "other")
+    predict = predictor(project, tmp_path / "both", models=models, views="flip")
+    predict(0)
+    alone = []
+    for number, model in enumerate(models):
+        out = tmp_path / f"alone_{number}"
+        predictor(project, out, models=(model,), views="flip")(0)
+        alone.append(probabilities(out))
+    assert np.abs(alone[0] - alone[1]).max() > 0.3
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "both"), (alone[0] + alone[1]) / 2, atol=2e-3
+    )
+
+
+def probabilities(out: Path) -> Any:
+    """Of the first shard in `out`."""
+    table = read_shard(out / "shard_00000.parquet")
+    return np.exp(np.array(table["log_probs"].to_pylist(), np.float64))
+
+
+def test_members_of_other_classes_are_refused(project: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "other", classes=["a", "b", "c"])
+    models = (project / "teacher", tmp_path / "other")
+    with pytest.raises(CheckpointError, match="other classes"):
+        predictor(project, tmp_path / "out", models=models)(0)
+
+
+def test_one_model_predicts_a_whole_folder(project: Path, tmp_path: Path) -> None:
+    labeled = project / "prepared" / "labeled"
+    predict_folder(project / "teacher", labeled, tmp_path, batch_size=5, threads=1)
+    ids = [identity for shard in read_predictions(tmp_path) for identity in shard.ids]
+    assert ids == load_images(labeled).ids
+    assert read_manifest(tmp_path).metadata == {"num_classes": 3}

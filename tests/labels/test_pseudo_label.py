@@ -11,9 +11,9 @@ from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit
-from pipeline.labels.pseudo_label import select_pseudo_labels, tie_breaker
+from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares, tie_breaker
 from pipeline.params import SelectParams
-from tests.labels.folders import write_predictions
+from tests.labels.folders import write_labeled, write_predictions
 
 PROBABILITIES = [
     [0.90, 0.05, 0.05],
@@ -29,8 +29,13 @@ def run(
     predictions: Path, out: Path, truth: Mapping[str, int] | None = None, **changes: Any
 ) -> Audit:
     """Select with the defaults of params.yaml's section."""
-    options = SelectParams().model_dump() | changes
-    return select_pseudo_labels(predictions, out, truth=truth or {}, **options)
+    shares = changes.pop("target_shares", None)
+    options = SelectParams().model_dump(exclude={"distribution_alignment"}) | changes
+    classes = changes.pop("classes", ("cat", "dog", "owl"))
+    options["classes"] = classes
+    return select_pseudo_labels(
+        predictions, out, target_shares=shares, truth=truth or {}, **options
+    )
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -173,7 +178,7 @@ def test_a_single_nan_among_the_classes_is_refused(tmp_path: Path) -> None:
 
 def test_a_class_of_probability_zero_is_no_fault(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", [[1.0, 0.0], [0.0, 1.0]])
-    run(tmp_path / "predictions", tmp_path / "out", temperature=0.5)
+    run(tmp_path / "predictions", tmp_path / "out", temperature=0.5, classes=("cat", "dog"))
     assert read_pseudo_labels(tmp_path / "out").targets.tolist() == [[1, 0], [0, 1]]
 
 
@@ -206,3 +211,92 @@ def test_a_tie_breaker_is_decided_by_the_id_alone() -> None:
     assert all(0 <= number < 2**64 for number in numbers)
     assert tie_breaker("a") == tie_breaker("a")
     assert sum(number < 2**63 for number in numbers) == pytest.approx(500, abs=80)
+
+
+def test_thresholds_by_class_decide_and_are_told(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "predictions", PROBABILITIES)
+    named = {"cat": 0.7, "owl": 0.9}
+    figures = run(
+        tmp_path / "predictions",
+        tmp_path / "out",
+        confidence_threshold=0.8,
+        class_thresholds=named,
+        fraction_per_class=None,
+    )
+    assert [row["repeats"] for row in rows_of(tmp_path / "out")] == [1, 1, 0, 1, 0, 0]
+    assert figures.thresholds == pytest.approx([0.7, 0.8, 0.9])
+    with pytest.raises(SelectionError, match=r"class_thresholds = \{'cat': 1\.0\}"):
+        run(
+            tmp_path / "predictions",
+            tmp_path / "none",
+            confidence_threshold=0.99,
+            class_thresholds={"cat": 1.0},
+        )
+
+
+def test_relative_thresholds_let_a_class_in_of_which_little_is_sure(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "predictions", biased_teacher())
+    options: dict[str, Any] = {"confidence_threshold": 0.7, "fraction_per_class": None}
+    fixed = run(tmp_path / "predictions", tmp_path / "fixed", **options)
+    relative = run(
+        tmp_path / "predictions", tmp_path / "relative", threshold_kind="relative", **options
+    )
+    assert fixed.images[2] == 0
+    assert relative.images[2] > 10
+    assert relative.images[0] == fixed.images[0]
+    assert relative.thresholds[0] == pytest.approx(0.7)
+    assert relative.thresholds[2] == 0.0
+
+
+def slow_aligned(probabilities: Any, target: list[float]) -> NDArray[np.float64]:
+    """Each probability times target / mean, each row again of sum 1."""
+    stored = np.exp(np.log(probabilities).astype(np.float16).astype(np.float64))
+    moved = stored * (np.array(target) / stored.mean(axis=0))
+    return np.asarray(moved / moved.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("rows_per_shard", [4, 100])
+def test_alignment_comes_before_the_choice_and_into_the_targets(
+    tmp_path: Path, rows_per_shard: int
+) -> None:
+    probabilities = biased_teacher(50)
+    write_predictions(tmp_path / "predictions", probabilities, rows_per_shard=rows_per_shard)
+    target = [0.2, 0.3, 0.5]
+    options: dict[str, Any] = {"fraction_per_class": None, "confidence_threshold": 0.72}
+    shares = np.array(target)
+    run(tmp_path / "predictions", tmp_path / "out", target_shares=shares, **options)
+    expected = slow_aligned(probabilities, target)
+    rows = rows_of(tmp_path / "out")
+    assert [row["label"] for row in rows] == expected.argmax(axis=1).tolist()
+    np.testing.assert_allclose([r["confidence"] for r in rows], expected.max(axis=1), atol=1e-4)
+    np.testing.assert_allclose([r["probabilities"] for r in rows], expected, atol=1e-3)
+    kept = [row["repeats"] for row in rows]
+    assert kept == (expected.max(axis=1) >= 0.72).astype(int).tolist()
+    run(tmp_path / "predictions", tmp_path / "plain", **options)
+    assert kept != [row["repeats"] for row in rows_of(tmp_path / "plain")]
+
+
+def test_predictions_that_are_no_numbers_are_refused_before_they_are_aligned(
+    tmp_path: Path,
+) -> None:
+    values = np.array(PROBABILITIES)
+    values[5] = float("nan")
+    write_predictions(tmp_path / "predictions", values)
+    with pytest.raises(DataError, match="'image_5'"):
+        run(tmp_path / "predictions", tmp_path / "out", target_shares=np.full(3, 1 / 3))
+
+
+def test_target_shares_are_equal_or_those_of_the_labelled_images(tmp_path: Path) -> None:
+    labeled = tmp_path / "labeled"
+    write_labeled(labeled, [str(n) for n in range(10)], [0, 1, 1, 2, 1, 1, 0, 1, 2, 1], rows=3)
+    assert target_shares("none", labeled, 3) is None
+    assert target_shares("uniform", tmp_path / "nowhere", 4) == pytest.approx([0.25] * 4)
+    assert target_shares("labeled", labeled, 3) == pytest.approx([0.2, 0.6, 0.2])
+    with pytest.raises(DataError, match="class number 3"):
+        target_shares("labeled", labeled, 4)
+
+
+def test_predictions_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "predictions", PROBABILITIES)
+    with pytest.raises(DataError, match="of 3 classes, but there are 2"):
+        run(tmp_path / "predictions", tmp_path / "out", classes=("cat", "dog"))

@@ -14,6 +14,7 @@ from pipeline.models.checkpoint import (
     network_of,
     read_spec,
     save_checkpoint,
+    teacher_chain,
 )
 from tests.tiny import same_tensors, save_model, tiny_network, tiny_spec
 
@@ -119,3 +120,43 @@ def test_a_spec_with_unknown_names_is_refused(tmp_path: Path) -> None:
     assert "hue" in refused(tmp_path / "model")
     path.write_text(json.dumps(asdict(spec) | {"network": {"name": "resnet_smal"}}))
     assert "resnet_small" in refused(tmp_path / "model", ModelError)
+
+
+def chain(folder: Path, first_seed: int = 0, first_temperature: float = 1.0) -> list[Path]:
+    """Three generations of equal weights but the first, each naming its teacher."""
+    teacher = None
+    for generation in range(3):
+        save_model(
+            folder / str(generation),
+            seed=first_seed if generation == 0 else 9,
+            temperature=first_temperature if generation == 0 else 1.0,
+            generation=str(generation),
+            teacher=teacher,
+        )
+        teacher = model_digest(folder / str(generation))
+    return [folder / str(generation) for generation in range(3)]
+
+
+def test_a_change_of_an_ancestor_changes_every_descendant(tmp_path: Path) -> None:
+    digests = teacher_chain(chain(tmp_path / "a"))
+    assert list(digests) == ["0", "1", "2"]
+    assert teacher_chain(chain(tmp_path / "same")) == digests
+    others = (
+        teacher_chain(chain(tmp_path / "weights", first_seed=1)),
+        teacher_chain(chain(tmp_path / "spec", first_temperature=2.0)),
+    )
+    for other in others:
+        assert all(other[key] != digests[key] for key in digests)
+    first, second = (tmp_path / name / "2" for name in ("a", "weights"))
+    assert (first / WEIGHTS).read_bytes() == (second / WEIGHTS).read_bytes()
+    assert (first / SPEC).read_bytes() != (second / SPEC).read_bytes()
+
+
+def test_a_model_that_did_not_teach_the_next_is_refused(tmp_path: Path) -> None:
+    folders = chain(tmp_path)
+    assert teacher_chain(folders[2:]).keys() == {"2"}
+    save_model(folders[0], seed=5)
+    with pytest.raises(CheckpointError, match="not the model that taught") as caught:
+        teacher_chain(folders)
+    assert str(folders[0]) in str(caught.value)
+    assert teacher_chain(folders[1:]).keys() == {"1", "2"}

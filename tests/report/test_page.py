@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
 from pipeline.report.page import class_rows, named_counts, render_report, worst_confusions
 from tests.report.example import example_report, without_figures
@@ -169,3 +170,37 @@ def test_counts_keep_what_has_no_words_yet(data: ReportData) -> None:
 
 def test_no_colour_scheme_is_forced(page: str) -> None:
     assert re.search(r"color-scheme: light dark", page)
+
+
+def test_what_the_guard_found_is_shown() -> None:
+    data = example_report(skills=(5.0, 6.0))
+    assert "What the guard found" not in Reader(render_report(data)).words
+    first, second = data.generations
+    warned = replace(second, findings=("generation 1 has no <cat>",))
+    words = Reader(render_report(replace(data, generations=(first, warned)))).words
+    assert "What the guard found" in words
+    assert "Generation 1 has no <cat>" in words
+
+
+def test_the_first_label_issues_are_shown_and_all_counted() -> None:
+    data = example_report(skills=(5.0, 6.0))
+    assert "Labels to look at" not in Reader(render_report(data)).words
+    issues = tuple(
+        LabelIssue(f"<image {number}>", "3", "8", 0.1, 0.85, 0.75) for number in range(12)
+    )
+    words = Reader(render_report(replace(data, label_issues=issues))).words
+    assert "another class than the label on 12 labelled images" in words
+    assert "<image 9>3810.0 %85.0 %" in words  # cells
+    assert "<image 10>" not in words
+    (one,) = issues[:1]
+    words = Reader(render_report(replace(data, label_issues=(one,)))).words
+    assert "on 1 labelled image, all in label_issues.csv" in words
+
+
+def test_a_chosen_ensemble_names_its_members() -> None:
+    data = replace(
+        example_report(skills=(5.0, 6.0, 7.0)), ensemble_weights={"0": 0.0, "1": 0.25, "2": 0.75}
+    )
+    words = Reader(render_report(data)).words
+    assert "(25 % generation 1, 75 % generation 2) reaches" in words
+    assert "All, averaged" not in words

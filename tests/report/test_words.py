@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.table import render_table
 from pipeline.report.words import answer, p_value, percent, points
 from tests.report.example import example_report
@@ -82,3 +83,15 @@ def test_the_table_takes_no_markup_from_names() -> None:
     assert "[red]x[/red]" in text
     assert "\x1b" not in text
     assert "\x1b[" in render_table(data, color=True)
+
+
+def test_the_terminal_names_findings_and_labels_to_look_at() -> None:
+    data = example_report(skills=(5.0, 6.0))
+    first, second = data.generations
+    issue = LabelIssue("a", "3", "8", 0.1, 0.8, 0.7)
+    warned = replace(second, findings=("generation 1 has no owls",))
+    text = render_table(replace(data, generations=(first, warned), label_issues=(issue,)))
+    assert "guard: generation 1 has no owls\n" in text
+    assert "1 labelled image" in text
+    assert "guard" not in render_table(data)
+    assert "label_issues" not in render_table(data)

@@ -1,0 +1,93 @@
+"""What saved models say of images, each looking at them as it was trained to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.data.tensors import load_images
+from pipeline.evaluate.metrics import correct
+from pipeline.evaluate.views import predict_log_probs
+from pipeline.models.checkpoint import Checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True)
+class ValidationCounts:
+    """A student and its teacher on the same validation images; accuracies None without any.
+
+    gained, lost: images that only the student, only the teacher has right. Of generation 0, which
+    has no teacher, the teacher's figures are None or 0.
+    """
+
+    images: int
+    accuracy: float | None
+    teacher_accuracy: float | None
+    gained: int
+    lost: int
+
+
+def checkpoint_log_probs(
+    checkpoint: Checkpoint,
+    images: Tensor,
+    *,
+    view: str = "centre",
+    jitter_views: int = 8,
+    seed: int = 0,
+    batch_size: int = 512,
+    device: str = "cpu",
+) -> NDArray[np.float32]:
+    """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K).
+
+    The model, already on `device`, is given the normalisation and temperature of its own spec, so
+    that models that differ in them can stand side by side.
+    """
+    spec = checkpoint.spec
+    return predict_log_probs(
+        checkpoint.network,
+        images,
+        mean=spec.mean,
+        std=spec.std,
+        temperature=spec.temperature,
+        view=view,
+        jitter_views=jitter_views,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+    )
+
+
+def count_on_validation(
+    student: Path,
+    teacher: Path | None,
+    validation: Path,
+    *,
+    threads: int,
+    cache_gib: float,
+    device: str,
+) -> ValidationCounts:
+    """Compare the model folders `student` and `teacher`, one centre view an image."""
+    images = load_images(validation, threads=threads, cache_gib=cache_gib)
+    if not len(images):
+        return ValidationCounts(0, None, None, 0, 0)
+
+    def right(folder: Path) -> NDArray[np.bool_]:
+        checkpoint = load_checkpoint(folder)
+        checkpoint.network.to(device)
+        log_probs = checkpoint_log_probs(checkpoint, images.images, device=device)
+        return correct(log_probs, images.labels.numpy())
+
+    after = right(student)
+    if teacher is None:
+        return ValidationCounts(len(images), float(after.mean()), None, 0, 0)
+    before = right(teacher)
+    return ValidationCounts(
+        images=len(images),
+        accuracy=float(after.mean()),
+        teacher_accuracy=float(before.mean()),
+        gained=int((after & ~before).sum()),
+        lost=int((before & ~after).sum()),
+    )

@@ -1,0 +1,89 @@
+"""When a generation is a step back, and what to do then; the test images have no say in it.
+
+A finding is one sentence. Findings about a student rest on its validation images and are looked
+for before its own student is taught; those about pseudo-labels, before they teach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import RegressionError
+from pipeline.evaluate.significance import compare_counts
+
+MOST_NAMED = 5
+
+
+def student_findings(
+    generation: str, counts: Mapping[str, Any], *, interval: float, seed: int = 0
+) -> list[str]:
+    """Whether a student is worse than its teacher beyond the interval.
+
+    counts: the fields of ValidationCounts, as in metrics/guard/. Worse is what `compare` says:
+    both the bootstrap and McNemar's test. With 30 validation images that takes six images lost
+    and none gained; a smaller step back is not seen, nor a mere accident taken for one.
+    """
+    if counts["teacher_accuracy"] is None:
+        return []
+    test = compare_counts(
+        counts["gained"], counts["lost"], counts["images"], interval=interval, seed=seed
+    )
+    if test.verdict != "worse":
+        return []
+    return [
+        f"generation {generation} is worse than its teacher on {counts['images']} validation "
+        f"images: {100 * counts['accuracy']:.1f} % against "
+        f"{100 * counts['teacher_accuracy']:.1f} % ({counts['lost']} images lost, "
+        f"{counts['gained']} gained, p = {test.p_value:.2g})"
+    ]
+
+
+def selection_findings(
+    generation: str,
+    images: Sequence[int],
+    coverage: float,
+    classes: Sequence[str],
+    *,
+    min_coverage: float,
+    min_class_images: int,
+) -> list[str]:
+    """Whether a class has vanished from the pseudo-labels, or too few images are kept.
+
+    images: the number kept of each class, (K,); coverage: share of the unlabelled images kept.
+    """
+    found = []
+    rare = [name for name, count in zip(classes, images, strict=True) if count < min_class_images]
+    if rare:
+        more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
+        found.append(
+            f"generation {generation} has fewer than {min_class_images} pseudo-labels of "
+            f"{'class' if len(rare) == 1 else 'classes'} "
+            f"{', '.join(map(repr, rare[:MOST_NAMED]))}{more}"
+        )
+    if coverage < min_coverage:
+        found.append(
+            f"generation {generation} has pseudo-labels for {100 * coverage:.1f} % of the images, "
+            f"guard.min_coverage = {min_coverage:g}"
+        )
+    return found
+
+
+STUDENT_REMEDY = "let it be taught less wrongly (select), longer or larger (student)"
+SELECTION_REMEDY = (
+    "Lower select.confidence_threshold, or try select.threshold_kind = relative or "
+    "select.distribution_alignment"
+)
+
+
+def stop_on(findings: Sequence[str], *, generation: str, kept: str, remedy: str) -> None:
+    """Raise RegressionError where there are findings, so that `generation` is not taught.
+
+    kept: the generation that stays the best; remedy: which parameters would help.
+    """
+    if findings:
+        raise RegressionError(
+            f"{'; '.join(findings)}. Generation {generation} is not taught "
+            f"(guard.on_regression = stop); generation {kept} is kept (models/{kept}). {remedy}, "
+            f"or take generations.{generation} and later out of params.yaml to end with the report"
+        )

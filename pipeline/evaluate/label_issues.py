@@ -1,0 +1,106 @@
+"""Labelled images that the models contradict: a list for a person to look at, nothing more.
+
+The models were trained on these very labels, so they contradict few of them: what they could
+learn by heart in spite of what the others look like stays hidden. No label is ever changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.predictions import read_predictions
+from pipeline.data.shards import iter_shards
+from pipeline.errors import DataError
+from pipeline.evaluate.ensemble import weighted_log_probs
+from pipeline.evaluate.metrics import Floats, Integers
+from pipeline.files import write_text
+
+COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
+
+
+@dataclass(frozen=True)
+class LabelIssue:
+    """An image, its label, the class that the ensemble sees, and how probable each is to it.
+
+    margin: how much more probable its class is than the label.
+    """
+
+    id: str
+    label: str
+    ensemble: str
+    label_probability: float
+    ensemble_probability: float
+    margin: float
+
+
+def find_label_issues(
+    labeled: Path,
+    predictions: Mapping[str, Path],
+    weights: Mapping[str, float],
+    classes: Sequence[str],
+    *,
+    least_margin: float,
+) -> list[LabelIssue]:
+    """The images of `labeled` that the weighted models contradict by `least_margin`, worst first.
+
+    predictions: folders of each model's predictions of these images, by generation. Reads a shard
+    of each at a time. Raises DataError where they are not of the same images.
+    """
+    found: list[LabelIssue] = []
+    shards = zip(*(read_predictions(predictions[key]) for key in weights), strict=True)
+    for table, members in zip(iter_shards(labeled, ["id", "label"]), shards, strict=True):
+        ids = table.column("id").to_pylist()
+        labels = table.column("label").to_numpy().astype(np.int64)
+        if any(member.ids != ids for member in members):
+            raise DataError(f"{labeled}: not the images that were predicted; evaluate again")
+        seen = {key: part.log_probs for key, part in zip(weights, members, strict=True)}
+        issues = _issues_of(ids, labels, weighted_log_probs(seen, weights), classes)
+        found += (issue for issue in issues if issue.margin >= least_margin)
+    return sorted(found, key=lambda issue: (-issue.margin, issue.id))
+
+
+def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
+    """Write the issues as CSV, probabilities with six digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for issue in issues:
+        values = [getattr(issue, name) for name in COLUMNS]
+        writer.writerow(f"{v:.6f}" if isinstance(v, float) else v for v in values)
+    write_text(path, text.getvalue())
+
+
+def read_label_issues(path: Path) -> list[LabelIssue]:
+    """What write_label_issues wrote; raises DataError for anything else."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                LabelIssue(identity, label, ensemble, *map(float, probabilities))
+                for identity, label, ensemble, *probabilities in list(csv.reader(file))[1:]
+            ]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: not a list of label issues ({error})") from None
+
+
+def _issues_of(
+    ids: Sequence[str], labels: Integers, log_probs: Floats, classes: Sequence[str]
+) -> Iterator[LabelIssue]:
+    """The images of one shard of which the ensemble sees another class than their label."""
+    probabilities = np.exp(log_probs.astype(np.float64))
+    guesses = probabilities.argmax(axis=1)
+    for row in np.flatnonzero(guesses != labels).tolist():
+        own, other = probabilities[row, labels[row]], probabilities[row, guesses[row]]
+        yield LabelIssue(
+            id=ids[row],
+            label=classes[labels[row]],
+            ensemble=classes[guesses[row]],
+            label_probability=float(own),
+            ensemble_probability=float(other),
+            margin=float(other - own),
+        )
