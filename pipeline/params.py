@@ -23,6 +23,7 @@ from pipeline.params_sections import (
     TrackingParams,
     TrainParams,
 )
+from pipeline.params_transfer import TransferParams, transfer_base
 
 __all__ = [
     "PARAMS_FILE",
@@ -40,6 +41,7 @@ __all__ = [
     "TrainParams",
     "Training",
     "TrainingOverrides",
+    "TransferParams",
     "load_params",
     "parse_params",
 ]
@@ -53,6 +55,7 @@ class TrainingOverrides(Section):
     model: dict[str, Any] = Field(default_factory=dict)
     augment: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
+    transfer: dict[str, Any] = Field(default_factory=dict)
 
 
 class Generation(Section):
@@ -71,6 +74,7 @@ class Training(BaseModel):
     model: ModelParams
     augment: AugmentParams
     train: TrainParams
+    transfer: TransferParams = TransferParams()
 
 
 class Params(Section):
@@ -81,6 +85,7 @@ class Params(Section):
     model: ModelParams = ModelParams()
     augment: AugmentParams = AugmentParams()
     train: TrainParams
+    transfer: TransferParams = TransferParams()
     predict: PredictParams = PredictParams()
     select: SelectParams = SelectParams()
     evaluate: EvaluateParams = EvaluateParams()
@@ -94,10 +99,18 @@ class Params(Section):
         if generation != "0":
             where = f"generations.{generation}.student"
             overrides = self.generations[generation].student
+        base = transfer_base(self.transfer, overrides.transfer)
+        transfer = _merged(base, overrides.transfer, f"{where}.transfer")
+        if generation == "0" and transfer.source == "teacher":
+            raise ParameterError(
+                "transfer.source = 'teacher': generation 0 has no teacher; set "
+                "teacher.transfer.source, null for random weights"
+            )
         return Training(
             model=_merged(self.model, overrides.model, f"{where}.model"),
             augment=_merged(self.augment, overrides.augment, f"{where}.augment"),
             train=_merged(self.train, overrides.train, f"{where}.train"),
+            transfer=transfer,
         )
 
     def selection(self, generation: str) -> SelectParams:

@@ -1,8 +1,11 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
+from functools import partial
+
 import torch
 
 from pipeline.data.tensors import ImageSet
+from pipeline.evaluate.knn import network_knn_accuracy
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.run import (
     compare_with,
@@ -23,7 +26,8 @@ def evaluate(stage: Stage) -> None:
     layout, key, how = stage.layout, stage.key, stage.params.evaluate
     torch.set_num_threads(how.threads)
     before = [] if key == "0" else ["0", stage.params.generations[key].teacher]
-    inputs = layout.data_digests("validation", "test") | {"model": model_digest(layout.model(key))}
+    parts = ("validation", "test") if how.knn is None else ("labeled", "validation", "test")
+    inputs = layout.data_digests(*parts) | {"model": model_digest(layout.model(key))}
     inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
     parameters = {"evaluate": how.model_dump(mode="json"), "seed": stage.params.seed}
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
@@ -45,8 +49,17 @@ def evaluate(stage: Stage) -> None:
                 seed=stage.params.seed,
             )
 
-        memory = how.model_dump(include={"threads", "cache_gib"})
-        result = measure(predict, layout.prepared, view=how.views, **memory, **bootstrap)
+        nearest = how.knn and partial(
+            network_knn_accuracy,
+            checkpoint.network,
+            mean=spec.mean,
+            std=spec.std,
+            neighbors=how.knn,
+            batch_size=how.batch_size,
+        )
+        options = how.model_dump(include={"threads", "cache_gib"}) | bootstrap
+        options |= {"view": how.views, "nearest": nearest}
+        result = measure(predict, layout.prepared, **options)
         if before:
             first, teacher = (load_result(layout.evaluation(name)) for name in before)
             result = compare_with(result, first, teacher, **bootstrap)

@@ -6,19 +6,23 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.training import distributed_train
 from pipeline.train.history import write_curves
 from pipeline.train.run import TrainJob
+from pipeline.train.transfer import find_source
 
 
 def train(stage: Stage) -> None:
     """Train the model of the stage's generation; teacher and student are the same code."""
     layout, key = stage.layout, stage.key
     pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
-    teacher = None
+    training, folder, teacher = stage.params.training(key), None, None
     inputs = layout.data_digests("labeled", "validation")
     if pseudo_labels is not None:
         inputs |= layout.digests_of(pseudo_labels=pseudo_labels)
         inputs |= layout.data_digests("unlabeled")
-        teacher = model_digest(layout.model(stage.params.generations[key].teacher))
-    training = stage.params.training(key)
+        folder = layout.model(stage.params.generations[key].teacher)
+        teacher = model_digest(folder)
+    transfer = training.transfer
+    source = find_source(transfer.source, sha256=transfer.sha256, root=stage.root, teacher=folder)
+    inputs |= {"transfer": source.digest} if source else {}
     parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
     with stage.run(inputs, parameters) as run:
         finished = run.scratch / "model"
@@ -31,6 +35,7 @@ def train(stage: Stage) -> None:
             teacher=teacher,
             seed=stage.params.seed,
             training=training,
+            source=source.path if source else None,
         )
         history = distributed_train(job, run.scratch, run.tracker, stage.title)
         write_curves(layout.curves(key), history)
