@@ -26,6 +26,7 @@ from pipeline.params_sections import (
     TrackingParams,
     TrainParams,
 )
+from pipeline.params_transfer import TransferParams, transfer_base
 
 __all__ = [
     "PARAMS_FILE",
@@ -47,6 +48,7 @@ __all__ = [
     "TrainParams",
     "Training",
     "TrainingOverrides",
+    "TransferParams",
     "load_params",
     "parse_params",
 ]
@@ -63,6 +65,7 @@ class TrainingOverrides(Section):
     grow: int | None = Field(
         None, ge=0, description="in place of a model: the teacher's, so many sizes larger"
     )
+    transfer: dict[str, Any] = Field(default_factory=dict)
 
 
 class Generation(Section):
@@ -81,6 +84,7 @@ class Training(BaseModel):
     model: ModelParams
     augment: AugmentParams
     train: TrainParams
+    transfer: TransferParams = TransferParams()
 
 
 class Params(Section):
@@ -91,6 +95,7 @@ class Params(Section):
     model: ModelParams = ModelParams()
     augment: AugmentParams = AugmentParams()
     train: TrainParams
+    transfer: TransferParams = TransferParams()
     predict: PredictParams = PredictParams()
     select: SelectParams = SelectParams()
     guard: GuardParams = GuardParams()
@@ -126,6 +131,21 @@ class Params(Section):
                 "it goes under augment"
             )
         shared = self.augment.model_copy(update={"search": None})
+        training = Training(
+            model=self._model(generation, overrides, where),
+            augment=_merged(shared, overrides.augment, f"{where}.augment"),
+            train=_merged(self.train, overrides.train, f"{where}.train"),
+            transfer=self._transfer(generation, overrides, where),
+        )
+        _check_pairs(training.augment, training.train)
+        return training
+
+    def with_policy(self, num_ops: int, magnitude: float) -> Params:
+        """The same with what a search has found; a generation's own num_ops and magnitude stay."""
+        found = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
+        return self.model_copy(update={"augment": self.augment.model_copy(update=found)})
+
+    def _model(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
         base = self.model
         if overrides.grow is not None:
             base = self._grown(generation, overrides, where)
@@ -136,18 +156,19 @@ class Params(Section):
                 f"data.image_size = {self.data.image_size} pixels a side; lower the first or "
                 "raise the second"
             )
-        training = Training(
-            model=model,
-            augment=_merged(shared, overrides.augment, f"{where}.augment"),
-            train=_merged(self.train, overrides.train, f"{where}.train"),
-        )
-        _check_pairs(training.augment, training.train)
-        return training
+        return model
 
-    def with_policy(self, num_ops: int, magnitude: float) -> Params:
-        """The same with what a search has found; a generation's own num_ops and magnitude stay."""
-        found = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
-        return self.model_copy(update={"augment": self.augment.model_copy(update=found)})
+    def _transfer(
+        self, generation: str, overrides: TrainingOverrides, where: str
+    ) -> TransferParams:
+        base = transfer_base(self.transfer, overrides.transfer)
+        transfer = _merged(base, overrides.transfer, f"{where}.transfer")
+        if generation == "0" and transfer.source == "teacher":
+            raise ParameterError(
+                "transfer.source = 'teacher': generation 0 has no teacher; set "
+                "teacher.transfer.source, null for random weights"
+            )
+        return transfer
 
     def _grown(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
         """The shared model in the size of the teacher's grown by `overrides.grow` rungs."""

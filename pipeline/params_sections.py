@@ -247,6 +247,12 @@ class EvaluateParams(Section):
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     threads: int = Field(2, ge=1, description="CPU threads")
     cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
+    knn: int | None = Field(
+        None,
+        ge=1,
+        description="also classify test images by so many nearest labelled ones, compared by the "
+        "network's features; null: not",
+    )
 
 
 class TrackingParams(Section):

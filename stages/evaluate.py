@@ -1,9 +1,12 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
+from functools import partial
+
 import torch
 
 from pipeline.data.tensors import ImageSet
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
+from pipeline.evaluate.knn import network_knn_accuracy
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.run import (
     compare_with,
@@ -45,8 +48,17 @@ def evaluate(stage: Stage) -> None:
                 seed=stage.params.seed,
             )
 
-        memory = how.model_dump(include={"threads", "cache_gib"})
-        result = measure(predict, layout.prepared, view=how.views, **memory, **bootstrap)
+        nearest = how.knn and partial(
+            network_knn_accuracy,
+            checkpoint.network,
+            mean=checkpoint.spec.mean,
+            std=checkpoint.spec.std,
+            neighbors=how.knn,
+            batch_size=how.batch_size,
+        )
+        options = how.model_dump(include={"threads", "cache_gib"}) | bootstrap
+        options |= {"view": how.views, "nearest": nearest}
+        result = measure(predict, layout.prepared, **options)
         if before:
             first, teacher = (load_result(layout.evaluation(name)) for name in before)
             result = compare_with(result, first, teacher, **bootstrap)
@@ -59,9 +71,7 @@ def evaluate(stage: Stage) -> None:
         write_json(layout.metrics("evaluate", key), result.metrics)
         write_confusion(layout.confusion(key), result, classes)
         run.tracker.metrics(result.metrics)
-        for figure in write_model_figures(
-            run.scratch / "figures", key, result, checkpoint.spec.classes
-        ):
+        for figure in write_model_figures(run.scratch / "figures", key, result, classes):
             run.tracker.artifact(figure, "figures")
     test, against = result.test, result.against_teacher
     verdict = f"; against its teacher: {against.verdict}" if against else ""

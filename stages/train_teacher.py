@@ -11,13 +11,14 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.training import distributed_train
 from pipeline.train.history import write_curves
 from pipeline.train.run import TrainJob
+from pipeline.train.transfer import find_source
 
 
 def train(stage: Stage) -> None:
     """Train the model of the stage's generation; teacher and student are the same code."""
     layout, key = stage.layout, stage.key
     pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
-    teacher = before = None
+    before = teacher = None
     inputs = layout.data_digests("labeled", "validation")
     if pseudo_labels is not None:
         inputs |= layout.digests_of(pseudo_labels=pseudo_labels)
@@ -25,6 +26,9 @@ def train(stage: Stage) -> None:
         before = layout.model(stage.params.generations[key].teacher)
         inputs["teacher"] = teacher = model_digest(before)
     training = with_found_policy(stage.params, layout.policy).training(key)
+    transfer = training.transfer
+    source = find_source(transfer.source, sha256=transfer.sha256, root=stage.root, teacher=before)
+    inputs |= {"transfer": source.digest} if source else {}
     parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
     with stage.run(inputs, parameters) as run:
         finished = run.scratch / "model"
@@ -37,6 +41,7 @@ def train(stage: Stage) -> None:
             teacher=teacher,
             seed=stage.params.seed,
             training=training,
+            source=source.path if source else None,
         )
         history = distributed_train(job, run.scratch, run.tracker, stage.title)
         write_curves(layout.curves(key), history)

@@ -62,6 +62,7 @@ def flat_metrics(
     centre: Evaluation | None = None,
     validation: Evaluation | None = None,
     against_teacher: PairedTest | None = None,
+    knn_accuracy: float | None = None,
 ) -> dict[str, float]:
     """The figures as DVC and MLflow take them: one number a key; what is unknown has no key.
 
@@ -76,6 +77,8 @@ def flat_metrics(
     }
     if test.top5 is not None:
         flat["test/top5"] = test.top5
+    if knn_accuracy is not None:
+        flat["test/knn_accuracy"] = knn_accuracy
     for name, part in (("test/centre", centre), ("val", validation)):
         if part is not None:
             flat |= {f"{name}/accuracy": part.accuracy, f"{name}/nll": part.nll}

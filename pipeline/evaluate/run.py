@@ -34,7 +34,8 @@ RESULT_FILE = "result.json"
 class ModelResult:
     """A model's figures and what it thinks of each image, log-probabilities (N, K).
 
-    `test` is with the test-time views, `centre` the same images without.
+    `test` is with the test-time views, `centre` the same images without; `knn_accuracy`: of the
+    nearest labelled images in the network's features, if that was asked for.
     """
 
     test: Evaluation
@@ -46,6 +47,7 @@ class ModelResult:
     validation_labels: Integers
     against_teacher: PairedTest | None = None
     against_first: PairedTest | None = None
+    knn_accuracy: float | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -55,10 +57,12 @@ class ModelResult:
             centre=self.centre,
             validation=self.validation,
             against_teacher=self.against_teacher,
+            knn_accuracy=self.knn_accuracy,
         )
 
 
 Predict = Callable[["ImageSet", str], Floats]
+Nearest = Callable[["ImageSet", "ImageSet"], float]
 
 
 def measure(
@@ -71,15 +75,19 @@ def measure(
     seed: int,
     threads: int,
     cache_gib: float,
+    nearest: Nearest | None = None,
 ) -> ModelResult:
     """Measure a model on the validation and test images of `prepared`.
 
-    `predict(images, view)` gives log-probabilities (N, K). Raises DataError without test images.
+    `predict(images, view)` gives log-probabilities (N, K); `nearest(labeled, test)` the accuracy of
+    the nearest neighbours, None for none. Raises DataError without test images.
     """
     from pipeline.data.tensors import load_images  # imports torch; comparing results needs none
 
-    test = load_images(prepared / "test", threads=threads, cache_gib=cache_gib)
-    validation = load_images(prepared / "validation", threads=threads, cache_gib=cache_gib)
+    def images_of(part: str) -> ImageSet:
+        return load_images(prepared / part, threads=threads, cache_gib=cache_gib)
+
+    test, validation = images_of("test"), images_of("validation")
     if not len(test):
         raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
 
@@ -103,6 +111,7 @@ def measure(
         test_labels=test.labels.numpy(),
         validation_log_probs=checked,
         validation_labels=validation.labels.numpy(),
+        knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
     )
 
 
@@ -140,6 +149,7 @@ def save_result(folder: Path, result: ModelResult) -> None:
             "validation": result.validation and evaluation_to_json(result.validation),
             "against_teacher": result.against_teacher and asdict(result.against_teacher),
             "against_first": result.against_first and asdict(result.against_first),
+            "knn_accuracy": result.knn_accuracy,
         },
     )
     for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels"):
@@ -165,6 +175,7 @@ def load_result(folder: Path) -> ModelResult:
             validation=_maybe(evaluation_from_json, figures["validation"]),
             against_teacher=_maybe(paired_from_json, figures["against_teacher"]),
             against_first=_maybe(paired_from_json, figures["against_first"]),
+            knn_accuracy=figures["knn_accuracy"],
             **arrays,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -116,7 +116,7 @@ def _plain(job: TrainJob) -> dict[str, Any]:
 def _job_of(values: dict[str, Any]) -> TrainJob:
     paths = {
         key: Path(values[key]) if values[key] is not None else None
-        for key in ("prepared", "pseudo_labels", "model", "state")
+        for key in ("prepared", "pseudo_labels", "model", "state", "source")
     }
     training = Training.model_validate(values["training"], strict=False)
     return TrainJob(**(values | paths | {"training": training}))

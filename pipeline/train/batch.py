@@ -24,6 +24,7 @@ class TrainingData:
     """The tensors of one run.
 
     images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
+    In place of any images may stand (N, F) float32, what a network's frozen body makes of them.
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
     each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities. num_classes:
     K; None: one more than the largest label.
@@ -143,7 +144,9 @@ def _view(
     augment: AugmentParams,
     data: TrainingData,
 ) -> Tensor:
-    """(n, C, S, S) uint8 → the view `kind` of it, normalised float32."""
+    """(n, C, S, S) uint8 → the view `kind` of it, normalised float32; features stay."""
+    if images.is_floating_point():
+        return images
     pixels = images.float() / 255
     if kind == "weak":
         pixels = augmentation.weak(pixels, draws, **augment.weak_view)
@@ -178,6 +181,11 @@ def _probabilities(labels: Tensor, data: TrainingData) -> Tensor:
     """Labels (n,) as rows with one 1: (n, K) float32."""
     count = data.num_classes or int(data.labels.max()) + 1
     return nn.functional.one_hot(labels, count).float()
+
+
+def network_inputs(images: Tensor, data: TrainingData) -> Tensor:
+    """(n, C, S, S) uint8 as a network reads them un-augmented; features (n, F) float stay."""
+    return images if images.is_floating_point() else normalized(images.float() / 255, data)
 
 
 def normalized(pixels: Tensor, data: TrainingData) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +19,17 @@ from pipeline.train.batch import (
     Worker,
     has_pseudo_labels,
     labeled_batch,
-    normalized,
+    network_inputs,
     on_device,
     pseudo_labeled_batch,
 )
 from pipeline.train.ema import WeightAverage
 from pipeline.train.losses import labeled_loss, pseudo_label_loss
 from pipeline.train.noise import model_noise
-from pipeline.train.optimizer import build_optimizer
+from pipeline.train.optimizer import build_optimizer, set_learning_rate
 from pipeline.train.schedule import warmup_cosine
 from pipeline.train.state import load_state, save_state
+from pipeline.train.transfer import training_mode
 
 VALIDATIONS = 10  # times a run is validated, for its curve
 VALIDATION_BATCH = 1024
@@ -53,6 +54,7 @@ def fit(
     train: TrainParams,
     augment: AugmentParams,
     seed: int,
+    rates: Mapping[str, float] | None = None,
     worker: Worker | None = None,
     log: Log = lambda step, values: None,
     state_folder: Path | None = None,
@@ -61,7 +63,8 @@ def fit(
 
     Auxiliary classifiers, where `network` has them, are trained with it and dropped at the end.
     Global batch k and its augmentation are a function of (seed, k) alone, whatever the number of
-    workers, and with `state_folder` a run that was stopped goes on where it was.
+    workers, and with `state_folder` a run that was stopped goes on where it was. Weights that need
+    no gradient stay as they are; `rates`: the learning rate of others as a share, by name.
     `log(step, values)` gets the losses, accuracies in [0, 1], learning rate and images/s.
     Raises TrainingError where the loss is not finite, ParameterError for a batch that the workers
     can't share evenly.
@@ -73,13 +76,15 @@ def fit(
             f"train.workers = {worker.world_size}"
         )
     data = on_device(data, worker.device)
-    network.to(worker.device).to(memory_format=torch.channels_last).train()
+    network.to(worker.device).to(memory_format=torch.channels_last)
+    training_mode(network)
     optimizer = build_optimizer(
         network,
         train.optimizer,
         learning_rate=train.learning_rate,
         momentum=train.momentum,
         weight_decay=train.weight_decay,
+        rates=rates,
     )
     average = WeightAverage(network, train.ema_decay)
     state: dict[str, Any] = {"network": network, "average": average.tensors, "optimizer": optimizer}
@@ -90,8 +95,7 @@ def fit(
 
     for step in range(start, train.steps):
         rate = train.learning_rate * warmup_cosine(step, train.steps, train.warmup_fraction)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(optimizer.param_groups, rate)
         losses, num_images = _losses(forward, data, train, augment, seed, step, worker)
         losses.total.backward()  # type: ignore[no-untyped-call]
         if train.clip_norm is not None:
@@ -173,10 +177,10 @@ def _validate(network: nn.Module, weights: dict[str, Tensor], data: TrainingData
         torch.split(data.validation_labels, VALIDATION_BATCH),
         strict=True,
     ):
-        inputs = normalized(images.float() / 255, data)
+        inputs = network_inputs(images, data)
         logits = torch.func.functional_call(network, weights, (inputs,))
         right += int((logits.argmax(dim=1) == labels).sum())
-    network.train()
+    training_mode(network)
     return right / len(data.validation_images)
 
 

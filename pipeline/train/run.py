@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,21 @@ from pipeline.data.tensors import read_dataset
 from pipeline.evaluate.calibration import fit_temperature
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import ModelSpec, network_of, save_checkpoint
+from pipeline.models.pretrained import Weights, normalization
 from pipeline.params import Training
 from pipeline.train.batch import TrainingData, Worker
+from pipeline.train.features import feature_data, separate_head
 from pipeline.train.fit import Log, fit
 from pipeline.train.inputs import training_data
+from pipeline.train.transfer import layer_rates, read_source, start_from
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What to train, on what, and where it goes."""
+    """What to train, on what, and where it goes.
+
+    `source`: the folder or file of weights to start from, where transfer.source means one.
+    """
 
     prepared: Path
     pseudo_labels: Path | None
@@ -31,6 +38,7 @@ class TrainJob:
     teacher: str | None
     seed: int
     training: Training
+    source: Path | None = None
 
 
 def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
@@ -45,11 +53,14 @@ def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
     )
     spec = _spec(job)
     network = network_of(spec, job.seed, auxiliary=True)
-    weights = fit(
+    if (name := job.training.transfer.source) is not None:
+        source = read_source(name, job.source, job.training.model.name)
+        spec = _started(network, spec, source, job)
+        data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
+    weights = fit_network(
         network,
         data,
-        train=train,
-        augment=job.training.augment,
+        training=job.training,
         seed=job.seed,
         worker=worker,
         log=log,
@@ -57,8 +68,45 @@ def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
     )
     if worker.rank == 0:
         temperature = calibrated_temperature(network, weights, data, spec, str(worker.device))
-        spec = ModelSpec(**(vars(spec) | {"temperature": temperature}))
-        save_checkpoint(job.model, weights, spec)
+        save_checkpoint(job.model, weights, replace(spec, temperature=temperature))
+
+
+def fit_network(
+    network: nn.Module,
+    data: TrainingData,
+    *,
+    training: Training,
+    seed: int,
+    worker: Worker | None = None,
+    log: Log = lambda step, values: None,
+    state_folder: Path | None = None,
+) -> dict[str, Tensor]:
+    """`fit` as `training.transfer` says; the classifier on cached features where that is the same.
+
+    Returns the averaged weights of the whole network, by name.
+    """
+    worker = worker or Worker()
+    transfer, train = training.transfer, training.train
+    how: dict[str, Any] = {
+        "train": train,
+        "augment": training.augment,
+        "seed": seed,
+        "worker": worker,
+    }
+    how |= {"log": log, "state_folder": state_folder}
+    rates = None
+    if transfer.mode == "layerwise":
+        rates = layer_rates(
+            network,
+            body_learning_rate=transfer.body_learning_rate,
+            layer_decay=transfer.layer_decay,
+        )
+    rate = training.model.dropout_rate
+    head = separate_head(network, data, train=train, dropout_rate=rate, seed=seed)
+    if head is None:
+        return fit(network, data, rates=rates, **how)
+    seen = feature_data(network, data, worker.device)
+    return head.whole(network, fit(head.network, seen, **how))
 
 
 def calibrated_temperature(
@@ -72,6 +120,21 @@ def calibrated_temperature(
         network.eval(), data.validation_images, mean=spec.mean, std=spec.std, device=device
     )
     return round(fit_temperature(log_probs, np.asarray(data.validation_labels)), 6)
+
+
+def _started(network: nn.Module, spec: ModelSpec, weights: Weights, job: TrainJob) -> ModelSpec:
+    """Load the weights to start from; the spec with the normalisation that they want."""
+    transfer = job.training.transfer
+    start_from(
+        network,
+        weights,
+        source=str(transfer.source),
+        mode=transfer.mode,
+        frozen_stages=transfer.frozen_stages,
+        classes=spec.classes,
+    )
+    wanted = normalization(weights, spec.channels)
+    return spec if wanted is None else replace(spec, mean=wanted[0], std=wanted[1])
 
 
 def _spec(job: TrainJob) -> ModelSpec:

@@ -82,6 +82,24 @@ def test_without_validation_images_there_are_no_figures_of_them(tmp_path: Path) 
     assert load_result(tmp_path / "result").validation is None
 
 
+def test_the_nearest_neighbours_are_asked_of_labelled_and_test_images(
+    prepared: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def nearest(labeled: ImageSet, test: ImageSet) -> float:
+        seen.append((len(labeled), len(test)))
+        return 0.75
+
+    how: dict[str, Any] = {"view": "centre", "threads": 1, "cache_gib": 1.0, **BOOTSTRAP}
+    result = measure(Guesser(4), prepared, nearest=nearest, **how)
+    assert seen == [tuple(len(load_images(prepared / part)) for part in ("labeled", "test"))]
+    assert result.metrics["test/knn_accuracy"] == 0.75
+    save_result(tmp_path, result)
+    assert load_result(tmp_path).knn_accuracy == 0.75
+    assert "test/knn_accuracy" not in measured(prepared).metrics
+
+
 def test_without_test_images_it_says_what_to_raise(tmp_path: Path) -> None:
     prepared = prepared_stripes(tmp_path, test_fraction=0.0)
     with pytest.raises(DataError, match=r"data\.test_fraction"):

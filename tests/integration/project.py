@@ -36,6 +36,7 @@ SMALL: dict[str, Any] = {
         "ema_decay": 0.9,
         "threads": 1,
     },
+    "transfer": {},
     "predict": {"views": "centre"},
     "select": {"confidence_threshold": 0.0, "fraction_per_class": 0.7},
     "guard": {},

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from pipeline.train.optimizer import build_optimizer
+from pipeline.train.optimizer import build_optimizer, set_learning_rate
 
 GRADIENTS = [torch.tensor([[0.5, -1.0]]), torch.tensor([[0.2, 0.4]]), torch.tensor([[-2.0, 0.1]])]
 
@@ -81,3 +81,39 @@ def test_every_weight_moves() -> None:
     optimizer.step()
     for name, weight in network.named_parameters():
         torch.testing.assert_close(weight.detach(), before[name] - 0.1 * 1.9)
+
+
+def test_shares_of_the_learning_rate_group_the_weights_and_scale_their_steps() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    before: dict[str, Tensor] = {n: w.detach().clone() for n, w in network.named_parameters()}
+    rates = {"0.weight": 0.25, "0.bias": 0.25}
+    optimizer = build_optimizer(
+        network, "sgd", learning_rate=9.0, momentum=0.0, weight_decay=0.0, rates=rates
+    )
+    set_learning_rate(optimizer.param_groups, 0.1)
+    for weight in network.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    for name, weight in network.named_parameters():
+        step = 0.1 * rates.get(name, 1.0)
+        torch.testing.assert_close(weight.detach(), before[name] - step)
+
+
+def test_decay_goes_with_the_share_and_not_to_biases() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    rates = {key: 0.5 for key, _ in network.named_parameters() if key.startswith("0")}
+    optimizer = build_optimizer(
+        network, "adamw", learning_rate=0.1, momentum=0.0, weight_decay=0.3, rates=rates
+    )
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    seen = {
+        names[id(weight)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
+    assert seen == {
+        "0.weight": (0.05, 0.3),
+        "0.bias": (0.05, 0.0),
+        "1.weight": (0.1, 0.3),
+        "1.bias": (0.1, 0.0),
+    }

@@ -1,20 +1,29 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.data.tensors import load_images
+from pipeline.errors import ParameterError
 from pipeline.evaluate.calibration import PRIOR_DEVIATION
 from pipeline.evaluate.metrics import negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, model_digest, network_of
-from pipeline.params import ModelParams, Training
+from pipeline.params import ModelParams, Training, TransferParams
 from pipeline.train.batch import Worker
 from pipeline.train.run import TrainJob, calibrated_temperature, train_model
-from tests.tiny import PLAIN, prepared_stripes, stripe_data, tiny_spec, train_params
+from tests.tiny import (
+    PLAIN,
+    prepared_stripes,
+    save_model,
+    stripe_data,
+    tiny_spec,
+    train_params,
+)
 
 
 @pytest.fixture
@@ -96,3 +105,45 @@ def test_the_temperature_suits_the_validation_images() -> None:
     others = [loss(temperature * factor) for factor in (0.8, 0.95, 1.05, 1.25)]
     assert temperature != 1.0
     assert loss(temperature) < min(loss(1.0), *others)
+
+
+def transferred(job: TrainJob, source: Path, **transfer: Any) -> TrainJob:
+    section = TransferParams(source=str(source), **transfer)
+    training = job.training.model_copy(update={"transfer": section})
+    return replace(job, source=source, training=training)
+
+
+def test_a_student_starts_from_its_source_and_sees_as_it_did(job: TrainJob, tmp_path: Path) -> None:
+    spec = save_model(tmp_path / "source", seed=9, mean=[0.4], std=[0.2])
+    job = transferred(job, tmp_path / "source", mode="head")
+    train_model(job, Worker(), ignore)
+    trained = load_checkpoint(job.model)
+    assert (trained.spec.mean, trained.spec.std) == ([0.4], [0.2])
+    source, network = network_of(spec, seed=9).state_dict(), trained.network.state_dict()
+    moved = {key for key, value in source.items() if not torch.equal(value, network[key])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+
+
+def test_full_transfer_begins_at_the_source_s_own_answers(job: TrainJob, tmp_path: Path) -> None:
+    spec = save_model(tmp_path / "source", seed=9)
+    source = network_of(spec, seed=9).state_dict()
+    still = {"train": train_params(steps=1, learning_rate=1e-12, ema_decay=0.0)}
+    job = transferred(job, tmp_path / "source")
+    job = replace(job, training=job.training.model_copy(update=still))
+    train_model(job, Worker(), ignore)
+    network = load_checkpoint(job.model).network
+    for key, value in network.named_parameters():
+        torch.testing.assert_close(value.detach(), source[key])
+
+
+def test_a_source_that_does_not_fit_ends_the_run_before_training(
+    job: TrainJob, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "source", network={"name": "resnet_small", "width": 6})
+    steps: list[int] = []
+    with pytest.raises(ParameterError, match=r"set model: \{name: resnet_small, width: 6\}"):
+        train_model(
+            transferred(job, tmp_path / "source"), Worker(), lambda step, values: steps.append(step)
+        )
+    assert steps == []
+    assert not job.model.exists()

@@ -1,0 +1,249 @@
+"""Weights that a run starts from: read from where they are, and fitted into a network.
+
+What is read is tensors by name, whoever wrote them: safetensors, or torch files with
+`weights_only`, which unpickles tensors and nothing else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import CheckpointError, ParameterError
+from pipeline.files import file_digest, value_digest
+from pipeline.models.checkpoint import SPEC, WEIGHTS, read_spec
+from pipeline.models.parts import network_parts
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others keep the weights
+LEAST_SHARE = 0.5  # of the body's weights that must fit
+HUB_HOSTS = {"timm": "huggingface.co", "torchvision": "download.pytorch.org"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a trained network.
+
+    `mean`, `std`: what its inputs are normalised by, per channel, of [0, 1], None where nobody
+    says; `classes`: their names, None where they are unknown; `network`: how it was built, for
+    messages.
+    """
+
+    tensors: dict[str, Tensor]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    network: str = ""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of loading: names of the weights that were, and why the others were not."""
+
+    loaded: tuple[str, ...]
+    left: dict[str, str]
+
+
+def path_digest(path: Path) -> str:
+    """SHA-256 that names a model folder or a file of weights; raises CheckpointError for neither.
+
+    A folder's is over its weights and its description together.
+    """
+    try:
+        if path.is_dir():
+            return value_digest({name: file_digest(path / name) for name in (WEIGHTS, SPEC)})
+        return file_digest(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"transfer.source = '{path}': neither a model folder ({WEIGHTS}, {SPEC}) nor a "
+            f"readable file ({error.strerror})"
+        ) from None
+
+
+def read_folder(folder: Path) -> Weights:
+    """The weights of a model folder of this project."""
+    spec = read_spec(folder)
+    shown = ", ".join(f"{key}: {value}" for key, value in spec.network.items())
+    return Weights(
+        _tensors_of(folder / WEIGHTS),
+        tuple(spec.mean),
+        tuple(spec.std),
+        tuple(spec.classes),
+        f"model: {{{shown}}}",
+    )
+
+
+def read_file(path: Path, name: str) -> Weights:
+    """The weights in a .safetensors, .pth or .pt file, normalised as library network `name` is."""
+    mean, std = published_normalization(name)
+    return Weights(_tensors_of(path), mean, std)
+
+
+def read_hub(hub: str, name: str) -> Weights:
+    """The published weights of network `name`: from timm's or torchvision's hub, or its cache."""
+    bare = name.rpartition("/")[2]
+    mean, std = published_normalization(f"{hub}/{bare}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tensors = _from_timm(bare) if hub == "timm" else _from_torchvision(bare)
+    except Exception as error:  # each hub client has errors of its own
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        raise CheckpointError(
+            f"transfer.source = {hub!r}: no weights of {bare!r} to be had ({reason}); this needs "
+            f"a network of {hub} and access to {HUB_HOSTS[hub]}, or give a file as transfer.source"
+        ) from None
+    return Weights(tensors, mean, std, network=f"model: {{name: {hub}/{bare}}}")
+
+
+def published_normalization(
+    name: str,
+) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
+    """Mean and deviation that the published weights of a library's network want, if it has any."""
+    library, _, bare = name.rpartition("/")
+    if name == "resnet_small":
+        return None, None
+    if library in ("", "torchvision"):
+        from torchvision import models
+
+        if bare in models.list_models(module=models):
+            weights: Any = next(iter(models.get_model_weights(bare)), None)
+            if weights is None:
+                return None, None
+            transforms = weights.transforms()
+            return tuple(transforms.mean), tuple(transforms.std)
+    if library in ("", "timm"):
+        import timm
+
+        config: Any = timm.models.get_pretrained_cfg(bare)
+        if config is not None:
+            return tuple(config.mean), tuple(config.std)
+    return None, None
+
+
+def normalization(weights: Weights, channels: int) -> tuple[list[float], list[float]] | None:
+    """The source's mean and deviation for so many channels; None where it has none.
+
+    Three are averaged for grey images, and one is repeated for colour.
+    """
+    if weights.mean is None or weights.std is None:
+        return None
+    both = []
+    for values in (weights.mean, weights.std):
+        same = len(values) == channels
+        both.append(list(values) if same else [sum(values) / len(values)] * channels)
+    return both[0], both[1]
+
+
+def load_weights(network: nn.Module, weights: Weights, *, head: bool, source: str) -> Fitted:
+    """Put into `network` every weight whose name and shape fit; the classifier's only with `head`.
+
+    A first convolution of three channels is summed over them for one, and one of one channel is
+    repeated and divided by three. Raises ParameterError, saying what does not fit, where that is
+    less than half of the body's weights; `source` names the weights in it.
+    """
+    parts = network_parts(network)
+    is_head = {key for key in network.state_dict() if _within(key, parts.head)}
+    target = {key: t for key, t in network.state_dict().items() if key not in is_head or head}
+    given = {key.removeprefix("module."): value for key, value in weights.tensors.items()}
+    chosen: dict[str, Tensor] = {}
+    left: dict[str, str] = {}
+    for key, value in target.items():
+        fitting = _fitting(given.get(key), value)
+        if fitting is None:
+            has = f"is {tuple(given[key].shape)}" if key in given else "is not there"
+            left[key] = f"{has}, not {tuple(value.shape)}"
+        else:
+            chosen[key] = fitting
+    _check_enough(network, set(chosen) - is_head, is_head, left, weights, source)
+    network.load_state_dict(chosen, strict=False)
+    return Fitted(tuple(chosen), left)
+
+
+def _check_enough(
+    network: nn.Module,
+    chosen: set[str],
+    is_head: set[str],
+    left: dict[str, str],
+    weights: Weights,
+    source: str,
+) -> None:
+    sizes = {key: w.numel() for key, w in network.named_parameters() if key not in is_head}
+    fits = sum(size for key, size in sizes.items() if key in chosen)
+    total = sum(sizes.values())
+    if fits < LEAST_SHARE * total:
+        first = "; ".join(f"{key} {why}" for key, why in list(left.items())[:3])
+        hint = weights.network or "the network that the weights are of"
+        raise ParameterError(
+            f"transfer.source = {source!r}: only {fits:,} of the body's {total:,} weights fit "
+            f"({first}; {len(left)} in all); set {hint}"
+        )
+
+
+def _fitting(given: Tensor | None, target: Tensor) -> Tensor | None:
+    """`given` in the shape of `target`, or None where it does not fit."""
+    if given is None or given.is_floating_point() != target.is_floating_point():
+        return None
+    if given.shape == target.shape:
+        return given
+    if given.ndim == target.ndim == 4 and given.shape[2:] == target.shape[2:]:
+        channels = given.shape[1], target.shape[1]
+        if given.shape[0] == target.shape[0] and channels == (3, 1):
+            return given.sum(dim=1, keepdim=True)
+        if given.shape[0] == target.shape[0] and channels == (1, 3):
+            return given.repeat(1, 3, 1, 1) / 3
+    return None
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
+        return _named_tensors(torch.load(path, map_location="cpu", weights_only=True))
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())[:160]
+    except Exception as error:  # torch's unpickler has many
+        reason = f"{type(error).__name__}: only tensors are read from a torch file"
+    raise CheckpointError(f"transfer.source = '{path}': not readable as weights ({reason})")
+
+
+def _named_tensors(value: Any) -> dict[str, Tensor]:
+    """The tensors by name in what a torch file held."""
+    for key in WRAPPERS:
+        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
+            value = value[key]
+            break
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a {type(value).__name__}, not tensors by name")
+    tensors = {str(key): item for key, item in value.items() if isinstance(item, Tensor)}
+    if not tensors:
+        raise ValueError("no tensors by name")
+    return tensors
+
+
+def _from_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    network: nn.Module = timm.create_model(name, pretrained=True)
+    return dict(network.state_dict())
+
+
+def _from_torchvision(name: str) -> dict[str, Tensor]:
+    from torchvision import models
+
+    weights: Any = models.get_model_weights(name).DEFAULT
+    state: dict[str, Tensor] = weights.get_state_dict(progress=False, weights_only=True)
+    return state
+
+
+def _within(key: str, names: tuple[str, ...]) -> bool:
+    return any(key.startswith(f"{name}.") for name in names)

@@ -1,0 +1,73 @@
+"""The section `transfer` of params.yaml: which weights a run starts from, and which move."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.params_sections import Section
+
+HUBS = ("timm", "torchvision")
+
+
+class TransferParams(Section):
+    """Pretrained weights to start from; docs/transfer.md says which mode when."""
+
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description="null: random weights; teacher: the generation before; timm or torchvision: "
+        "the published weights of model.name; else a model folder of this project, or a "
+        ".safetensors or .pth file",
+    )
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="of the folder or file that source names, which needs it; a wrong or missing "
+        "one is refused and the right one told",
+    )
+    mode: Literal["full", "head", "freeze", "layerwise"] = Field(
+        "full",
+        description="full: all weights move; head: only a new classifier; freeze: all but the "
+        "first stages; layerwise: the body slower than the classifier",
+    )
+    frozen_stages: int = Field(
+        1, ge=0, description="freeze: stages that stay as they are, counted from the input"
+    )
+    body_learning_rate: float = Field(
+        0.1, gt=0, le=1, description="layerwise: of the last stage, as a share of the classifier's"
+    )
+    layer_decay: float = Field(
+        0.8, gt=0, le=1, description="layerwise: factor for each stage further from the classifier"
+    )
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the source is a folder or file."""
+        return self.source not in (None, "teacher", *HUBS)
+
+    @model_validator(mode="after")
+    def _source_where_needed(self) -> TransferParams:
+        if self.source is None and self.mode != "full":
+            raise ValueError(
+                f"transfer.mode = {self.mode!r}: needs weights to keep; set transfer.source, "
+                "or mode: full"
+            )
+        if self.sha256 is not None and not self.is_path:
+            raise ValueError(
+                f"transfer.sha256 is of a folder or file, and transfer.source = {self.source!r}"
+            )
+        return self
+
+
+def transfer_base(shared: TransferParams, overrides: dict[str, Any]) -> TransferParams:
+    """The shared section as the base of one generation's `overrides`.
+
+    Another source has another digest, and without one nothing is left of the section.
+    """
+    if "source" not in overrides:
+        return shared
+    if overrides["source"] is None:
+        return TransferParams()
+    return shared.model_copy(update={"sha256": None})

@@ -1,0 +1,141 @@
+"""Start a network from other weights, and say which of its own may move, and how fast.
+
+Four ways (`mode`): full, all weights move (fine-tuning); head, a new classifier on a body that
+stays (Donahue et al. 2014); freeze, the first stages stay (Yosinski et al. 2014); layerwise, the
+body moves slower than the classifier, and its first stages slowest (Howard & Ruder 2018, sec. 3.2;
+the decay by a factor a layer is that of Clark et al. 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from pipeline.errors import ParameterError
+from pipeline.models.parts import Parts, network_parts
+from pipeline.models.pretrained import (
+    Weights,
+    load_weights,
+    path_digest,
+    read_file,
+    read_folder,
+    read_hub,
+)
+
+Mode = Literal["full", "head", "freeze", "layerwise"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: `name` as the parameter says it, `path` if it is on disk.
+
+    `digest`: what names the weights, for the fingerprint of a run.
+    """
+
+    name: str
+    path: Path | None
+    digest: str
+
+
+def find_source(
+    name: str | None, *, sha256: str | None, root: Path, teacher: Path | None
+) -> Source | None:
+    """What transfer.source = `name` means, looked at before any work; None for random weights.
+
+    Paths are relative to `root`; `teacher`: the folder of the generation before. Raises
+    ParameterError where a path's SHA-256 is not `sha256`, CheckpointError where there is nothing.
+    """
+    if name is None:
+        return None
+    if name == "teacher":
+        assert teacher is not None  # Params refuses it for generation 0
+        return Source(name, teacher, path_digest(teacher))
+    if name in ("timm", "torchvision"):
+        from importlib.metadata import version
+
+        return Source(name, None, f"{name} {version(name)}")
+    path = root / name
+    digest = path_digest(path)
+    if digest != sha256:
+        raise ParameterError(
+            f"transfer.sha256 = {sha256!r}: '{name}' is {digest}; set that if these are the "
+            "weights you mean"
+        )
+    return Source(name, path, digest)
+
+
+def read_source(name: str, path: Path | None, model_name: str) -> Weights:
+    """The weights of a source; `model_name`: the network that a hub's or a file's are of."""
+    if path is None:
+        return read_hub(name, model_name)
+    return read_folder(path) if path.is_dir() else read_file(path, model_name)
+
+
+def start_from(
+    network: nn.Module,
+    weights: Weights,
+    *,
+    source: str,
+    mode: Mode,
+    frozen_stages: int,
+    classes: list[str],
+) -> None:
+    """Load `weights` into `network` and freeze what `mode` says.
+
+    The classifier is loaded where the classes are the same, and never in mode head.
+    """
+    same = weights.classes is not None and list(weights.classes) == classes
+    load_weights(network, weights, head=same and mode != "head", source=source)
+    freeze(network, network_parts(network), mode=mode, frozen_stages=frozen_stages)
+
+
+def freeze(network: nn.Module, parts: Parts, *, mode: Mode, frozen_stages: int) -> None:
+    """Keep from training the weights that `mode` says stay as they are.
+
+    Raises ParameterError where there are fewer than `frozen_stages` stages.
+    """
+    stages = parts.stages if mode == "head" else ()
+    if mode == "freeze":
+        if frozen_stages > len(parts.stages):
+            raise ParameterError(
+                f"transfer.frozen_stages = {frozen_stages}: the network has {len(parts.stages)} "
+                "stages before its classifier"
+            )
+        stages = parts.stages[:frozen_stages]
+    frozen = {name for stage in stages for name in stage}
+    for key, weight in network.named_parameters():
+        if any(key == name or key.startswith(f"{name}.") for name in frozen):
+            weight.requires_grad_(False)
+
+
+def layer_rates(
+    network: nn.Module, *, body_learning_rate: float, layer_decay: float
+) -> dict[str, float]:
+    """The learning rate of each weight as a share of the classifier's, by name (mode layerwise).
+
+    Of n stages the last has `body_learning_rate`, and each one before it `layer_decay` times the
+    next.
+    """
+    parts = network_parts(network)
+    rates = {}
+    for key, _ in network.named_parameters():
+        stage = parts.stage_of(key)
+        depth = 0 if stage is None else len(parts.stages) - 1 - stage
+        rates[key] = 1.0 if stage is None else body_learning_rate * layer_decay**depth
+    return rates
+
+
+def training_mode(network: nn.Module) -> None:
+    """Put `network` in training mode, but frozen layers in evaluation mode.
+
+    So the statistics of a frozen batch normalisation stay as they were learnt. Dropout and
+    stochastic depth have no weights and stay noisy.
+    """
+    network.train()
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(weight.requires_grad for weight in own):
+            module.eval()

@@ -1,0 +1,68 @@
+"""The transfer benchmark keeps its protocol, and its modes go through the pipeline's functions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import transfer
+from benchmarks.transfer import MODES, Labeled, carried, chosen_rows, nearest, spread, table
+from tests.tiny import save_model
+
+
+def patches(count: int) -> Labeled:
+    """Ten classes of 28-pixel images, each with a bright square of a side of its own."""
+    labels = torch.arange(count) % 10
+    images = torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, : 2 * label + 4, : 2 * label + 4] = 200
+    return Labeled(images, labels, images[:50], labels[:50])
+
+
+def test_labels_are_balanced_and_differ_by_seed() -> None:
+    labels = torch.arange(400) % 10
+    rows = chosen_rows(labels, seed=1)
+    assert torch.bincount(labels[rows]).tolist() == [10] * 10
+    assert len(set(rows.tolist())) == 100
+    assert set(rows.tolist()) != set(chosen_rows(labels, seed=2).tolist())
+
+
+def test_kept_features_reach_what_the_body_reaches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "STEPS", 30)
+    monkeypatch.setattr(transfer, "RATE", 0.3)  # the features of an untrained body are small
+    spec = transfer.spec_of([0.1], [0.3], "source")
+    save_model(tmp_path / "source", seed=5, **vars(spec))
+    accuracies = [
+        carried(tmp_path / "source", patches(200), 0, name, *MODES[name])
+        for name in MODES
+        if "no augmentation" in name
+    ]
+    assert len(accuracies) == 2
+    assert accuracies[0] == accuracies[1] > 0.3
+    assert nearest(tmp_path / "source", patches(200), 0) == 1.0
+
+
+def test_intervals_are_students() -> None:
+    assert spread([1.0, 2.0, 3.0]) == "2.0 ± 2.5"  # 4.303 / √3
+    assert spread([1.0, 2.0, 3.0], "+") == "+2.0 ± 2.5"
+
+
+def test_the_table_compares_seed_by_seed() -> None:
+    rows = [{"from scratch": 0.5 + 0.1 * s, "full": 0.6 + 0.1 * s} for s in range(3)]
+    lines = table({"accuracy": {"a to b": rows}, "kept features": {"x": 1.0}}).splitlines()
+    assert "| full | 70.0 ± 24.8 | +10.0 ± 0.0 |" in lines
+
+
+def test_without_the_data_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    missing = tmp_path / "none.parquet"
+    monkeypatch.setattr(sys, "argv", ["transfer", "--data", str(missing)])
+    transfer.main()
+    shown = capsys.readouterr()
+    assert f"{missing}: not there" in shown.out + shown.err

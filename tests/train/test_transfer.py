@@ -1,0 +1,164 @@
+"""Which weights a run starts from, which of them move, and how fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import CheckpointError, ParameterError
+from pipeline.models.parts import network_parts
+from pipeline.models.pretrained import Weights, path_digest
+from pipeline.train.fit import fit
+from pipeline.train.transfer import (
+    Mode,
+    find_source,
+    freeze,
+    layer_rates,
+    read_source,
+    start_from,
+    training_mode,
+)
+from tests.tiny import CLASSES, PLAIN, save_model, stripe_data, tiny_network, train_params
+
+STAGES = ("stem", "blocks.0", "blocks.1", "blocks.2")
+SGD: dict[str, Any] = {
+    "optimizer": "sgd",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "ema_decay": 0.0,
+    "clip_norm": None,
+}
+
+
+def trained(network: nn.Module, **changes: Any) -> dict[str, Tensor]:
+    """The weights after some steps of it, with buffers."""
+    rates = changes.pop("rates", None)
+    params = train_params(**({"steps": 3, "labeled_augment": "none"} | changes))
+    return fit(network, stripe_data(9), train=params, augment=PLAIN, seed=0, rates=rates)
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """The parts of the tiny network in which anything differs."""
+    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    return {part for part in (*STAGES, "classifier") if any(k.startswith(part) for k in moved)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "frozen_stages", "moving"),
+    [
+        ("full", 1, {*STAGES, "classifier"}),
+        ("head", 1, {"classifier"}),
+        ("freeze", 0, {*STAGES, "classifier"}),
+        ("freeze", 2, {*STAGES[2:], "classifier"}),
+        ("freeze", 4, {"classifier"}),
+        ("layerwise", 1, {*STAGES, "classifier"}),
+    ],
+)
+def test_only_what_the_mode_says_moves_statistics_too(
+    mode: Mode, frozen_stages: int, moving: set[str]
+) -> None:
+    network = tiny_network()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    freeze(network, network_parts(network), mode=mode, frozen_stages=frozen_stages)
+    data = stripe_data(9)
+    watched = stripe_data(9, validation_images=data.images, validation_labels=data.labels)
+    params = train_params(steps=12, labeled_augment="none")  # validated in between
+    assert changed(before, fit(network, watched, train=params, augment=PLAIN, seed=0)) == moving
+
+
+def test_more_stages_than_there_are_is_refused() -> None:
+    network = tiny_network()
+    with pytest.raises(ParameterError, match=r"transfer\.frozen_stages = 5: the network has 4"):
+        freeze(network, network_parts(network), mode="freeze", frozen_stages=5)
+
+
+def test_frozen_normalisation_is_in_evaluation_mode_and_noise_stays() -> None:
+    network = tiny_network(dropout_rate=0.1, stochastic_depth_rate=0.1)
+    freeze(network, network_parts(network), mode="freeze", frozen_stages=2)
+    training_mode(network.eval())
+    modes = {
+        name: module.training
+        for name, module in network.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+    }
+    frozen = {name for name in modes if name.startswith(STAGES[:2])}
+    assert {name for name, training in modes.items() if not training} == frozen
+    assert network.get_submodule("dropout").training
+    assert network.get_submodule("blocks.0").training  # skips itself at random
+
+
+def test_layer_rates_fall_towards_the_input() -> None:
+    network = tiny_network()
+    rates = layer_rates(network, body_learning_rate=0.5, layer_decay=0.8)
+    expected = {"classifier": 1.0, **{s: 0.5 * 0.8 ** (3 - n) for n, s in enumerate(STAGES)}}
+    assert rates.keys() == dict(network.named_parameters()).keys()
+    for key, rate in rates.items():
+        assert [rate] == [pytest.approx(v) for part, v in expected.items() if key.startswith(part)]
+
+
+def test_a_weight_moves_by_its_share_of_the_learning_rate() -> None:
+    start = {key: value.detach().clone() for key, value in tiny_network().named_parameters()}
+    rates = layer_rates(tiny_network(), body_learning_rate=0.25, layer_decay=0.5)
+    how = SGD | {"steps": 1, "learning_rate": 0.125, "warmup_fraction": 0.0}
+    whole, part = trained(tiny_network(), **how), trained(tiny_network(), rates=rates, **how)
+    assert len(set(rates.values())) == 5
+    for key, value in start.items():
+        torch.testing.assert_close(part[key] - value, rates[key] * (whole[key] - value))
+
+
+def test_the_head_is_kept_only_for_the_same_classes_and_never_in_mode_head() -> None:
+    source = tiny_network(1)
+    tensors = dict(source.state_dict())
+    for classes, mode, same in (
+        (CLASSES, "full", True),
+        (CLASSES, "head", False),
+        (("left", "right", "middle"), "full", False),
+        (None, "full", False),
+    ):
+        network = tiny_network(2)
+        start_from(
+            network,
+            Weights(tensors, classes=classes),
+            source="x",
+            mode="full" if mode == "full" else "head",
+            frozen_stages=0,
+            classes=list(CLASSES),
+        )
+        assert changed(tensors, dict(network.state_dict())) == (set() if same else {"classifier"})
+
+
+def test_a_source_is_found_and_its_digest_checked_before_any_work(tmp_path: Path) -> None:
+    save_model(tmp_path / "models" / "0", seed=1)
+    folder = tmp_path / "models" / "0"
+    digest = path_digest(folder)
+    asked: dict[str, Any] = {"root": tmp_path, "teacher": folder}
+    assert find_source(None, sha256=None, **asked) is None
+    teacher = find_source("teacher", sha256=None, **asked)
+    assert teacher is not None
+    assert (teacher.path, teacher.digest) == (folder, digest)
+    named = find_source("models/0", sha256=digest, **asked)
+    assert named is not None
+    assert (named.name, named.path, named.digest) == ("models/0", folder, digest)
+    hub = find_source("timm", sha256=None, **asked)
+    assert hub is not None
+    assert hub.path is None
+    assert hub.digest.startswith("timm 1.")
+    for wrong in (None, "0" * 64):
+        with pytest.raises(ParameterError, match=f"'models/0' is {digest}; set that") as caught:
+            find_source("models/0", sha256=wrong, **asked)
+        assert caught.value.exit_code == 2
+    with pytest.raises(CheckpointError, match="neither a model folder"):
+        find_source("models/9", sha256=digest, **asked)
+
+
+def test_a_source_is_read_from_where_it_is(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", seed=1)
+    folder = read_source("m", tmp_path / "m", "resnet_small")
+    file = read_source("m", tmp_path / "m" / "model.safetensors", "resnet_small")
+    assert folder.classes == CLASSES
+    assert file.classes is None
+    assert all(torch.equal(value, file.tensors[key]) for key, value in folder.tensors.items())
