@@ -40,7 +40,7 @@ format: setup ## put the code in its standard form
 	ruff format .
 
 docs: setup ## renew docs/parameters.md
-	python -m pipeline.params_doc
+	python -m pipeline.params.doc
 
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock

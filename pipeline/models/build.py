@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.ladders import COMPOUND_SIDES, RESNET_DEPTHS
 from pipeline.models.resize import resize_inputs
 from pipeline.models.size import check_size
 from pipeline.models.small_resnet import SmallResNet
 from pipeline.models.stem import Stem, fit_stem
 from pipeline.models.wide_resnet import WideResNet, depth_and_width
+from pipeline.params.ladders import COMPOUND_SIDES, RESNET_DEPTHS
 
 DEFORMABLE = tuple(f"deformable_resnet{depth}" for depth in RESNET_DEPTHS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.params_doc import DOCUMENT, parameters_document
+from pipeline.params.doc import DOCUMENT, parameters_document
 
 
 def test_document_is_current() -> None:

@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import ParameterError
 from pipeline.params import Params, load_params, parse_params
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 GENERATION: dict[str, Any] = {"teacher": "0", "select": {}, "student": {}}
 
 

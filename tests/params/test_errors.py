@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import ParameterError
 from pipeline.params import parse_params
-from tests.test_params import GENERATION, refused, values
+from tests.params.test_load import GENERATION, refused, values
 
 
 def test_a_long_value_is_cut() -> None:

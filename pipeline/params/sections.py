@@ -115,6 +115,25 @@ class ModelParams(NetworkParams):
         return self.rungs
 
 
+class OnlineParams(Section):
+    """An online teacher: the student's own average labels the weak view while it trains."""
+
+    start_fraction: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="share of the steps before it, on the stored pseudo-labels of the generation",
+    )
+    confidence_threshold: float = Field(
+        0.95, ge=0, le=1, description="least confidence that counts; after alignment"
+    )
+    label_kind: Literal["soft", "hard"] = Field("hard", description="form of the target")
+    temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
+    distribution_alignment: bool = Field(
+        True, description="scale predictions so that classes come as often as among the labels"
+    )
+
+
 class TrainParams(Section):
     """One training run."""
 

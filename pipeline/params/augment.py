@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params_sections import Section
+from pipeline.params.sections import Section
 
 Operation = Literal[
     "identity",

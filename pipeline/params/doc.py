@@ -1,4 +1,4 @@
-"""Write docs/parameters.md from the parameters themselves: python -m pipeline.params_doc."""
+"""Write docs/parameters.md from the parameters themselves: python -m pipeline.params.doc."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydantic_core import PydanticUndefined
 
 from pipeline.files import write_text
 from pipeline.params import Params, Section
-from pipeline.params_errors import section_in
+from pipeline.params.errors import section_in
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "parameters.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
 HEAD = """# Parameters
 
 Everything in `params.yaml`, made from `pipeline/params.py` by `make docs`. A wrong key or value

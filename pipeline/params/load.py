@@ -1,4 +1,4 @@
-"""The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
+"""All of params.yaml: what each generation comes to, and the checks across sections."""
 
 from __future__ import annotations
 
@@ -10,48 +10,22 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
-from pipeline.ladders import grown
-from pipeline.params_augment import AugmentParams, Operation, SearchParams
-from pipeline.params_errors import one_line
-from pipeline.params_sections import (
+from pipeline.params.augment import AugmentParams
+from pipeline.params.errors import one_line
+from pipeline.params.ladders import grown
+from pipeline.params.sections import (
     DataParams,
     EnsembleParams,
     EvaluateParams,
     GuardParams,
     ModelParams,
-    NetworkParams,
     PredictParams,
     Section,
     SelectParams,
     TrackingParams,
     TrainParams,
 )
-from pipeline.params_transfer import TransferParams, transfer_base
-
-__all__ = [
-    "PARAMS_FILE",
-    "AugmentParams",
-    "DataParams",
-    "EnsembleParams",
-    "EvaluateParams",
-    "Generation",
-    "GuardParams",
-    "ModelParams",
-    "NetworkParams",
-    "Operation",
-    "Params",
-    "PredictParams",
-    "SearchParams",
-    "Section",
-    "SelectParams",
-    "TrackingParams",
-    "TrainParams",
-    "Training",
-    "TrainingOverrides",
-    "TransferParams",
-    "load_params",
-    "parse_params",
-]
+from pipeline.params.transfer import TransferParams, transfer_base
 
 PARAMS_FILE = Path("params.yaml")
 

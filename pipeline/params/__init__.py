@@ -1,0 +1,53 @@
+"""The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
+
+from pipeline.params.augment import AugmentParams, Operation, SearchParams
+from pipeline.params.load import (
+    PARAMS_FILE,
+    Generation,
+    Params,
+    Training,
+    TrainingOverrides,
+    load_params,
+    parse_params,
+)
+from pipeline.params.sections import (
+    DataParams,
+    EnsembleParams,
+    EvaluateParams,
+    GuardParams,
+    ModelParams,
+    NetworkParams,
+    OnlineParams,
+    PredictParams,
+    Section,
+    SelectParams,
+    TrackingParams,
+    TrainParams,
+)
+from pipeline.params.transfer import TransferParams
+
+__all__ = [
+    "PARAMS_FILE",
+    "AugmentParams",
+    "DataParams",
+    "EnsembleParams",
+    "EvaluateParams",
+    "Generation",
+    "GuardParams",
+    "ModelParams",
+    "NetworkParams",
+    "OnlineParams",
+    "Operation",
+    "Params",
+    "PredictParams",
+    "SearchParams",
+    "Section",
+    "SelectParams",
+    "TrackingParams",
+    "TrainParams",
+    "Training",
+    "TrainingOverrides",
+    "TransferParams",
+    "load_params",
+    "parse_params",
+]
