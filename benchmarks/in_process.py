@@ -18,10 +18,11 @@ from pipeline.labels.choice import choose
 from pipeline.labels.pseudo_label import tie_breaker
 from pipeline.labels.select import sharpen
 from pipeline.models.checkpoint import ModelSpec, network_of
-from pipeline.params import Params
+from pipeline.models.pretrained import Weights
+from pipeline.params import Params, Training
 from pipeline.train.batch import TrainingData, Worker
-from pipeline.train.fit import fit
-from pipeline.train.run import calibrated_temperature
+from pipeline.train.run import calibrated_temperature, fit_network
+from pipeline.train.transfer import start_from
 
 Floats = NDArray[np.float32]
 
@@ -75,11 +76,14 @@ def self_train(
             taught_by = teachers if params.predict.teacher == "ensemble" else teachers[-1:]
             data = replace(data, **_pseudo_labeled(taught_by, spec, images, params, key, device))
         network = network_of(spec, params.seed, auxiliary=True)
-        weights = fit(
+        if training.transfer.source == "teacher":
+            _start_from(teachers[-1], network, spec, training)
+        if training.train.distillation_weight > 0 and teachers:
+            data = replace(data, taught=_taught(teachers[-1], spec, images.labeled, device))
+        weights = fit_network(
             network,
             data,
-            train=training.train,
-            augment=training.augment,
+            training=training,
             seed=params.seed,
             worker=Worker(device=torch.device(device)),
         )
@@ -88,6 +92,27 @@ def self_train(
         results.append(_tested(network, spec, images, params, device))
         say(f"generation {key}: {results[-1].test_accuracy:.4f}")
     return results
+
+
+def _start_from(
+    teacher: torch.nn.Module, network: torch.nn.Module, spec: ModelSpec, training: Training
+) -> None:
+    """Begin with the teacher's weights."""
+    weights = Weights(dict(teacher.state_dict()), classes=tuple(spec.classes))
+    start_from(
+        network,
+        weights,
+        source="teacher",
+        mode=training.transfer.mode,
+        frozen_stages=training.transfer.frozen_stages,
+        classes=spec.classes,
+    )
+
+
+def _taught(teacher: torch.nn.Module, spec: ModelSpec, images: Tensor, device: str) -> Tensor:
+    """The teacher's probabilities for the labelled images."""
+    log_probs = predict_log_probs(teacher, images, mean=spec.mean, std=spec.std, device=device)
+    return torch.from_numpy(np.exp(log_probs))
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

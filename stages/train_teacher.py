@@ -42,6 +42,7 @@ def train(stage: Stage) -> None:
             seed=stage.params.seed,
             training=training,
             source=source.path if source else None,
+            teacher_model=before,
         )
         history = distributed_train(job, run.scratch, run.tracker, stage.title)
         write_curves(layout.curves(key), history)
@@ -58,7 +59,7 @@ def train(stage: Stage) -> None:
         run.tracker.model(layout.model(key))
     last = [point.values for point in history if "loss" in point.values][-1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)
-    result_line(stage, f"{training.train.steps} steps, {shown}")
+    result_line(stage, f"{history[-1].step} steps, {shown}")
 
 
 if __name__ == "__main__":

@@ -112,6 +112,8 @@ class Params(Section):
             transfer=self._transfer(generation, overrides, where),
         )
         _check_pairs(training.augment, training.train)
+        _check_online(training.augment, training.train)
+        self._check_training_size(training)
         return training
 
     def with_policy(self, num_ops: int, magnitude: float) -> Params:
@@ -131,6 +133,21 @@ class Params(Section):
                 "raise the second"
             )
         return model
+
+    def _check_training_size(self, training: Training) -> None:
+        side = training.train.image_size
+        if side is None:
+            return
+        if side > self.data.image_size:
+            raise ParameterError(
+                f"train.image_size = {side}: images are stored with data.image_size = "
+                f"{self.data.image_size} pixels a side; lower the first or raise the second"
+            )
+        if training.model.input_size is not None:
+            raise ParameterError(
+                f"train.image_size = {side}: the network resizes every image to "
+                f"model.input_size = {training.model.input_size}; set one of them to null"
+            )
 
     def _transfer(
         self, generation: str, overrides: TrainingOverrides, where: str
@@ -243,6 +260,15 @@ def _check_pairs(augment: AugmentParams, train: TrainParams) -> None:
         raise ParameterError(
             f"train.batch_size = {train.batch_size}: must be a multiple of {each}, "
             f"since augment.mix = {augment.mix} pairs images"
+        )
+
+
+def _check_online(augment: AugmentParams, train: TrainParams) -> None:
+    """An online teacher says of each image whether it counts; a mixed pair has no place for it."""
+    if train.online is not None and augment.mix != "none":
+        raise ParameterError(
+            f"augment.mix = {augment.mix}: an online teacher (train.online) labels single images; "
+            "set augment.mix: none, or train.online: null"
         )
 
 

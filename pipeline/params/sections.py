@@ -144,6 +144,19 @@ class TrainParams(Section):
     )
     unlabeled_weight: float = Field(1.0, ge=0, description="weight of the pseudo-label loss")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="on the true labels")
+    distillation_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of the teacher's soft labels in the loss on labelled images; the rest is of "
+        "the true ones; generation 0 has no teacher",
+    )
+    distillation_temperature: float = Field(
+        1.0, gt=0, description="of soft labels and of the student where it learns from them"
+    )
+    online: OnlineParams | None = Field(
+        None, description="students: the average of the student itself as a teacher"
+    )
     labeled_augment: Literal["none", "weak", "strong"] = Field(
         "strong", description="view of the labelled images"
     )
@@ -157,6 +170,22 @@ class TrainParams(Section):
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of the steps, linear")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the averaged weights; 0: none")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
+    image_size: int | None = Field(
+        None, ge=8, description="side of training images before fine-tuning; null: as stored"
+    )
+    finetune_steps: int = Field(
+        0, ge=0, description="last of the steps, on un-augmented labelled images as stored"
+    )
+    finetune_learning_rate: float = Field(1e-4, gt=0, description="at the start of fine-tuning")
+    keep: Literal["last", "best"] = Field(
+        "last", description="averaged weights kept: best: the most accurate on validation"
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="validations (ten a run) without a better one after which training stops; "
+        "null: it goes on",
+    )
     workers: int = Field(0, ge=0, description="Ray workers; 0: in the stage's own process")
     threads: int = Field(2, ge=1, description="CPU threads of each worker; part of the result")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -174,6 +203,11 @@ class TrainParams(Section):
             raise ValueError(
                 f"train.batch_size = {self.batch_size}: must be a multiple of "
                 f"train.workers = {self.workers}"
+            )
+        if self.finetune_steps > self.steps:
+            raise ValueError(
+                f"train.finetune_steps = {self.finetune_steps}: at most "
+                f"train.steps = {self.steps}, of which they are the last"
             )
         return self
 

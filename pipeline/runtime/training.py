@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, distributed, nn
 
 from pipeline.errors import SelftrainError
 from pipeline.models.device import resolve_device
@@ -88,7 +88,9 @@ def _worker_loop(config: dict[str, Any]) -> None:
     job = _job_of(config["job"])
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = resolve_device(job.training.train.device)
-    worker = Worker(rank, world_size, device, _data_parallel if world_size > 1 else _alone)
+    worker = Worker(rank, world_size, device)
+    if world_size > 1:
+        worker = Worker(rank, world_size, device, _data_parallel, _mean_over_workers)
     history = Path(config["history"])
     history.parent.mkdir(parents=True, exist_ok=True)
     with history.open("a", encoding="utf-8", buffering=1) as file:
@@ -100,12 +102,14 @@ def _worker_loop(config: dict[str, Any]) -> None:
         train_model(job, worker, log)
 
 
-def _alone(network: nn.Module) -> nn.Module:
-    return network
-
-
 def _data_parallel(network: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(network)
+
+
+def _mean_over_workers(values: Tensor) -> Tensor:
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 def _plain(job: TrainJob) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def _plain(job: TrainJob) -> dict[str, Any]:
 def _job_of(values: dict[str, Any]) -> TrainJob:
     paths = {
         key: Path(values[key]) if values[key] is not None else None
-        for key in ("prepared", "pseudo_labels", "model", "state", "source")
+        for key in ("prepared", "pseudo_labels", "model", "state", "teacher_model", "source")
     }
     training = Training.model_validate(values["training"], strict=False)
     return TrainJob(**(values | paths | {"training": training}))

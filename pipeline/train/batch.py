@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from pipeline.data.batches import batch_rows
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
 
-Stream = Literal["labeled", "unlabeled"]
+Stream = Literal["labeled", "unlabeled", "weak"]
+STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3}  # 2 is the network's own noise
 View = Literal["none", "weak", "strong"]
 
 
@@ -27,7 +28,8 @@ class TrainingData:
     In place of any images may stand (N, F) float32, what a network's frozen body makes of them.
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
     each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities. num_classes:
-    K; None: one more than the largest label.
+    K; None: one more than the largest label. taught: (N, K) float32, what the teacher thinks of the
+    labelled images, where that is distilled.
     """
 
     images: Tensor
@@ -40,16 +42,21 @@ class TrainingData:
     validation_images: Tensor | None = None
     validation_labels: Tensor | None = None
     num_classes: int | None = None
+    taught: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One of `world_size` workers that train together; `wrap` joins their gradients (DDP)."""
+    """One of `world_size` workers that train together; `wrap` joins their gradients (DDP).
+
+    `mean`: the mean over the workers of a tensor that each has.
+    """
 
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
+    mean: Callable[[Tensor], Tensor] = lambda values: values
 
     @property
     def rows(self) -> slice:
@@ -70,6 +77,15 @@ def on_device(data: TrainingData, device: torch.device) -> TrainingData:
     return replace(data, **moved)
 
 
+class LabeledBatch(NamedTuple):
+    """images: (n, C, S, S) normalised; labels: (n,), or (n, K) probabilities where images are
+    mixed; taught: the teacher's probabilities (n, K), None where none are distilled."""
+
+    images: Tensor
+    labels: Tensor
+    taught: Tensor | None
+
+
 def labeled_batch(
     data: TrainingData,
     train: TrainParams,
@@ -77,20 +93,22 @@ def labeled_batch(
     seed: int,
     step: int,
     worker: Worker,
-) -> tuple[Tensor, Tensor]:
-    """This worker's labelled images of global batch `step`, (n, C, S, S), and labels (n,).
+) -> LabeledBatch:
+    """This worker's labelled images of global batch `step`.
 
-    Where images are mixed the labels are probabilities, (n, K). Raises ParameterError for an odd
-    number of images to mix.
+    Raises ParameterError for an odd number of images to mix.
     """
     rows = _rows("labeled", seed, step, train.batch_size, len(data.images), worker)
-    images = data.images[rows]
     draws = _draws("labeled", seed, step, train.batch_size, worker)
-    view, labels = _view(images, draws, train.labeled_augment, augment, data), data.labels[rows]
+    view = _view(data.images[rows], draws, train.labeled_augment, augment, data, train)
+    labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
     if augment.mix == "none":
-        return view, labels
+        return LabeledBatch(view, labels, taught)
     targets = _probabilities(labels, data)
-    return _mixed(view, targets, draws, train.labeled_augment, augment, train)
+    both = targets if taught is None else torch.cat([targets, taught], dim=1)
+    view, both = _mixed(view, both, draws, train.labeled_augment, augment, train)
+    count = targets.shape[1]
+    return LabeledBatch(view, both[:, :count], None if taught is None else both[:, count:])
 
 
 def pseudo_labeled_batch(
@@ -112,9 +130,33 @@ def pseudo_labeled_batch(
     rows = _rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
     images = data.unlabeled_images[data.unlabeled_rows[rows]]
     draws = _draws("unlabeled", seed, step, batch_size, worker)
-    view = _view(images, draws, train.unlabeled_augment, augment, data)
+    view = _view(images, draws, train.unlabeled_augment, augment, data, train)
     targets = data.unlabeled_targets[rows]
     return _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
+
+
+def unlabeled_views(
+    data: TrainingData,
+    train: TrainParams,
+    augment: AugmentParams,
+    seed: int,
+    step: int,
+    worker: Worker,
+) -> tuple[Tensor, Tensor]:
+    """Weak and noised view of this worker's unlabelled images of global batch `step`.
+
+    (n, C, S, S) each, of the same images; from all there are, whether they were selected or not.
+    """
+    assert data.unlabeled_images is not None
+    batch_size = train.batch_size * train.unlabeled_ratio
+    rows = _rows("unlabeled", seed, step, batch_size, len(data.unlabeled_images), worker)
+    images = data.unlabeled_images[rows]
+    noised = _draws("unlabeled", seed, step, batch_size, worker)
+    weak = _draws("weak", seed, step, batch_size, worker)
+    return (
+        _view(images, weak, "weak", augment, data, train),
+        _view(images, noised, train.unlabeled_augment, augment, data, train),
+    )
 
 
 def _rows(
@@ -133,7 +175,7 @@ def _draws(
 
 
 def _stream_seed(stream: Stream, *numbers: int) -> int:
-    sequence = np.random.SeedSequence([0 if stream == "labeled" else 1, *numbers])
+    sequence = np.random.SeedSequence([STREAMS[stream], *numbers])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -143,8 +185,10 @@ def _view(
     kind: View,
     augment: AugmentParams,
     data: TrainingData,
+    train: TrainParams,
 ) -> Tensor:
-    """(n, C, S, S) uint8 → the view `kind` of it, normalised float32; features stay."""
+    """(n, C, S, S) uint8 → the view `kind` of it, normalised float32, with `train.image_size`
+    pixels a side; features stay."""
     if images.is_floating_point():
         return images
     pixels = images.float() / 255
@@ -152,6 +196,9 @@ def _view(
         pixels = augmentation.weak(pixels, draws, **augment.weak_view)
     elif kind == "strong":
         pixels = augmentation.strong(pixels, draws, **augment.strong_view)
+    if train.image_size is not None:
+        side = (train.image_size, train.image_size)
+        pixels = nn.functional.interpolate(pixels, side, mode="bilinear", antialias=True)
     return normalized(pixels, data).contiguous(memory_format=torch.channels_last)
 
 

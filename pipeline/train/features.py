@@ -86,8 +86,11 @@ def feature_data(network: nn.Module, data: TrainingData, device: torch.device) -
 
 def _augments(data: TrainingData, train: TrainParams) -> bool:
     """Whether any image that is trained on differs from step to step."""
-    pseudo = has_pseudo_labels(data) and train.unlabeled_ratio > 0
-    return train.labeled_augment != "none" or (pseudo and train.unlabeled_augment != "none")
+    if train.labeled_augment != "none" or train.image_size is not None:
+        return True
+    if not has_pseudo_labels(data) or train.unlabeled_ratio == 0:
+        return False
+    return train.unlabeled_augment != "none" or train.online is not None
 
 
 def _feature_gib(data: TrainingData, width: int) -> float:

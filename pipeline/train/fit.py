@@ -6,45 +6,27 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ParameterError, TrainingError
-from pipeline.models.auxiliary import all_logits, drop_auxiliary, total_loss
+from pipeline.models.auxiliary import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import (
-    TrainingData,
-    Worker,
-    has_pseudo_labels,
-    labeled_batch,
-    network_inputs,
-    on_device,
-    pseudo_labeled_batch,
-)
+from pipeline.train.batch import TrainingData, Worker, network_inputs, on_device
+from pipeline.train.best import BestWeights
 from pipeline.train.ema import WeightAverage
-from pipeline.train.losses import labeled_loss, pseudo_label_loss
-from pipeline.train.noise import model_noise
+from pipeline.train.objective import Losses, step_losses
+from pipeline.train.online import OnlineTeacher
 from pipeline.train.optimizer import build_optimizer, set_learning_rate
-from pipeline.train.schedule import warmup_cosine
+from pipeline.train.schedule import phase
 from pipeline.train.state import load_state, save_state
 from pipeline.train.transfer import training_mode
 
 VALIDATIONS = 10  # times a run is validated, for its curve
 VALIDATION_BATCH = 1024
 Log = Callable[[int, dict[str, float]], None]
-
-
-class Losses(NamedTuple):
-    """The losses of one step: the sum that is minimised, and its two parts unweighted.
-
-    Of a network with auxiliary classifiers the parts are those of the main one.
-    """
-
-    total: Tensor
-    labeled: Tensor
-    pseudo: Tensor
 
 
 def fit(
@@ -87,16 +69,25 @@ def fit(
         rates=rates,
     )
     average = WeightAverage(network, train.ema_decay)
-    state: dict[str, Any] = {"network": network, "average": average.tensors, "optimizer": optimizer}
+    online, online_start = _online_teacher(network, average.tensors, data, train, worker)
+    chooses = data.validation_images is not None and (train.keep == "best" or train.patience)
+    best = BestWeights(average.tensors) if chooses else None
+    state: dict[str, Any] = {
+        "network": network,
+        "average": average.tensors,
+        "optimizer": optimizer,
+        "more": _more_state(online, best),
+    }
     start = load_state(state_folder, **state) if state_folder is not None else 0
     forward = worker.wrap(network)
     saved = logged = time.monotonic()
     images_done = 0
 
     for step in range(start, train.steps):
-        rate = train.learning_rate * warmup_cosine(step, train.steps, train.warmup_fraction)
+        now_train, rate = phase(train, step)
         set_learning_rate(optimizer.param_groups, rate)
-        losses, num_images = _losses(forward, data, train, augment, seed, step, worker)
+        teacher = online if step >= online_start else None
+        losses = step_losses(forward, data, now_train, augment, seed, step, worker, teacher)
         losses.total.backward()  # type: ignore[no-untyped-call]
         if train.clip_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
@@ -105,64 +96,56 @@ def fit(
         average.update(network, step)
 
         done, now = step + 1, time.monotonic()
-        images_done += num_images * worker.world_size
+        images_done += losses.num_images * worker.world_size
         if done % train.log_every == 0 or done == train.steps:
-            values = _logged(losses, rate, step)
+            values = _logged(losses, rate, step, online=teacher is not None)
             log(done, values | {"images_per_second": images_done / (now - logged)})
             logged, images_done = now, 0
         if done % max(1, train.steps // VALIDATIONS) == 0 and data.validation_images is not None:
-            log(done, {"val/accuracy": _validate(network, average.tensors, data)})
+            accuracy = _validate(network, average.tensors, data)
+            log(done, {"val/accuracy": accuracy})
+            if best is not None and best.offer(average.tensors, accuracy) == train.patience:
+                break
         if state_folder is not None and now - saved >= train.checkpoint_minutes * 60:
             _check_finite(losses.total.item(), step)
             if worker.rank == 0:
                 save_state(state_folder, step=done, **state)
             saved = now
-    return drop_auxiliary(network, average.tensors)
+    chosen = best.tensors if best is not None and train.keep == "best" else average.tensors
+    return drop_auxiliary(network, chosen)
 
 
-def _losses(
-    forward: nn.Module,
+def _online_teacher(
+    network: nn.Module,
+    weights: dict[str, Tensor],
     data: TrainingData,
     train: TrainParams,
-    augment: AugmentParams,
-    seed: int,
-    step: int,
     worker: Worker,
-) -> tuple[Losses, int]:
-    """The losses on this worker's part of global batch `step`, and its number of images."""
-    images, labels = labeled_batch(data, train, augment, seed, step, worker)
-    targets = None
-    if has_pseudo_labels(data) and train.unlabeled_ratio:
-        more, targets = pseudo_labeled_batch(data, train, augment, seed, step, worker)
-        images = torch.cat([images, more])
-    with model_noise(seed, step, worker.rank, worker.device):
-        heads = all_logits(forward(images))
-    losses = [_head_losses(logits, labels, targets, train) for logits in heads]
-    total = total_loss([loss.total for loss in losses])
-    return losses[0]._replace(total=total), len(images)
+) -> tuple[OnlineTeacher | None, int]:
+    """The online teacher and the step from which it teaches; none for generation 0."""
+    if train.online is None or data.unlabeled_targets is None:
+        return None, train.steps
+    counts = torch.bincount(data.labels, minlength=data.unlabeled_targets.shape[1])
+    prior = counts.float() / counts.sum()
+    teacher = OnlineTeacher(network, weights, prior, train.online, across_workers=worker.mean)
+    return teacher, round(train.steps * train.online.start_fraction)
 
 
-def _head_losses(
-    logits: Tensor, labels: Tensor, targets: Tensor | None, train: TrainParams
-) -> Losses:
-    """The losses of one classifier's logits: (n + m, K), labels (n,), targets (m, K) or None."""
-    count = len(labels)
-    labeled = labeled_loss(logits[:count], labels, label_smoothing=train.label_smoothing)
-    pseudo = logits.new_zeros(())
-    if targets is not None:
-        pseudo = pseudo_label_loss(logits[count:], targets)
-    return Losses(labeled + train.unlabeled_weight * pseudo, labeled, pseudo)
+def _more_state(online: OnlineTeacher | None, best: BestWeights | None) -> dict[str, Tensor]:
+    """What a resumed run needs beside network, average and optimizer."""
+    more = {f"best/{key}": value for key, value in best.state.items()} if best else {}
+    return more | {"online/mean": online.mean} if online else more
 
 
-def _logged(losses: Losses, rate: float, step: int) -> dict[str, float]:
-    total, labeled, pseudo = (loss.item() for loss in losses)
-    _check_finite(total, step)
-    return {
-        "loss": total,
-        "loss_labeled": labeled,
-        "loss_pseudo": pseudo,
+def _logged(losses: Losses, rate: float, step: int, *, online: bool) -> dict[str, float]:
+    _check_finite(losses.total.item(), step)
+    values = {
+        "loss": losses.total.item(),
+        "loss_labeled": losses.labeled.item(),
+        "loss_pseudo": losses.pseudo.item(),
         "learning_rate": rate,
     }
+    return values | {"online_coverage": losses.kept.item()} if online else values
 
 
 @torch.no_grad()

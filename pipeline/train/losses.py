@@ -15,10 +15,37 @@ def labeled_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float) -> T
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
-def pseudo_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def pseudo_label_loss(
+    logits: Tensor, targets: Tensor, *, temperature: float = 1.0, counts: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy of logits (N, K) to probabilities (N, K) (Xie et al. 2020, eq. 2).
 
     It is KL(target ‖ student) plus the targets' entropy, which has no gradient. A hard
-    pseudo-label is a row with one 1.
+    pseudo-label is a row with one 1. counts: (N,), how much of each counts, None for all; the
+    mean is over all N. `temperature`: see distillation_loss.
     """
-    return -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    softened = soften(targets, temperature)
+    each = -(softened * torch.log_softmax(logits / temperature, dim=1)).sum(dim=1)
+    if counts is not None:
+        each = each * counts
+    return temperature**2 * each.mean()
+
+
+def distillation_loss(logits: Tensor, taught: Tensor, *, temperature: float) -> Tensor:
+    """Mean of T² · KL(teacher ‖ student), both softened by the temperature T (Hinton et al. 2015).
+
+    logits: the student's, (N, K); taught: the teacher's probabilities, (N, K). T² keeps the
+    gradient's scale.
+    """
+    student = torch.log_softmax(logits / temperature, dim=1)
+    teacher = soften(taught, temperature)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean")
+
+
+def soften(probabilities: Tensor, temperature: float) -> Tensor:
+    """softmax(logits / temperature) from softmax(logits), (N, K), for any logits that give it."""
+    if temperature == 1:
+        return probabilities
+    relative = probabilities / probabilities.amax(dim=1, keepdim=True)
+    powered = relative ** (1 / temperature)
+    return powered / powered.sum(dim=1, keepdim=True)

@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from pipeline.data.tensors import read_dataset
 from pipeline.evaluate.calibration import fit_temperature
+from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.models.checkpoint import ModelSpec, network_of, save_checkpoint
+from pipeline.models.checkpoint import (
+    ModelSpec,
+    load_checkpoint,
+    network_of,
+    save_checkpoint,
+)
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.params import Training
 from pipeline.train.batch import TrainingData, Worker
@@ -27,7 +33,8 @@ from pipeline.train.transfer import layer_rates, read_source, start_from
 class TrainJob:
     """What to train, on what, and where it goes.
 
-    `source`: the folder or file of weights to start from, where transfer.source means one.
+    `teacher`: the digest of the model in `teacher_model`, None for generation 0; `source`: the
+    folder or file of weights to start from, where transfer.source means one.
     """
 
     prepared: Path
@@ -39,6 +46,7 @@ class TrainJob:
     seed: int
     training: Training
     source: Path | None = None
+    teacher_model: Path | None = None
 
 
 def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
@@ -57,6 +65,8 @@ def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
         source = read_source(name, job.source, job.training.model.name)
         spec = _started(network, spec, source, job)
         data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
+    if train.distillation_weight > 0 and job.teacher_model is not None:
+        data = replace(data, taught=_taught(job.teacher_model, data.images, str(worker.device)))
     weights = fit_network(
         network,
         data,
@@ -120,6 +130,13 @@ def calibrated_temperature(
         network.eval(), data.validation_images, mean=spec.mean, std=spec.std, device=device
     )
     return round(fit_temperature(log_probs, np.asarray(data.validation_labels)), 6)
+
+
+def _taught(teacher: Path, images: Tensor, device: str) -> Tensor:
+    """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
+    checkpoint = load_checkpoint(teacher)
+    checkpoint.network.to(device)
+    return torch.from_numpy(np.exp(checkpoint_log_probs(checkpoint, images, device=device)))
 
 
 def _started(network: nn.Module, spec: ModelSpec, weights: Weights, job: TrainJob) -> ModelSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -23,13 +24,16 @@ def save_state(
     network: nn.Module,
     average: dict[str, Tensor],
     optimizer: optim.Optimizer,
+    more: Mapping[str, Tensor],
 ) -> None:
     """Write all that training needs to go on after `step` steps, in one file, whole or not at all.
 
-    Every random draw is a function of the seed and the step, so no generator has a state.
+    `more`: tensors by name that are no part of the three. Every random draw is a function of the
+    seed and the step, so no generator has a state.
     """
     tensors = {f"network/{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"average/{key}": value for key, value in average.items()}
+    tensors |= {f"more/{key}": value for key, value in more.items()}
     moments = optimizer.state_dict()["state"]
     for index, values in moments.items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()}
@@ -44,8 +48,9 @@ def load_state(
     network: nn.Module,
     average: dict[str, Tensor],
     optimizer: optim.Optimizer,
+    more: Mapping[str, Tensor],
 ) -> int:
-    """Put the saved state into the three; returns the steps done, 0 where nothing is saved.
+    """Put the saved state into all four; returns the steps done, 0 where nothing is saved.
 
     Raises CheckpointError where the file is cut, or of another network.
     """
@@ -59,6 +64,8 @@ def load_state(
         network.load_state_dict(_under("network/", tensors))
         for key, value in _under("average/", tensors).items():
             average[key].copy_(value)
+        for key, value in _under("more/", tensors).items():
+            more[key].copy_(value)
         _load_moments(optimizer, _under("optimizer/", tensors))
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -48,7 +48,7 @@ def train(state: Path | None = None, kill: bool = False) -> tuple[dict[str, Tens
 def loss_by_hand() -> float:
     """The first step's loss, head by head."""
     params = PARAMS, PLAIN, 0, 0, Worker()
-    images, labels = labeled_batch(DATA, *params)
+    images, labels, _ = labeled_batch(DATA, *params)
     more, targets = pseudo_labeled_batch(DATA, *params)
     total = 0.0
     with torch.no_grad():

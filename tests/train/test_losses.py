@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from pipeline.train.losses import labeled_loss, pseudo_label_loss
+from pipeline.train.losses import (
+    distillation_loss,
+    labeled_loss,
+    pseudo_label_loss,
+    soften,
+)
 
 
 def log_softmax(row: list[float]) -> list[float]:
@@ -59,3 +64,52 @@ def test_the_gradient_is_student_minus_target() -> None:
 def test_huge_logits_stay_finite() -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0]])
     assert pseudo_label_loss(logits, torch.tensor([[0.5, 0.5, 0.0]])).item() == pytest.approx(1e4)
+
+
+def slow_distillation(
+    student: list[list[float]], teacher: list[list[float]], temperature: float
+) -> float:
+    """Hinton et al. 2015 from the teacher's logits, row by row."""
+    total = 0.0
+    for row, taught in zip(student, teacher, strict=True):
+        own = log_softmax([value / temperature for value in row])
+        other = log_softmax([value / temperature for value in taught])
+        total += sum(math.exp(q) * (q - p) for p, q in zip(own, other, strict=True))
+    return temperature**2 * total / len(student)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_distillation_is_that_of_a_slow_loop(temperature: float) -> None:
+    student, teacher = example(0)[0], example(1)[0]
+    loss = distillation_loss(student, teacher.softmax(dim=1), temperature=temperature)
+    expected = slow_distillation(student.tolist(), teacher.tolist(), temperature)
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_at_a_temperature_the_soft_loss_has_the_gradient_of_distillation(
+    temperature: float,
+) -> None:
+    teacher = example(1)[0].softmax(dim=1)
+    gradients = []
+    for loss in (pseudo_label_loss, distillation_loss):
+        student = example(0)[0].requires_grad_()
+        loss(student, teacher, temperature=temperature).backward()  # type: ignore[no-untyped-call]
+        gradients.append(student.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_softening_is_that_of_the_logits() -> None:
+    logits = example(2)[0]
+    torch.testing.assert_close(soften(logits.softmax(dim=1), 3.0), (logits / 3).softmax(dim=1))
+    one = torch.tensor([[1.0, 0.0, 0.0]])
+    assert torch.equal(soften(one, 5.0), one)
+
+
+def test_images_that_do_not_count_add_nothing_but_are_in_the_mean() -> None:
+    logits, labels = example(3, rows=6)
+    targets = torch.eye(4, dtype=torch.float64)[labels]
+    counts = torch.tensor([1.0, 0, 1, 0, 0, 1], dtype=torch.float64)
+    some = pseudo_label_loss(logits, targets, counts=counts)
+    kept = counts.bool()
+    torch.testing.assert_close(some, pseudo_label_loss(logits[kept], targets[kept]) / 2)

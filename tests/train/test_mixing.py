@@ -32,7 +32,7 @@ def test_images_and_targets_are_mixed_alike(batch: Batch, kind: Any) -> None:
     grey = (labels * 100).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).to(torch.uint8).contiguous()
     flat: dict[str, Any] = {"images": grey, "unlabeled_images": grey, "mean": (0.0,)}
     data = stripe_data(24, unlabeled=24, std=(1.0,), **flat)
-    images, targets = batch(data, train_params(), mixing(kind), 0, 0, Worker())
+    images, targets, *_ = batch(data, train_params(), mixing(kind), 0, 0, Worker())
     assert targets.shape == (len(images), 3)
     assert torch.allclose(targets.sum(dim=1), torch.ones(len(images)))
     expected = (targets * torch.tensor([0.0, 100, 200])).sum(dim=1) / 255
@@ -42,8 +42,8 @@ def test_images_and_targets_are_mixed_alike(batch: Batch, kind: Any) -> None:
 
 def test_the_view_comes_first_and_the_same_draws_go_on() -> None:
     data, params = stripe_data(9), train_params(labeled_augment="weak")
-    plain, labels = labeled_batch(data, params, mixing("none", shift=0.2), 0, 3, Worker())
-    mixed, targets = labeled_batch(data, params, mixing("cutmix", shift=0.2), 0, 3, Worker())
+    plain, labels, _ = labeled_batch(data, params, mixing("none", shift=0.2), 0, 3, Worker())
+    mixed, targets, _ = labeled_batch(data, params, mixing("cutmix", shift=0.2), 0, 3, Worker())
     one_hot = torch.eye(3)[labels]
     assert not torch.equal(mixed, plain)
     pasted = [(mixed[n] == plain[n]) | (mixed[n] == plain[(n + 3) % 6]) for n in range(6)]
@@ -56,11 +56,11 @@ def test_the_view_comes_first_and_the_same_draws_go_on() -> None:
 def test_workers_pieces_interleave_to_the_one_workers_batch(kind: str) -> None:
     data, params = stripe_data(9, unlabeled=20), train_params(batch_size=12)
     for batch in (labeled_batch, pseudo_labeled_batch):
-        images, targets = batch(data, params, mixing(kind), 3, 1, Worker())
+        images, targets, *_ = batch(data, params, mixing(kind), 3, 1, Worker())
         for world_size in (2, 3):
             for rank in range(world_size):
                 worker = Worker(rank, world_size)
-                piece, wanted = batch(data, params, mixing(kind), 3, 1, worker)
+                piece, wanted, *_ = batch(data, params, mixing(kind), 3, 1, worker)
                 torch.testing.assert_close(piece, images[rank::world_size], rtol=0, atol=1e-6)
                 torch.testing.assert_close(wanted, targets[rank::world_size])
 
@@ -69,8 +69,8 @@ def test_an_unchanged_view_is_not_mixed() -> None:
     data = stripe_data(9, unlabeled=20)
     params = train_params(labeled_augment="none", unlabeled_augment="none")
     for batch in (labeled_batch, pseudo_labeled_batch):
-        images, targets = batch(data, params, mixing("both"), 0, 0, Worker())
-        plain, _ = batch(data, params, mixing("none"), 0, 0, Worker())
+        images, targets, *_ = batch(data, params, mixing("both"), 0, 0, Worker())
+        plain, *_ = batch(data, params, mixing("none"), 0, 0, Worker())
         assert torch.equal(images, plain)
         assert set(targets.flatten().tolist()) == {0.0, 1.0}
 
@@ -83,9 +83,9 @@ def test_an_odd_number_of_images_is_refused() -> None:
 
 def test_classes_without_a_label_have_a_column() -> None:
     data = stripe_data(2, num_classes=5)
-    _, targets = labeled_batch(data, train_params(), mixing("mixup"), 0, 0, Worker())
+    _, targets, _ = labeled_batch(data, train_params(), mixing("mixup"), 0, 0, Worker())
     assert targets.shape[1] == 5
-    _, targets = labeled_batch(stripe_data(2), train_params(), mixing("mixup"), 0, 0, Worker())
+    _, targets, _ = labeled_batch(stripe_data(2), train_params(), mixing("mixup"), 0, 0, Worker())
     assert targets.shape[1] == 2
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.train.schedule import warmup_cosine
+from pipeline.train.schedule import phase, warmup_cosine
+from tests.tiny import train_params
 
 
 def test_it_warms_up_to_one_and_falls_to_nearly_zero() -> None:
@@ -30,3 +31,19 @@ def test_it_rises_once_then_falls_within_bounds(steps: int, warmup_fraction: flo
     assert factors[:top] == sorted(factors[:top])
     assert factors[top:] == sorted(factors[top:], reverse=True)
     assert top == min(round(steps * warmup_fraction), steps - 1)
+
+
+def test_fine_tuning_is_the_last_of_the_steps() -> None:
+    train = train_params(steps=20, finetune_steps=5, finetune_learning_rate=0.001, image_size=8)
+    main = [phase(train, step) for step in range(15)]
+    assert all(params is train for params, _ in main)
+    expected = [0.01 * warmup_cosine(step, 15, train.warmup_fraction) for step in range(15)]
+    assert [rate for _, rate in main] == pytest.approx(expected)
+    last = [phase(train, step) for step in range(15, 20)]
+    assert [rate for _, rate in last] == pytest.approx(
+        [0.001 * warmup_cosine(step, 5, 0.0) for step in range(5)]
+    )
+    for params, _ in last:
+        assert params.labeled_augment == "none"
+        assert params.unlabeled_ratio == 0
+        assert params.image_size is None

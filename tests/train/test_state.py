@@ -25,6 +25,7 @@ class Run:
         self.optimizer: optim.Optimizer = build_optimizer(
             self.network, kind, learning_rate=0.01, momentum=0.9, weight_decay=0.1
         )
+        self.more = {"mean": torch.zeros(3), "count": torch.tensor(0)}
         for step in range(steps):
             self.step(step)
 
@@ -34,6 +35,8 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update(self.network, step)
+        self.more["mean"] += images.mean()
+        self.more["count"] += 1
 
     def save(self, folder: Path, step: int) -> None:
         save_state(
@@ -42,6 +45,7 @@ class Run:
             network=self.network,
             average=self.average.tensors,
             optimizer=self.optimizer,
+            more=self.more,
         )
 
     def load(self, folder: Path) -> int:
@@ -50,6 +54,7 @@ class Run:
             network=self.network,
             average=self.average.tensors,
             optimizer=self.optimizer,
+            more=self.more,
         )
 
 

@@ -1,0 +1,103 @@
+"""What one training step minimises: the losses on a labelled and a pseudo-labelled batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.auxiliary import all_logits, total_loss
+from pipeline.params import AugmentParams, TrainParams
+from pipeline.train.batch import (
+    LabeledBatch,
+    TrainingData,
+    Worker,
+    has_pseudo_labels,
+    labeled_batch,
+    pseudo_labeled_batch,
+    unlabeled_views,
+)
+from pipeline.train.losses import distillation_loss, labeled_loss, pseudo_label_loss
+from pipeline.train.noise import model_noise
+from pipeline.train.online import OnlineTeacher
+
+
+class Losses(NamedTuple):
+    """The losses of one step: the sum that is minimised, and its two parts unweighted.
+
+    Of a network with auxiliary classifiers the parts are those of the main one. kept: the share of
+    the unlabelled images of which the teacher was sure enough; num_images: of this worker.
+    """
+
+    total: Tensor
+    labeled: Tensor
+    pseudo: Tensor
+    kept: Tensor
+    num_images: int
+
+
+class UnlabeledBatch(NamedTuple):
+    """images: (m, C, S, S) normalised; targets: (m, K) probabilities; kept: (m,), how much of
+    each counts, None for all."""
+
+    images: Tensor
+    targets: Tensor
+    kept: Tensor | None
+
+
+def step_losses(
+    forward: nn.Module,
+    data: TrainingData,
+    train: TrainParams,
+    augment: AugmentParams,
+    seed: int,
+    step: int,
+    worker: Worker,
+    online: OnlineTeacher | None,
+) -> Losses:
+    """The losses on this worker's part of global batch `step`.
+
+    `online`: who labels the unlabelled images instead of the stored pseudo-labels.
+    """
+    labeled = labeled_batch(data, train, augment, seed, step, worker)
+    unlabeled, images = None, labeled.images
+    if has_pseudo_labels(data) and train.unlabeled_ratio:
+        how = (data, train, augment, seed, step, worker)
+        if online is None:
+            unlabeled = UnlabeledBatch(*pseudo_labeled_batch(*how), kept=None)
+        else:
+            weak, noised = unlabeled_views(*how)
+            unlabeled = UnlabeledBatch(noised, *online.targets(weak))
+        images = torch.cat([images, unlabeled.images])
+    with model_noise(seed, step, worker.rank, worker.device):
+        heads = all_logits(forward(images))
+    losses = [_head_losses(logits, labeled, unlabeled, train) for logits in heads]
+    return losses[0]._replace(total=total_loss([loss.total for loss in losses]))
+
+
+def _head_losses(
+    logits: Tensor, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, train: TrainParams
+) -> Losses:
+    """The losses of one classifier's logits, (n + m, K)."""
+    count = len(labeled.images)
+    first = _labeled_loss(logits[:count], labeled, train)
+    if unlabeled is None:
+        nothing = logits.new_zeros(())
+        return Losses(first, first, nothing, nothing, count)
+    second = pseudo_label_loss(
+        logits[count:],
+        unlabeled.targets,
+        temperature=train.distillation_temperature,
+        counts=unlabeled.kept,
+    )
+    kept = logits.new_ones(()) if unlabeled.kept is None else unlabeled.kept.mean()
+    return Losses(first + train.unlabeled_weight * second, first, second, kept, len(logits))
+
+
+def _labeled_loss(logits: Tensor, batch: LabeledBatch, train: TrainParams) -> Tensor:
+    loss = labeled_loss(logits, batch.labels, label_smoothing=train.label_smoothing)
+    if batch.taught is None:
+        return loss
+    taught = distillation_loss(logits, batch.taught, temperature=train.distillation_temperature)
+    return (1 - train.distillation_weight) * loss + train.distillation_weight * taught

@@ -1,0 +1,67 @@
+"""An online teacher: the average of the student itself labels the weak view while it trains.
+
+After FixMatch (Sohn et al. 2020) with the averaged weights as the teacher (Tarvainen & Valpola
+2017) and distribution alignment (Berthelot et al. 2020, ReMixMatch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.params import OnlineParams
+from pipeline.train.losses import soften
+
+MEAN_DECAY = 0.99  # of the running mean prediction: about the last hundred batches
+
+
+class OnlineTeacher:
+    """Targets for weak views, from averaged weights that the caller keeps up to date.
+
+    `mean` (K,) is the running mean of its predictions, a part of the state of a training run;
+    `prior` (K,): the share of each class among the labels, which aligned predictions should have.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: dict[str, Tensor],
+        prior: Tensor,
+        params: OnlineParams,
+        *,
+        across_workers: Callable[[Tensor], Tensor] = lambda values: values,
+    ) -> None:
+        self.mean = prior.clone()
+        self._network = network
+        self._weights = weights
+        self._prior = prior
+        self._params = params
+        self._across_workers = across_workers
+
+    @torch.no_grad()
+    def targets(self, weak: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (n, K) of weak views (n, C, S, S), and which of them count, (n,) float.
+
+        The network is left in the modes in which it was.
+        """
+        modes = [(module, module.training) for module in self._network.modules()]
+        self._network.eval()
+        logits = torch.func.functional_call(self._network, self._weights, (weak,))
+        for module, training in modes:
+            module.training = training
+        return self._chosen(logits.float().softmax(dim=1))
+
+    def _chosen(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        how = self._params
+        if how.distribution_alignment:
+            now = self._across_workers(probabilities.mean(dim=0))
+            self.mean.lerp_(now, 1 - MEAN_DECAY)
+            probabilities = probabilities * (self._prior / self.mean.clamp(min=1e-6))
+            probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
+        confidence, labels = probabilities.max(dim=1)
+        kept = (confidence >= how.confidence_threshold).float()
+        if how.label_kind == "hard":
+            return nn.functional.one_hot(labels, probabilities.shape[1]).float(), kept
+        return soften(probabilities, how.temperature), kept

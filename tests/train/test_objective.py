@@ -1,0 +1,109 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.params import OnlineParams
+from pipeline.train.batch import TrainingData, Worker, labeled_batch, pseudo_labeled_batch
+from pipeline.train.objective import Losses, step_losses
+from pipeline.train.online import OnlineTeacher
+from tests.tiny import PLAIN, STRONG, stripe_data, tiny_network, train_params
+
+ALL_SOFT = OnlineParams(confidence_threshold=0, label_kind="soft", distribution_alignment=False)
+
+
+def losses(
+    data: TrainingData, online: OnlineTeacher | None = None, augment: Any = PLAIN, **changes: Any
+) -> Losses:
+    network = tiny_network().train()
+    return step_losses(network, data, train_params(**changes), augment, 0, 3, Worker(), online)
+
+
+def logits_of(images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = tiny_network().train()(images)
+    return logits
+
+
+def test_it_is_the_sum_of_both_parts_by_hand() -> None:
+    data = stripe_data(9, unlabeled=20)
+    params = train_params(unlabeled_weight=0.5)
+    labeled = labeled_batch(data, params, PLAIN, 0, 3, Worker())
+    more, targets = pseudo_labeled_batch(data, params, PLAIN, 0, 3, Worker())
+    logits = logits_of(torch.cat([labeled.images, more]))
+    first = F.cross_entropy(logits[:6], labeled.labels)
+    second = F.cross_entropy(logits[6:], targets)
+    found = losses(data, unlabeled_weight=0.5)
+    torch.testing.assert_close(found.total.detach(), first + 0.5 * second)
+    torch.testing.assert_close(found.labeled.detach(), first)
+    torch.testing.assert_close(found.pseudo.detach(), second)
+    assert found.num_images == 18
+    assert found.kept.item() == 1
+
+
+def test_what_is_taught_replaces_a_share_of_the_true_labels() -> None:
+    plain = stripe_data(9)
+    taught = torch.rand(9, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    data = stripe_data(9, taught=taught)
+    batch = labeled_batch(data, train_params(), PLAIN, 0, 3, Worker())
+    assert batch.taught is not None
+    for row, label in zip(batch.taught, batch.labels, strict=True):
+        sources = taught[data.labels == label]
+        assert any(torch.equal(row, source) for source in sources)
+    logits = logits_of(batch.images)
+    distilled = 4 * F.kl_div(
+        (logits / 2).log_softmax(dim=1),
+        (batch.taught.log() / 2).softmax(dim=1),
+        reduction="batchmean",
+    )
+    truth = losses(plain).total.detach()
+    how: dict[str, Any] = {"distillation_temperature": 2.0}
+    torch.testing.assert_close(
+        losses(data, distillation_weight=0.3, **how).total.detach(), 0.7 * truth + 0.3 * distilled
+    )
+    torch.testing.assert_close(
+        losses(data, distillation_weight=1.0, **how).total.detach(), distilled
+    )
+
+
+def test_what_is_taught_is_mixed_as_the_labels_are() -> None:
+    data = stripe_data(9)
+    same = stripe_data(9, taught=torch.eye(3)[data.labels])
+    mixing = STRONG.model_copy(update={"mix": "both"})
+    batch = labeled_batch(same, train_params(), mixing, 0, 3, Worker())
+    assert batch.taught is not None
+    assert torch.equal(batch.taught, batch.labels)
+
+
+def online_of(network: nn.Module, **changes: Any) -> OnlineTeacher:
+    weights = {key: value.clone() for key, value in network.state_dict().items()}
+    params = ALL_SOFT.model_copy(update=changes)
+    return OnlineTeacher(network, weights, torch.full((3,), 1 / 3), params)
+
+
+def test_an_online_teacher_labels_the_weak_view_in_place_of_the_stored_labels() -> None:
+    data = stripe_data(9, unlabeled=20)
+    assert data.unlabeled_targets is not None
+    wrong = stripe_data(9, unlabeled=20, unlabeled_targets=data.unlabeled_targets.roll(1, dims=1))
+    assert losses(data).pseudo.item() != pytest.approx(losses(wrong).pseudo.item())
+    first = losses(data, online_of(tiny_network(3))).pseudo.item()
+    assert first == pytest.approx(losses(wrong, online_of(tiny_network(3))).pseudo.item())
+    assert first != pytest.approx(losses(data, online_of(tiny_network(4))).pseudo.item())
+
+
+def test_where_the_online_teacher_is_sure_of_nothing_only_the_labels_count() -> None:
+    data = stripe_data(9, unlabeled=20)
+    found = losses(data, online_of(tiny_network(), confidence_threshold=1.0))
+    assert found.pseudo.item() == found.kept.item() == 0
+    torch.testing.assert_close(found.total, found.labeled)
+
+
+def test_training_images_may_be_smaller_than_stored() -> None:
+    stored = stripe_data(9).images.repeat(1, 1, 2, 2)
+    how = (PLAIN, 0, 3, Worker())
+    batch = labeled_batch(stripe_data(9, images=stored), train_params(), *how).images
+    smaller = labeled_batch(stripe_data(9, images=stored), train_params(image_size=8), *how).images
+    assert smaller.shape == (6, 1, 8, 8)
+    torch.testing.assert_close(smaller.mean(dim=(2, 3)), batch.mean(dim=(2, 3)), atol=0.1, rtol=0)
