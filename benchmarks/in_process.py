@@ -17,8 +17,9 @@ from pipeline.labels.align import aligned, alignment_shift, mean_prediction
 from pipeline.labels.choice import choose
 from pipeline.labels.pseudo_label import tie_breaker
 from pipeline.labels.select import sharpen
-from pipeline.models.checkpoint import ModelSpec, network_of
+from pipeline.models.checkpoint import network_of
 from pipeline.models.pretrained import Weights
+from pipeline.models.spec import ModelSpec
 from pipeline.params import Params, Training
 from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.run import calibrated_temperature, fit_network

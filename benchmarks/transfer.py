@@ -30,9 +30,10 @@ from benchmarks.in_process import channel_statistics
 from pipeline.evaluate.knn import knn_accuracy
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import value_digest, write_json
-from pipeline.models.checkpoint import ModelSpec, network_of, save_checkpoint
+from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.parts import batched_features
 from pipeline.models.pretrained import read_folder
+from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams, TransferParams
 from pipeline.progress import say
 from pipeline.runtime.stage import code_digest

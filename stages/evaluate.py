@@ -17,7 +17,8 @@ from pipeline.evaluate.run import (
 )
 from pipeline.files import replace_folder, write_json
 from pipeline.labels.predict import predict_folder
-from pipeline.models.checkpoint import load_checkpoint, model_digest
+from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.spec import model_digest
 from pipeline.report.gather import write_model_figures
 from pipeline.runtime.stage import Stage, result_line, run_stage
 

@@ -2,8 +2,7 @@
 
 from pipeline.files import replace_folder
 from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
-from pipeline.models.checkpoint import read_spec, teacher_chain
-from pipeline.models.device import resolve_device
+from pipeline.models.spec import read_spec, teacher_chain
 from pipeline.runtime.guard import check_teacher
 from pipeline.runtime.prediction import distributed_predict
 from pipeline.runtime.stage import Stage, result_line, run_stage
@@ -31,7 +30,7 @@ def pseudo_label(stage: Stage) -> None:
             batch_size=predict.batch_size,
             seed=seed,
             threads=predict.threads,
-            device=resolve_device(predict.device).type,
+            device=predict.device,
         )
         todo = unpredicted(unlabeled, out)
         distributed_predict(predictor, todo, actors=predict.actors, title=stage.title)

@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from pipeline.evaluate.checkpoints import count_on_validation
 from pipeline.files import replace_folder, write_json
-from pipeline.models.checkpoint import model_digest
 from pipeline.models.device import resolve_device
+from pipeline.models.spec import model_digest
 from pipeline.runtime.policy import with_found_policy
 from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.training import distributed_train

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.data.sources import Row
 from pipeline.models.build import build_network
-from pipeline.models.checkpoint import ModelSpec, network_of, save_checkpoint
+from pipeline.models.checkpoint import network_of, save_checkpoint
+from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import TrainingData
 from tests.data.helpers import ListSource, encoded, run_prepare

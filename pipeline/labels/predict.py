@@ -1,14 +1,16 @@
-"""Run a teacher, one model or several, over shards of images: one shard in, one shard out."""
+"""Run a teacher, one model or several, over shards of images: one shard in, one shard out.
+
+torch is imported by whoever predicts: a driver that only says what to predict has no need of it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from pipeline.data.predictions import predictions_table
 from pipeline.data.shards import (
@@ -20,17 +22,20 @@ from pipeline.data.shards import (
     write_manifest,
     write_shard,
 )
-from pipeline.data.tensors import load_shard_images, stored_shape
 from pipeline.errors import CheckpointError, DataError, SelftrainError
-from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import file_digest
-from pipeline.models.checkpoint import Checkpoint, load_checkpoint, read_spec
+from pipeline.models.spec import read_spec
+
+if TYPE_CHECKING:
+    from pipeline.models.checkpoint import Checkpoint
 
 
 @dataclass
 class ShardPredictor:
     """Predicts one shard of `folder` a call; the models are loaded at the first call and stay.
+
+    `device`: as the parameter says it; auto means what there is where the predictor works.
 
     Of several models the probabilities are averaged with equal weight; each looks at the images
     with its own normalisation and temperature. The same shard gives the same bytes, whoever
@@ -50,12 +55,17 @@ class ShardPredictor:
     @cached_property
     def teachers(self) -> list[Checkpoint]:
         """The models, on their device; raises CheckpointError where their classes differ."""
+        import torch
+
+        from pipeline.models.checkpoint import load_checkpoint
+        from pipeline.models.device import resolve_device
+
         torch.set_num_threads(self.threads)
         teachers = [load_checkpoint(model) for model in self.models]
         for model, teacher in zip(self.models, teachers, strict=True):
             if teacher.spec.classes != teachers[0].spec.classes:
                 raise CheckpointError(f"{model}: of other classes than {self.models[0]}")
-            teacher.network.to(self.device)
+            teacher.network.to(resolve_device(self.device))
         return teachers
 
     @cached_property
@@ -65,6 +75,10 @@ class ShardPredictor:
 
     def __call__(self, number: int) -> int:
         """Predict shard `number`; returns its number of rows."""
+        from pipeline.data.tensors import load_shard_images, stored_shape
+        from pipeline.evaluate.checkpoints import checkpoint_log_probs
+        from pipeline.models.device import resolve_device
+
         path = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(path, ["id"]).column("id").to_pylist()
         shape = stored_shape(self.folder, self.manifest)
@@ -77,7 +91,7 @@ class ShardPredictor:
                 jitter_views=self.jitter_views,
                 batch_size=self.batch_size,
                 seed=self.seed + number,
-                device=self.device,
+                device=str(resolve_device(self.device)),
             )
             for teacher in self.teachers
         ]

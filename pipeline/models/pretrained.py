@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError, ParameterError
 from pipeline.files import file_digest, value_digest
-from pipeline.models.checkpoint import SPEC, WEIGHTS, read_spec
 from pipeline.models.parts import network_parts
+from pipeline.models.spec import SPEC, WEIGHTS, read_spec
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others keep the weights
 LEAST_SHARE = 0.5  # of the body's weights that must fit

@@ -49,11 +49,21 @@ def _mapped(predictor: ShardPredictor, shards: list[int], actors: int) -> Any:
             fn_constructor_args=(predictor,),
             batch_size=1,
             num_cpus=predictor.threads,
-            num_gpus=1 if predictor.device == "cuda" else 0,
+            num_gpus=_gpus_of_an_actor(predictor.device),
             compute=ray.data.ActorPoolStrategy(size=actors),
             max_restarts=MAX_RETRIES,
             max_task_retries=MAX_RETRIES,
         )
+
+
+def _gpus_of_an_actor(device: str) -> int:
+    """One where the parameter `device` asks for it, or leaves it open and the cluster has any."""
+    import ray
+
+    if device == "auto":
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return 1 if resources.get("GPU", 0) >= 1 else 0
+    return 1 if device == "cuda" else 0
 
 
 @dataclass

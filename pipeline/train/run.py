@@ -14,13 +14,9 @@ from pipeline.data.tensors import read_dataset
 from pipeline.evaluate.calibration import fit_temperature
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.models.checkpoint import (
-    ModelSpec,
-    load_checkpoint,
-    network_of,
-    save_checkpoint,
-)
+from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
+from pipeline.models.spec import ModelSpec
 from pipeline.params import Training
 from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.features import feature_data, separate_head

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.files import file_digest
-from pipeline.models.checkpoint import model_digest
+from pipeline.models.spec import model_digest
 from tests.integration.project import SMALL, Project, copy_project, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError, ModelError, SelftrainError
-from pipeline.models.checkpoint import (
-    SPEC,
-    WEIGHTS,
-    load_checkpoint,
-    model_digest,
-    network_of,
-    read_spec,
-    save_checkpoint,
-    teacher_chain,
-)
+from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
+from pipeline.models.spec import SPEC, WEIGHTS, model_digest, read_spec, teacher_chain
 from tests.tiny import same_tensors, save_model, tiny_network, tiny_spec
 
 

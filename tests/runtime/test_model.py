@@ -17,7 +17,8 @@ from PIL import Image
 
 from pipeline.data.images import decode
 from pipeline.errors import DataError
-from pipeline.models.checkpoint import ModelSpec, load_checkpoint, network_of, save_checkpoint
+from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
+from pipeline.models.spec import ModelSpec
 from pipeline.runtime import tracking_sender
 from pipeline.runtime.classify import classify
 from pipeline.runtime.tracking import Tracker, last_error, tracking_uri

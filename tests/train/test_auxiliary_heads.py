@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.build import build_network
-from pipeline.models.checkpoint import load_checkpoint, model_digest
+from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training
 from pipeline.train.batch import Worker, labeled_batch, pseudo_labeled_batch
 from pipeline.train.fit import fit

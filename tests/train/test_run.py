@@ -12,7 +12,8 @@ from pipeline.errors import ParameterError
 from pipeline.evaluate.calibration import PRIOR_DEVIATION
 from pipeline.evaluate.metrics import negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.models.checkpoint import load_checkpoint, model_digest, network_of
+from pipeline.models.checkpoint import load_checkpoint, network_of
+from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training, TransferParams
 from pipeline.train.batch import Worker
 from pipeline.train.run import TrainJob, calibrated_temperature, train_model
