@@ -2,10 +2,7 @@
 
 from dataclasses import asdict
 
-import numpy as np
-
-from pipeline.data.tensors import load_images
-from pipeline.evaluate.baseline import label_spreading
+from pipeline.evaluate.baseline import prepared_label_spreading
 from pipeline.files import write_json
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
@@ -17,18 +14,7 @@ def baseline(stage: Stage) -> None:
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
     with stage.run(layout.data_digests(*parts), bootstrap) as run:
-        labeled, validation, unlabeled, test = (
-            load_images(layout.prepared / part, threads=how.threads, cache_gib=how.cache_gib)
-            for part in parts
-        )
-        result = label_spreading(
-            np.concatenate([labeled.images.numpy(), validation.images.numpy()]),
-            np.concatenate([labeled.labels.numpy(), validation.labels.numpy()]),
-            unlabeled.images.numpy(),
-            test.images.numpy(),
-            test.labels.numpy(),
-            **bootstrap,
-        )
+        result = prepared_label_spreading(layout.prepared, **bootstrap)
         write_json(layout.metrics("baseline"), asdict(result))
         if result.accuracy is not None:
             run.tracker.metrics({"test/accuracy": result.accuracy})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.images import decode_png
+from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.evaluate.significance import accuracy_interval
 
 # Its cost grows with the square of the images.
@@ -23,6 +26,30 @@ class Baseline:
     low: float | None
     high: float | None
     note: str
+
+
+def prepared_label_spreading(
+    prepared: Path, *, most_images: int = MOST_IMAGES, **how: Any
+) -> Baseline:
+    """`label_spreading` of a prepared folder, validation images as labelled ones.
+
+    Images are decoded only where there are few enough of them. `how`: as label_spreading takes it.
+    """
+    parts = ("labeled", "validation", "unlabeled", "test")
+    count = sum(read_manifest(prepared / part).rows for part in parts)
+    if count > most_images:
+        return _too_many(count, most_images)
+    labeled, validation, unlabeled, test = (_pixels_and_labels(prepared / part) for part in parts)
+    known = [part for part in (labeled, validation) if len(part[0])]
+    return label_spreading(
+        np.concatenate([images for images, _ in known]),
+        np.concatenate([labels for _, labels in known]),
+        unlabeled[0].reshape(len(unlabeled[0]), *labeled[0].shape[1:]),
+        test[0],
+        test[1],
+        most_images=most_images,
+        **how,
+    )
 
 
 def label_spreading(
@@ -46,7 +73,7 @@ def label_spreading(
     """
     images = len(labeled) + len(unlabeled) + len(test)
     if images > most_images:
-        return _absent(f"not run on {images:,} images: its cost is quadratic, {most_images:,} fit")
+        return _too_many(images, most_images)
     if not len(test):
         return _absent("no test images")
     if len(np.unique(labels)) < 2 or len(labeled) + len(unlabeled) <= neighbors:
@@ -79,6 +106,24 @@ def _spread(
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+def _pixels_and_labels(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The images (n, S, S, C) uint8 of a prepared part, (0,) where it has none, and labels (n,).
+
+    Without torch, whose import would take longer than decoding as many images as fit.
+    """
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for table in iter_shards(folder, ["image", "label"]):
+        images += [decode_png(data) for data in table.column("image").to_pylist()]
+        labels += [-1 if label is None else label for label in table.column("label").to_pylist()]
+    stacked = np.stack(images) if images else np.empty(0, np.uint8)
+    return stacked, np.array(labels, np.int64)
+
+
+def _too_many(images: int, most_images: int) -> Baseline:
+    return _absent(f"not run on {images:,} images: its cost is quadratic, {most_images:,} fit")
 
 
 def _absent(reason: str) -> Baseline:

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pipeline.evaluate.baseline import label_spreading
+from pipeline.evaluate.baseline import label_spreading, prepared_label_spreading
+from tests.tiny import prepared_stripes
 
 
 def test_it_beats_a_nearest_neighbour_on_digits_with_fifty_labels() -> None:
@@ -54,3 +57,19 @@ def test_where_it_can_not_run_it_says_why(
     )
     assert result.accuracy is None
     assert reason in result.note
+
+
+def test_a_prepared_folder_is_read_with_its_validation_images_as_labels(tmp_path: Path) -> None:
+    prepared = prepared_stripes(tmp_path / "prepared", validation_fraction=0.25)
+    result = prepared_label_spreading(prepared)
+    assert result.accuracy is not None
+    assert result.accuracy > 0.8
+
+
+def test_too_many_images_are_not_even_decoded(tmp_path: Path) -> None:
+    prepared = prepared_stripes(tmp_path / "prepared")
+    for shard in (prepared / "unlabeled").glob("*.parquet"):
+        shard.write_bytes(b"not to be read")
+    result = prepared_label_spreading(prepared, most_images=89)
+    assert result.accuracy is None
+    assert "not run on 90 images" in result.note
