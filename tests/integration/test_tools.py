@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from tests.integration.project import SMALL, copy_project
 
@@ -36,7 +37,7 @@ def everything() -> dict[str, Any]:
             "teacher": "1",
             "select": {},
             "student": {
-                "transfer": {"source": "teacher"},
+                "transfer": {"source": "teacher", "mode": "freeze", "frozen_stages": 2},
                 "train": {"online": {"start_fraction": 0.2, "confidence_threshold": 0.5}},
             },
         },
@@ -54,6 +55,14 @@ def test_all_tools_together_go_from_end_to_end(tmp_path: Path) -> None:
         metrics = project.json(f"metrics/evaluate/{generation}.json")
         assert metrics["test/accuracy"] > 0.3  # of ten classes
         assert metrics["test/knn_accuracy"] > 0.3
+    teacher, student = (
+        load_file(project.folder / f"models/{g}/model.safetensors") for g in ("1", "2")
+    )
+    assert all(
+        value.equal(student[key]) == key.startswith(("stem", "blocks.0"))
+        for key, value in teacher.items()
+        if key.endswith("weight")
+    )
     assert 0 <= project.json("metrics/ensemble.json")["test/accuracy"] <= 1
     history = (project.folder / "curves/2/loss.csv").read_text().splitlines()
     assert len(history) > 1
