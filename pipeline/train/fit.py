@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from pipeline.errors import ParameterError, TrainingError
 from pipeline.models.auxiliary import drop_auxiliary
@@ -58,6 +59,75 @@ def fit(
             f"train.workers = {worker.world_size}"
         )
     data = on_device(data, worker.device)
+    run = _set_up(network, data, train, rates, worker)
+    start = load_state(state_folder, **run.state) if state_folder is not None else 0
+    forward = worker.wrap(network)
+    saved = logged = time.monotonic()
+    images_done = 0
+
+    for step in range(start, train.steps):
+        in_force, rate = phase(train, step)
+        set_learning_rate(run.optimizer.param_groups, rate)
+        teacher = run.online if step >= run.online_start else None
+        losses = step_losses(forward, data, in_force, augment, seed, step, worker, teacher)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        if train.clip_norm is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        run.average.update(network, step)
+
+        done, now = step + 1, time.monotonic()
+        images_done += losses.num_images * worker.world_size
+        if done % train.log_every == 0 or done == train.steps:
+            values = _logged(losses, rate, step, online=teacher is not None)
+            log(done, values | {"images_per_second": images_done / (now - logged)})
+            logged, images_done = now, 0
+        if done % max(1, train.steps // VALIDATIONS) == 0 and data.validation_images is not None:
+            accuracy = _validate(network, run.average.tensors, data)
+            log(done, {"val/accuracy": accuracy})
+            if run.best and run.best.offer(run.average.tensors, accuracy) == train.patience:
+                break
+        if state_folder is not None and now - saved >= train.checkpoint_minutes * 60:
+            _check_finite(losses.total.item(), step)
+            if worker.rank == 0:
+                save_state(state_folder, step=done, **run.state)
+            saved = now
+    best = run.best.tensors if run.best and train.keep == "best" else None
+    return drop_auxiliary(network, best or run.average.tensors)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run changes from step to step; `online` teaches from step `online_start`."""
+
+    network: nn.Module
+    optimizer: optim.Optimizer
+    average: WeightAverage
+    online: OnlineTeacher | None
+    online_start: int
+    best: BestWeights | None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that a stopped run needs to go on, as save_state takes it."""
+        more = {f"best/{key}": value for key, value in self.best.state.items()} if self.best else {}
+        return {
+            "network": self.network,
+            "average": self.average.tensors,
+            "optimizer": self.optimizer,
+            "more": more | {"online/mean": self.online.mean} if self.online else more,
+        }
+
+
+def _set_up(
+    network: nn.Module,
+    data: TrainingData,
+    train: TrainParams,
+    rates: Mapping[str, float] | None,
+    worker: Worker,
+) -> _Run:
+    """Put the network on its device, in training mode, with what trains it."""
     network.to(worker.device).to(memory_format=torch.channels_last)
     training_mode(network)
     optimizer = build_optimizer(
@@ -72,47 +142,7 @@ def fit(
     online, online_start = _online_teacher(network, average.tensors, data, train, worker)
     chooses = data.validation_images is not None and (train.keep == "best" or train.patience)
     best = BestWeights(average.tensors) if chooses else None
-    state: dict[str, Any] = {
-        "network": network,
-        "average": average.tensors,
-        "optimizer": optimizer,
-        "more": _more_state(online, best),
-    }
-    start = load_state(state_folder, **state) if state_folder is not None else 0
-    forward = worker.wrap(network)
-    saved = logged = time.monotonic()
-    images_done = 0
-
-    for step in range(start, train.steps):
-        now_train, rate = phase(train, step)
-        set_learning_rate(optimizer.param_groups, rate)
-        teacher = online if step >= online_start else None
-        losses = step_losses(forward, data, now_train, augment, seed, step, worker, teacher)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        if train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(network, step)
-
-        done, now = step + 1, time.monotonic()
-        images_done += losses.num_images * worker.world_size
-        if done % train.log_every == 0 or done == train.steps:
-            values = _logged(losses, rate, step, online=teacher is not None)
-            log(done, values | {"images_per_second": images_done / (now - logged)})
-            logged, images_done = now, 0
-        if done % max(1, train.steps // VALIDATIONS) == 0 and data.validation_images is not None:
-            accuracy = _validate(network, average.tensors, data)
-            log(done, {"val/accuracy": accuracy})
-            if best is not None and best.offer(average.tensors, accuracy) == train.patience:
-                break
-        if state_folder is not None and now - saved >= train.checkpoint_minutes * 60:
-            _check_finite(losses.total.item(), step)
-            if worker.rank == 0:
-                save_state(state_folder, step=done, **state)
-            saved = now
-    chosen = best.tensors if best is not None and train.keep == "best" else average.tensors
-    return drop_auxiliary(network, chosen)
+    return _Run(network, optimizer, average, online, online_start, best)
 
 
 def _online_teacher(
@@ -129,12 +159,6 @@ def _online_teacher(
     prior = counts.float() / counts.sum()
     teacher = OnlineTeacher(network, weights, prior, train.online, across_workers=worker.mean)
     return teacher, round(train.steps * train.online.start_fraction)
-
-
-def _more_state(online: OnlineTeacher | None, best: BestWeights | None) -> dict[str, Tensor]:
-    """What a resumed run needs beside network, average and optimizer."""
-    more = {f"best/{key}": value for key, value in best.state.items()} if best else {}
-    return more | {"online/mean": online.mean} if online else more
 
 
 def _logged(losses: Losses, rate: float, step: int, *, online: bool) -> dict[str, float]:
