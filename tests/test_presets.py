@@ -85,8 +85,8 @@ def test_a_preset_opens_with_its_source_its_command_and_what_to_expect(preset: P
 def test_the_largest_network_of_a_preset_builds_for_its_images(preset: Path) -> None:
     params = load_params(preset)
     options = params.training(params.model_keys[-1]).model.network
-    data = {"channels": params.data.channels, "image_size": params.data.image_size}
-    network = build_network(options.pop("name"), num_classes=7, seed=0, **data, **options)
+    options |= {"channels": params.data.channels, "image_size": params.data.image_size}
+    network = build_network(options.pop("name"), num_classes=7, seed=0, **options)
     assert count_parameters(network) > 10_000
 
 
