@@ -2,16 +2,17 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+DATA ?= fashion_mnist.parquet
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format docs lock ui bench-digits
+.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.synced: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "selftrain needs Python >= 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -47,6 +48,12 @@ lock: ## renew requirements.lock
 
 bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
 	python -m benchmarks.digits
+
+bench-transfer: setup ## networks carried between digits and Fashion-MNIST; DATA=fashion_mnist.parquet
+	python -m benchmarks.transfer --data $(DATA)
+
+bench-distillation: setup ## small students with and without their teacher; DATA=fashion_mnist.parquet
+	python -m benchmarks.distillation --data $(DATA)
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
 	python -m pipeline.runtime.ui

@@ -13,41 +13,35 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
-import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.fashion_mnist import balanced_rows, fashion_part
 from benchmarks.in_process import channel_statistics
+from benchmarks.runs import KEPT, RESULTS, T_975, kept, machine, percent, spread
 from pipeline.evaluate.knn import knn_accuracy
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.files import value_digest, write_json
+from pipeline.files import write_json
 from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.parts import batched_features
 from pipeline.models.pretrained import read_folder
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams, TransferParams
 from pipeline.progress import say
-from pipeline.runtime.stage import code_digest
 from pipeline.train.batch import TrainingData
 from pipeline.train.fit import fit
 from pipeline.train.run import fit_network
 from pipeline.train.transfer import start_from
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "transfer.json"
-KEPT = ROOT / ".selftrain" / "benchmarks"
+HERE = Path(__file__)
+RESULT = RESULTS / "transfer.json"
 SIDE, NUM_CLASSES, LABELS_PER_CLASS = 28, 10, 10
 DIGITS_TRAIN, FASHION_TRAIN, FASHION_TEST = 888, 10_000, 5_000
-T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t of seeds - 1 degrees of freedom
 
 MODEL = ModelParams(width=32, stem_stride=2)
 AUGMENT = AugmentParams(shift=0.07, padding="zeros")
@@ -90,7 +84,7 @@ def main() -> None:
     pairs = [("digits", "Fashion-MNIST"), ("Fashion-MNIST", "digits")]
     result: dict[str, Any] = {
         "protocol": " ".join(str(__doc__).split("The protocol: ")[1].split()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, 1 thread",
+        "machine": machine(),
         "accuracy": {
             f"{source} to {target}": [
                 run_seed(seed, source, target, data[source], data[target])
@@ -98,19 +92,10 @@ def main() -> None:
             ]
             for source, target in pairs
         },
-        "kept features": kept("speed", {}, speed),
+        "kept features": kept(HERE, "speed", {}, speed),
     }
     write_json(RESULT, result)
     say(table(result))
-
-
-def kept(name: str, what: dict[str, Any], work: Callable[[], Any]) -> Any:
-    """What `work` gave, from its file if it was done before by the same code."""
-    digest = value_digest({"what": what, "code": code_digest(), "here": Path(__file__).read_text()})
-    path = KEPT / f"transfer-{name}-{digest[:16]}.json"
-    if not path.exists():
-        write_json(path, work())
-    return json.loads(path.read_text())
 
 
 def run_seed(
@@ -127,7 +112,7 @@ def run_seed(
         }
         return accuracies | {NEAREST: nearest(folder, carried_to, seed)}
 
-    values: dict[str, float] = kept(f"{source}-{target}-{seed}", {"seed": seed}, work)
+    values: dict[str, float] = kept(HERE, f"{source}-{target}-{seed}", {"seed": seed}, work)
     say(f"{source} to {target}, seed {seed}: {percent(values)}")
     return values
 
@@ -157,7 +142,7 @@ def carried(
     folder: Path, data: Labeled, seed: int, name: str, transfer: dict[str, Any], shifted: bool
 ) -> float:
     """Test accuracy after training on 100 labels of `data` as `transfer` says."""
-    rows = chosen_rows(data.labels, seed)
+    rows = balanced_rows(data.labels, LABELS_PER_CLASS, seed)
     mean, std = channel_statistics(data.images[rows])
     params = TrainParams(
         steps=STEPS,
@@ -189,7 +174,7 @@ def carried(
 
 def nearest(folder: Path, data: Labeled, seed: int) -> float:
     """Test accuracy of the 5 nearest of the 100 labels in the source network's features."""
-    weights, rows = read_folder(folder), chosen_rows(data.labels, seed)
+    weights, rows = read_folder(folder), balanced_rows(data.labels, LABELS_PER_CLASS, seed)
     assert weights.mean is not None
     assert weights.std is not None
     network = network_of(spec_of(list(weights.mean), list(weights.std), "source"))
@@ -234,14 +219,6 @@ def spec_of(mean: list[float], std: list[float], which: str) -> ModelSpec:
     return ModelSpec(MODEL.network, classes, SIDE, 1, mean, std, "0")
 
 
-def chosen_rows(labels: Tensor, seed: int) -> Tensor:
-    """The rows of ten labels a class, by seed."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    per_class = [order[labels[order] == c][:LABELS_PER_CLASS] for c in range(NUM_CLASSES)]
-    return torch.cat(per_class)
-
-
 def digits() -> Labeled:
     """scikit-learn's digits enlarged to 28 pixels; the second half of a split is the test part."""
     from benchmarks.digits_data import digits as split
@@ -252,18 +229,8 @@ def digits() -> Labeled:
 
 def fashion(path: Path) -> Labeled:
     """The first images of Fashion-MNIST's training and test parts."""
-    import pyarrow.parquet as pq
-
-    from pipeline.data.images import decode_png
-
-    def part(split: str, count: int) -> tuple[Tensor, Tensor]:
-        rows = pq.read_table(path, columns=["image", "label"], filters=[("split", "==", split)])
-        rows = rows.slice(0, count)
-        pixels = np.stack([decode_png(image) for image in rows.column("image").to_pylist()])
-        labels = torch.tensor(rows.column("label").to_pylist())
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels
-
-    return Labeled(*part("train", FASHION_TRAIN), *part("test", FASHION_TEST))
+    train = fashion_part(path, "train", FASHION_TRAIN)
+    return Labeled(*train, *fashion_part(path, "test", FASHION_TEST))
 
 
 def table(result: dict[str, Any]) -> str:
@@ -277,17 +244,6 @@ def table(result: dict[str, Any]) -> str:
             gain = "" if name == "from scratch" else spread(gains, "+")
             lines.append(f"| {name} | {spread(values)} | {gain} |")
     return "\n".join([*lines, "", json.dumps(result["kept features"])])
-
-
-def spread(values: list[float], sign: str = "") -> str:
-    """Mean ± half the 95 % interval of the mean, by Student's t."""
-    half = T_975[len(values)] * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return f"{np.mean(values):{sign}.1f} ± {half:.1f}"
-
-
-def percent(values: dict[str, float]) -> str:
-    """Accuracies by name, in one line."""
-    return ", ".join(f"{name} {100 * value:.1f}" for name, value in values.items())
 
 
 if __name__ == "__main__":

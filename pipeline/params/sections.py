@@ -212,15 +212,25 @@ class TrainParams(Section):
         return self
 
 
-class PredictParams(Section):
-    """How a teacher labels the unlabelled images."""
+class TeacherParams(Section):
+    """Who labels the unlabelled images."""
 
     teacher: Literal["last", "ensemble"] = Field(
         "last", description="the generation before, or the equal average of all before"
     )
+
+
+class ViewParams(Section):
+    """How a trained network sees an image."""
+
     views: Views = Field("centre", description="views averaged for each image")
     jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
     batch_size: int = Field(512, ge=1, description="images a forward pass")
+
+
+class PredictParams(ViewParams, TeacherParams):
+    """How a teacher labels the unlabelled images."""
+
     actors: int = Field(1, ge=1, description="Ray actors at work at once")
     threads: int = Field(1, ge=1, description="CPU threads of each actor")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -290,12 +300,9 @@ class EnsembleParams(Section):
     )
 
 
-class EvaluateParams(Section):
+class EvaluateParams(ViewParams):
     """How models are measured."""
 
-    views: Views = Field("centre", description="test-time views averaged for each image")
-    jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
-    batch_size: int = Field(512, ge=1, description="images a forward pass")
     bootstrap_samples: int = Field(1000, ge=100, description="resamples for the intervals")
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     threads: int = Field(2, ge=1, description="CPU threads")

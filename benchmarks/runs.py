@@ -1,0 +1,52 @@
+"""What the benchmarks share: runs that are kept, and intervals over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.files import value_digest, write_json
+from pipeline.runtime.stage import code_digest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+KEPT = ROOT / ".selftrain" / "benchmarks"
+T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t of seeds - 1 degrees of freedom
+SHARED = ("fashion_mnist.py", "in_process.py")
+
+
+def kept(benchmark: Path, name: str, what: dict[str, Any], work: Callable[[], Any]) -> Any:
+    """What `work` gave, from its file if it was done before with the same `what` and code.
+
+    `benchmark`: the file that asks; it, what benchmarks share and the pipeline are the code.
+    """
+    files = [benchmark, *(benchmark.parent / shared for shared in SHARED)]
+    here = [file.read_text(encoding="utf-8") for file in files if file.exists()]
+    digest = value_digest({"what": what, "code": code_digest(), "here": here})
+    path = KEPT / f"{benchmark.stem}-{name}-{digest[:16]}.json"
+    if not path.exists():
+        write_json(path, work())
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def machine() -> str:
+    """Where the figures were measured, in words."""
+    return f"{platform.machine()}, {os.cpu_count()} CPUs, 1 thread"
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean ± half the 95 % interval of the mean, by Student's t."""
+    half = T_975[len(values)] * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return f"{np.mean(values):{sign}.1f} ± {half:.1f}"
+
+
+def percent(values: dict[str, float]) -> str:
+    """Accuracies by name, in one line."""
+    return ", ".join(f"{name} {100 * value:.1f}" for name, value in values.items())

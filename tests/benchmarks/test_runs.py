@@ -1,0 +1,35 @@
+"""Finished runs are found again by what they were made of, and intervals are Student's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import runs
+from benchmarks.runs import kept, spread
+
+
+def test_a_run_is_done_once_for_the_same_parameters_and_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "KEPT", tmp_path / "kept")
+    benchmark = tmp_path / "benchmark.py"
+    benchmark.write_text("first")
+    done: list[int] = []
+
+    def work() -> dict[str, int]:
+        done.append(len(done))
+        return {"run": len(done)}
+
+    assert kept(benchmark, "0", {"seed": 0}, work) == {"run": 1}
+    assert kept(benchmark, "0", {"seed": 0}, work) == {"run": 1}
+    assert kept(benchmark, "0", {"seed": 1}, work) == {"run": 2}
+    benchmark.write_text("second")
+    assert kept(benchmark, "0", {"seed": 0}, work) == {"run": 3}
+    assert len(done) == 3
+
+
+def test_intervals_are_students() -> None:
+    assert spread([1.0, 2.0, 3.0]) == "2.0 ± 2.5"  # 4.303 / √3
+    assert spread([1.0, 2.0, 3.0], "+") == "+2.0 ± 2.5"

@@ -1,0 +1,181 @@
+"""Whatever happens between a stage and the server, nothing is lost and nothing comes twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import write_json
+from pipeline.runtime import tracking_sender
+from pipeline.runtime.tracking import (
+    count_unsent,
+    drain,
+    sender_is_running,
+    start_sender,
+)
+from pipeline.runtime.tracking_spool import Spool, spool_of, tracking_folder, try_lock
+from tests.runtime.conftest import python
+from tests.runtime.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker, send_all
+
+pytestmark = QUIET_MLFLOW
+
+
+def test_a_spool_that_lost_its_mark_is_sent_again_without_doubles(
+    root: Path, no_sender: NoSender
+) -> None:
+    tracker = open_tracker(root)
+    for step in range(5):
+        tracker.metrics({"loss": float(step)}, step)
+    sender = tracking_sender.Sender(root)
+    sender.send()
+    spool = spool_of(root, "train@0-aa")
+    spool.sent.unlink()
+    tracker.metrics({"loss": 5.0}, 5)
+    sender.send()
+    tracker.finish()
+    tracking_sender.Sender(root).send()
+    assert Store(root).points("train@0", "loss") == [(step, float(step)) for step in range(6)]
+
+
+def test_rows_sent_again_behind_the_mark_are_not_doubled(root: Path, no_sender: NoSender) -> None:
+    """As when the sender is killed between the server's answer and its own note of it."""
+    tracker = open_tracker(root)
+    tracker.metrics({"loss": 0.0}, 0)
+    tracking_sender.Sender(root).send()
+    spool = spool_of(root, "train@0-aa")
+    mark = spool.sent.read_text()
+    for step in range(1, 5):
+        tracker.metrics({"loss": float(step)}, step)
+    tracking_sender.Sender(root).send()
+    spool.sent.write_text(mark)
+    tracker.metrics({"loss": 5.0}, 5)
+    tracker.finish()
+    tracking_sender.Sender(root).send()
+    assert Store(root).points("train@0", "loss") == [(step, float(step)) for step in range(6)]
+
+
+def test_an_unreachable_server_is_named_once_and_what_was_logged_arrives_later(
+    root: Path, no_sender: NoSender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_tracker(root, uri="http://127.0.0.1:9") as tracker:
+        for step in range(3):
+            tracker.metrics({"loss": float(step)}, step)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "out of reach" in said
+    assert count_unsent(root) == 5
+    with open_tracker(root, "evaluate@0-bb") as tracker:
+        tracker.metrics({"test/accuracy": 0.5})
+    assert send_all(root) == 0
+    assert capsys.readouterr().out == ""
+    store = Store(root)
+    assert [step for step, _ in store.points("train@0", "loss")] == [0, 1, 2]
+    assert store.points("evaluate@0", "test/accuracy") == [(0, 0.5)]
+
+
+def test_a_deleted_store_gets_a_rerun_whole(root: Path, no_sender: NoSender) -> None:
+    for _ in range(2):
+        with open_tracker(root) as tracker:
+            tracker.metrics({"loss": 1.0})
+        send_all(root)
+    assert count_unsent(root) == 0
+    (root / "mlflow.db").unlink()
+    with open_tracker(root) as tracker:
+        tracker.metrics({"loss": 1.0})
+    assert count_unsent(root) == 3
+
+
+def test_an_abandoned_run_is_ended_and_its_torn_line_dropped(root: Path) -> None:
+    code = (
+        "import os, pathlib, pipeline.runtime.tracking as t\n"
+        "t.start_sender = lambda root: None\n"
+        f"tracker = t.Tracker(pathlib.Path({str(root)!r}), run_key='train@0-aa', name='train@0',"
+        " lineage_key='digits-1', lineage_name='digits', tags={})\n"
+        "tracker.metrics({'loss': 1.0})\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    with python("-c", code) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    with spool_of(root, "train@0-aa").events.open("a") as events:
+        events.write('{"kind": "metr')
+    assert send_all(root) == 0
+    store = Store(root)
+    assert store.runs()["train@0"].info.status == "KILLED"
+    assert store.points("train@0", "loss") == [(0, 1.0)]
+    assert count_unsent(root) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_sender_loses_and_doubles_nothing(root: Path, no_sender: NoSender) -> None:
+    tracker = open_tracker(root)
+    for step in range(3000):
+        tracker.metrics({"loss": float(step)}, step)
+        if step % 100 == 0:
+            tracker.parameters({f"p{step}": step})
+    tracker.finish()
+    spool = spool_of(root, "train@0-aa")
+    command = ("-m", "pipeline.runtime.tracking_sender", "--root", str(root), "--linger", "0")
+    with python(*command) as sender:
+        _wait_for(lambda: spool.sent.exists())
+        os.kill(sender.pid, signal.SIGKILL)
+    assert count_unsent(root) > 0
+    with python(*command) as other:
+        send_all(root)
+        assert other.wait(60) == 0
+    points = Store(root).points("train@0", "loss")
+    assert points == [(step, float(step)) for step in range(3000)]
+
+
+def test_a_second_sender_leaves_the_work_to_the_first(root: Path, no_sender: NoSender) -> None:
+    open_tracker(root).finish()
+    with try_lock(tracking_folder(root) / "sender.lock"):
+        assert send_all(root) == 0
+        assert count_unsent(root) == 2
+    assert send_all(root) == 0
+    assert count_unsent(root) == 0
+
+
+@pytest.mark.slow
+def test_the_background_sender_sends_and_ends_by_itself(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = partial(start_sender, linger_s=0.2)
+    monkeypatch.setattr("pipeline.runtime.tracking.start_sender", brief)
+    with open_tracker(root) as tracker:
+        tracker.metrics({"loss": 1.0})
+    assert sender_is_running(root) or _wait_for(lambda: sender_is_running(root))
+    result = drain(root, 60)
+    assert (result.unsent, result.error) == (0, None)
+    assert Store(root).points("train@0", "loss") == [(0, 1.0)]
+    _wait_for(lambda: not sender_is_running(root), seconds=20)
+
+
+@pytest.mark.slow
+def test_drain_says_what_is_left_and_why(root: Path, no_sender: NoSender) -> None:
+    open_tracker(root, uri="http://127.0.0.1:9").finish()
+    no_sender()
+    start_sender(root, linger_s=0.0)
+    result = drain(root, 60)
+    assert result.unsent == 2
+    assert result.error is not None
+    assert "127.0.0.1" in result.error
+
+
+def test_no_events_are_left_where_nothing_was_logged(tmp_path: Path) -> None:
+    write_json(tracking_folder(tmp_path) / "server.json", {"uri": "http://127.0.0.1:9"})
+    assert send_all(tmp_path) == 0
+    assert Spool(tmp_path).events == tmp_path / "events.jsonl"
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+    return True

@@ -1,0 +1,61 @@
+"""Trackers, senders and MLflow's store, as the tests of tracking use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.runtime import tracking_sender
+from pipeline.runtime.tracking import Tracker, last_error, tracking_uri
+
+QUIET_MLFLOW = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*[Tt]ype hint:UserWarning"),
+]
+
+NoSender = Callable[[], None]
+
+
+def open_tracker(root: Path, run_key: str = "train@0-aa", uri: str | None = None) -> Tracker:
+    return Tracker(
+        root,
+        run_key=run_key,
+        name=run_key.split("-")[0],
+        lineage_key="digits-1",
+        lineage_name="digits",
+        tags={"commit": "c0ffee"},
+        uri=uri,
+    )
+
+
+def send_all(root: Path) -> int:
+    """Send in this process: MLflow is imported once for all tests."""
+    code = tracking_sender.run(root, linger_s=0.0)
+    assert code == 0, last_error(root)
+    return code
+
+
+class Store:
+    """What a repository's store holds, read with MLflow's own client."""
+
+    def __init__(self, root: Path) -> None:
+        self.client: Any = MlflowClient(tracking_uri(root, None))
+
+    def runs(self) -> dict[str, Any]:
+        ids = [each.experiment_id for each in self.client.search_experiments()]
+        return {run.info.run_name: run for run in self.client.search_runs(ids)}
+
+    def points(self, name: str, metric: str) -> list[tuple[int, float]]:
+        run_id = self.runs()[name].info.run_id
+        history = self.client.get_metric_history(run_id, metric)
+        return sorted((point.step, point.value) for point in history)
+
+    def artifact(self, name: str, path: str, folder: Path) -> str:
+        run_id = self.runs()[name].info.run_id
+        return Path(self.client.download_artifacts(run_id, path, str(folder))).read_text()
