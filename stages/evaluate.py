@@ -56,7 +56,7 @@ def evaluate(stage: Stage) -> None:
             neighbors=how.knn,
             batch_size=how.batch_size,
         )
-        options = how.model_dump(include={"threads", "cache_gib"}) | bootstrap
+        options = how.model_dump(include={"threads", "cache_gib", "robustness_images"}) | bootstrap
         options |= {"view": how.views, "nearest": nearest}
         result = measure(predict, layout.prepared, **options)
         if before:

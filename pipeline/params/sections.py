@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
-Views = Literal["centre", "flip", "five_crop", "ten_crop", "jitter"]
+Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
 
 
 class Section(BaseModel):
@@ -305,6 +305,12 @@ class EvaluateParams(Section):
         ge=1,
         description="also classify test images by so many nearest labelled ones, compared by the "
         "network's features; null: not",
+    )
+    robustness_images: int | None = Field(
+        None,
+        ge=1,
+        description="also test on so many of the test images (all, where there are fewer) under "
+        "common corruptions at five severities, one centre view: 75 more passes; null: not",
     )
 
 
