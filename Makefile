@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format docs lock ui bench-digits
+.PHONY: help setup demo test check format docs lock ui bench-digits ablation
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,10 @@ lock: ## renew requirements.lock
 
 bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
 	python -m benchmarks.digits
+
+DATA ?= .
+ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
+	python -m benchmarks.ablation --data $(DATA)
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
 	python -m pipeline.runtime.ui

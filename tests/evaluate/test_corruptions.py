@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_higher_severity_changes_more(name: str) -> None:
         float((corrupted(images, name, severity, seed=3).float() - images).square().mean())
         for severity in SEVERITIES
     ]
-    steps = zip(changes, changes[1:], strict=False)
+    steps = pairwise(changes)
     assert all(worse > 0.9 * slighter > 0 for slighter, worse in steps)  # squares don't nest
     assert changes[-1] > 2 * changes[0]
 
