@@ -28,9 +28,8 @@ def evaluate(stage: Stage) -> None:
     layout, key, how = stage.layout, stage.key, stage.params.evaluate
     torch.set_num_threads(how.threads)
     before = [] if key == "0" else ["0", stage.params.generations[key].teacher]
-    inputs = layout.data_digests("labeled", "validation", "test") | {
-        "model": model_digest(layout.model(key))
-    }
+    inputs = layout.data_digests("labeled", "validation", "test")
+    inputs |= {"model": model_digest(layout.model(key))}
     inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
     parameters = {"evaluate": how.model_dump(mode="json"), "seed": stage.params.seed}
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
@@ -39,15 +38,11 @@ def evaluate(stage: Stage) -> None:
         checkpoint = load_checkpoint(layout.model(key))
         classes = checkpoint.spec.classes
 
+        drawn = how.model_dump(include={"jitter_views", "batch_size"})
+        drawn["seed"] = stage.params.seed
+
         def predict(images: ImageSet, view: str) -> Floats:
-            return checkpoint_log_probs(
-                checkpoint,
-                images.images,
-                view=view,
-                jitter_views=how.jitter_views,
-                batch_size=how.batch_size,
-                seed=stage.params.seed,
-            )
+            return checkpoint_log_probs(checkpoint, images.images, view=view, **drawn)
 
         nearest = how.knn and partial(
             network_knn_accuracy,
@@ -57,7 +52,7 @@ def evaluate(stage: Stage) -> None:
             neighbors=how.knn,
             batch_size=how.batch_size,
         )
-        options = how.model_dump(include={"threads", "cache_gib"}) | bootstrap
+        options = how.model_dump(include={"threads", "cache_gib", "robustness_images"}) | bootstrap
         options |= {"view": how.views, "nearest": nearest}
         result = measure(predict, layout.prepared, **options)
         if before:

@@ -1,6 +1,7 @@
 """Look at what the parameters do to some real images: a contact sheet of their augmentation.
 
-python -m stages.preview [--data labeled] [--images 8] [--out preview.png] [--all]
+python -m stages.preview [--data labeled] [--images 8] [--out preview.png]
+                          [--all | --corruptions]
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ def preview(root: Path, given: argparse.Namespace) -> None:
     """Draw the sheet that the command line asks for."""
     from pipeline.data.tensors import load_images, read_dataset
     from pipeline.report.contact_sheet import draw_sheet, save_sheet
-    from pipeline.report.preview import choose_images, every_operation_rows, preview_rows
+    from pipeline.report.preview import (
+        choose_images,
+        corruption_rows,
+        every_operation_rows,
+        preview_rows,
+    )
 
     if given.images < 1 or given.out.suffix not in (".png", ".html"):
         wrong = f"--images {given.images}" if given.images < 1 else f"--out {given.out}"
@@ -36,7 +42,10 @@ def preview(root: Path, given: argparse.Namespace) -> None:
     classes = read_dataset(layout.prepared).classes
     labels = [classes[n] if n >= 0 else "" for n in images.labels[chosen].tolist()]
     pixels = images.images[chosen].float() / 255
-    if given.all:
+    if given.corruptions:
+        rows = corruption_rows(images.images[chosen[len(chosen) // 2 :][:1]], params.seed)
+        title = "common corruptions, as evaluate.robustness_images tests them"
+    elif given.all:
         rows = every_operation_rows(pixels, params.seed)
         title = "every operation, by its magnitude (0 to 30, both ways) or the share it changes"
     else:
@@ -52,7 +61,9 @@ def main() -> int:
     parser.add_argument("--data", choices=PARTS, default="labeled", help="which prepared images")
     parser.add_argument("--images", type=int, default=8, help="how many")
     parser.add_argument("--out", type=Path, default=Path("preview.png"), help=".png or .html")
-    parser.add_argument("--all", action="store_true", help="every operation, at rising magnitudes")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--all", action="store_true", help="every operation, at rising magnitudes")
+    what.add_argument("--corruptions", action="store_true", help="what robustness is tested on")
     try:
         preview(Path.cwd(), parser.parse_args())
     except SelftrainError as error:

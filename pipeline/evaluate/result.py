@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.evaluate import metrics
 from pipeline.evaluate.metrics import CalibrationBin, Floats, Integers
+from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import PairedTest, accuracy_interval
 
 
@@ -63,6 +64,7 @@ def flat_metrics(
     validation: Evaluation | None = None,
     against_teacher: PairedTest | None = None,
     knn_accuracy: float | None = None,
+    robustness: Robustness | None = None,
 ) -> dict[str, float]:
     """The figures as DVC and MLflow take them: one number a key; what is unknown has no key.
 
@@ -79,6 +81,9 @@ def flat_metrics(
         flat["test/top5"] = test.top5
     if knn_accuracy is not None:
         flat["test/knn_accuracy"] = knn_accuracy
+    if robustness is not None:
+        flat["test/corrupted_accuracy"] = robustness.mean_accuracy
+        flat["test/mce"] = robustness.mean_corruption_error
     for name, part in (("test/centre", centre), ("val", validation)):
         if part is not None:
             flat |= {f"{name}/accuracy": part.accuracy, f"{name}/nll": part.nll}

@@ -21,10 +21,19 @@ from pipeline.evaluate.result import (
     flat_metrics,
     paired_from_json,
 )
+from pipeline.evaluate.robustness import (
+    Robustness,
+    chosen_rows,
+    mean_corruption_error,
+    measure_robustness,
+    robustness_from_json,
+)
 from pipeline.evaluate.significance import PairedTest, compare
 from pipeline.files import read_json, write_json, write_text, written_whole
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pipeline.data.tensors import ImageSet
 
 RESULT_FILE = "result.json"
@@ -35,7 +44,8 @@ class ModelResult:
     """A model's figures and what it thinks of each image, log-probabilities (N, K).
 
     `test` is with the test-time views, `centre` the same images without; `knn_accuracy`: of the
-    nearest labelled images in the network's features, if that was asked for.
+    nearest labelled images in the network's features, and `robustness`: under corruptions with the
+    centre view, if that was asked for.
     """
 
     test: Evaluation
@@ -48,6 +58,7 @@ class ModelResult:
     against_teacher: PairedTest | None = None
     against_first: PairedTest | None = None
     knn_accuracy: float | None = None
+    robustness: Robustness | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -58,6 +69,7 @@ class ModelResult:
             validation=self.validation,
             against_teacher=self.against_teacher,
             knn_accuracy=self.knn_accuracy,
+            robustness=self.robustness,
         )
 
 
@@ -76,11 +88,13 @@ def measure(
     threads: int,
     cache_gib: float,
     nearest: Nearest | None = None,
+    robustness_images: int | None = None,
 ) -> ModelResult:
     """Measure a model on the validation and test images of `prepared`.
 
     `predict(images, view)` gives log-probabilities (N, K); `nearest(labeled, test)` the accuracy of
-    the nearest neighbours, None for none. Raises DataError without test images.
+    the nearest neighbours, None for none; robustness_images: how many test images are also
+    corrupted, None for none. Raises DataError without test images.
     """
     from pipeline.data.tensors import load_images  # imports torch; comparing results needs none
 
@@ -112,7 +126,28 @@ def measure(
         validation_log_probs=checked,
         validation_labels=validation.labels.numpy(),
         knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
+        robustness=_robustness(predict, test, robustness_images, seed),
     )
+
+
+def _robustness(predict: Predict, test: ImageSet, most: int | None, seed: int) -> Robustness | None:
+    if most is None:
+        return None
+
+    rows = chosen_rows(len(test), most, seed)
+    some = replace(
+        test,
+        images=test.images[rows],
+        labels=test.labels[rows],
+        ids=[test.ids[row] for row in rows],
+        shard=test.shard[rows],
+        row=test.row[rows],
+    )
+
+    def plain(images: Tensor) -> Floats:
+        return predict(replace(some, images=images), "centre")
+
+    return measure_robustness(plain, some.images, some.labels, seed=seed)
 
 
 def compare_with(
@@ -124,7 +159,7 @@ def compare_with(
     interval: float,
     seed: int,
 ) -> ModelResult:
-    """`result` with its paired tests against generation 0 and against its teacher."""
+    """`result` beside generation 0 and its teacher: paired tests, mean corruption error."""
 
     def paired(other: ModelResult) -> PairedTest:
         return compare(
@@ -135,7 +170,16 @@ def compare_with(
             seed=seed,
         )
 
-    return replace(result, against_first=paired(first), against_teacher=paired(teacher))
+    robustness = result.robustness
+    if robustness is not None and first.robustness is not None:
+        relative = mean_corruption_error(robustness, first.robustness)
+        robustness = replace(robustness, mean_corruption_error=relative)
+    return replace(
+        result,
+        against_first=paired(first),
+        against_teacher=paired(teacher),
+        robustness=robustness,
+    )
 
 
 def save_result(folder: Path, result: ModelResult) -> None:
@@ -150,6 +194,7 @@ def save_result(folder: Path, result: ModelResult) -> None:
             "against_teacher": result.against_teacher and asdict(result.against_teacher),
             "against_first": result.against_first and asdict(result.against_first),
             "knn_accuracy": result.knn_accuracy,
+            "robustness": result.robustness and asdict(result.robustness),
         },
     )
     for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels"):
@@ -176,6 +221,7 @@ def load_result(folder: Path) -> ModelResult:
             against_teacher=_maybe(paired_from_json, figures["against_teacher"]),
             against_first=_maybe(paired_from_json, figures["against_first"]),
             knn_accuracy=figures["knn_accuracy"],
+            robustness=_maybe(robustness_from_json, figures["robustness"]),
             **arrays,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -3,6 +3,9 @@
 Crops translate: where the network takes the stored size S, the image is first widened by round(S/8)
 pixels on each side that repeat its border, and windows of S × S are taken from the corners and the
 centre, after Krizhevsky et al. 2012, sec. 4.1. Where it takes less, its windows lie inside.
+Scales shrink and enlarge the stored image by round(S/16) pixels on each side, about an eighth in
+all, and look at its centre; what a shrunk image leaves free repeats its border. No view but `flip`
+and `ten_crop` mirrors: whether a mirrored image keeps its class is for the user to say.
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ from pipeline.augment import Draws, jitter
 from pipeline.errors import ModelError, ParameterError
 from pipeline.progress import Advance
 
-VIEWS = ("centre", "flip", "five_crop", "ten_crop", "jitter")
+VIEWS = ("centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter")
 # Jitter is drawn for so many consecutive images at a time, wherever batches begin and end.
 DRAW_BLOCK = 1024
 
 
 def num_views(name: str, jitter_views: int = 8) -> int:
     """How many forward passes an image takes; raises ParameterError for an unknown name."""
-    counts = {"centre": 1, "flip": 2, "five_crop": 5, "ten_crop": 10, "jitter": jitter_views}
+    counts = {"centre": 1, "flip": 2, "five_crop": 5, "ten_crop": 10, "multi_scale": 3}
+    counts["jitter"] = jitter_views
     if name not in counts:
         raise ParameterError(f"views = {name!r}: there are {', '.join(VIEWS)}")
     return counts[name]
@@ -60,6 +64,8 @@ def views(
         yield centre
         if name == "flip":
             yield centre.flip(-1)
+    elif name == "multi_scale":
+        yield from (centre, *_scales(images, side))
     elif name == "jitter":
         for view in range(jitter_views):
             yield _jittered(centre, seed, view, start)
@@ -154,6 +160,20 @@ def _five_crops(images: Tensor, side: int) -> Iterator[Tensor]:
     last = images.shape[-1] - side
     for top, left in ((0, 0), (0, last), (last, 0), (last, last)):
         yield images[..., top : top + side, left : left + side]
+
+
+def _scales(images: Tensor, side: int) -> Iterator[Tensor]:
+    """The centre of the image shrunk and enlarged, (N, C, side, side) each."""
+    stored = images.shape[-1]
+    change = 2 * max(1, round(stored / 16))  # even, so that the centre stays where it is
+    for size in (stored - change, stored + change):
+        scaled = F.interpolate(
+            images, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+        if size < side:
+            margin = -(-(side - size) // 2)
+            scaled = F.pad(scaled, (margin, margin, margin, margin), mode="replicate")
+        yield _centre(scaled, side)
 
 
 def _jittered(images: Tensor, seed: int, view: int, start: int) -> Tensor:

@@ -10,20 +10,18 @@ from pipeline.params.load import (
     load_params,
     parse_params,
 )
+from pipeline.params.network import ModelParams, NetworkParams
 from pipeline.params.sections import (
     DataParams,
     EnsembleParams,
     EvaluateParams,
     GuardParams,
-    ModelParams,
-    NetworkParams,
-    OnlineParams,
     PredictParams,
     Section,
     SelectParams,
     TrackingParams,
-    TrainParams,
 )
+from pipeline.params.training import OnlineParams, TrainParams
 from pipeline.params.transfer import TransferParams
 
 __all__ = [

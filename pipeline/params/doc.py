@@ -18,7 +18,7 @@ from pipeline.params.errors import section_in
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
 HEAD = """# Parameters
 
-Everything in `params.yaml`, made from `pipeline/params.py` by `make docs`. A wrong key or value
+Everything in `params.yaml`, made from `pipeline/params/` by `make docs`. A wrong key or value
 ends a stage before its work with one line that says what is allowed. The sections `model`,
 `augment`, `train` and `select` are shared by all generations; `teacher` and each entry of
 `generations` say where one differs.

@@ -13,18 +13,18 @@ from pipeline.errors import ParameterError
 from pipeline.params.augment import AugmentParams
 from pipeline.params.errors import one_line
 from pipeline.params.ladders import grown
+from pipeline.params.network import ModelParams
 from pipeline.params.sections import (
     DataParams,
     EnsembleParams,
     EvaluateParams,
     GuardParams,
-    ModelParams,
     PredictParams,
     Section,
     SelectParams,
     TrackingParams,
-    TrainParams,
 )
+from pipeline.params.training import TrainParams
 from pipeline.params.transfer import TransferParams, transfer_base
 
 PARAMS_FILE = Path("params.yaml")

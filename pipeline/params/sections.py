@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Views = Literal["centre", "flip", "five_crop", "ten_crop", "jitter"]
+Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
 
 
 class Section(BaseModel):
@@ -48,167 +48,6 @@ class DataParams(Section):
     def _path_where_needed(self) -> DataParams:
         if self.source != "digits" and not self.path:
             raise ValueError(f"data.path is needed for data.source = {self.source}")
-        return self
-
-
-class NetworkParams(Section):
-    """What builds a network."""
-
-    name: str = Field(
-        "resnet_small",
-        description="resnet_small, lenet5, wrn_28_2 (any wrn_DEPTH_WIDTH), efficientnet, "
-        "deformable_resnet50, or a torchvision or timm name",
-    )
-    width: int = Field(16, ge=1, le=1024, description="channels of resnet_small's first stage")
-    depth: int = Field(1, ge=1, le=32, description="residual blocks in each stage of resnet_small")
-    stem_stride: Literal[1, 2] = Field(
-        1, description="of resnet_small's first convolution; 2 costs a quarter"
-    )
-    compound: int = Field(
-        0, ge=0, le=7, description="efficientnet's depth, width and image side at once: B0 to B7"
-    )
-    stem: Literal["auto", "small", "standard"] = Field(
-        "auto",
-        description="of a library's network; small: 3×3, stride 1, no pooling; auto: small where "
-        "the network would shrink images of up to 64 pixels fourfold at once",
-    )
-    input_size: int | None = Field(
-        None,
-        ge=8,
-        le=1024,
-        description="side that images are resized to for the network; null: data.image_size "
-        "(efficientnet: at most the published side of its compound)",
-    )
-    dropout_rate: float = Field(
-        0.0, ge=0, lt=1, description="dropout before the classifier; of wrn in each block"
-    )
-    stochastic_depth_rate: float = Field(
-        0.0, ge=0, lt=1, description="chance that the last residual block is skipped"
-    )
-
-
-class ModelParams(NetworkParams):
-    """The network."""
-
-    ladder: tuple[NetworkParams, ...] | None = Field(
-        None,
-        strict=False,
-        min_length=1,
-        description="what `grow` climbs: overrides of model, smallest first; null: the sizes of "
-        "the network's family",
-    )
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """The parameters that build the network, by name."""
-        return self.model_dump(exclude={"ladder"})
-
-    @property
-    def rungs(self) -> list[dict[str, Any]] | None:
-        """What each rung of the ladder says, None for the family's own ladder."""
-        if self.ladder is None:
-            return None
-        return [rung.model_dump(exclude_unset=True) for rung in self.ladder]
-
-    @field_serializer("ladder")
-    def _only_what_is_said(self, ladder: Any) -> list[dict[str, Any]] | None:
-        return self.rungs
-
-
-class OnlineParams(Section):
-    """An online teacher: the student's own average labels the weak view while it trains."""
-
-    start_fraction: float = Field(
-        0.3,
-        ge=0,
-        lt=1,
-        description="share of the steps before it, on the stored pseudo-labels of the generation",
-    )
-    confidence_threshold: float = Field(
-        0.95, ge=0, le=1, description="least confidence that counts; after alignment"
-    )
-    label_kind: Literal["soft", "hard"] = Field("hard", description="form of the target")
-    temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
-    distribution_alignment: bool = Field(
-        True, description="scale predictions so that classes come as often as among the labels"
-    )
-
-
-class TrainParams(Section):
-    """One training run."""
-
-    steps: int = Field(ge=1, description="optimizer steps")
-    batch_size: int = Field(64, ge=1, description="labelled images a step, over all workers")
-    unlabeled_ratio: int = Field(
-        3, ge=0, le=64, description="pseudo-labelled images a step for each labelled one"
-    )
-    unlabeled_weight: float = Field(1.0, ge=0, description="weight of the pseudo-label loss")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="on the true labels")
-    distillation_weight: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="of the teacher's soft labels in the loss on labelled images; the rest is of "
-        "the true ones; generation 0 has no teacher",
-    )
-    distillation_temperature: float = Field(
-        1.0, gt=0, description="of soft labels and of the student where it learns from them"
-    )
-    online: OnlineParams | None = Field(
-        None, description="students: the average of the student itself as a teacher"
-    )
-    labeled_augment: Literal["none", "weak", "strong"] = Field(
-        "strong", description="view of the labelled images"
-    )
-    unlabeled_augment: Literal["none", "weak", "strong"] = Field(
-        "strong", description="view of the pseudo-labelled images"
-    )
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="SGD is with Nesterov momentum")
-    learning_rate: float = Field(1e-3, gt=0, description="at its highest")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="not on biases and normalisation")
-    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of the steps, linear")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the averaged weights; 0: none")
-    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
-    image_size: int | None = Field(
-        None, ge=8, description="side of training images before fine-tuning; null: as stored"
-    )
-    finetune_steps: int = Field(
-        0, ge=0, description="last of the steps, on un-augmented labelled images as stored"
-    )
-    finetune_learning_rate: float = Field(1e-4, gt=0, description="at the start of fine-tuning")
-    keep: Literal["last", "best"] = Field(
-        "last", description="averaged weights kept: best: the most accurate on validation"
-    )
-    patience: int | None = Field(
-        None,
-        ge=1,
-        description="validations (ten a run) without a better one after which training stops; "
-        "null: it goes on",
-    )
-    workers: int = Field(0, ge=0, description="Ray workers; 0: in the stage's own process")
-    threads: int = Field(2, ge=1, description="CPU threads of each worker; part of the result")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
-    )
-    cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
-    checkpoint_minutes: float = Field(
-        5.0, gt=0, description="longest stretch of training a kill can cost"
-    )
-    log_every: int = Field(20, ge=1, description="steps between two logged points")
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> TrainParams:
-        if self.workers and self.batch_size % self.workers:
-            raise ValueError(
-                f"train.batch_size = {self.batch_size}: must be a multiple of "
-                f"train.workers = {self.workers}"
-            )
-        if self.finetune_steps > self.steps:
-            raise ValueError(
-                f"train.finetune_steps = {self.finetune_steps}: at most "
-                f"train.steps = {self.steps}, of which they are the last"
-            )
         return self
 
 
@@ -312,6 +151,12 @@ class EvaluateParams(ViewParams):
         ge=1,
         description="also classify test images by so many nearest labelled ones, compared by the "
         "network's features; null: not",
+    )
+    robustness_images: int | None = Field(
+        None,
+        ge=1,
+        description="also test on so many of the test images (all, where there are fewer) under "
+        "common corruptions at five severities, one centre view: 75 more passes; null: not",
     )
 
 

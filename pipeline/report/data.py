@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.evaluate.result import Evaluation
+from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import PairedTest
 
 
@@ -53,6 +54,7 @@ class GenerationResult:
     against_first: PairedTest | None = None
     curve: TrainingCurve | None = None
     findings: tuple[str, ...] = ()
+    robustness: Robustness | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,15 @@ class ReportData:
     def findings(self) -> list[str]:
         """What the guard found, generation by generation."""
         return [text for part in self.generations for text in part.findings]
+
+    @property
+    def robust(self) -> list[tuple[str, Robustness]]:
+        """The generations that were tested under corruptions, and what came of it."""
+        return [
+            (part.generation, part.robustness)
+            for part in self.generations
+            if part.robustness is not None
+        ]
 
     @property
     def has_validation(self) -> bool:

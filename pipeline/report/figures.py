@@ -157,6 +157,22 @@ def per_class_figure(data: ReportData) -> str:
     return draw_svg("per-class", draw, size=size)
 
 
+def robustness_figure(data: ReportData) -> str:
+    """Mean accuracy over the corruptions by severity, 0 being the images as they are."""
+
+    def draw(ax: Axes) -> None:
+        for color, (name, result) in zip(cycle(CYCLE), data.robust, strict=False):
+            accuracy = [100 * value for value in result.by_severity]
+            ax.plot(
+                range(len(accuracy)), accuracy, color=color, marker="o", label=f"generation {name}"
+            )
+        ax.set_xlabel("severity (0: images as they are)")
+        ax.set_ylabel("test accuracy, %")
+        ax.margins(x=0.05, y=0.1)
+
+    return draw_svg("robustness", draw)
+
+
 def loss_figure(data: ReportData) -> str:
     """Training loss by step, on labels and on pseudo-labels."""
 

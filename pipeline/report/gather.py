@@ -82,6 +82,7 @@ def _result_of(key: str, result: ModelResult) -> GenerationResult:
         validation=result.validation,
         against_teacher=result.against_teacher,
         against_first=result.against_first,
+        robustness=result.robustness,
     )
 
 

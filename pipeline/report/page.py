@@ -73,6 +73,7 @@ def render_report(data: ReportData) -> str:
         class_rows=class_rows(data),
         issues=data.label_issues[:MOST_ISSUES],
         issues_sentence=issues_sentence(data),
+        corruptions=corruption_rows(data),
         figures=page_figures(data),
     )
     return page
@@ -124,6 +125,20 @@ def class_rows(data: ReportData) -> list[dict[str, Any]]:
     ]
 
 
+def corruption_rows(data: ReportData) -> list[dict[str, Any]]:
+    """By corruption: each tested generation's mean accuracy over the severities."""
+    tested = [result for _, result in data.robust]
+    if not tested:
+        return []
+    return [
+        {
+            "name": name.replace("_", " "),
+            "accuracies": [float(np.mean(result.accuracy[name])) for result in tested],
+        }
+        for name in tested[0].accuracy
+    ]
+
+
 def page_figures(data: ReportData) -> dict[str, PageFigure]:
     """The figures that the data allow, by name, each with words for those who can't see it."""
     champion = data.champion_result
@@ -157,6 +172,11 @@ def page_figures(data: ReportData) -> dict[str, PageFigure]:
         made["balance"] = (
             figures.balance_figure(data),
             "Pseudo-labelled images of each class, by the generation they taught.",
+        )
+    if data.robust:
+        made["robustness"] = (
+            figures.robustness_figure(data),
+            "Test accuracy under corruptions, their mean by severity, one centre view.",
         )
     if any(part.curve for part in data.generations):
         made["loss"] = (

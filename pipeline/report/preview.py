@@ -15,6 +15,8 @@ from pipeline.augment.erase import cutout, random_erasing
 from pipeline.augment.mix import blend, paste
 from pipeline.augment.randaugment import MAGNITUDES, OPERATIONS, apply_plan, draw_plan
 from pipeline.augment.weak import move
+from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
+from pipeline.evaluate.robustness import corrupted
 from pipeline.params import AugmentParams
 from pipeline.report.contact_sheet import SheetRow
 
@@ -85,6 +87,16 @@ def _other_rows(same: Tensor, other: Tensor, seed: int) -> Iterator[SheetRow]:
     corner = (side - reach) // 2
     boxes_cut = torch.stack((corner, corner, corner + reach, corner + reach), dim=1)
     yield row("cutmix", paste(same, targets, other, targets, boxes_cut)[0])
+
+
+def corruption_rows(image: Tensor, seed: int) -> list[SheetRow]:
+    """One image (1, C, S, S) uint8 under each corruption, as it is and at severities 1 to 5."""
+    captions = ("original", *(f"severity {severity}" for severity in SEVERITIES))
+    rows: list[SheetRow] = []
+    for name in corruption_names(image.shape[1]):
+        seen = [image, *(corrupted(image, name, severity, seed=seed) for severity in SEVERITIES)]
+        rows.append(SheetRow(name.replace("_", " "), torch.cat(seen), () if rows else captions))
+    return rows
 
 
 def one_operation(

@@ -100,6 +100,25 @@ def test_the_nearest_neighbours_are_asked_of_labelled_and_test_images(
     assert "test/knn_accuracy" not in measured(prepared).metrics
 
 
+def test_robustness_is_measured_on_some_of_the_test_images(prepared: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"view": "flip", "threads": 1, "cache_gib": 1.0, **BOOTSTRAP}
+    guesser = Guesser(4)
+    result = measure(guesser, prepared, robustness_images=10, **how)
+    assert result.robustness is not None
+    assert result.robustness.images == 10
+    passes = [asked for asked in guesser.asked if asked == (10, "centre")]
+    assert len(passes) == 1 + 5 * len(result.robustness.accuracy)
+    share = 1 - 3 / 10  # images 0, 4 and 8 of the ten
+    assert result.metrics["test/corrupted_accuracy"] == pytest.approx(share)
+    assert result.metrics["test/mce"] == 1
+    student = measure(Guesser(1000), prepared, robustness_images=10, **how)
+    compared = compare_with(student, result, result, **BOOTSTRAP)
+    assert compared.metrics["test/mce"] == pytest.approx(1 / 3)
+    save_result(tmp_path, compared)
+    assert load_result(tmp_path).robustness == compared.robustness
+    assert "test/mce" not in measured(prepared).metrics
+
+
 def test_without_test_images_it_says_what_to_raise(tmp_path: Path) -> None:
     prepared = prepared_stripes(tmp_path, test_fraction=0.0)
     with pytest.raises(DataError, match=r"data\.test_fraction"):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.errors import ModelError, ParameterError
 from pipeline.evaluate.views import VIEWS, num_views, predict_log_probs, views
@@ -85,6 +86,30 @@ def test_ten_crop_is_five_crop_and_its_mirrors() -> None:
     for plain, first, second in zip(five, ten[::2], ten[1::2], strict=True):
         torch.testing.assert_close(first, plain)
         torch.testing.assert_close(second, plain.flip(-1))
+
+
+def test_multi_scale_shrinks_and_enlarges_about_the_centre() -> None:
+    images = batch()
+    centre, smaller, larger = views(images, "multi_scale")
+    torch.testing.assert_close(centre, images)
+    shrunk = F.interpolate(images, (14, 14), mode="bilinear", antialias=True)  # 16 - 2 · 16/16
+    grown = F.interpolate(images, (18, 18), mode="bilinear", antialias=True)
+    for row in range(16):
+        for column in range(16):
+            inside = (min(max(row - 1, 0), 13), min(max(column - 1, 0), 13))
+            torch.testing.assert_close(smaller[..., row, column], shrunk[..., *inside])
+            torch.testing.assert_close(larger[..., row, column], grown[..., row + 1, column + 1])
+
+
+@pytest.mark.parametrize(("side", "crop_size"), [(16, None), (16, 12), (16, 15), (28, 28), (9, 8)])
+def test_scales_keep_the_centre_in_its_place(side: int, crop_size: int | None) -> None:
+    dot = torch.zeros(1, 1, side, side)
+    middle = slice(side // 2 - 1, -(-side // 2) + 1)
+    dot[..., middle, middle] = 1
+    for view in views(dot, "multi_scale", crop_size=crop_size):
+        there = view[0, 0].nonzero().float().mean(dim=0)
+        plain = next(views(dot, "centre", crop_size=crop_size))[0, 0].nonzero().float().mean(dim=0)
+        torch.testing.assert_close(there, plain)
 
 
 def test_jitter_repeats_and_depends_on_seed_and_view() -> None:

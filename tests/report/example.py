@@ -9,6 +9,7 @@ from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import evaluate
+from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import compare
 from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
 
@@ -79,6 +80,26 @@ def example_report(
         baseline=Baseline(0.935, 0.918, 0.951, ""),
         views="five_crop",
     )
+
+
+def with_robustness(data: ReportData) -> ReportData:
+    """The same run with every generation tested under two corruptions."""
+    parts = tuple(
+        replace(
+            part,
+            robustness=Robustness(
+                images=500,
+                clean=part.centre.accuracy,
+                accuracy={
+                    "fog": tuple(0.9 + 0.01 * number - 0.1 * severity for severity in range(5)),
+                    "shot_noise": tuple(0.8 + 0.02 * number - 0.05 * s for s in range(5)),
+                },
+                mean_corruption_error=1 - 0.07 * number,
+            ),
+        )
+        for number, part in enumerate(data.generations)
+    )
+    return replace(data, generations=parts)
 
 
 def without_figures(data: ReportData) -> ReportData:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.report import figures
 from pipeline.report.data import ReportData
 from pipeline.report.svg import inline, printable
-from tests.report.example import example_report
+from tests.report.example import example_report, with_robustness
 
 FIGURES = [
     figures.accuracy_figure,
@@ -44,6 +44,13 @@ def test_odd_class_names_are_drawn_as_they_are(figure: Callable[[ReportData], st
     shown = texts(figure(example_report(ODD_NAMES, skills=(5.0, 6.0))))
     for name in ("<b>&\"'", "$x^2$ $", "two lines", "日本語", "?", "plain"):
         assert name in shown
+
+
+def test_robustness_figure_has_a_line_for_each_generation() -> None:
+    data = with_robustness(example_report(skills=(5.0, 6.0)))
+    svg = figures.robustness_figure(data)
+    assert figures.robustness_figure(data) == svg
+    assert {"generation 0", "generation 1", "severity (0: images as they are)"} <= set(texts(svg))
 
 
 def test_ink_is_the_page_s_and_nothing_has_a_background() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
 from pipeline.report.page import class_rows, named_counts, render_report, worst_confusions
-from tests.report.example import example_report, without_figures
+from tests.report.example import example_report, with_robustness, without_figures
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect", "circle", "image"}
 
@@ -180,6 +180,18 @@ def test_what_the_guard_found_is_shown() -> None:
     words = Reader(render_report(replace(data, generations=(first, warned)))).words
     assert "What the guard found" in words
     assert "Generation 1 has no <cat>" in words
+
+
+def test_corruptions_are_shown_generation_by_generation() -> None:
+    plain = example_report(skills=(5.0, 6.0))
+    assert "Under corruptions" not in Reader(render_report(plain)).words
+    data = with_robustness(plain)
+    page = render_report(data)
+    words = " ".join(Reader(page).words.split())
+    assert "Accuracy on 500 test images" in words
+    assert "shot noise 70.0 % 72.0 %" in words  # the means of five severities
+    assert "errors relative to generation 0 1.00 0.93" in words
+    assert page.count("<svg") == render_report(plain).count("<svg") + 1
 
 
 def test_the_first_label_issues_are_shown_and_all_counted() -> None:

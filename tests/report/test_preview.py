@@ -137,6 +137,8 @@ def test_the_command_writes_its_sheet(project: Path, monkeypatch: pytest.MonkeyP
     assert _run(monkeypatch) == 0
     assert _run(monkeypatch, "--all", "--data", "unlabeled", "--out", "all.html") == 0
     assert (project / "preview.png").stat().st_size > 1000
+    assert _run(monkeypatch, "--corruptions", "--out", "corruptions.png") == 0
+    assert (project / "corruptions.png").stat().st_size > 1000
     assert (project / "all.html").stat().st_size > 1000
 
 

@@ -1,0 +1,106 @@
+"""The section of a training run, and of a student that teaches itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.params.sections import Section
+
+
+class OnlineParams(Section):
+    """An online teacher: the student's own average labels the weak view while it trains."""
+
+    start_fraction: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="share of the steps before it, on the stored pseudo-labels of the generation",
+    )
+    confidence_threshold: float = Field(
+        0.95, ge=0, le=1, description="least confidence that counts; after alignment"
+    )
+    label_kind: Literal["soft", "hard"] = Field("hard", description="form of the target")
+    temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
+    distribution_alignment: bool = Field(
+        True, description="scale predictions so that classes come as often as among the labels"
+    )
+
+
+class TrainParams(Section):
+    """One training run."""
+
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(64, ge=1, description="labelled images a step, over all workers")
+    unlabeled_ratio: int = Field(
+        3, ge=0, le=64, description="pseudo-labelled images a step for each labelled one"
+    )
+    unlabeled_weight: float = Field(1.0, ge=0, description="weight of the pseudo-label loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="on the true labels")
+    distillation_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of the teacher's soft labels in the loss on labelled images; the rest is of "
+        "the true ones; generation 0 has no teacher",
+    )
+    distillation_temperature: float = Field(
+        1.0, gt=0, description="of soft labels and of the student where it learns from them"
+    )
+    online: OnlineParams | None = Field(
+        None, description="students: the average of the student itself as a teacher"
+    )
+    labeled_augment: Literal["none", "weak", "strong"] = Field(
+        "strong", description="view of the labelled images"
+    )
+    unlabeled_augment: Literal["none", "weak", "strong"] = Field(
+        "strong", description="view of the pseudo-labelled images"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="SGD is with Nesterov momentum")
+    learning_rate: float = Field(1e-3, gt=0, description="at its highest")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="not on biases and normalisation")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of the steps, linear")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the averaged weights; 0: none")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no limit")
+    image_size: int | None = Field(
+        None, ge=8, description="side of training images before fine-tuning; null: as stored"
+    )
+    finetune_steps: int = Field(
+        0, ge=0, description="last of the steps, on un-augmented labelled images as stored"
+    )
+    finetune_learning_rate: float = Field(1e-4, gt=0, description="at the start of fine-tuning")
+    keep: Literal["last", "best"] = Field(
+        "last", description="averaged weights kept: best: the most accurate on validation"
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="validations (ten a run) without a better one after which training stops; "
+        "null: it goes on",
+    )
+    workers: int = Field(0, ge=0, description="Ray workers; 0: in the stage's own process")
+    threads: int = Field(2, ge=1, description="CPU threads of each worker; part of the result")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one"
+    )
+    cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="longest stretch of training a kill can cost"
+    )
+    log_every: int = Field(20, ge=1, description="steps between two logged points")
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> TrainParams:
+        if self.workers and self.batch_size % self.workers:
+            raise ValueError(
+                f"train.batch_size = {self.batch_size}: must be a multiple of "
+                f"train.workers = {self.workers}"
+            )
+        if self.finetune_steps > self.steps:
+            raise ValueError(
+                f"train.finetune_steps = {self.finetune_steps}: at most "
+                f"train.steps = {self.steps}, of which they are the last"
+            )
+        return self

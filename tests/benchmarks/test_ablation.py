@@ -1,0 +1,142 @@
+"""The ablation's rows change what they say, its runs are kept, and its page says what they show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import ablation
+from benchmarks.ablation import DataSet, Task, run_task
+from benchmarks.ablation_page import page, run_of, sentence, spread, summary
+from benchmarks.ablation_rows import FULL, ROWS, Row, row_params, with_steps
+from pipeline.params import Params
+
+DIGITS = DataSet("digits", "digits_50", 50, 848, 899, seeds=2, steps=2)
+FASHION = DataSet("Fashion-MNIST", "fashion_mnist", 1000, 20_000, 10_000, seeds=2)
+TRAINED = [row for row in ROWS if run_of(row) == row.name]
+BY_NAME = {row.name: row for row in ROWS}
+
+
+def all_steps(params: Params) -> int:
+    return sum(params.training(key).train.steps for key in params.model_keys)
+
+
+@pytest.mark.parametrize("data", [DIGITS, FASHION], ids=["digits", "fashion"])
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if run_of(row) == row.name], ids=lambda row: row.name
+)
+def test_rows_differ_from_the_full_form_and_cost_the_same_steps(data: DataSet, row: Row) -> None:
+    full, params = data.params, row_params(row, data.params)
+    assert (params == full) == (row is FULL)
+    assert all_steps(params) == all_steps(full)
+    assert params.data.validation_fraction == 0
+    assert params.train.threads == 1
+
+
+@pytest.mark.parametrize("data", [DIGITS, FASHION], ids=["digits", "fashion"])
+def test_rows_change_what_they_name(data: DataSet) -> None:
+    params = {row.name: row_params(row, data.params) for row in ROWS}
+    full, last = params["full"], "3"
+    assert params["supervised"].model_keys == ["0"]
+    assert params["one generation"].model_keys == ["0", "1"]
+    assert params["supervised"].training("0").augment == full.training("3").augment
+    for key in ("1", "2", "3"):
+        plain = params["no data noise"].training(key)
+        assert {plain.train.labeled_augment, plain.train.unlabeled_augment} == {"none"}
+        still = params["no model noise"].training(key).model
+        assert still.dropout_rate == still.stochastic_depth_rate == 0
+        assert params["hard labels"].selection(key).label_kind == "hard"
+        assert params["no balancing"].selection(key).fraction_per_class is None
+        assert params["no threshold"].selection(key).fraction_per_class == 1
+        assert params["no threshold"].selection(key).confidence_threshold == 0
+    assert params["no data noise"].training("0") == full.training("0")
+    grown, same = params["growing student"].training(last).model, full.training(last).model
+    assert (grown.width, grown.depth) > (same.width, same.depth)
+    assert params["online teacher"].training(last).train.online is not None
+    assert full.training(last).train.online is None
+
+
+def test_fewer_steps_are_for_every_generation() -> None:
+    params = with_steps(FASHION.params, 7)
+    assert [params.training(key).train.steps for key in params.model_keys] == [7] * 4
+    assert params.training("1").augment == FASHION.params.training("1").augment
+
+
+def test_runs_are_kept_by_what_they_rest_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablation, "KEPT", tmp_path)
+    task = Task(DIGITS, BY_NAME["supervised"], 1)
+    others = [
+        replace(task, seed=2),
+        replace(task, row=FULL),
+        replace(task, data=replace(DIGITS, steps=3)),
+    ]
+    assert len({task.kept, *(other.kept for other in others)}) == 4
+    moved = replace(task, data=replace(DIGITS, name="elsewhere", seeds=9))
+    assert moved.kept == task.kept
+    first = run_task("supervised", DIGITS, 1)
+    assert 0 < first["last"] < 1
+    assert json.loads(task.kept.read_text()) == first
+    task.kept.write_text(json.dumps(first | {"last": 0.5}))
+    assert run_task("supervised", DIGITS, 1)["last"] == 0.5  # read, not run
+
+
+def outcomes() -> dict[str, dict[int, dict[str, float]]]:
+    names = {run_of(row) for row in ROWS}
+    made = {
+        name: {
+            seed: {"last": 0.9 + 0.01 * seed, "centre": 0.8, "ensemble": 0.95} for seed in (0, 1)
+        }
+        for name in names
+    }
+    made["supervised"] = {seed: {"last": 0.7 + 0.011 * seed} for seed in (0, 1, 2)}
+    return made
+
+
+def test_differences_are_paired_by_seed() -> None:
+    rows = summary(outcomes())
+    assert rows["supervised"]["accuracy"]["seeds"] == pytest.approx([0.7, 0.711, 0.722])
+    assert rows["supervised"]["difference"]["seeds"] == pytest.approx([-0.2, -0.199])
+    assert rows["no test-time views"]["difference"]["mean"] == pytest.approx(0.8 - 0.905)
+    assert rows["ensemble"]["accuracy"]["mean"] == pytest.approx(0.95)
+    assert rows["full"]["difference"] is None
+
+
+def test_intervals_are_student_s() -> None:
+    values = np.random.default_rng(0).normal(size=5)
+    result = spread(values.tolist())
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert result["mean"] - result["half"] == pytest.approx(low)
+    assert result["mean"] + result["half"] == pytest.approx(high)
+    assert spread([0.5]) == {"mean": 0.5, "half": None, "seeds": [0.5]}
+
+
+def test_sentences_say_helps_hurts_or_neither() -> None:
+    def said(name: str, *values: float) -> str:
+        return sentence(BY_NAME[name], {"difference": spread(values)})
+
+    assert said("no data noise", -0.02, -0.021, -0.019).endswith(": data noise helps.")
+    assert said("no data noise", 0.02, 0.021, 0.019).endswith(": data noise hurts.")
+    assert said("growing student", 0.02, 0.021, 0.019).endswith(": a growing student helps.")
+    assert said("ensemble", -0.02, -0.021, -0.019).endswith(": the ensemble hurts.")
+    assert said("ensemble", -0.02, 0.021).endswith("no difference beyond the interval.")
+    assert said("hard labels", -0.02).endswith("−2.00 points; one seed says nothing.")
+
+
+def test_the_page_has_a_line_for_every_row_of_every_data_set() -> None:
+    data = {
+        part.name: {"protocol": part.protocol, "rows": summary(outcomes())}
+        for part in (DIGITS, FASHION)
+    }
+    text = page({"data": data})
+    for row in ROWS:
+        assert text.count(f"| {row.name} |") == 3
+    assert text.count("Supervised: −19.95 ± 0.64 points: self-training helps.") == 2
+    assert "1,000 labels, 20,000 unlabelled and 10,000 test images" in text
+    assert "2 steps a generation" in text
