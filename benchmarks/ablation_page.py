@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.ablation_rows import FULL, ROWS, Row
+from benchmarks.runs import half_interval
 
 # By row and seed: accuracies of a run by figure.
 Outcomes = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -41,13 +41,8 @@ def run_of(row: Row) -> str:
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and its interval by Student's t; no interval from one value."""
-    mean, half = float(np.mean(values)), None
-    if len(values) > 1:
-        from scipy.special import stdtrit
-
-        error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        half = float(stdtrit(len(values) - 1, (1 + INTERVAL) / 2)) * error
-    return {"mean": mean, "half": half, "seeds": list(values)}
+    half = half_interval(values, INTERVAL) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "half": half, "seeds": list(values)}
 
 
 def page(result: Mapping[str, Any]) -> str:

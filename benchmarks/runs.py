@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from pipeline.runtime.stage import code_digest
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ROOT / ".selftrain" / "benchmarks"
-T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t of seeds - 1 degrees of freedom
 SHARED = ("fashion_mnist.py", "in_process.py")
 
 
@@ -41,10 +40,17 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPUs, 1 thread"
 
 
-def spread(values: list[float], sign: str = "") -> str:
-    """Mean ± half the 95 % interval of the mean, by Student's t."""
-    half = T_975[len(values)] * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return f"{np.mean(values):{sign}.1f} ± {half:.1f}"
+def half_interval(values: Sequence[float], coverage: float = 0.95) -> float:
+    """Half the interval of the mean of at least two values, by Student's t."""
+    from scipy.special import stdtrit
+
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(stdtrit(len(values) - 1, (1 + coverage) / 2)) * error
+
+
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Mean ± half its 95 % interval."""
+    return f"{np.mean(values):{sign}.1f} ± {half_interval(values):.1f}"
 
 
 def percent(values: dict[str, float]) -> str:

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.files import file_digest, read_json, write_json, written_whole
@@ -208,6 +210,14 @@ def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]
                 f"{folder / entry.file}: {table.num_rows} rows, {MANIFEST} says {entry.rows}"
             )
         yield table
+
+
+def column_labels(table: Any) -> NDArray[np.int64]:
+    """The column `label` of a table: (N,) int64, -1 where null."""
+    import pyarrow.compute as pc
+
+    labels = pc.fill_null(table.column("label"), -1).to_numpy()
+    return np.asarray(labels, dtype=np.int64)
 
 
 def _parquet_writer(path: Path, schema: Any) -> Any:

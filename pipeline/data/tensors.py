@@ -16,7 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.shards import IMAGE_SCHEMA, Manifest, check_shard, read_manifest, read_shard
+from pipeline.data.shards import (
+    IMAGE_SCHEMA,
+    Manifest,
+    check_shard,
+    column_labels,
+    read_manifest,
+    read_shard,
+)
 from pipeline.errors import DataError
 from pipeline.files import read_json
 
@@ -119,14 +126,6 @@ def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
     if channels not in (1, 3) or not isinstance(size, int) or size < 1:
         raise DataError(f"{folder}: its manifest does not say channels and image_size")
     return channels, size, size
-
-
-def column_labels(table: Any) -> NDArray[np.int64]:
-    """The column `label` of a table: (N,) int64, -1 where null."""
-    import pyarrow.compute as pc
-
-    labels = pc.fill_null(table.column("label"), -1).to_numpy()
-    return np.asarray(labels, dtype=np.int64)
 
 
 def decode_into(data: Sequence[Tensor], out: Tensor) -> None:

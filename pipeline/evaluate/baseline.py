@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.images import decode_png
-from pipeline.data.shards import iter_shards, read_manifest
+from pipeline.data.shards import column_labels, iter_shards, read_manifest
 from pipeline.evaluate.significance import accuracy_interval
 
 # Its cost grows with the square of the images.
@@ -114,12 +114,12 @@ def _pixels_and_labels(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int6
     Without torch, whose import would take longer than decoding as many images as fit.
     """
     images: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
+    labels = [np.empty(0, np.int64)]
     for table in iter_shards(folder, ["image", "label"]):
         images += [decode_png(data) for data in table.column("image").to_pylist()]
-        labels += [-1 if label is None else label for label in table.column("label").to_pylist()]
+        labels.append(column_labels(table))
     stacked = np.stack(images) if images else np.empty(0, np.uint8)
-    return stacked, np.array(labels, np.int64)
+    return stacked, np.concatenate(labels)
 
 
 def _too_many(images: int, most_images: int) -> Baseline:

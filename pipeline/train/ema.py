@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pipeline.train.transfer import training_mode
+
 
 class WeightAverage:
     """Keeps average ← d · average + (1 - d) · weights, over parameters and buffers alike.
@@ -30,3 +32,15 @@ class WeightAverage:
             else:
                 self.tensors[key].copy_(value)
         torch._foreach_lerp_(averages, weights, 1 - decay)
+
+
+@torch.no_grad()
+def averaged_logits(network: nn.Module, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    """What `network` says with other weights and no noise: (n, C, S, S) normalised → (n, K).
+
+    The network keeps its own weights and is left in training mode.
+    """
+    network.eval()
+    logits: Tensor = torch.func.functional_call(network, weights, (images,))
+    training_mode(network)
+    return logits

@@ -17,7 +17,7 @@ from pipeline.models.auxiliary import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import TrainingData, Worker, network_inputs, on_device
 from pipeline.train.best import BestWeights
-from pipeline.train.ema import WeightAverage
+from pipeline.train.ema import WeightAverage, averaged_logits
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.optimizer import build_optimizer, set_learning_rate
@@ -172,22 +172,18 @@ def _logged(losses: Losses, rate: float, step: int, *, online: bool) -> dict[str
     return values | {"online_coverage": losses.kept.item()} if online else values
 
 
-@torch.no_grad()
 def _validate(network: nn.Module, weights: dict[str, Tensor], data: TrainingData) -> float:
     """Accuracy of the averaged weights on the validation images as they are."""
     assert data.validation_images is not None
     assert data.validation_labels is not None
-    network.eval()
     right = 0
     for images, labels in zip(
         torch.split(data.validation_images, VALIDATION_BATCH),
         torch.split(data.validation_labels, VALIDATION_BATCH),
         strict=True,
     ):
-        inputs = network_inputs(images, data)
-        logits = torch.func.functional_call(network, weights, (inputs,))
+        logits = averaged_logits(network, weights, network_inputs(images, data))
         right += int((logits.argmax(dim=1) == labels).sum())
-    training_mode(network)
     return right / len(data.validation_images)
 
 

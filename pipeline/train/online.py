@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.params import OnlineParams
+from pipeline.train.ema import averaged_logits
 from pipeline.train.losses import soften
 
 MEAN_DECAY = 0.99  # of the running mean prediction: about the last hundred batches
@@ -44,13 +45,9 @@ class OnlineTeacher:
     def targets(self, weak: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (n, K) of weak views (n, C, S, S), and which of them count, (n,) float.
 
-        The network is left in the modes in which it was.
+        The network is left in training mode.
         """
-        modes = [(module, module.training) for module in self._network.modules()]
-        self._network.eval()
-        logits = torch.func.functional_call(self._network, self._weights, (weak,))
-        for module, training in modes:
-            module.training = training
+        logits = averaged_logits(self._network, self._weights, weak)
         return self._chosen(logits.float().softmax(dim=1))
 
     def _chosen(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:

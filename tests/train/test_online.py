@@ -36,7 +36,7 @@ def test_it_says_what_the_averaged_weights_say_without_noise_and_leaves_the_netw
     None
 ):
     network = noisy()
-    network.get_submodule("stem").eval()  # as frozen parts are
+    network.get_submodule("stem.1").eval().requires_grad_(False)  # a frozen layer
     online = teacher(network)
     with torch.no_grad():
         for weight in network.parameters():
@@ -46,7 +46,7 @@ def test_it_says_what_the_averaged_weights_say_without_noise_and_leaves_the_netw
     torch.testing.assert_close(targets, expected())
     assert kept.tolist() == [1.0] * 16
     assert network.training
-    assert not network.get_submodule("stem").training
+    assert not network.get_submodule("stem.1").training
     after = network.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
