@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.labels.align import aligned, alignment_shift, mean_prediction
+from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.choice import choose
 from pipeline.labels.pseudo_label import tie_breaker
 from pipeline.labels.select import sharpen
@@ -176,7 +176,7 @@ def _aligned(log_probs: Floats, kind: str, images: Images) -> Floats:
     if kind == "labeled":
         counts = np.bincount(images.labels.numpy(), minlength=classes)
         shares = counts / counts.sum()
-    return aligned(log_probs, alignment_shift(mean_prediction([log_probs], classes), shares))
+    return aligned(log_probs, alignment_shift(log_probs, shares))
 
 
 def _tested(

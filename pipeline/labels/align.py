@@ -1,6 +1,8 @@
 """Distribution alignment: move a teacher's mean prediction to the classes' known shares.
 
-Berthelot et al. 2020 (ReMixMatch), section 3.2; the mean is over all unlabelled images at once.
+Berthelot et al. 2020 (ReMixMatch), section 3.2, repeated until the mean is where it should be,
+which is the row and column scaling of Sinkhorn & Knopp 1967; the mean is over all unlabelled images
+at once. A single round leaves most of the way: predictions are sure, so only few images move.
 """
 
 from __future__ import annotations
@@ -12,27 +14,44 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+MAX_ROUNDS = 200
+TOLERANCE = 0.005  # of each class's share
+MOST_NUMBERS = 1 << 24  # probabilities whose mean is close enough to that of all
 
-def mean_prediction(shards: Iterable[Floats], num_classes: int) -> NDArray[np.float64]:
-    """The mean of exp(log_probs) over all rows of all shards, (K,); each shard: (n, K).
 
-    One pass that holds a shard at a time; equal shares where there are no rows.
+def evenly_drawn(
+    shards: Iterable[Floats], rows: int, num_classes: int, most_numbers: int = MOST_NUMBERS
+) -> Floats:
+    """Every n-th row of all shards, (M, K), n the least that gives no more than `most_numbers`.
+
+    shards: (n, K) each, `rows` in all; read once, a shard at a time.
     """
-    total, rows = np.zeros(num_classes), 0
+    every = max(1, -(-rows * num_classes // most_numbers))
+    drawn, start = [np.empty((0, num_classes), np.float32)], 0
     for log_probs in shards:
-        total += np.exp(log_probs.astype(np.float64)).sum(axis=0)
-        rows += len(log_probs)
-    return total / rows if rows else np.full(num_classes, 1 / num_classes)
+        drawn.append(log_probs[-start % every :: every])
+        start += len(log_probs)
+    return np.concatenate(drawn)
 
 
-def alignment_shift(mean: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What to add to log-probabilities so that they follow `target`; all (K,).
+def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What to add to log-probabilities (N, K) so that their mean is `target`; (K,) both.
 
-    The log of target / mean; 0 for a class that no image is given any probability of, which
-    nothing can align. Shares of 0 in `target` are not allowed.
+    0 for a class that no image is given any probability of, which nothing can align. Shares of 0
+    in `target` are not allowed.
     """
     assert (target > 0).all()
-    return np.log(np.divide(target, mean, out=np.ones_like(mean), where=mean > 0))
+    shift = np.zeros(len(target))
+    probabilities = np.exp(log_probs.astype(np.float64))
+    there = probabilities.any(axis=0)
+    for _ in range(MAX_ROUNDS if there.any() else 0):
+        weights = probabilities * np.exp(shift)
+        mean = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
+        ratio = np.divide(target, mean, out=np.ones_like(mean), where=there)
+        if np.abs(ratio - 1).max() <= TOLERANCE:
+            break
+        shift += np.log(ratio)
+    return shift
 
 
 def aligned(log_probs: Floats, shift: NDArray[np.float64]) -> Floats:

@@ -20,7 +20,7 @@ from pipeline.data.shards import (
     write_shard,
 )
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import aligned, alignment_shift, mean_prediction
+from pipeline.labels.align import aligned, alignment_shift, evenly_drawn
 from pipeline.labels.audit import Audit, audit
 from pipeline.labels.choice import Choice, choose
 from pipeline.labels.select import Reason, sharpen
@@ -64,7 +64,8 @@ def select_pseudo_labels(
     shift = None
     if target_shares is not None:
         shards = (shard.log_probs for shard in _checked(predictions))
-        shift = alignment_shift(mean_prediction(shards, len(classes)), target_shares)
+        drawn = evenly_drawn(shards, manifest.rows, len(classes))
+        shift = alignment_shift(drawn, target_shares)
     seen = _outlines(_checked(predictions, shift), manifest.rows, truth)
     choice = choose(
         seen.labels,

@@ -91,8 +91,8 @@ class SelectParams(Section):
     )
     distribution_alignment: Literal["none", "uniform", "labeled"] = Field(
         "none",
-        description="first move the mean prediction to equal shares of the classes, or to those "
-        "of the labelled images",
+        description="first move all predictions together until their mean has equal shares of the "
+        "classes, or those of the labelled images",
     )
     images_per_class: int | None = Field(
         None, ge=1, description="the surest so many of each class; null: see fraction_per_class"

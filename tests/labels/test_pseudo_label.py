@@ -249,10 +249,12 @@ def test_relative_thresholds_let_a_class_in_of_which_little_is_sure(tmp_path: Pa
 
 
 def slow_aligned(probabilities: Any, target: list[float]) -> NDArray[np.float64]:
-    """Each probability times target / mean, each row again of sum 1."""
-    stored = np.exp(np.log(probabilities).astype(np.float16).astype(np.float64))
-    moved = stored * (np.array(target) / stored.mean(axis=0))
-    return np.asarray(moved / moved.sum(axis=1, keepdims=True))
+    """Each probability times target / mean, each row again of sum 1, over and over."""
+    moved = np.exp(np.log(probabilities).astype(np.float16).astype(np.float64))
+    for _ in range(1000):
+        moved = moved * (np.array(target) / moved.mean(axis=0))
+        moved = moved / moved.sum(axis=1, keepdims=True)
+    return np.asarray(moved)
 
 
 @pytest.mark.parametrize("rows_per_shard", [4, 100])
@@ -268,8 +270,8 @@ def test_alignment_comes_before_the_choice_and_into_the_targets(
     expected = slow_aligned(probabilities, target)
     rows = rows_of(tmp_path / "out")
     assert [row["label"] for row in rows] == expected.argmax(axis=1).tolist()
-    np.testing.assert_allclose([r["confidence"] for r in rows], expected.max(axis=1), atol=1e-4)
-    np.testing.assert_allclose([r["probabilities"] for r in rows], expected, atol=1e-3)
+    np.testing.assert_allclose([r["confidence"] for r in rows], expected.max(axis=1), atol=5e-3)
+    np.testing.assert_allclose([r["probabilities"] for r in rows], expected, atol=5e-3)
     kept = [row["repeats"] for row in rows]
     assert kept == (expected.max(axis=1) >= 0.72).astype(int).tolist()
     run(tmp_path / "predictions", tmp_path / "plain", **options)
