@@ -9,7 +9,8 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 
 def ensemble(stage: Stage) -> None:
     """Write ensemble.json, label_issues.csv and metrics/ensemble.json."""
-    layout, how, keys = stage.layout, stage.params.ensemble, stage.params.model_keys
+    layout, how, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
+    keys = generations + stage.params.seed_keys
     layout.remove_leftovers(keys)
     bootstrap = stage.params.evaluate.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
@@ -17,7 +18,7 @@ def ensemble(stage: Stage) -> None:
     inputs |= layout.data_digests("labeled")
     with stage.run(inputs, bootstrap | {"ensemble": how.model_dump(mode="json")}) as run:
         results = {key: load_result(layout.evaluation(key)) for key in keys}
-        together = put_together(results, how.method, **bootstrap)
+        together = put_together(results, how.method, generations=generations, **bootstrap)
         issues = find_label_issues(
             layout.prepared / "labeled",
             {key: layout.labeled_predictions(key) for key in together.members},

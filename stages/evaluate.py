@@ -25,17 +25,17 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 
 def evaluate(stage: Stage) -> None:
     """Write evaluations/ and metrics/evaluate/ of the stage's generation."""
-    layout, key, how = stage.layout, stage.key, stage.params.evaluate
+    layout, model, how = stage.layout, stage.model, stage.params.evaluate
     torch.set_num_threads(how.threads)
-    before = [] if key == "0" else ["0", stage.params.generations[key].teacher]
+    before = [] if model == "0" else ["0", stage.params.generations[stage.key].teacher]
     inputs = layout.data_digests("labeled", "validation", "test")
-    inputs |= {"model": model_digest(layout.model(key))}
+    inputs |= {"model": model_digest(layout.model(model))}
     inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
     parameters = {"evaluate": how.model_dump(mode="json"), "seed": stage.params.seed}
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
     with stage.run(inputs, parameters) as run:
-        checkpoint = load_checkpoint(layout.model(key))
+        checkpoint = load_checkpoint(layout.model(model))
         classes = checkpoint.spec.classes
 
         drawn = how.model_dump(include={"jitter_views", "batch_size"})
@@ -62,12 +62,12 @@ def evaluate(stage: Stage) -> None:
         save_result(out, result)
         labeled = layout.prepared / "labeled"
         batches = how.model_dump(include={"threads", "batch_size"})
-        predict_folder(layout.model(key), labeled, out / "labeled", **batches)
-        replace_folder(out, layout.evaluation(key))
-        write_json(layout.metrics("evaluate", key), result.metrics)
-        write_confusion(layout.confusion(key), result, classes)
+        predict_folder(layout.model(model), labeled, out / "labeled", **batches)
+        replace_folder(out, layout.evaluation(model))
+        write_json(layout.metrics("evaluate", model), result.metrics)
+        write_confusion(layout.confusion(model), result, classes)
         run.tracker.metrics(result.metrics)
-        for figure in write_model_figures(run.scratch / "figures", key, result, classes):
+        for figure in write_model_figures(run.scratch / "figures", model, result, classes):
             run.tracker.artifact(figure, "figures")
     test, against = result.test, result.against_teacher
     verdict = f"; against its teacher: {against.verdict}" if against else ""
@@ -76,4 +76,4 @@ def evaluate(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", evaluate, per_generation=True)
+    run_stage("evaluate", evaluate, per_generation=True, per_seed=True)

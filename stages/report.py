@@ -16,8 +16,9 @@ DRAIN_SECONDS = 60.0
 def report(stage: Stage) -> None:
     """Write report/index.html."""
     layout, params = stage.layout, stage.params
-    layout.remove_leftovers(params.model_keys)
-    inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in params.model_keys}
+    keys = params.model_keys + params.seed_keys
+    layout.remove_leftovers(keys)
+    inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
     with stage.run(inputs, {"report": {}}) as run:
         data = gather_report(layout, params)
         page = layout.report / "index.html"

@@ -16,7 +16,8 @@ from pipeline.train.transfer import find_source
 
 def train(stage: Stage) -> None:
     """Train the model of the stage's generation; teacher and student are the same code."""
-    layout, key = stage.layout, stage.key
+    layout, key, model = stage.layout, stage.key, stage.model
+    seed = stage.params.model_seed(model)
     pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
     before = teacher = None
     inputs = layout.data_digests("labeled", "validation")
@@ -29,7 +30,7 @@ def train(stage: Stage) -> None:
     transfer = training.transfer
     source = find_source(transfer.source, sha256=transfer.sha256, root=stage.root, teacher=before)
     inputs |= {"transfer": source.digest} if source else {}
-    parameters = training.model_dump(mode="json") | {"seed": stage.params.seed}
+    parameters = training.model_dump(mode="json") | {"seed": seed}
     with stage.run(inputs, parameters) as run:
         finished = run.scratch / "model"
         job = TrainJob(
@@ -37,26 +38,26 @@ def train(stage: Stage) -> None:
             pseudo_labels=pseudo_labels,
             model=finished,
             state=run.scratch,
-            generation=key,
+            generation=model,
             teacher=teacher,
-            seed=stage.params.seed,
+            seed=seed,
             training=training,
             source=source.path if source else None,
             teacher_model=before,
         )
         history = distributed_train(job, run.scratch, run.tracker, stage.title)
-        write_curves(layout.curves(key), history)
-        replace_folder(finished, layout.model(key))
+        write_curves(layout.curves(model), history)
+        replace_folder(finished, layout.model(model))
         counts = count_on_validation(
-            layout.model(key),
+            layout.model(model),
             before,
             layout.prepared / "validation",
             threads=training.train.threads,
             cache_gib=training.train.cache_gib,
             device=resolve_device(training.train.device).type,
         )
-        write_json(layout.metrics("guard", key), asdict(counts))
-        run.tracker.model(layout.model(key))
+        write_json(layout.metrics("guard", model), asdict(counts))
+        run.tracker.model(layout.model(model))
     last = [point.values for point in history if "loss" in point.values][-1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)
     result_line(stage, f"{history[-1].step} steps, {shown}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Together:
 
     @property
     def members(self) -> dict[str, float]:
-        """The generations that count and their weights; the champion where there is no ensemble."""
+        """The models that count and their weights; the champion where there is no ensemble."""
         counting = {key: weight for key, weight in self.weights.items() if weight > 0}
         return counting or {self.champion: 1.0}
 
@@ -48,19 +48,22 @@ def put_together(
     results: Mapping[str, ModelResult],
     method: str,
     *,
+    generations: Sequence[str],
     bootstrap_samples: int,
     interval: float,
     seed: int,
 ) -> Together:
-    """Choose on the validation images, then measure on test; results: by generation, in order.
+    """Choose on the validation images, then measure on test.
 
-    method: "equal", "greedy" or "none". Greedy is equal where there are no validation images.
+    results: by model; generations: those of them that can be champion, in order, while the ensemble
+    is of all. method: "equal", "greedy" or "none". Greedy is equal where there are no
+    validation images.
     """
     rights = {
         key: None
-        if result.validation is None
-        else correct(result.validation_log_probs, result.validation_labels)
-        for key, result in results.items()
+        if results[key].validation is None
+        else correct(results[key].validation_log_probs, results[key].validation_labels)
+        for key in generations
     }
     champion, reason = choose_champion(rights)
     first = next(iter(results.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,6 +192,19 @@ class Params(Section):
         """The generations that have a model, in order, "0" first."""
         return ["0", *self.generations]
 
+    @property
+    def seed_keys(self) -> list[str]:
+        """The models that ensemble.seeds adds: "2.1" is generation 2 with seed 1."""
+        return [f"{member.generation}.{key}" for key, member in self.ensemble.seeds.items()]
+
+    def model_seed(self, model: str) -> int:
+        """The seed that a model is trained with: `seed`, or one drawn from it for "2.1"."""
+        _, _, number = model.partition(".")
+        if not number:
+            return self.seed
+        digest = hashlib.blake2b(f"{self.seed} {number}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "little") >> 1
+
 
 SectionType = TypeVar("SectionType", bound=Section)
 
@@ -217,6 +231,7 @@ def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
         raise ParameterError(f"{file}: must be a mapping of parameters, not {values!r}")
     params = _validated(Params, values, "", file)
     _check_generation_keys(params, file)
+    _check_seed_keys(params, file)
     search = params.augment.search
     most = params.with_policy(*max(search.pairs)) if search is not None else params
     for generation in params.model_keys:
@@ -249,6 +264,23 @@ def _check_generation_keys(params: Params, file: str) -> None:
             raise ParameterError(
                 f"{file}: generations.{key}.teacher = {generation.teacher!r}: "
                 f'must be the generation before, "{number - 1}"'
+            )
+
+
+def _check_seed_keys(params: Params, file: str) -> None:
+    for number, (key, member) in enumerate(params.ensemble.seeds.items(), start=1):
+        where = f"{file}: ensemble.seeds.{key}"
+        if key != str(number):
+            raise ParameterError(f'{where}: keys count up in order, "{number}" goes here')
+        if member.generation not in params.generations:
+            there = ", ".join(params.generations) or "none"
+            raise ParameterError(
+                f"{where}.generation = {member.generation!r}: must be one of generations: {there}"
+            )
+        if member.teacher != params.generations[member.generation].teacher:
+            raise ParameterError(
+                f"{where}.teacher = {member.teacher!r}: must be the teacher of generation "
+                f'{member.generation}, "{params.generations[member.generation].teacher}"'
             )
 
 

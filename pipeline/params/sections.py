@@ -124,11 +124,23 @@ class GuardParams(Section):
     )
 
 
+class SeedMember(Section):
+    """A generation's student trained once more, with another seed, for the ensemble alone."""
+
+    generation: str = Field(description='which one, as "2"')
+    teacher: str = Field(description='the generation that teaches it, as there: "1"')
+
+
 class EnsembleParams(Section):
     """All generations as one model."""
 
     method: Literal["equal", "greedy", "none"] = Field(
         "equal", description="greedy: members and weights chosen on validation images"
+    )
+    seeds: dict[str, SeedMember] = Field(
+        default_factory=dict,
+        description="students trained once more with another seed, keys quoted and counting up; "
+        "{} for none",
     )
     label_issue_margin: float = Field(
         0.5,

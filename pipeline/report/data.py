@@ -62,8 +62,9 @@ class ReportData:
     """All of a report; counts: as in metrics/prepare.json; seconds: by stage, may be empty.
 
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
-    `champion_reason` says how it was chosen. ensemble_weights: by generation, empty where all are
-    equal; label_issues: all that were found, worst first.
+    `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
+    equal; num_seeds: students trained once more for the ensemble; label_issues: all that were
+    found, worst first.
     """
 
     dataset: str
@@ -74,6 +75,7 @@ class ReportData:
     champion_reason: str
     ensemble: Evaluation | None = None
     ensemble_weights: Mapping[str, float] = field(default_factory=dict)
+    num_seeds: int = 0
     label_issues: tuple[LabelIssue, ...] = ()
     baseline: Baseline | None = None
     views: str = "centre"

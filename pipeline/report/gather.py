@@ -33,6 +33,7 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         champion_reason=ensemble["champion_reason"],
         ensemble=evaluation_from_json(ensemble["test"]) if ensemble["test"] else None,
         ensemble_weights=ensemble["weights"] if params.ensemble.method == "greedy" else {},
+        num_seeds=len(params.seed_keys),
         label_issues=tuple(read_label_issues(layout.label_issues)),
         baseline=Baseline(**read_json(layout.metrics("baseline"))),
         views=params.evaluate.views,

@@ -86,14 +86,23 @@ def ensemble_sentence(data: ReportData) -> str | None:
     if data.ensemble is None:
         return None
     members = f"The average of all {len(data.generations)} generations"
+    if data.num_seeds:
+        again = "a student" if data.num_seeds == 1 else f"{data.num_seeds} students"
+        members += f" and {again} trained with other seeds"
     if data.ensemble_weights:
         weights = ", ".join(
-            f"{percent(weight, 0)} generation {key}"
+            f"{percent(weight, 0)} {model_words(key)}"
             for key, weight in data.ensemble_weights.items()
             if weight > 0
         )
         members = f"The ensemble chosen on the validation images ({weights})"
     return f"{members} reaches {percent(data.ensemble.accuracy)} ({span(data.ensemble)})."
+
+
+def model_words(model: str) -> str:
+    """ "2" → "generation 2"; "2.1" → "generation 2 with seed 1"."""
+    generation, _, seed = model.partition(".")
+    return f"generation {generation}" + (f" with seed {seed}" if seed else "")
 
 
 def issues_sentence(data: ReportData) -> str | None:

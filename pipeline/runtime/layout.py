@@ -89,8 +89,8 @@ class Layout:
         digests = {part: manifest_digest(self.prepared / part) for part in parts}
         return digests | {"dataset": file_digest(self.prepared / "dataset.json")}
 
-    def remove_leftovers(self, generations: Collection[str]) -> None:
-        """Remove what generations that params.yaml no longer names have left in the folders.
+    def remove_leftovers(self, models: Collection[str]) -> None:
+        """Remove what models that params.yaml no longer names have left in the folders.
 
         DVC keeps its copies. Stages that read a whole folder would otherwise count it.
         """
@@ -99,7 +99,8 @@ class Layout:
             *("metrics/evaluate", "metrics/select", "metrics/guard"),
         ):
             for path in (self.root / folder).glob("[0-9]*"):
-                if path.stem not in generations:
+                name = path.name if path.is_dir() else path.stem
+                if name not in models:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def digests_of(self, **folders: Path) -> dict[str, str]:

@@ -60,9 +60,14 @@ class Stage:
         return self.name if self.generation is None else f"{self.name}@{self.generation}"
 
     @property
+    def model(self) -> str:
+        """The name of the model at work: its generation, or "2.1" for one of ensemble.seeds."""
+        return self.generation or "0"
+
+    @property
     def key(self) -> str:
         """The generation; "0" where the stage has none."""
-        return self.generation or "0"
+        return self.model.partition(".")[0]
 
     @contextmanager
     def run(self, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[Run]:
@@ -110,10 +115,18 @@ class Stage:
         )
 
 
-def run_stage(name: str, work: Callable[[Stage], None], *, per_generation: bool = False) -> None:
+def run_stage(
+    name: str,
+    work: Callable[[Stage], None],
+    *,
+    per_generation: bool = False,
+    per_seed: bool = False,
+) -> None:
     """Run `work` as the stage `name` and exit with its code.
 
-    A SelftrainError is shown as one line on stderr: exit code 2 for a wrong parameter, else 1.
+    per_generation: it works on the generation that `--generation` names; per_seed: also on the
+    models of ensemble.seeds, as "2.1". A SelftrainError is shown as one line on stderr: exit code 2
+    for a wrong parameter, else 1.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=work.__doc__)
     if per_generation:
@@ -121,10 +134,9 @@ def run_stage(name: str, work: Callable[[Stage], None], *, per_generation: bool 
     generation = getattr(parser.parse_args(), "generation", None)
     try:
         params = load_params()
-        if generation is not None and generation not in params.model_keys:
-            raise ParameterError(
-                f"--generation {generation}: params.yaml has {', '.join(params.model_keys)}"
-            )
+        keys = params.model_keys + (params.seed_keys if per_seed else [])
+        if generation is not None and generation not in keys:
+            raise ParameterError(f"--generation {generation}: params.yaml has {', '.join(keys)}")
         stage = Stage(name, generation, params, Path.cwd())
         with _locked(stage):
             work(stage)

@@ -35,7 +35,9 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
 
 def together(method: str, **changes: Any) -> Together:
     made = results(**changes)
-    return put_together(made, method, bootstrap_samples=100, interval=0.95, seed=0)
+    return put_together(
+        made, method, generations=list(made), bootstrap_samples=100, interval=0.95, seed=0
+    )
 
 
 def test_equal_weights_average_all() -> None:
@@ -82,6 +84,18 @@ def test_it_is_plain_json() -> None:
 def test_the_champion_is_that_of_the_validation_images() -> None:
     made = results()
     swapped = {"0": made["2"], "1": made["1"], "2": made["0"]}
-    found = put_together(swapped, "equal", bootstrap_samples=100, interval=0.95, seed=0)
+    found = put_together(
+        swapped, "equal", generations=list("012"), bootstrap_samples=100, interval=0.95, seed=0
+    )
     assert found.champion == "0"
     assert np.isfinite(list(found.metrics.values())).all()
+
+
+def test_a_student_of_another_seed_is_in_the_ensemble_but_no_champion() -> None:
+    made = results()
+    renamed = {"0": made["0"], "1": made["1"], "1.1": made["2"]}
+    found = put_together(
+        renamed, "greedy", generations=["0", "1"], bootstrap_samples=100, interval=0.95, seed=0
+    )
+    assert found.champion == "1"
+    assert found.members["1.1"] > 0

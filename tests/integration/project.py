@@ -41,7 +41,7 @@ SMALL: dict[str, Any] = {
     "select": {"confidence_threshold": 0.0, "fraction_per_class": 0.7},
     "guard": {},
     "evaluate": {"views": "jitter", "jitter_views": 2, "threads": 1},
-    "ensemble": {},
+    "ensemble": {"seeds": {}},
     "teacher": {},
     "generations": {
         "1": {"teacher": "0", "select": {}, "student": {}},

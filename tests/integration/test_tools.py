@@ -30,7 +30,10 @@ def everything() -> dict[str, Any]:
         "distribution_alignment": "labeled",
     }
     values["evaluate"]["knn"] = 5
-    values["ensemble"] = {"method": "greedy"}
+    values["ensemble"] = {
+        "method": "greedy",
+        "seeds": {"1": {"generation": "1", "teacher": "0"}},
+    }
     values["generations"] = {
         "1": {"teacher": "0", "select": {"label_kind": "hard"}, "student": {"grow": 1}},
         "2": {
@@ -63,6 +66,9 @@ def test_all_tools_together_go_from_end_to_end(tmp_path: Path) -> None:
         for key, value in teacher.items()
         if key.endswith("weight")
     )
+    one, again = (load_file(project.folder / f"models/{m}/model.safetensors") for m in ("1", "1.1"))
+    assert any(not value.equal(again[key]) for key, value in one.items())
+    assert set(project.json("ensemble.json")["weights"]) == {"0", "1", "2", "1.1"}
     assert 0 <= project.json("metrics/ensemble.json")["test/accuracy"] <= 1
     history = (project.folder / "curves/2/loss.csv").read_text().splitlines()
     assert len(history) > 1

@@ -67,6 +67,32 @@ def test_a_wrong_rule_of_a_generation_is_named(select: dict[Any, Any], line: str
     assert f"generations.2.select.{line}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "line"),
+    [
+        ({"2": {"generation": "2", "teacher": "1"}}, 'seeds.2: keys count up in order, "1" goes'),
+        ({"1": {"generation": "0", "teacher": "0"}}, "seeds.1.generation = '0': must be one of"),
+        ({"1": {"generation": "2", "teacher": "0"}}, "seeds.1.teacher = '0': must be the teacher"),
+        ({"1": {"generation": "2"}}, "seeds.1.teacher is missing"),
+    ],
+)
+def test_a_wrong_seed_of_the_ensemble_is_named(seeds: dict[Any, Any], line: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_params(_values() | {"ensemble": {"seeds": seeds}})
+    assert f"ensemble.{line}" in str(caught.value)
+
+
+def test_models_of_other_seeds_are_named_and_seeded_after_their_number() -> None:
+    seeds = {"1": {"generation": "2", "teacher": "1"}, "2": {"generation": "1", "teacher": "0"}}
+    params = parse_params(_values() | {"ensemble": {"seeds": seeds}})
+    assert params.seed_keys == ["2.1", "1.2"]
+    drawn = [params.model_seed(key) for key in ("0", "2", "2.1", "1.2")]
+    assert drawn[:2] == [params.seed] * 2
+    assert len(set(drawn)) == 3
+    other = parse_params(_values() | {"ensemble": {"seeds": seeds}, "seed": params.seed + 1})
+    assert other.model_seed("2.1") not in drawn
+
+
 def test_a_greedy_ensemble_needs_validation_images() -> None:
     values = _values() | {"ensemble": {"method": "greedy"}}
     assert parse_params(values).ensemble.method == "greedy"
