@@ -1,4 +1,4 @@
-"""The Slurm script: sound bash, and, with a pretended Slurm around it, a real cluster and its end."""
+"""The Slurm script: sound bash, and with a pretended Slurm a real cluster and its end."""
 
 from __future__ import annotations
 
@@ -95,6 +95,11 @@ class Slurm:
             text=True,
         )
 
+    def logs(self) -> str:
+        """What Ray said on each node."""
+        files = sorted((self.folder / ".selftrain" / f"slurm-{JOB}").glob("*.log"))
+        return "\n".join(f"{file.name}:\n{file.read_text()[-3000:]}" for file in files)
+
     def leftovers(self) -> list[str]:
         """Processes that still name this job's folder for Ray."""
         return [
@@ -149,11 +154,15 @@ def test_slurm_reads_its_options_before_the_first_command() -> None:
 
 @pytest.fixture
 def pretended_ray(slurm: Slurm) -> dict[str, str]:
-    """An environment whose Ray is a sleep and whose nodes have all joined, for the script's own part."""
+    """A Ray that sleeps and nodes that have all joined, for what the script itself does."""
     binaries = slurm.folder / "venv" / "bin"
     binaries.mkdir(parents=True)
     ray = '#!/bin/bash\n[[ $RAY_ENDS ]] && exit 4\necho "$@"; exec sleep 600\n'
-    programs = {"ray": ray, "python": "#!/bin/bash\nsleep 1\n", "dvc": '#!/bin/bash\necho "dvc $*"\n'}
+    programs = {
+        "ray": ray,
+        "python": "#!/bin/bash\nsleep 1\n",
+        "dvc": '#!/bin/bash\necho "dvc $*"\n',
+    }
     for name, text in programs.items():
         (binaries / name).write_text(text, encoding="utf-8")
         (binaries / name).chmod(0o755)
@@ -205,7 +214,7 @@ def test_a_real_cluster_runs_a_command_and_ends_when_its_time_is_up(slurm: Slurm
     job = slurm.sbatch("python", "command.py")
     if not until((slurm.folder / "answer").exists, 150):
         job.terminate()
-        pytest.fail(job.communicate(timeout=90)[0])
+        pytest.fail(job.communicate(timeout=90)[0] + slurm.logs())
     assert (slurm.folder / "answer").read_text() == "2 token"
     kept = slurm.folder / ".selftrain" / f"slurm-{JOB}"
     token = kept / "auth_token"
