@@ -66,6 +66,14 @@ start_on() {
   rays+=($!)
 }
 
+# Until so many nodes are there; the job fails where one ends before, or the time is up.
+wait_for() {
+  python -m cluster.wait_for_nodes --address "$HEAD_IP:$PORT" --nodes "$1" --timeout "$WAIT" &
+  work=($!)
+  wait -n "${work[0]}" "${rays[@]}" || fail "Ray did not start on every node; its logs: $folder"
+  if kill -0 "${work[0]}" 2> /dev/null; then fail "Ray ended on a node; its logs: $folder"; fi
+}
+
 # Ends process groups, by id; those that don't listen, after half a minute.
 end() {
   local pid waited=0
@@ -107,14 +115,11 @@ trap clean_up EXIT
 trap 'exit 143' TERM INT
 start_on "${nodes[0]}" 0 --head --node-ip-address="$HEAD_IP" --port="$PORT" \
   --dashboard-host=127.0.0.1 --dashboard-port=$((PORT + 1)) --ray-client-server-port=$((PORT + 2))
+wait_for 1 # a worker that comes before its head gives up
 for ((number = 1; number < ${#nodes[@]}; number++)); do
   start_on "${nodes[number]}" "$number" --address="$HEAD_IP:$PORT"
 done
-
-python -m cluster.wait_for_nodes --address "$HEAD_IP:$PORT" --nodes "${#nodes[@]}" --timeout "$WAIT" &
-work=($!)
-wait -n "${work[0]}" "${rays[@]}" || fail "Ray did not start on every node; its logs: $folder"
-if kill -0 "${work[0]}" 2> /dev/null; then fail "Ray ended on a node; its logs: $folder"; fi
+((${#nodes[@]} == 1)) || wait_for "${#nodes[@]}"
 
 (($#)) || set -- dvc repro
 echo "slurm.sh: ${#nodes[@]} nodes at $HEAD_IP:$PORT; logs in $folder; running $*"
