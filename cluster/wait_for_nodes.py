@@ -42,21 +42,39 @@ def wait_for_head(address: str, deadline: float) -> None:
         time.sleep(EVERY)
 
 
-def wait_for_nodes(address: str, nodes: int, timeout: float) -> None:
-    """Return when `nodes` nodes are alive; ClusterError after `timeout` seconds.
+def join(address: str, deadline: float) -> None:
+    """ray.init at `address`, again until `deadline`: the head listens before it serves.
 
-    A token that the head does not take is a ClusterError too.
+    A token that the head does not take is a ClusterError at once.
     """
-    deadline = time.monotonic() + timeout
-    wait_for_head(address, deadline)
     quiet_ray()
     import ray
 
-    try:
-        with muted_stderr():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
-        raise ClusterError(f"--address {address}: {str(error).splitlines()[0]}") from None
+    while True:
+        try:
+            with muted_stderr():
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            return
+        except ray.exceptions.AuthenticationError as error:
+            raise ClusterError(f"--address {address}: {first_line(error)}") from None
+        except (ConnectionError, RuntimeError) as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"--address {address}: {first_line(error)}") from None
+            time.sleep(EVERY)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return str(error).strip().partition("\n")[0]
+
+
+def wait_for_nodes(address: str, nodes: int, timeout: float) -> None:
+    """Return when `nodes` nodes are alive; ClusterError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    wait_for_head(address, deadline)
+    join(address, deadline)
+    import ray
+
     try:
         while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:
             if time.monotonic() > deadline:
