@@ -72,7 +72,8 @@ def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
     orphan = storage / "shards" / f"test-{'0' * 32}" / "shard_00000.json"
     orphan.parent.mkdir()
     orphan.write_text("{}")
-    project.run("git", "commit", "-q", "-a", "-m", "run")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-q", "-m", "run")
     assert (
         "1 (2 B)" in project.run("python", "-m", "cluster.gc", "--delete", "--min-age", "0").stdout
     )
