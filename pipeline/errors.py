@@ -4,6 +4,7 @@ SelftrainError            exit code 1
 ├── ParameterError        a wrong value in params.yaml or on the command line; exit code 2
 ├── SourceError           a data source that can't be read, or holds nothing usable
 ├── DataError             a prepared folder, shard or manifest that is missing, cut or altered
+├── StorageError          shared storage that does not answer, or refuses what is asked of it
 ├── CheckpointError       a model file that can't be loaded
 ├── ModelError            a network that can't be built as asked
 ├── SelectionError        a selection that leaves nothing to train on
@@ -32,6 +33,10 @@ class SourceError(SelftrainError):
 
 class DataError(SelftrainError):
     """A prepared folder, shard or manifest that is missing, cut or altered."""
+
+
+class StorageError(SelftrainError):
+    """Shared storage that does not answer, or refuses what is asked of it."""
 
 
 class CheckpointError(SelftrainError):

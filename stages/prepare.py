@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from pipeline.data.prepare import prepare as prepare_images
 from pipeline.data.sources import open_source
+from pipeline.data.storage import open_storage
 from pipeline.files import write_json
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
@@ -11,9 +12,11 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 def prepare(stage: Stage) -> None:
     """Turn the source into prepared/."""
     data, seed = stage.params.data, stage.params.seed
+    storage = open_storage(stage.params.storage.url)
     source = open_source(data.source, data.path, seed=seed)
     rules = data.model_dump(exclude={"source", "path"})
-    counts = asdict(prepare_images(source, stage.layout.prepared, seed=seed, **rules))
+    prepared = stage.layout.prepared
+    counts = asdict(prepare_images(source, prepared, seed=seed, storage=storage, **rules))
     write_json(stage.layout.metrics("prepare"), counts)
     parameters = {"data": data.model_dump(mode="json"), "seed": seed}
     digests = stage.layout.data_digests("labeled", "unlabeled", "validation", "test")

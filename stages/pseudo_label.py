@@ -1,5 +1,9 @@
 """Let a generation's teacher label the unlabelled images, shard by shard, with Ray Data."""
 
+from pathlib import Path
+
+from pipeline.data.storage import open_storage
+from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import replace_folder
 from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
 from pipeline.models.spec import read_spec, teacher_chain
@@ -11,6 +15,7 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 def pseudo_label(stage: Stage) -> None:
     """Write what the teacher thinks of each unlabelled image to predictions/."""
     layout, predict, seed = stage.layout, stage.params.predict, stage.params.seed
+    storage = open_storage(stage.params.storage.url)
     check_teacher(stage)
     last = stage.params.generations[stage.key].teacher
     before = stage.params.model_keys[: int(stage.key)] if predict.teacher == "ensemble" else [last]
@@ -20,7 +25,10 @@ def pseudo_label(stage: Stage) -> None:
     inputs |= {f"teacher.{key}": digest for key, digest in teacher_chain(models).items()}
     parameters = {"predict": predict.model_dump(mode="json"), "seed": seed}
     with stage.run(inputs, parameters) as run:
-        out = run.scratch / "predictions"
+        here = run.scratch / "predictions"
+        out = here if storage is None else stored_prefix(storage, "predictions", run.fingerprint)
+        if not isinstance(out, Path):
+            mark_in_use(out)
         predictor = ShardPredictor(
             models=tuple(models),
             folder=unlabeled,
@@ -32,10 +40,11 @@ def pseudo_label(stage: Stage) -> None:
             threads=predict.threads,
             device=predict.device,
         )
+        num_classes = len(read_spec(models[-1]).classes)
         todo = unpredicted(unlabeled, out)
         distributed_predict(predictor, todo, actors=predict.actors, title=stage.title)
-        manifest = finish_predictions(unlabeled, out, len(read_spec(models[-1]).classes))
-        replace_folder(out, layout.predictions(stage.key))
+        manifest = finish_predictions(unlabeled, out, num_classes, manifest_in=here)
+        replace_folder(here, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
     by = f" by {len(models)} teachers" if len(models) > 1 else ""
     result_line(stage, f"{manifest.rows} images in {len(manifest.shards)} shards{by}")

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 
 from pipeline.data.shards import read_shard
+from pipeline.data.storage import open_storage
+from pipeline.data.stored_shards import upload_shards
 from pipeline.files import file_digest, read_json, replace_folder, write_json
 from pipeline.labels.audit import audit_metrics
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
@@ -19,6 +21,7 @@ def select(stage: Stage) -> None:
     rules = stage.params.selection(key).model_dump(mode="json")
     classes = read_json(layout.prepared / "dataset.json")["classes"]
     check_class_names(classes, rules["class_thresholds"])
+    storage = open_storage(stage.params.storage.url)
     findings = check_teacher(stage)
     inputs = layout.digests_of(predictions=predictions) | layout.data_digests("labeled")
     inputs |= {"truth": file_digest(truth_file)}
@@ -34,6 +37,7 @@ def select(stage: Stage) -> None:
         about_labels = check_selection(stage, figures, classes)
         findings += about_labels
         metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
+        upload_shards(out, storage, "pseudo_labels")
         replace_folder(out, layout.pseudo_labels(key))
         write_json(layout.audit(key), asdict(figures) | {"findings": about_labels})
         write_json(layout.metrics("select", key), metrics)

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+
+from tests.s3 import BUCKET, s3_server, s3_url
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """Host and port of an S3-compatible server."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "s3"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty folder in storage, on a file system and on an object store."""
+    if request.param == "file":
+        return (tmp_path / "shared storage").as_uri()
+    return s3_url(request.getfixturevalue("s3"), f"{BUCKET}/{uuid.uuid4().hex}")

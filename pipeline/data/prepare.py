@@ -21,6 +21,8 @@ from pipeline.data.images import decode_png
 from pipeline.data.ingest import Records, ingest, spilled
 from pipeline.data.shards import IMAGE_SCHEMA, ShardWriter, write_shard
 from pipeline.data.sources.rows import Source
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import upload_shards
 from pipeline.errors import SourceError
 from pipeline.files import replace_folder, write_json, written_whole
 from pipeline.progress import progress, say
@@ -68,12 +70,14 @@ def prepare(
     images_per_shard: int,
     seed: int,
     threads: int | None = None,
+    storage: StoredFolder | None = None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
-    hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. Raises SourceError or
-    ParameterError, and then leaves what was there before.
+    hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
+    go there, and the folders hold their manifests alone. Raises SourceError, ParameterError or
+    StorageError, and then leaves what was there before.
     """
     _check_classes(source)
     with _scratch_folder(out) as scratch:
@@ -107,6 +111,8 @@ def prepare(
             "seed": seed,
             "source": source.name,
         }
+        for name in FOLDERS.values():
+            upload_shards(scratch / name, storage, name)
         _publish(scratch, out, dataset)
     return _counts(records, sides)
 

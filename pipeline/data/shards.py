@@ -1,10 +1,12 @@
 """Folders of Parquet shards: each written whole, then a manifest that names them, last.
 
-A folder without `manifest.json` is unfinished. The same rows give the same bytes.
+A folder without `manifest.json` is unfinished. The same rows give the same bytes. The shards lie
+beside their manifest, or in storage under the prefix that it names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.addresses import storage_problem
+from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
 from pipeline.files import file_digest, read_json, write_json, written_whole
 
@@ -30,16 +34,43 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of one shard: its file's name, number of rows and SHA-256."""
+    """What the manifest says of one shard: its file's name, number of rows and SHA-256.
+
+    prefix: the address of the folder in storage that holds it; None: it lies by its manifest.
+    """
 
     file: str
     rows: int
     sha256: str
+    prefix: str | None = None
+
+    @property
+    def stored_name(self) -> str:
+        """The object's name in storage; other bytes have another, so none is ever overwritten."""
+        return f"{self.file.removesuffix('.parquet')}-{self.sha256[:16]}.parquet"
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """A shard fetched from storage: its address, its file's name and its bytes."""
+
+    uri: str
+    name: str
+    data: Any = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+Shard = Path | StoredShard
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A finished folder: its rows, its shards in order, and what the writer noted about them."""
+    """A finished folder: its rows, its shards in order, and what the writer noted about them.
+
+    All shards have the same prefix.
+    """
 
     rows: int
     shards: tuple[ShardEntry, ...]
@@ -96,7 +127,7 @@ class ShardWriter:
         if self._open_file is None:
             path = self._folder / shard_name(len(self._entries))
             partial = self._stack.enter_context(written_whole(path))
-            self._open_file = self._stack.enter_context(_parquet_writer(partial, self._schema))
+            self._open_file = self._stack.enter_context(parquet_writer(partial, self._schema))
         self._open_file.write_table(pa.Table.from_pylist(self._held, schema=self._schema))
         self._rows_in_shard += len(self._held)
         self._held = []
@@ -142,7 +173,7 @@ def write_shards(
 
 def write_shard(path: Path, table: Any) -> ShardEntry:
     """Write one `pyarrow.Table` to `path`, whole or not at all, and say what a manifest needs."""
-    with written_whole(path) as partial, _parquet_writer(partial, table.schema) as writer:
+    with written_whole(path) as partial, parquet_writer(partial, table.schema) as writer:
         writer.write_table(table, row_group_size=ROWS_PER_GROUP)
     return ShardEntry(path.name, table.num_rows, file_digest(path))
 
@@ -153,7 +184,10 @@ def write_manifest(
     """Name the finished shards of `folder` in its `manifest.json`."""
     shards = tuple(entries)
     manifest = Manifest(sum(entry.rows for entry in shards), shards, dict(metadata or {}))
-    write_json(folder / MANIFEST, asdict(manifest))
+    value = asdict(manifest)
+    for prefix in {item.pop("prefix") for item in value["shards"]} - {None}:
+        value["prefix"] = prefix
+    write_json(folder / MANIFEST, value)
     return manifest
 
 
@@ -180,8 +214,10 @@ def manifest_digest(folder: Path) -> str:
     return file_digest(folder / MANIFEST)
 
 
-def check_shard(folder: Path, entry: ShardEntry) -> Path:
-    """The path of a shard whose bytes are those of the manifest, or DataError."""
+def check_shard(folder: Path, entry: ShardEntry) -> Shard:
+    """A shard whose bytes are those of the manifest: its path, or fetched; or DataError."""
+    if entry.prefix is not None:
+        return _fetched(folder, entry, StoredFolder(entry.prefix))
     path = folder / entry.file
     try:
         digest = file_digest(path)
@@ -192,13 +228,28 @@ def check_shard(folder: Path, entry: ShardEntry) -> Path:
     return path
 
 
-def read_shard(path: Path, columns: list[str] | None = None) -> Any:
-    """The rows of one shard as a `pyarrow.Table`, or DataError."""
+def _fetched(folder: Path, entry: ShardEntry, stored: StoredFolder) -> StoredShard:
+    uri, manifest = stored.object_uri(entry.stored_name), folder / MANIFEST
     try:
-        return pq.read_table(path, columns=columns, partitioning=None, use_threads=False)
+        data = stored.read(entry.stored_name)
+    except FileNotFoundError:
+        raise missing(uri, manifest) from None
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise DataError(
+            f"{uri}: not the bytes that {manifest} names; remove it, and run its stage again "
+            "with dvc repro --force"
+        )
+    return StoredShard(uri, entry.file, data)
+
+
+def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
+    """The rows of one shard as a `pyarrow.Table`, or DataError."""
+    source = shard if isinstance(shard, Path) else pa.BufferReader(shard.data)
+    try:
+        return pq.read_table(source, columns=columns, partitioning=None, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not a readable shard ({reason})") from None
+        raise DataError(f"{shard}: not a readable shard ({reason})") from None
 
 
 def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
@@ -220,8 +271,8 @@ def column_labels(table: Any) -> NDArray[np.int64]:
     return np.asarray(labels, dtype=np.int64)
 
 
-def _parquet_writer(path: Path, schema: Any) -> Any:
-    """A Parquet writer that stores images (binary columns) as they are, the rest compressed."""
+def parquet_writer(path: Any, schema: Any) -> Any:
+    """A Parquet writer, to a path or stream: binary columns (images) as they are, others packed."""
     binary = {item.name for item in schema if pa.types.is_binary(item.type)}
     return pq.ParquetWriter(
         path,
@@ -239,7 +290,10 @@ def _checked_manifest(value: Any, path: Path) -> Manifest:
     metadata = value.get("metadata", {}) if isinstance(value, dict) else None
     if not isinstance(shards, list) or not isinstance(metadata, dict):
         raise DataError(f"{path}: not a manifest; run its stage again")
-    entries = tuple(_checked_entry(item, path) for item in shards)
+    prefix = value.get("prefix")
+    if prefix is not None and not (isinstance(prefix, str) and storage_problem(prefix) is None):
+        raise DataError(f"{path}: prefix = {prefix!r} is not an address in storage")
+    entries = tuple(_checked_entry(item, path, prefix) for item in shards)
     if len({entry.file for entry in entries}) != len(entries):
         raise DataError(f"{path}: names a shard twice; run its stage again")
     rows = value.get("rows")
@@ -248,7 +302,7 @@ def _checked_manifest(value: Any, path: Path) -> Manifest:
     return Manifest(rows, entries, metadata)
 
 
-def _checked_entry(item: Any, path: Path) -> ShardEntry:
+def _checked_entry(item: Any, path: Path, prefix: str | None) -> ShardEntry:
     if not isinstance(item, dict) or set(item) != {"file", "rows", "sha256"}:
         raise DataError(f"{path}: a shard is not {{file, rows, sha256}}; run its stage again")
     file, rows, sha256 = item["file"], item["rows"], item["sha256"]
@@ -258,4 +312,4 @@ def _checked_entry(item: Any, path: Path) -> ShardEntry:
         raise DataError(f"{path}: {file}: rows = {rows!r} is not a count")
     if not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
         raise DataError(f"{path}: {file}: sha256 = {sha256!r} is not a SHA-256")
-    return ShardEntry(file, rows, sha256)
+    return ShardEntry(file, rows, sha256, prefix)

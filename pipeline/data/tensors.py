@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
+    Shard,
     check_shard,
     column_labels,
     read_manifest,
@@ -100,18 +101,19 @@ def load_images(folder: Path, *, threads: int = 2, cache_gib: float = 4.0) -> Im
     ids: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
         for entry in manifest.shards:
-            table = _read_images(check_shard(folder, entry), IMAGE_SCHEMA.names)
+            shard_file = check_shard(folder, entry)
+            table = _read_images(shard_file, IMAGE_SCHEMA.names)
             start, stop = len(ids), len(ids) + table.num_rows
             if table.num_rows != entry.rows:
-                raise DataError(f"{folder / entry.file}: not {entry.rows} rows")
-            _decode_column(table, images[start:stop], folder / entry.file, pool)
+                raise DataError(f"{shard_file}: not {entry.rows} rows")
+            _decode_column(table, images[start:stop], shard_file, pool)
             labels[start:stop] = torch.from_numpy(column_labels(table))
             ids += table.column("id").to_pylist()
     shard, row = _places(manifest)
     return ImageSet(images, labels, ids, shard, row)
 
 
-def load_shard_images(path: Path, shape: tuple[int, int, int], *, threads: int = 1) -> Tensor:
+def load_shard_images(path: Shard, shape: tuple[int, int, int], *, threads: int = 1) -> Tensor:
     """The images of one shard: (n, C, S, S) uint8; `shape` is (C, S, S). Raises DataError."""
     table = _read_images(path, ["image"])
     images = torch.empty((table.num_rows, *shape), dtype=torch.uint8)
@@ -156,7 +158,7 @@ def decode_op() -> Any:
     return ops.image.decode_image
 
 
-def _read_images(path: Path, columns: list[str]) -> Any:
+def _read_images(path: Shard, columns: list[str]) -> Any:
     """The columns of a shard of prepared images, their types checked."""
     table = read_shard(path, columns)
     for name in columns:
@@ -165,7 +167,7 @@ def _read_images(path: Path, columns: list[str]) -> Any:
     return table
 
 
-def _decode_column(table: Any, out: Tensor, path: Path, pool: ThreadPoolExecutor) -> None:
+def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecutor) -> None:
     decode_op()  # before the threads
     data = _column_bytes(table)
     starts = range(0, len(data), IMAGES_PER_TASK)

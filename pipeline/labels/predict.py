@@ -5,6 +5,7 @@ torch is imported by whoever predicts: a driver that only says what to predict h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ from pipeline.data.shards import (
     write_manifest,
     write_shard,
 )
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import stored_entries, write_stored_shard
 from pipeline.errors import CheckpointError, DataError, SelftrainError
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import file_digest
@@ -39,12 +42,13 @@ class ShardPredictor:
 
     Of several models the probabilities are averaged with equal weight; each looks at the images
     with its own normalisation and temperature. The same shard gives the same bytes, whoever
-    predicts it and in whatever order.
+    predicts it and in whatever order. Where the shards of `folder` and `out` are in storage, a
+    predictor needs nothing of the machine that it works on but the models.
     """
 
     models: tuple[Path, ...]
     folder: Path
-    out: Path
+    out: Path | StoredFolder
     views: str
     jitter_views: int
     batch_size: int
@@ -79,10 +83,10 @@ class ShardPredictor:
         from pipeline.evaluate.checkpoints import checkpoint_log_probs
         from pipeline.models.device import resolve_device
 
-        path = check_shard(self.folder, self.manifest.shards[number])
-        ids = read_shard(path, ["id"]).column("id").to_pylist()
+        shard = check_shard(self.folder, self.manifest.shards[number])
+        ids = read_shard(shard, ["id"]).column("id").to_pylist()
         shape = stored_shape(self.folder, self.manifest)
-        images = load_shard_images(path, shape, threads=self.threads)
+        images = load_shard_images(shard, shape, threads=self.threads)
         members = [
             checkpoint_log_probs(
                 teacher,
@@ -96,28 +100,40 @@ class ShardPredictor:
             for teacher in self.teachers
         ]
         log_probs = average_log_probs(members).astype(np.float32)
-        write_shard(self.out / path.name, predictions_table(ids, number, log_probs))
+        table = predictions_table(ids, number, log_probs)
+        if isinstance(self.out, StoredFolder):
+            write_stored_shard(self.out, shard.name, table)
+        else:
+            write_shard(self.out / shard.name, table)
         return len(ids)
 
 
-def unpredicted(folder: Path, out: Path) -> list[int]:
+def unpredicted(folder: Path, out: Path | StoredFolder) -> list[int]:
     """The numbers of the shards that `out` does not hold whole."""
+    shards = read_manifest(folder).shards
     return [
         number
-        for number, entry in enumerate(read_manifest(folder).shards)
-        if _rows_of(out / entry.file) != entry.rows
+        for number, (entry, rows) in enumerate(zip(shards, _rows_in(out, shards), strict=True))
+        if rows != entry.rows
     ]
 
 
-def finish_predictions(folder: Path, out: Path, num_classes: int) -> Manifest:
-    """Write the manifest of the predictions in `out`; raises DataError where one is missing."""
+def finish_predictions(
+    folder: Path, out: Path | StoredFolder, num_classes: int, *, manifest_in: Path | None = None
+) -> Manifest:
+    """Write the manifest of the predictions in `out`; raises DataError where one is missing.
+
+    manifest_in: the local folder for it, `out` itself if that is local.
+    """
     if missing := unpredicted(folder, out):
         raise DataError(f"{out}: no predictions for shards {missing[:5]}; run the stage again")
-    entries = [
-        ShardEntry(entry.file, entry.rows, file_digest(out / entry.file))
-        for entry in read_manifest(folder).shards
-    ]
-    return write_manifest(out, entries, {"num_classes": num_classes})
+    shards, metadata = read_manifest(folder).shards, {"num_classes": num_classes}
+    if isinstance(out, StoredFolder):
+        assert manifest_in is not None
+        found = stored_entries(out, [entry.file for entry in shards])
+        return write_manifest(manifest_in, [entry for entry in found if entry], metadata)
+    entries = [ShardEntry(e.file, e.rows, file_digest(out / e.file)) for e in shards]
+    return write_manifest(manifest_in or out, entries, metadata)
 
 
 def predict_folder(model: Path, folder: Path, out: Path, *, batch_size: int, threads: int) -> None:
@@ -135,6 +151,14 @@ def predict_folder(model: Path, folder: Path, out: Path, *, batch_size: int, thr
     for number in unpredicted(folder, out):
         predictor(number)
     finish_predictions(folder, out, len(read_spec(model).classes))
+
+
+def _rows_in(out: Path | StoredFolder, shards: Sequence[ShardEntry]) -> list[int | None]:
+    """The number of rows that `out` holds of each shard, None where it does not hold it whole."""
+    if isinstance(out, StoredFolder):
+        found = stored_entries(out, [entry.file for entry in shards])
+        return [None if entry is None else entry.rows for entry in found]
+    return [_rows_of(out / entry.file) for entry in shards]
 
 
 def _rows_of(path: Path) -> int | None:

@@ -21,6 +21,7 @@ from pipeline.params.sections import (
     SelectParams,
     TrackingParams,
 )
+from pipeline.params.storage import StorageParams
 from pipeline.params.training import OnlineParams, TrainParams
 from pipeline.params.transfer import TransferParams
 
@@ -41,6 +42,7 @@ __all__ = [
     "SearchParams",
     "Section",
     "SelectParams",
+    "StorageParams",
     "TrackingParams",
     "TrainParams",
     "Training",

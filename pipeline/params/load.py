@@ -25,6 +25,7 @@ from pipeline.params.sections import (
     SelectParams,
     TrackingParams,
 )
+from pipeline.params.storage import StorageParams
 from pipeline.params.training import TrainParams
 from pipeline.params.transfer import TransferParams, transfer_base
 
@@ -76,6 +77,7 @@ class Params(Section):
     guard: GuardParams = GuardParams()
     evaluate: EvaluateParams = EvaluateParams()
     ensemble: EnsembleParams = EnsembleParams()
+    storage: StorageParams = StorageParams()
     tracking: TrackingParams = TrackingParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)

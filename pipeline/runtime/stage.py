@@ -32,11 +32,13 @@ class Run:
     """One execution of a stage: a scratch folder of its own and where its figures go.
 
     The scratch folder is named by the digest of code, parameters and inputs: what a killed run
-    left there is taken up by a rerun of the same and never seen by another.
+    left there is taken up by a rerun of the same and never seen by another. `fingerprint` is that
+    digest, SHA-256.
     """
 
     scratch: Path
     tracker: Tracker
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Stage:
         tracker = self._tracker(fingerprint, dict(inputs))
         try:
             tracker.parameters(flat(parameters))
-            yield Run(scratch, tracker)
+            yield Run(scratch, tracker, fingerprint)
             tracker.metrics({"seconds": time.monotonic() - self.started})
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)

@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = {
     "guard": {},
     "evaluate": {"views": "jitter", "jitter_views": 2, "threads": 1},
     "ensemble": {"seeds": {}},
+    "storage": {},
     "teacher": {},
     "generations": {
         "1": {"teacher": "0", "select": {}, "student": {}},

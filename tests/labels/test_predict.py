@@ -8,6 +8,8 @@ import torch
 
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import stored_entries, stored_prefix
 from pipeline.data.tensors import load_images
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.views import predict_log_probs
@@ -32,7 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def predictor(project: Path, out: Path, **changes: Any) -> ShardPredictor:
+def predictor(project: Path, out: Path | StoredFolder, **changes: Any) -> ShardPredictor:
     options: dict[str, Any] = {
         "models": (project / "teacher",),
         "folder": project / "prepared" / "unlabeled",
@@ -201,3 +203,47 @@ def test_one_model_predicts_a_whole_folder(project: Path, tmp_path: Path) -> Non
     ids = [identity for shard in read_predictions(tmp_path) for identity in shard.ids]
     assert ids == load_images(labeled).ids
     assert read_manifest(tmp_path).metadata == {"num_classes": 3}
+
+
+def test_predictions_in_storage_are_those_of_a_folder(
+    project: Path, tmp_path: Path, storage_url: str
+) -> None:
+    """Images and predictions in storage; each predictor travels as Ray sends it."""
+    storage = StoredFolder(storage_url)
+    prepared_stripes(tmp_path / "prepared", storage=storage)
+    local, unlabeled = project / "prepared" / "unlabeled", tmp_path / "prepared" / "unlabeled"
+    out = stored_prefix(storage, "predictions", "0" * 64)
+    at_home, abroad = (
+        predictor(project, tmp_path / "local"),
+        predictor(project, out, folder=unlabeled),
+    )
+    count = len(abroad.manifest.shards)
+    assert unpredicted(unlabeled, out) == list(range(count))
+    with pytest.raises(DataError, match="no predictions for shards"):
+        finish_predictions(unlabeled, out, 3, manifest_in=tmp_path / "here")
+    for number in reversed(range(count)):
+        assert pickle.loads(pickle.dumps(abroad))(number) == at_home(number)
+    assert unpredicted(unlabeled, out) == []
+    stored = finish_predictions(unlabeled, out, 3, manifest_in=tmp_path / "here")
+    kept = finish_predictions(local, tmp_path / "local", 3)
+    assert [entry.sha256 for entry in stored.shards] == [entry.sha256 for entry in kept.shards]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["manifest.json"]
+    first, second = (read_predictions(folder) for folder in (tmp_path / "here", tmp_path / "local"))
+    for one, other in zip(first, second, strict=True):
+        assert one.ids == other.ids
+        np.testing.assert_array_equal(one.log_probs, other.log_probs)
+
+
+def test_only_what_storage_lacks_is_predicted_again(
+    project: Path, tmp_path: Path, storage_url: str
+) -> None:
+    out = stored_prefix(StoredFolder(storage_url), "predictions", "0" * 64)
+    predict = predictor(project, out)
+    for number in range(3):
+        predict(number)
+    shards = predict.manifest.shards
+    first = {entry.file: entry for entry in stored_entries(out, [e.file for e in shards]) if entry}
+    out.remove(first["shard_00001.parquet"].stored_name)
+    assert unpredicted(predict.folder, out) == [1, *range(3, len(shards))]
+    predict(1)
+    assert stored_entries(out, list(first)) == list(first.values())

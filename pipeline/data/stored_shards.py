@@ -1,0 +1,123 @@
+"""Shards in storage: how a finished folder gets there, and how workers write there one by one.
+
+Under storage.url lies `shards/<kind>-<key>/`, the key a digest of what determines the content:
+of the shards themselves where they are made in one place, of a stage's code, inputs and
+parameters where workers write them. A shard's object is named by its number and SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.data.shards import (
+    ROWS_PER_GROUP,
+    Manifest,
+    ShardEntry,
+    parquet_writer,
+    read_manifest,
+    write_manifest,
+)
+from pipeline.data.storage import StoredFolder
+from pipeline.files import value_digest
+from pipeline.progress import progress
+
+ROOT = "shards"
+KINDS = ("labeled", "unlabeled", "validation", "test", "predictions", "pseudo_labels")
+IN_USE = "in_use"
+KEY_LENGTH = 32
+THREADS = 8
+PREFIX_NAME = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]{{{KEY_LENGTH}}}")
+OBJECT_NAME = re.compile(rf"shard_\d+(-[0-9a-f]{{16}}\.parquet|\.json)|{IN_USE}")
+
+
+def stored_prefix(storage: StoredFolder, kind: str, digest: str) -> StoredFolder:
+    """The folder of the shards of this kind whose content `digest` determines."""
+    return storage / ROOT / f"{kind}-{digest[:KEY_LENGTH]}"
+
+
+def mark_in_use(prefix: StoredFolder) -> None:
+    """Renew the time of a prefix that is about to be used, for `cluster.gc` to leave it."""
+    prefix.write(IN_USE, b"selftrain\n")
+
+
+def upload_shards(folder: Path, storage: StoredFolder | None, kind: str) -> Manifest:
+    """Move the shards of a finished local folder to storage; only its manifest stays.
+
+    What is there already is not sent again. Without storage, or shards, the folder stays as it
+    is. Raises StorageError.
+    """
+    manifest = read_manifest(folder)
+    if storage is None or not manifest.shards:
+        return manifest
+    content = [[entry.file, entry.rows, entry.sha256] for entry in manifest.shards]
+    prefix = stored_prefix(storage, kind, value_digest(content))
+    mark_in_use(prefix)
+    there = prefix.sizes()
+
+    def upload(entry: ShardEntry) -> int:
+        path = folder / entry.file
+        if there.get(entry.stored_name) != path.stat().st_size:
+            with pa.memory_map(str(path)) as file:
+                prefix.write(entry.stored_name, file.read_buffer())
+        return entry.rows
+
+    with progress(f"{kind}: to storage", manifest.rows) as advance, _threads() as pool:
+        for rows in pool.map(upload, manifest.shards):
+            advance(rows)
+    entries = [
+        ShardEntry(entry.file, entry.rows, entry.sha256, prefix.uri) for entry in manifest.shards
+    ]
+    stored = write_manifest(folder, entries, manifest.metadata)
+    for entry in manifest.shards:
+        (folder / entry.file).unlink()
+    return stored
+
+
+def write_stored_shard(prefix: StoredFolder, name: str, table: Any) -> ShardEntry:
+    """Write one `pyarrow.Table` as the shard `name`, then the note that says it is whole."""
+    sink = pa.BufferOutputStream()
+    with parquet_writer(sink, table.schema) as writer:
+        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    data = sink.getvalue()
+    entry = ShardEntry(name, table.num_rows, hashlib.sha256(data).hexdigest(), prefix.uri)
+    prefix.write(entry.stored_name, data)
+    note = {"rows": entry.rows, "sha256": entry.sha256, "bytes": data.size}
+    prefix.write(_note_name(name), json.dumps(note, sort_keys=True).encode())
+    return entry
+
+
+def stored_entries(prefix: StoredFolder, names: Iterable[str]) -> list[ShardEntry | None]:
+    """For each shard its entry, as its note says, None where it is not there whole."""
+    there = prefix.sizes()
+
+    def entry(name: str) -> ShardEntry | None:
+        return _noted(prefix, name, there) if _note_name(name) in there else None
+
+    with _threads() as pool:
+        return list(pool.map(entry, names))
+
+
+def _noted(prefix: StoredFolder, name: str, there: dict[str, int]) -> ShardEntry | None:
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        note = json.loads(prefix.read(_note_name(name)).to_pybytes())
+        entry = ShardEntry(name, int(note["rows"]), str(note["sha256"]), prefix.uri)
+        if there.get(entry.stored_name) == note["bytes"]:
+            return entry
+    return None
+
+
+def _note_name(name: str) -> str:
+    return name.removesuffix(".parquet") + ".json"
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS)

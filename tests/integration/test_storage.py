@@ -1,0 +1,121 @@
+"""A project whose shards are in shared storage comes to the models of one that keeps its own."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.shards import read_manifest
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import ROOT
+from tests.integration.project import SMALL, Project, copy_project
+from tests.s3 import BUCKET, s3_url
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+FOLDERS = [f"prepared/{part}" for part in ("labeled", "unlabeled", "validation", "test")]
+FOLDERS += ["predictions/1", "pseudo_labels/1"]
+
+
+def project_at(folder: Path, url: str | None) -> Project:
+    values: dict[str, Any] = copy.deepcopy(SMALL)
+    values["train"]["steps"] = 20
+    values["storage"] = {"url": url}
+    values["generations"].pop("2")
+    return copy_project(folder, values)
+
+
+def shards_of(project: Project) -> dict[str, list[tuple[str, int, str]]]:
+    """What each manifest says of its shards, but where they are."""
+    return {
+        name: [(e.file, e.rows, e.sha256) for e in read_manifest(project.folder / name).shards]
+        for name in FOLDERS
+    }
+
+
+def cached_images(project: Project) -> list[Path]:
+    """The files in DVC's cache that hold images."""
+    found = []
+    for path in (project.folder / ".dvc" / "cache").rglob("*"):
+        if path.is_file() and path.read_bytes()[:4] == b"PAR1":
+            found += [path] if "image" in pq.read_schema(path).names else []
+    return found
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = project_at(tmp_path_factory.mktemp("local") / "project", None)
+    project.repro("train_student@1")
+    assert cached_images(project)
+    return project
+
+
+def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
+    local: Project, tmp_path: Path
+) -> None:
+    storage = tmp_path / "shared"
+    project = project_at(tmp_path / "project", storage.as_uri())
+    project.repro("train_student@1")
+    for name in FOLDERS:
+        assert [path.name for path in (project.folder / name).iterdir()] == ["manifest.json"], name
+    assert cached_images(project) == []
+    assert shards_of(project) == shards_of(local)
+    for name in ("models/0/model.safetensors", "models/1/model.safetensors", "models/1/model.json"):
+        assert (project.folder / name).read_bytes() == (local.folder / name).read_bytes(), name
+    assert project.repro("train_student@1") == []
+    prefixes = {path.name for path in (storage / "shards").iterdir()}
+    assert len(prefixes) == len(FOLDERS)
+    orphan = storage / "shards" / f"test-{'0' * 32}" / "shard_00000.json"
+    orphan.parent.mkdir()
+    orphan.write_text("{}")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-q", "-m", "run")
+    assert (
+        "1 (2 B)" in project.run("python", "-m", "cluster.gc", "--delete", "--min-age", "0").stdout
+    )
+    assert {path.name for path in (storage / "shards").iterdir()} == prefixes
+
+
+def test_a_lost_prediction_is_named_and_only_that_is_predicted_again(
+    local: Project, tmp_path: Path
+) -> None:
+    storage = tmp_path / "shared"
+    project = project_at(tmp_path / "project", storage.as_uri())
+    project.repro("pseudo_label@1")
+    before = {path: path.stat().st_mtime_ns for path in (storage / ROOT).rglob("shard_*.parquet")}
+    lost = next(path for path in before if "predictions-" in path.parent.name)
+    lost.unlink()
+    answer = project.run("dvc", "repro", "select@1", check=False)
+    assert answer.returncode != 0
+    assert lost.name in answer.stderr
+    assert "missing" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    project.run("dvc", "repro", "--force", "--single-item", "pseudo_label@1")
+    changed = [path for path, time in before.items() if path.stat().st_mtime_ns != time]
+    assert changed == [lost]
+    project.repro("select@1")
+    assert shards_of(project) == shards_of(local)
+
+
+def test_the_same_through_an_object_store(local: Project, tmp_path: Path, s3: str) -> None:
+    url = s3_url(s3, f"{BUCKET}/project")
+    project = project_at(tmp_path / "project", url)
+    project.repro("select@1")
+    assert cached_images(project) == []
+    assert shards_of(project) == shards_of(local)
+    listed = {item.path.split("/")[0] for item in (StoredFolder(url) / ROOT).listing()}
+    assert len(listed) == len(FOLDERS)
+
+
+def test_an_address_without_a_server_ends_the_stage_in_one_line(tmp_path: Path, s3: str) -> None:
+    project = project_at(tmp_path / "project", s3_url(s3, "nobucket/project"))
+    answer = project.run("python", "-m", "stages.prepare", check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("prepare: storage.url = s3://nobucket/project")
+    assert "there is no bucket 'nobucket'" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not (project.folder / "prepared" / "dataset.json").exists()
