@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
+    check_schema,
     check_shard,
     column_labels,
     read_manifest,
@@ -30,6 +32,7 @@ from pipeline.files import read_json
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 64
 GIB = 1 << 30
+LARGEST_SIDE = 1 << 14
 GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
 
 
@@ -123,7 +126,8 @@ def load_shard_images(path: Path, shape: tuple[int, int, int], *, threads: int =
 def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
     """(C, S, S) of a prepared folder's images, as its manifest notes."""
     channels, size = manifest.metadata.get("channels"), manifest.metadata.get("image_size")
-    if channels not in (1, 3) or not isinstance(size, int) or size < 1:
+    known = type(channels) is int and type(size) is int
+    if not known or channels not in (1, 3) or not 1 <= size <= LARGEST_SIDE:
         raise DataError(f"{folder}: its manifest does not say channels and image_size")
     return channels, size, size
 
@@ -158,11 +162,8 @@ def decode_op() -> Any:
 
 def _read_images(path: Path, columns: list[str]) -> Any:
     """The columns of a shard of prepared images, their types checked."""
-    table = read_shard(path, columns)
-    for name in columns:
-        if table.schema.field(name).type != IMAGE_SCHEMA.field(name).type:
-            raise DataError(f"{path}: column {name!r} is {table.schema.field(name).type}")
-    return table
+    wanted = pa.schema([IMAGE_SCHEMA.field(name) for name in columns])
+    return check_schema(read_shard(path, columns), wanted, path)
 
 
 def _decode_column(table: Any, out: Tensor, path: Path, pool: ThreadPoolExecutor) -> None:
