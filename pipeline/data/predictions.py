@@ -157,7 +157,8 @@ def _normalised(folder: Path, probabilities: Floats) -> Floats:
     sums = probabilities.sum(axis=1, keepdims=True)
     if not (np.isfinite(sums) & (sums > 0)).all() or (probabilities < 0).any():
         raise DataError(f"{folder}: probabilities that are none; run its stage again")
-    return probabilities / sums
+    shares: Floats = probabilities / sums
+    return shares
 
 
 def _check_within(folder: Path, name: str, values: NDArray[np.int32], most: int) -> None:

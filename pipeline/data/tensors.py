@@ -126,10 +126,9 @@ def load_shard_images(path: Path, shape: tuple[int, int, int], *, threads: int =
 def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
     """(C, S, S) of a prepared folder's images, as its manifest notes."""
     channels, size = manifest.metadata.get("channels"), manifest.metadata.get("image_size")
-    known = type(channels) is int and type(size) is int
-    if not known or channels not in (1, 3) or not 1 <= size <= LARGEST_SIDE:
+    if type(size) is not int or channels not in (1, 3) or not 1 <= size <= LARGEST_SIDE:
         raise DataError(f"{folder}: its manifest does not say channels and image_size")
-    return channels, size, size
+    return int(channels), size, size
 
 
 def decode_into(data: Sequence[Tensor], out: Tensor) -> None:

@@ -2,14 +2,13 @@
 
 Optional: `validation/<class>/*` and `test/<class>/*`. Hidden files and files of other kinds are
 left out. A link is followed to a file, and where a class or one of the four folders is one; any
-other link to a folder, and what lies in no class's folder, comes as a row with its problem.
+other link to a folder, and an image in no class's folder, comes as a row with its problem.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,16 +19,6 @@ EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 CLASS_FOLDERS = {"labeled": None, "validation": "validation", "test": "test"}
 UNLABELED_FOLDER = "unlabeled"
 LARGEST_FILE = 512 << 20  # bytes; a file is read whole
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A file that looks like an image; problem: why it is not read, None where it is."""
-
-    path: Path
-    label: int | None = None
-    split: str | None = None
-    problem: str | None = None
 
 
 class FolderSource:
@@ -44,38 +33,43 @@ class FolderSource:
         labeled = self._root / "labeled"
         if not labeled.is_dir():
             raise SourceError(f"{labeled}: missing; put labelled images in labeled/<class>/")
-        self._class_names = [path.name for path in _listed(labeled) if path.is_dir()]
+        self._class_names = subfolders(labeled)
         if not self._class_names:
             raise SourceError(f"{labeled}: holds no folders; put images in labeled/<class>/")
         self._check_other_folders()
         self._check_apart()
-        self._found = list(self._find())
-        if not any(found.label is not None for found in self._found):
+        self._files = list(self._find())
+        if not any(label is not None for _, label, _ in self._files):
             raise SourceError(f"{labeled}: no images ({', '.join(sorted(EXTENSIONS))}) in it")
+        self._strays = [path for folder in CLASS_FOLDERS for path in _strays(self._root / folder)]
 
     @property
     def classes(self) -> list[str]:
         """The names of the folders in `labeled`, sorted."""
-        return [_text(name) for name in self._class_names]
+        return [path_text(name) for name in self._class_names]
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._files) + len(self._strays)
 
     def rows(self) -> Iterator[Row]:
         """Every image file, sorted; one that can't be read comes with its problem."""
-        for found in self._found:
-            image, problem = (b"", found.problem) if found.problem else _read(found.path)
-            name = _text(found.path.relative_to(self._root).as_posix())
-            yield Row(name, image, found.label, found.split, problem)
+        for path, label, split in self._files:
+            image, problem = read_image(path)
+            yield Row(self._id(path), image, label, split, problem)
+        for path in self._strays:
+            yield Row(self._id(path), b"", problem="in no class's folder")
+
+    def _id(self, path: Path) -> str:
+        return path_text(path.relative_to(self._root).as_posix())
 
     def _check_other_folders(self) -> None:
         for folder in (*CLASS_FOLDERS, UNLABELED_FOLDER):
             path = self._root / folder
             if os.path.lexists(path) and not path.is_dir():
                 raise SourceError(f"{path}: not a folder; make it one, or remove it")
-            for item in _listed(path) if folder in CLASS_FOLDERS else ():
-                if item.is_dir() and item.name not in self._class_names:
-                    raise SourceError(f"{item}: no class of that name in labeled/")
+            for name in subfolders(path) if folder in CLASS_FOLDERS else ():
+                if name not in self._class_names:
+                    raise SourceError(f"{path / name}: no class of that name in labeled/")
 
     def _check_apart(self) -> None:
         """No image may come twice by a link: refuse folders that are, or lie in, one another."""
@@ -86,13 +80,48 @@ class FolderSource:
             if other.is_relative_to(one):
                 raise SourceError(f"{second}: holds images of {first} too; remove one of the links")
 
-    def _find(self) -> Iterator[_Found]:
+    def _find(self) -> Iterator[tuple[Path, int | None, str | None]]:
         for folder, split in CLASS_FOLDERS.items():
             for label, name in enumerate(self._class_names):
-                for found in _images(self._root / folder / name):
-                    yield found if found.problem else replace(found, label=label, split=split)
-            yield from _outside_classes(self._root / folder)
-        yield from _images(self._root / UNLABELED_FOLDER)
+                for path in image_files(self._root / folder / name):
+                    yield path, label, split
+        for path in image_files(self._root / UNLABELED_FOLDER):
+            yield path, None, None
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, sorted, hidden ones left out; none where it is none."""
+    return [path.name for path in _listed(folder) if path.is_dir()]
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Image files, and links to folders, under `folder`, sorted; hidden ones left out.
+
+    Raises SourceError where a folder can't be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise _unlisted(error)
+
+    if not folder.is_dir():
+        return
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                yield Path(parent, name)
+        for name in sorted(files):
+            if not name.startswith(".") and _is_image(name):
+                yield Path(parent, name)
+
+
+def _strays(folder: Path) -> list[Path]:
+    """Images and broken links that lie beside the class folders in `folder`."""
+    return [
+        path
+        for path in _listed(folder)
+        if not path.is_dir() and (_is_image(path.name) or path.is_symlink())
+    ]
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -105,33 +134,6 @@ def _listed(folder: Path) -> list[Path]:
         raise _unlisted(error) from None
 
 
-def _images(folder: Path) -> Iterator[_Found]:
-    """Image files and links to folders under `folder`, sorted; SourceError where one is closed."""
-
-    def refuse(error: OSError) -> None:
-        raise _unlisted(error)
-
-    if not folder.is_dir():
-        return
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            if Path(parent, name).is_symlink():
-                yield _Found(Path(parent, name), problem="a link to a folder, not followed")
-        for name in sorted(files):
-            if not name.startswith(".") and _is_image(name):
-                yield _Found(Path(parent, name))
-
-
-def _outside_classes(folder: Path) -> Iterator[_Found]:
-    """What lies in a folder of class folders and is in none of them."""
-    for path in _listed(folder):
-        if path.is_symlink() and not path.exists():
-            yield _Found(path, problem="broken link")
-        elif not path.is_dir() and _is_image(path.name):
-            yield _Found(path, problem="in no class's folder")
-
-
 def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in EXTENSIONS
 
@@ -140,9 +142,11 @@ def _unlisted(error: OSError) -> SourceError:
     return SourceError(f"{error.filename}: can't be read ({error.strerror}); give access to it")
 
 
-def _read(path: Path) -> tuple[bytes, str | None]:
+def read_image(path: Path) -> tuple[bytes, str | None]:
     """The bytes of a regular file, or the problem that kept them away."""
     try:
+        if path.is_symlink() and path.is_dir():
+            return b"", "a link to a folder, not followed"
         if path.exists() and not path.is_file():
             return b"", "not a regular file"
         with path.open("rb") as file:
@@ -154,6 +158,6 @@ def _read(path: Path) -> tuple[bytes, str | None]:
     return data, None
 
 
-def _text(name: str) -> str:
+def path_text(name: str) -> str:
     """A file name as text, bytes that are not UTF-8 written as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
