@@ -297,7 +297,8 @@ def test_no_combination_loses_or_doubles_an_image(
             threads=1 + seed % 3,
         )
     except SourceError as error:
-        assert "no test images" in str(error)
+        if "no test images" not in str(error):
+            raise
         return
     names = [name for folder in FOLDERS for name in ids(tmp_path, folder)]
     assert sorted(names) == sorted(row.id for row in rows)

@@ -152,6 +152,10 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def _is_split(kind: Any) -> bool:
+    return _is_text(kind) or bool(pa.types.is_null(kind))
+
+
 def _is_id(kind: Any) -> bool:
     return _is_text(kind) or bool(pa.types.is_integer(kind))
 
@@ -174,7 +178,7 @@ COLUMNS = {
     "image": (_is_image, "binary, or a struct with binary bytes"),
     "label": (_is_label, "integers or text"),
     "id": (_is_id, "text or integers"),
-    "split": (_is_text, "text: train, validation or test"),
+    "split": (_is_split, "text: train, validation or test"),
 }
 
 
