@@ -200,7 +200,7 @@ def read_shard(path: Path, columns: list[str] | None = None) -> Any:
     try:
         table = pq.read_table(path, columns=columns, partitioning=None, use_threads=False)
         table.validate(full=True)  # text that is not UTF-8, offsets out of range
-    except (OSError, MemoryError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, MemoryError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a readable shard ({reason})") from None
     return table

@@ -25,6 +25,7 @@ from pipeline.errors import SourceError
 
 ROWS_AT_ONCE = 1024
 MOST_CLASSES = 100_000
+UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow raises
 
 
 class ParquetSource:
@@ -108,7 +109,7 @@ class ParquetSource:
                 for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
                     batch.validate(full=True)  # text that is not UTF-8, indices out of range
                     yield batch
-            except (OSError, pa.ArrowException) as error:
+            except UNREADABLE as error:
                 raise SourceError(f"{file}: can't be read ({_short(error)})") from None
 
 
@@ -128,7 +129,7 @@ def _find(path: str) -> list[Path]:
 def _opened(file: Path) -> Any:
     try:
         return pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
 
 
