@@ -149,7 +149,7 @@ def check_png(data: NDArray[np.uint8]) -> None:
 
     Other formats pass. Checks the chunks' lengths and CRC-32 (PNG specification, 5.3).
     """
-    view, at = memoryview(data), 8
+    view, at = data.data, 8
     if bytes(view[:8]) != PNG_SIGNATURE:
         return
     while at + 12 <= len(view):
