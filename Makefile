@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation ablation
+.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation ablation audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,11 @@ check: setup ## style, types and layers
 	ruff format --check .
 	mypy
 	lint-imports
+
+audit: setup ## look for known problems in the code and in what it needs; needs a network
+	@$(BIN)/uv tool run --quiet bandit --version >/dev/null || { echo "make audit fetches bandit and pip-audit: no network, nothing was looked at" >&2; exit 1; }
+	$(BIN)/uv tool run --quiet bandit --quiet --recursive --severity-level medium pipeline stages cluster benchmarks
+	$(BIN)/uv tool run --quiet pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
 format: setup ## put the code in its standard form
 	ruff check --fix .

@@ -15,10 +15,19 @@ SelftrainError            exit code 1
 """
 
 
+def visible(text: str) -> str:
+    """`text` with what is not printable (line ends, control characters) written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class SelftrainError(Exception):
     """What a user can mend; shown as one line, without a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message on one line: what can't be printed, as in a file's name, is escaped."""
+        return visible(super().__str__())
 
 
 class ParameterError(SelftrainError):

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DataError
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -42,6 +44,30 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON value in `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def stage_json(path: Path) -> Any:
+    """The JSON value that a stage wrote to `path`; raises DataError where that is gone or cut."""
+    try:
+        return read_json(path)
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, RecursionError) as error:
+        reason = f"not JSON: {error}"
+    raise DataError(f"{path}: can't be read ({reason}); run dvc repro to make it again")
+
+
+def csv_text(value: str) -> str:
+    """`value` for a CSV that a spreadsheet opens: what it would take for a formula gets a quote.
+
+    A leading quote gets one too, so that `csv_value` is exact.
+    """
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else value
+
+
+def csv_value(text: str) -> str:
+    """The value that `csv_text` wrote."""
+    return text.removeprefix("'")
 
 
 def replace_folder(finished: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.run import load_result
 from pipeline.evaluate.together import put_together
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -23,7 +23,7 @@ def ensemble(stage: Stage) -> None:
             layout.prepared / "labeled",
             {key: layout.labeled_predictions(key) for key in together.members},
             together.members,
-            read_json(layout.prepared / "dataset.json")["classes"],
+            layout.classes,
             least_margin=how.label_issue_margin,
         )
         metrics = together.metrics | {"label_issues": len(issues)}

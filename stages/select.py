@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import upload_shards
-from pipeline.files import file_digest, read_json, replace_folder, write_json
+from pipeline.files import file_digest, replace_folder, write_json
 from pipeline.labels.audit import audit_metrics
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.labels.thresholds import check_class_names
@@ -19,7 +19,7 @@ def select(stage: Stage) -> None:
     labeled, predictions = layout.prepared / "labeled", layout.predictions(key)
     truth_file = layout.prepared / "unlabeled_truth.parquet"
     rules = stage.params.selection(key).model_dump(mode="json")
-    classes = read_json(layout.prepared / "dataset.json")["classes"]
+    classes = layout.classes
     check_class_names(classes, rules["class_thresholds"])
     storage = open_storage(stage.params.storage.url)
     findings = check_teacher(stage)

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -127,7 +127,7 @@ class _Kept:
 
     def add(self, row: Row, seen: _Seen) -> None:
         self.digests += seen.digest
-        self.id_digests += hashlib.sha256(row.id.encode()).digest()[:DIGEST_BYTES]
+        self.id_digests += _id_digest(row.id)
         self.labels.append(-1 if row.label is None else row.label)
         self.splits.append(NO_SPLIT if row.split is None else SPLITS.index(row.split))
         self.held.append({"id": row.id, "image": seen.stored.data})
@@ -208,6 +208,8 @@ def _check_bad(bad: list[tuple[str, str]], total: int, max_bad_fraction: float) 
 
 
 def _check_ids(records: Records) -> None:
+    """Raise SourceError where an id comes twice, be its images usable or not."""
+    _check_bad_ids(records)
     keys = np.ascontiguousarray(records.id_digests).view("V16").reshape(-1)
     _, first = np.unique(keys, return_index=True)
     if len(first) == len(keys):
@@ -216,4 +218,20 @@ def _check_ids(records: Records) -> None:
     repeated[first] = False
     row = int(np.flatnonzero(repeated)[0])
     name = next(name for place, (name, _) in enumerate(spilled(records)) if place == row)
+    _refuse_id(name)
+
+
+def _check_bad_ids(records: Records) -> None:
+    seen = {row.tobytes() for row in records.id_digests} if records.bad else set()
+    for name, _ in records.bad:
+        if (digest := _id_digest(name)) in seen:
+            _refuse_id(name)
+        seen.add(digest)
+
+
+def _id_digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:DIGEST_BYTES]
+
+
+def _refuse_id(name: str) -> NoReturn:
     raise SourceError(f"{name!r}: this id comes twice; ids must be unique")

@@ -15,10 +15,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.shards import iter_shards, read_manifest
+from pipeline.data.shards import check_schema, iter_shards, read_manifest
 from pipeline.errors import DataError
 
 Floats = NDArray[np.float32]
+
+MOST_CLASSES = 100_000
+MOST_REPEATS = 1000
+PLACE = (
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("shard", pa.int32(), nullable=False),
+    pa.field("row", pa.int32(), nullable=False),
+)
+CHOICE = (
+    pa.field("label", pa.int32(), nullable=False),
+    pa.field("repeats", pa.int32(), nullable=False),
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,9 @@ def predictions_table(ids: Sequence[str], shard: int, log_probs: Floats) -> Any:
 
 def read_predictions(folder: Path) -> Any:
     """Yield the Predictions of each shard of `folder`, in order; raises DataError."""
+    schema = pa.schema([*PLACE, _list_field("log_probs", _num_classes(folder))])
     for table in iter_shards(folder):
+        check_schema(table, schema, folder)
         yield Predictions(
             ids=table.column("id").to_pylist(),
             shard=table.column("shard").to_numpy(),
@@ -93,17 +107,18 @@ def pseudo_labels_table(
 def read_pseudo_labels(folder: Path) -> PseudoLabels:
     """The pseudo-labels in `folder` in the form that training takes; raises DataError."""
     kind, num_classes = _metadata(folder)
-    columns = ["shard", "row", "label", "repeats", "probabilities"]
+    schema = pa.schema([*PLACE[1:], *CHOICE, _list_field("probabilities", num_classes)])
     shards, rows, targets = [], [], []
-    for table in iter_shards(folder, columns):
+    for table in iter_shards(folder, schema.names):
+        check_schema(table, schema, folder)
         repeats = table.column("repeats").to_numpy()
+        _check_within(folder, "repeats", repeats, MOST_REPEATS)
         shards.append(np.repeat(table.column("shard").to_numpy(), repeats))
         rows.append(np.repeat(table.column("row").to_numpy(), repeats))
         if kind == "hard":
-            of_shard = np.eye(num_classes, dtype=np.float32)[table.column("label").to_numpy()]
+            of_shard = _one_hot(folder, table.column("label").to_numpy(), num_classes)
         else:
-            of_shard = _values(table.column("probabilities"))
-            of_shard = of_shard / of_shard.sum(axis=1, keepdims=True)
+            of_shard = _normalised(folder, _values(table.column("probabilities")))
         targets.append(np.repeat(of_shard, repeats, axis=0))
     if not shards:
         empty = np.empty(0, np.int64)
@@ -116,11 +131,43 @@ def read_pseudo_labels(folder: Path) -> PseudoLabels:
 
 
 def _metadata(folder: Path) -> tuple[str, int]:
-    metadata = read_manifest(folder).metadata
-    kind, num_classes = metadata.get("label_kind"), metadata.get("num_classes")
-    if kind not in ("soft", "hard") or not isinstance(num_classes, int):
-        raise DataError(f"{folder}: its manifest does not say label_kind and num_classes")
-    return kind, num_classes
+    kind = read_manifest(folder).metadata.get("label_kind")
+    if kind not in ("soft", "hard"):
+        raise DataError(f"{folder}: its manifest does not say label_kind; run its stage again")
+    return str(kind), _num_classes(folder)
+
+
+def _num_classes(folder: Path) -> int:
+    number: Any = read_manifest(folder).metadata.get("num_classes")
+    if type(number) is not int or not 1 <= number <= MOST_CLASSES:
+        raise DataError(f"{folder}: its manifest does not say num_classes; run its stage again")
+    return number
+
+
+def _one_hot(folder: Path, labels: NDArray[np.int32], num_classes: int) -> Floats:
+    """(n, K) with a one at each label (n,)."""
+    _check_within(folder, "label", labels, num_classes - 1)
+    targets = np.zeros((len(labels), num_classes), np.float32)
+    targets[np.arange(len(labels)), labels] = 1
+    return targets
+
+
+def _normalised(folder: Path, probabilities: Floats) -> Floats:
+    """(n, K) that sum to one; DataError where a row is no distribution."""
+    sums = probabilities.sum(axis=1, keepdims=True)
+    if not (np.isfinite(sums) & (sums > 0)).all() or (probabilities < 0).any():
+        raise DataError(f"{folder}: probabilities that are none; run its stage again")
+    shares: Floats = probabilities / sums
+    return shares
+
+
+def _check_within(folder: Path, name: str, values: NDArray[np.int32], most: int) -> None:
+    if len(values) and not 0 <= values.min() <= values.max() <= most:
+        raise DataError(f"{folder}: {name!r} must be 0 to {most} in every row")
+
+
+def _list_field(name: str, length: int) -> Any:
+    return pa.field(name, pa.list_(pa.float16(), length), nullable=False)
 
 
 def _matrix(values: NDArray[np.float16]) -> Any:

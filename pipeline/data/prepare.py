@@ -5,6 +5,7 @@ The outputs are a function of the source's images, the parameters and the seed.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,6 +40,8 @@ TRUTH_FILE, QUARANTINE_FILE = "unlabeled_truth.parquet", "quarantine.parquet"
 DATASET_FILE = "dataset.json"
 SCRATCH_NAME = ".prepare"
 CONFLICT_REASON = "conflicting labels"
+NAMES_SHOWN = 5
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what neither UTF-8 nor HTML can hold
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def prepare(
         if not (records.labels >= 0).any():
             raise SourceError("the source holds no usable labelled images")
         sides = assign_sides(records, rules)
-        _check_sides(records, sides, source.classes)
+        _check_sides(records, sides, source.classes, validation_fraction)
         shape = {"channels": channels, "image_size": image_size}
         mean, std = _write_sides(records, sides, scratch, images_per_shard, shape)
         dataset = shape | {
@@ -130,21 +133,47 @@ def _scratch_folder(out: Path) -> Iterator[Path]:
 
 
 def _check_classes(source: Source) -> None:
-    if len(source.classes) < 2:
-        raise SourceError(f"the source has {len(source.classes)} class(es); at least 2 are needed")
+    names = source.classes
+    if len(names) < 2:
+        raise SourceError(f"the source has {len(names)} class(es); at least 2 are needed")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SourceError(f"there are two classes named {twice!r}; rename one")
+    for name in names:
+        if not name.strip() or NO_TEXT.search(name):
+            raise SourceError(f"class name {name!r}: must be text, and not empty; rename it")
 
 
-def _check_sides(records: Records, sides: NDArray[np.int64], classes: list[str]) -> None:
-    counts = np.bincount(records.labels[sides == Side.LABELED], minlength=len(classes))
-    missing = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 0]
-    if missing:
-        more = ", …" if len(missing) > 5 else ""
+def _check_sides(
+    records: Records, sides: NDArray[np.int64], classes: list[str], validation_fraction: float
+) -> None:
+    """Refuse what can't be trained or tested; warn, a line each, of what can but is short."""
+    if missing := _missing(records.labels[sides == Side.LABELED], classes):
         raise SourceError(
-            f"no labelled training image left of {', '.join(missing[:5])}{more}; "
+            f"no labelled training image left of {missing}; "
             f"add labelled images, or remove the class"
+        )
+    if not (sides == Side.TEST).any():
+        raise SourceError(
+            "no test images, so nothing could be measured; raise data.test_fraction, or add some"
         )
     if not (sides == Side.UNLABELED).any():
         say("prepare: warning: no unlabelled images, so only the labels can teach")
+    if missing := _missing(records.labels[sides == Side.TEST], classes):
+        say(f"prepare: warning: no test image of {missing}: its accuracy stays unknown")
+    if not validation_fraction:
+        return
+    if not (sides == Side.VALIDATION).any():
+        say("prepare: warning: no validation images, so choices that need them are off")
+    elif missing := _missing(records.labels[sides == Side.VALIDATION], classes):
+        say(f"prepare: warning: no validation image of {missing}: choices don't heed it")
+
+
+def _missing(labels: NDArray[np.int64], classes: list[str]) -> str:
+    """The classes that `labels` has none of, as a list of a few names; "" where it has all."""
+    counts = np.bincount(labels, minlength=len(classes))
+    names = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 0]
+    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
 
 
 def _write_sides(

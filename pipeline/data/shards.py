@@ -28,6 +28,7 @@ from pipeline.files import file_digest, read_json, write_json, written_whole
 MANIFEST = "manifest.json"
 IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 ROWS_PER_GROUP = 1024
+MOST_ROWS = 1 << 40  # of one shard; more is no count that a writer made
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -220,6 +221,8 @@ def check_shard(folder: Path, entry: ShardEntry) -> Shard:
         return _fetched(folder, entry, StoredFolder(entry.prefix))
     path = folder / entry.file
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise DataError(f"{path}: not a regular file; run its stage again")
         digest = file_digest(path)
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror}); run its stage again") from None
@@ -246,10 +249,12 @@ def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
     """The rows of one shard as a `pyarrow.Table`, or DataError."""
     source = shard if isinstance(shard, Path) else pa.BufferReader(shard.data)
     try:
-        return pq.read_table(source, columns=columns, partitioning=None, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+        table = pq.read_table(source, columns=columns, partitioning=None, use_threads=False)
+        table.validate(full=True)  # text that is not UTF-8, offsets out of range
+    except (OSError, ValueError, MemoryError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{shard}: not a readable shard ({reason})") from None
+    return table
 
 
 def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
@@ -269,6 +274,19 @@ def column_labels(table: Any) -> NDArray[np.int64]:
 
     labels = pc.fill_null(table.column("label"), -1).to_numpy()
     return np.asarray(labels, dtype=np.int64)
+
+
+def check_schema(table: Any, schema: Any, shard: Shard) -> Any:
+    """`table` itself; DataError where a column of `schema` is missing, of another type or null."""
+    for item in schema:
+        if table.schema.names.count(item.name) != 1:
+            raise DataError(f"{shard}: no column {item.name!r}, or two; run its stage again")
+        column = table.column(item.name)
+        if column.type != item.type:
+            raise DataError(f"{shard}: column {item.name!r} is {column.type}, not {item.type}")
+        if not item.nullable and column.null_count:
+            raise DataError(f"{shard}: column {item.name!r} has nulls; run its stage again")
+    return table
 
 
 def parquet_writer(path: Any, schema: Any) -> Any:
@@ -308,7 +326,7 @@ def _checked_entry(item: Any, path: Path, prefix: str | None) -> ShardEntry:
     file, rows, sha256 = item["file"], item["rows"], item["sha256"]
     if not isinstance(file, str) or not _SAFE_NAME.fullmatch(file):
         raise DataError(f"{path}: {file!r} is not the name of a shard in its folder")
-    if type(rows) is not int or rows < 0:
+    if type(rows) is not int or not 0 <= rows < MOST_ROWS:
         raise DataError(f"{path}: {file}: rows = {rows!r} is not a count")
     if not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
         raise DataError(f"{path}: {file}: sha256 = {sha256!r} is not a SHA-256")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,6 +22,7 @@ from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
     Shard,
+    check_schema,
     check_shard,
     column_labels,
     read_manifest,
@@ -31,6 +34,8 @@ from pipeline.files import read_json
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 64
 GIB = 1 << 30
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST_SIDE = 1 << 14
 GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
 
 
@@ -125,19 +130,38 @@ def load_shard_images(path: Shard, shape: tuple[int, int, int], *, threads: int 
 def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
     """(C, S, S) of a prepared folder's images, as its manifest notes."""
     channels, size = manifest.metadata.get("channels"), manifest.metadata.get("image_size")
-    if channels not in (1, 3) or not isinstance(size, int) or size < 1:
+    if type(size) is not int or channels not in (1, 3) or not 1 <= size <= LARGEST_SIDE:
         raise DataError(f"{folder}: its manifest does not say channels and image_size")
-    return channels, size, size
+    return int(channels), size, size
 
 
 def decode_into(data: Sequence[Tensor], out: Tensor) -> None:
     """Decode PNG or JPEG bytes, each a uint8 tensor, into out: (n, C, S, S) uint8."""
     decode_image, mode = decode_op(), GREY_MODE if out.shape[1] == 1 else RGB_MODE
     for place, item in enumerate(data):
+        check_png(item.numpy())
         image: Tensor = decode_image(item, mode)
         if image.shape != out.shape[1:] or image.dtype != torch.uint8:
             raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(out.shape[1:])}")
         out[place] = image
+
+
+def check_png(data: NDArray[np.uint8]) -> None:
+    """Raise RuntimeError for PNG bytes with a damaged chunk: torchvision can crash on them.
+
+    Other formats pass. Checks the chunks' lengths and CRC-32 (PNG specification, 5.3).
+    """
+    view, at = data.data, 8
+    if bytes(view[:8]) != PNG_SIGNATURE:
+        return
+    while at + 12 <= len(view):
+        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            break
+        if bytes(view[at + 4 : at + 8]) == b"IEND":
+            return
+        at = end + 4
+    raise RuntimeError("a damaged PNG")
 
 
 def decode_op() -> Any:
@@ -160,11 +184,8 @@ def decode_op() -> Any:
 
 def _read_images(path: Shard, columns: list[str]) -> Any:
     """The columns of a shard of prepared images, their types checked."""
-    table = read_shard(path, columns)
-    for name in columns:
-        if table.schema.field(name).type != IMAGE_SCHEMA.field(name).type:
-            raise DataError(f"{path}: column {name!r} is {table.schema.field(name).type}")
-    return table
+    wanted = pa.schema([IMAGE_SCHEMA.field(name) for name in columns])
+    return check_schema(read_shard(path, columns), wanted, path)
 
 
 def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecutor) -> None:

@@ -19,7 +19,7 @@ from pipeline.data.shards import iter_shards
 from pipeline.errors import DataError
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.metrics import Floats, Integers
-from pipeline.files import write_text
+from pipeline.files import csv_text, csv_value, write_text
 
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
 
@@ -66,13 +66,13 @@ def find_label_issues(
 
 
 def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
-    """Write the issues as CSV, probabilities with six digits."""
+    """Write the issues as CSV, probabilities with six digits; no name can be a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for issue in issues:
         values = [getattr(issue, name) for name in COLUMNS]
-        writer.writerow(f"{v:.6f}" if isinstance(v, float) else v for v in values)
+        writer.writerow(f"{v:.6f}" if isinstance(v, float) else csv_text(v) for v in values)
     write_text(path, text.getvalue())
 
 
@@ -81,8 +81,8 @@ def read_label_issues(path: Path) -> list[LabelIssue]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
-                LabelIssue(identity, label, ensemble, *map(float, probabilities))
-                for identity, label, ensemble, *probabilities in list(csv.reader(file))[1:]
+                LabelIssue(csv_value(name), csv_value(label), csv_value(seen), *map(float, rest))
+                for name, label, seen, *rest in list(csv.reader(file))[1:]
             ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not a list of label issues ({error})") from None

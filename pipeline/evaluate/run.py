@@ -29,7 +29,7 @@ from pipeline.evaluate.robustness import (
     robustness_from_json,
 )
 from pipeline.evaluate.significance import PairedTest, compare
-from pipeline.files import read_json, write_json, write_text, written_whole
+from pipeline.files import csv_text, read_json, write_json, write_text, written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -229,12 +229,16 @@ def load_result(folder: Path) -> ModelResult:
 
 
 def write_confusion(path: Path, result: ModelResult, classes: Sequence[str]) -> None:
-    """A row for each test image: its class and what the model says, for DVC's confusion plot."""
+    """A row for each test image: its class and what the model says, for DVC's confusion plot.
+
+    DVC puts the names into a page's script as they are, so `<` becomes `‹`.
+    """
+    names = [csv_text(name.replace("<", "‹")) for name in classes]
     pairs = zip(result.test_labels.tolist(), result.test_log_probs.argmax(axis=1), strict=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["actual", "predicted"])
-    writer.writerows([classes[label], classes[guess]] for label, guess in pairs)
+    writer.writerows([names[label], names[guess]] for label, guess in pairs)
     write_text(path, text.getvalue())
 
 

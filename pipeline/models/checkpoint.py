@@ -14,6 +14,9 @@ from pipeline.errors import CheckpointError
 from pipeline.files import replace_folder, write_json
 from pipeline.models.build import build_network
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, read_spec
+from pipeline.models.wide_resnet import depth_and_width
+
+FOREIGN = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,27 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     spec = read_spec(folder)
     path = folder / WEIGHTS
     try:
+        weights = load_file(path)
+        _check_size(spec, sum(weight.numel() for weight in weights.values()))
         network = network_of(spec)
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(weights)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not readable as safetensors ({error})") from None
-    except (RuntimeError, TypeError) as error:
+    except FOREIGN as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit {folder / SPEC} ({reason})") from None
     return Checkpoint(network.eval(), spec)
+
+
+def _check_size(spec: ModelSpec, given: int) -> None:
+    """Raise ValueError for a network far larger than its weights, before it takes the memory."""
+    name, least = spec.network["name"], 0
+    if name == "resnet_small":
+        least = 100 * spec.network.get("depth", 1) * spec.network.get("width", 16) ** 2
+    elif (size := depth_and_width(name)) is not None:
+        deep, wide = size
+        least = (deep - 4) // 6 * 9 * (64 * wide) ** 2
+    if least > given:
+        raise ValueError(f"over {least:,} weights, where there are {given:,}")

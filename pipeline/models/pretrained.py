@@ -6,6 +6,7 @@ What is read is tensors by name, whoever wrote them: safetensors, or torch files
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def read_hub(hub: str, name: str) -> Weights:
     """The published weights of network `name`: from timm's or torchvision's hub, or its cache."""
     bare = name.rpartition("/")[2]
     mean, std = published_normalization(f"{hub}/{bare}")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before huggingface_hub is imported
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import read_label_issues
 from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
-from pipeline.files import read_json, write_text
+from pipeline.files import stage_json, write_text
 from pipeline.params import Params
 from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
 from pipeline.report.figures import confusion_figure, per_class_figure, reliability_figure
@@ -21,13 +22,22 @@ from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 
 
 def gather_report(layout: Layout, params: Params) -> ReportData:
-    """Read everything that the stages of `params` wrote under `layout`."""
-    dataset = read_json(layout.prepared / "dataset.json")
-    ensemble = read_json(layout.ensemble)
+    """Read everything that the stages of `params` wrote under `layout`; raises DataError."""
+    try:
+        return _gathered(layout, params)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{layout.root}: what the stages wrote is cut or altered ({error!r}); run dvc repro"
+        ) from None
+
+
+def _gathered(layout: Layout, params: Params) -> ReportData:
+    dataset = stage_json(layout.prepared / "dataset.json")
+    ensemble = stage_json(layout.ensemble)
     return ReportData(
         dataset=dataset["source"],
         classes=tuple(dataset["classes"]),
-        counts=read_json(layout.metrics("prepare")),
+        counts=stage_json(layout.metrics("prepare")),
         generations=tuple(_generation(layout, params, key) for key in params.model_keys),
         champion=ensemble["champion"],
         champion_reason=ensemble["champion_reason"],
@@ -35,7 +45,7 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         ensemble_weights=ensemble["weights"] if params.ensemble.method == "greedy" else {},
         num_seeds=len(params.seed_keys),
         label_issues=tuple(read_label_issues(layout.label_issues)),
-        baseline=Baseline(**read_json(layout.metrics("baseline"))),
+        baseline=Baseline(**stage_json(layout.metrics("baseline"))),
         views=params.evaluate.views,
         interval=params.evaluate.interval,
     )
@@ -65,7 +75,7 @@ def write_model_figures(
 
 
 def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
-    audit = None if key == "0" else read_json(layout.audit(key))
+    audit = None if key == "0" else stage_json(layout.audit(key))
     findings = findings_about_student(layout, params, key)
     return replace(
         _result_of(key, load_result(layout.evaluation(key))),

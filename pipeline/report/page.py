@@ -189,6 +189,6 @@ def page_figures(data: ReportData) -> dict[str, PageFigure]:
             "Accuracy on the validation images during training, of the averaged weights.",
         )
     return {
-        name: PageFigure(Markup(inline(svg, caption)), caption)
+        name: PageFigure(Markup(inline(svg, caption)), caption)  # nosec B704: escaped in the SVG
         for name, (svg, caption) in made.items()
     }

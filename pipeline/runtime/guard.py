@@ -11,7 +11,7 @@ from pipeline.evaluate.guard import (
     stop_on,
     student_findings,
 )
-from pipeline.files import read_json
+from pipeline.files import stage_json
 from pipeline.labels.audit import Audit
 from pipeline.params import Params
 from pipeline.progress import say
@@ -25,7 +25,7 @@ def findings_about_student(layout: Layout, params: Params, generation: str) -> l
         return []
     return student_findings(
         generation,
-        read_json(layout.metrics("guard", generation)),
+        stage_json(layout.metrics("guard", generation)),
         interval=params.guard.interval,
         seed=params.seed,
     )

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files import file_digest, value_digest
+from pipeline.errors import DataError
+from pipeline.files import file_digest, stage_json, value_digest
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Layout:
     def prepared(self) -> Path:
         """Holds labeled/, unlabeled/, validation/, test/ and dataset.json."""
         return self.root / "prepared"
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, in the order of the labels; raises DataError."""
+        path = self.prepared / "dataset.json"
+        value = stage_json(path)
+        names = value.get("classes") if isinstance(value, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{path}: not as prepare writes it; run the stage prepare again")
+        return names
 
     def model(self, generation: str) -> Path:
         """A model's folder."""
@@ -87,6 +98,7 @@ class Layout:
         from pipeline.data.shards import manifest_digest  # pyarrow takes a while to import
 
         digests = {part: manifest_digest(self.prepared / part) for part in parts}
+        stage_json(self.prepared / "dataset.json")
         return digests | {"dataset": file_digest(self.prepared / "dataset.json")}
 
     def remove_leftovers(self, models: Collection[str]) -> None:

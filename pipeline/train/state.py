@@ -13,6 +13,7 @@ from torch import Tensor, nn, optim
 
 from pipeline.errors import CheckpointError
 from pipeline.files import written_whole
+from pipeline.models.checkpoint import FOREIGN
 
 STATE = "state.safetensors"
 
@@ -59,7 +60,9 @@ def load_state(
         return 0
     try:
         with safe_open(path, framework="pt") as file:
-            step: int = json.loads(file.metadata()["step"])
+            step = json.loads(file.metadata()["step"])
+            if type(step) is not int or step < 0:
+                raise ValueError(f"step = {step!r}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         network.load_state_dict(_under("network/", tensors))
         for key, value in _under("average/", tensors).items():
@@ -67,7 +70,7 @@ def load_state(
         for key, value in _under("more/", tensors).items():
             more[key].copy_(value)
         _load_moments(optimizer, _under("optimizer/", tensors))
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, *FOREIGN) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: not this run's state ({reason}); delete it") from None
     return step

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.data.shards import read_manifest, write_manifest
 from pipeline.data.tensors import ImageSet, load_images
 from pipeline.errors import DataError
 from pipeline.evaluate.run import (
@@ -120,7 +121,8 @@ def test_robustness_is_measured_on_some_of_the_test_images(prepared: Path, tmp_p
 
 
 def test_without_test_images_it_says_what_to_raise(tmp_path: Path) -> None:
-    prepared = prepared_stripes(tmp_path, test_fraction=0.0)
+    prepared = prepared_stripes(tmp_path)
+    write_manifest(prepared / "test", [], read_manifest(prepared / "test").metadata)
     with pytest.raises(DataError, match=r"data\.test_fraction"):
         measured(prepared)
 

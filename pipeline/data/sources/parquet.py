@@ -25,6 +25,7 @@ from pipeline.errors import SourceError
 
 ROWS_AT_ONCE = 1024
 MOST_CLASSES = 100_000
+UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow raises
 
 
 class ParquetSource:
@@ -105,8 +106,10 @@ class ParquetSource:
     def _batches(self, file: Path, columns: list[str]) -> Iterator[Any]:
         with _opened(file) as opened:
             try:
-                yield from opened.iter_batches(ROWS_AT_ONCE, columns=columns)
-            except (OSError, pa.ArrowException) as error:
+                for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
+                    batch.validate(full=True)  # text that is not UTF-8, indices out of range
+                    yield batch
+            except UNREADABLE as error:
                 raise SourceError(f"{file}: can't be read ({_short(error)})") from None
 
 
@@ -126,7 +129,7 @@ def _find(path: str) -> list[Path]:
 def _opened(file: Path) -> Any:
     try:
         return pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
 
 
@@ -135,17 +138,23 @@ def _checked_columns(schema: Any, file: Path) -> list[str]:
     for name in ("image", "label"):
         if name not in schema.names:
             raise SourceError(f"{file}: no column {name!r}; there are {', '.join(schema.names)}")
-    checks = {"image": _is_image, "label": _is_label, "id": _is_id, "split": _is_text}
-    for name in checks:
-        if name in schema.names and not checks[name](schema.field(name).type):
-            raise SourceError(f"{file}: column {name!r} is {schema.field(name).type}")
-    return [name for name in checks if name in schema.names]
+    for name in (used := [name for name in COLUMNS if name in schema.names]):
+        allowed, wanted = COLUMNS[name]
+        if schema.names.count(name) > 1:
+            raise SourceError(f"{file}: there are two columns {name!r}; rename one")
+        if not allowed(kind := schema.field(name).type):
+            raise SourceError(f"{file}: column {name!r} is {kind}; it must be {wanted}")
+    return used
 
 
 def _is_text(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_split(kind: Any) -> bool:
+    return _is_text(kind) or bool(pa.types.is_null(kind))
 
 
 def _is_id(kind: Any) -> bool:
@@ -164,6 +173,14 @@ def _is_image(kind: Any) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
     return _is_bytes(kind)
+
+
+COLUMNS = {
+    "image": (_is_image, "binary, or a struct with binary bytes"),
+    "label": (_is_label, "integers or text"),
+    "id": (_is_id, "text or integers"),
+    "split": (_is_split, "text: train, validation or test"),
+}
 
 
 def _image_bytes(column: Any) -> list[bytes | None]:

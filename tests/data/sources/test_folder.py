@@ -60,6 +60,7 @@ def test_odd_files_come_with_their_problem(tmp_path: Path) -> None:
     os.mkfifo(free / "pipe.png")
     problems = {row.id: row.problem for row in rows(tmp_path)}
     assert problems.pop("labeled/cat/a.png") is None
+    assert problems.pop("unlabeled/up") == "a link to a folder, not followed"
     assert set(problems) == {f"unlabeled/{name}.png" for name in ("dangling", "circle", "pipe")}
     assert problems["unlabeled/pipe.png"] == "not a regular file"
     assert str(problems["unlabeled/dangling.png"]).startswith("unreadable: ")

@@ -1,0 +1,232 @@
+"""What the stages wrote, cut or altered since; the names are the rows of docs/errors.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.data.predictions import predictions_table, pseudo_labels_table, read_predictions
+from pipeline.data.shards import MANIFEST, iter_shards, read_manifest, write_manifest, write_shard
+from pipeline.evaluate.run import load_result
+from pipeline.labels.predict import predict_folder
+from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.spec import SPEC, WEIGHTS
+from pipeline.params import parse_params
+from pipeline.runtime.layout import Layout
+from pipeline.train.batch import Worker
+from pipeline.train.inputs import training_data
+from pipeline.train.run import TrainJob, train_model
+from pipeline.train.state import STATE
+from tests.bad_input.outcome import Case, Outcome, stops
+from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
+
+RULES: dict[str, Any] = {
+    "classes": CLASSES,
+    "confidence_threshold": 0.0,
+    "class_thresholds": {},
+    "threshold_kind": "fixed",
+    "images_per_class": None,
+    "fraction_per_class": 1.0,
+    "max_repeats": 2,
+    "label_kind": "soft",
+    "temperature": 1.0,
+    "target_shares": None,
+    "truth": {},
+}
+
+
+def shard(change: Callable[[Path], object]) -> Case:
+    """A case of prepared images whose first shard is changed."""
+
+    def case(root: Path) -> Outcome:
+        prepared_stripes(root)
+        change(root / "unlabeled" / "shard_00000.parquet")
+        return stops(lambda: list(iter_shards(root / "unlabeled")))
+
+    return case
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def manifest(change: Callable[[str], str]) -> Case:
+    """A case of a manifest with another text."""
+
+    def case(root: Path) -> Outcome:
+        path = prepared_stripes(root) / "unlabeled" / MANIFEST
+        path.write_text(change(path.read_text()))
+        return stops(lambda: read_manifest(root / "unlabeled"))
+
+    return case
+
+
+def no_manifest(root: Path) -> Outcome:
+    (prepared_stripes(root) / "unlabeled" / MANIFEST).unlink()
+    return stops(lambda: read_manifest(root / "unlabeled"))
+
+
+def dataset_cut(root: Path) -> Outcome:
+    cut(prepared_stripes(root / "prepared") / "dataset.json")
+    return stops(lambda: Layout(root).classes)
+
+
+def label_outside(root: Path) -> Outcome:
+    prepared = prepared_stripes(root)
+    path = prepared / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["left", "middle"]}))
+    return stops(lambda: training_data(prepared, None, threads=1, cache_gib=1))
+
+
+def model(change: Callable[[Path], object]) -> Case:
+    """A case of a model folder that is changed."""
+
+    def case(root: Path) -> Outcome:
+        save_model(root / "model")
+        change(root / "model")
+        return stops(lambda: load_checkpoint(root / "model"))
+
+    return case
+
+
+def other_weights(folder: Path) -> None:
+    save_model(folder.parent / "other", network={"name": "resnet_small", "width": 6})
+    os.replace(folder.parent / "other" / WEIGHTS, folder / WEIGHTS)
+
+
+def spec(**changes: Any) -> Case:
+    """A case of a model.json with other values."""
+
+    def change(folder: Path) -> None:
+        value = json.loads((folder / SPEC).read_text())
+        (folder / SPEC).write_text(json.dumps(value | changes))
+
+    return model(change)
+
+
+def predictions(change: Callable[[Any], Any], **metadata: Any) -> Case:
+    """A case of predictions of 6 images with other log-probabilities (6, 3)."""
+
+    def case(root: Path) -> Outcome:
+        values = np.log(np.full((6, 3), 1 / 3, np.float32))
+        table = predictions_table([f"i{n}" for n in range(6)], 0, change(values))
+        entry = write_shard(root / "p" / "shard_00000.parquet", table)
+        write_manifest(root / "p", [entry], {"num_classes": 3} | metadata)
+        return stops(lambda: select_pseudo_labels(root / "p", root / "out", **RULES))
+
+    return case
+
+
+def not_a_number(values: Any) -> Any:
+    values[4, 1] = np.nan
+    return values
+
+
+def of_other_images(root: Path) -> Outcome:
+    prepared = prepared_stripes(root / "prepared")
+    save_model(root / "model")
+    predict_folder(root / "model", prepared / "unlabeled", root / "p", batch_size=9, threads=1)
+    seen = next(iter(read_predictions(root / "p")))
+    count = len(seen.ids)
+    table = pseudo_labels_table(
+        seen,
+        np.zeros(count, np.int32),
+        np.ones(count, np.float32),
+        np.ones(count, np.int32),
+        ["kept"] * count,
+        np.full((count, 3), 1 / 3, np.float32),
+    ).set_column(2, "row", [np.arange(count, dtype=np.int32) + 1000])
+    entry = write_shard(root / "chosen" / "shard_00000.parquet", table)
+    write_manifest(root / "chosen", [entry], {"num_classes": 3, "label_kind": "soft"})
+    return stops(lambda: training_data(prepared, root / "chosen", threads=1, cache_gib=1))
+
+
+def training(root: Path, **train: Any) -> TrainJob:
+    """A job on ten labelled images at most."""
+    values = {"steps": 2, "batch_size": 64, "learning_rate": 0.01, "threads": 1, "device": "cpu"}
+    params = parse_params(
+        {
+            "data": {"source": "digits", "image_size": 8},
+            "model": {"width": 4},
+            "augment": {"shift": 0.0, "num_ops": 0},
+            "train": values | train,
+        }
+    )
+    return TrainJob(
+        prepared=root / "prepared",
+        pseudo_labels=None,
+        model=root / "model",
+        state=root / "state",
+        generation="0",
+        teacher=None,
+        seed=0,
+        training=params.training("0"),
+    )
+
+
+def fewer_than_a_batch(root: Path) -> Outcome:
+    prepared_stripes(root / "prepared", count=40, labels=9)
+    job = training(root)
+    ended = stops(lambda: train_model(job, Worker(), lambda step, values: None))
+    assert load_checkpoint(job.model).spec.classes == list(CLASSES)
+    return ended
+
+
+def state_cut(root: Path) -> Outcome:
+    prepared_stripes(root / "prepared", count=40, labels=9)
+    job = training(root)
+    job.state.mkdir()
+    (job.state / STATE).write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    return stops(lambda: train_model(job, Worker(), lambda step, values: None))
+
+
+def evaluation_cut(root: Path) -> Outcome:
+    (root / "result.json").write_text('{"test": {')
+    return stops(lambda: load_result(root))
+
+
+OUTPUT_CASES: dict[str, Case] = {
+    "a shard that was cut": shard(cut),
+    "a shard with a flipped bit": shard(flip),
+    "a shard that is gone": shard(Path.unlink),
+    "a pipe in a shard's place": shard(pipe),
+    "no manifest": no_manifest,
+    "a manifest that was cut": manifest(lambda text: text[:-9]),
+    "a manifest that names a path outside its folder": manifest(
+        lambda text: text.replace("shard_00000.parquet", "../shard_00000.parquet")
+    ),
+    "dataset.json cut": dataset_cut,
+    "labels that are not among the classes of now": label_outside,
+    "a model's weights cut": model(lambda folder: cut(folder / WEIGHTS)),
+    "a pickle in place of weights": model(
+        lambda folder: torch.save(tiny_network().state_dict(), folder / WEIGHTS)
+    ),
+    "weights of another network": model(other_weights),
+    "a model.json with a wrong value": spec(image_size="8"),
+    "a model.json of a far larger network": spec(network={"name": "wrn_1006_99"}),
+    "predictions that are not numbers": predictions(not_a_number),
+    "predictions of other classes": predictions(lambda values: values[:, :2], num_classes=2),
+    "predictions of another shape": predictions(lambda values: values[:, :2]),
+    "pseudo-labels of other images": of_other_images,
+    "fewer labelled images than a batch": fewer_than_a_batch,
+    "a training state that was cut": state_cut,
+    "an evaluation that was cut": evaluation_cut,
+}
