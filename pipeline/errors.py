@@ -9,7 +9,8 @@ SelftrainError            exit code 1
 ├── SelectionError        a selection that leaves nothing to train on
 ├── RegressionError       a generation that is a step back, where guard.on_regression = stop
 ├── TrainingError         training that can't go on (a loss that is not finite)
-└── BusyError             another process is at work on the same stage
+├── BusyError             another process is at work on the same stage
+└── ClusterError          a Ray cluster that can't be reached or used, or a job that failed there
 """
 
 
@@ -55,3 +56,7 @@ class TrainingError(SelftrainError):
 
 class BusyError(SelftrainError):
     """Another process is at work on the same stage."""
+
+
+class ClusterError(SelftrainError):
+    """A Ray cluster that can't be reached or used, or a job that failed there."""

@@ -22,6 +22,7 @@ from pipeline.params.sections import (
     PredictParams,
     Section,
     SelectParams,
+    StorageParams,
     TrackingParams,
 )
 from pipeline.params.training import TrainParams
@@ -76,6 +77,7 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     ensemble: EnsembleParams = EnsembleParams()
     tracking: TrackingParams = TrackingParams()
+    storage: StorageParams = StorageParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
 

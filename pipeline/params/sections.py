@@ -165,3 +165,12 @@ class TrackingParams(Section):
 
     uri: str | None = Field(None, description="null: sqlite:///mlflow.db in the repository")
     experiment: str = Field("selftrain", min_length=1, description="MLflow experiment")
+
+
+class StorageParams(Section):
+    """A place that every machine of a run sees."""
+
+    url: str | None = Field(
+        None,
+        description="shared storage (file://, s3://, gs://); null: everything in the repository",
+    )
