@@ -99,7 +99,7 @@ def probe(client: Any, paths: Sequence[str] = ()) -> Facts:
     question = json.dumps([names, list(paths)])
     entrypoint = f"python -c {shlex.quote(PROBE)} {shlex.quote(question)}"
     try:
-        job = client.submit_job(entrypoint=entrypoint)
+        job = _started(client, entrypoint)
         log = _finished_log(client, job)
         client.delete_job(job)
     except (OSError, RuntimeError) as error:
@@ -168,6 +168,18 @@ def _ask(address: str) -> bool:
         raise ClusterError(f"{address}: not Ray's job server") from None
     except OSError as error:
         raise ClusterError(f"{address} does not answer ({_reason(error)})") from None
+
+
+def _started(client: Any, entrypoint: str) -> str:
+    """Start a job; a head that has just come up takes none for some seconds."""
+    deadline = time.monotonic() + PROBE_SECONDS
+    while True:
+        try:
+            return str(client.submit_job(entrypoint=entrypoint))
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def _finished_log(client: Any, job: str) -> str:

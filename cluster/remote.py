@@ -68,7 +68,7 @@ class Remote:
     def changed_stages(self) -> list[str]:
         """The stages that `dvc repro` would look at."""
         with self._repo() as repo:
-            return sorted(repo.status())
+            return sorted(name.rsplit(":", 1)[-1] for name in repo.status())
 
     def count_stages(self) -> int:
         """How many stages dvc.yaml has with these parameters."""
