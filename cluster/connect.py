@@ -10,7 +10,7 @@ import shlex
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -110,6 +110,14 @@ def probe(client: Any, paths: Sequence[str] = ()) -> Facts:
             return Facts(answer["versions"], answer["paths"])
     last = (log.strip().splitlines() or ["no output"])[-1]
     raise ClusterError(f"the cluster can't run Python: {last}")
+
+
+def ask(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a method of the client answers; raises ClusterError for what went wrong."""
+    try:
+        return call(*arguments)
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(f"the cluster: {_first_line(error)}") from None
 
 
 def versions_here() -> Mapping[str, str | None]:

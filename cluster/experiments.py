@@ -39,10 +39,29 @@ def queued_experiments(root: Path) -> list[Experiment]:
         entries = list(repo.experiments.celery_queue.iter_queued())
     if not entries:
         raise ParameterError("the queue is empty; dvc exp run --queue -S 'SECTION.NAME=VALUE'")
-    return [
+    found = [
         Experiment(str(entry.name), str(entry.baseline_rev), str(entry.stash_rev))
         for entry in entries
     ]
+    for experiment in found:
+        if targets := queued_targets(root, experiment):
+            raise ParameterError(
+                f"experiment {experiment.name} is queued for {', '.join(targets)} alone; queue it "
+                f"without, and name stages for all of the queue: -- {' '.join(targets)}"
+            )
+    return found
+
+
+def queued_targets(root: Path, experiment: Experiment) -> list[str]:
+    """The stages that `dvc exp run --queue STAGES` named; none: all."""
+    from dvc.repo.experiments.executor.base import BaseExecutor
+
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / "arguments"
+        packed.write_bytes(git(root, "show", f"{experiment.revision}:./{QUEUE_ARGUMENTS}"))
+        positional, named = BaseExecutor.unpack_repro_args(str(packed))
+    targets = positional[0] if positional else named.get("targets")
+    return [targets] if isinstance(targets, str) else list(targets or [])
 
 
 def forget_queued(root: Path, experiment: Experiment) -> None:

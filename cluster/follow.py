@@ -80,12 +80,12 @@ async def _watch(
         closed = bool((await asyncio.wait([reading], timeout=POLL_SECONDS))[0])
         error = reading.exception() if closed else None
         if error is not None and not is_lost_connection(error):
-            raise error
+            raise ClusterError(f"job {job}: {error}") from error
         try:
             ended = await asyncio.wait_for(asyncio.to_thread(job_end, client, job), CALL_SECONDS)
         except Exception as problem:
             if not is_lost_connection(problem):
-                raise
+                raise ClusterError(f"job {job}: {problem}") from problem
             return None, problem
         if ended is not None:
             await asyncio.wait([reading], timeout=POLL_SECONDS)  # the log's last lines

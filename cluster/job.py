@@ -88,6 +88,9 @@ def run(sent: Path) -> int:
         remote.push()
         send(folder, remote, request.job)
         done = True
+    except SystemExit:  # stopped by the user
+        done = True
+        raise
     finally:
         if done or not (folder / "dvc.lock").exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.bring_back import Brought, bring_back
+from cluster.connect import ask
 from cluster.experiments import Experiment
 from cluster.follow import Ended, follow
 from cluster.remote import Remote
@@ -62,7 +63,7 @@ class Session:
         """After Ctrl-C: stop the jobs, if the user says so, or say how to resume; the exit code."""
         if self.running and asked_to_stop(len(self.running)):
             for job in self.running:
-                self.client.stop_job(job)
+                ask(self.client.stop_job, job)
                 say(f"stopped: {job}")
             return INTERRUPTED
         for job, title in self.running.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.bring_back import is_other_tree
-from cluster.connect import check_versions, open_client, probe, versions_here
+from cluster.connect import ask, check_versions, open_client, probe, versions_here
 from cluster.experiments import Experiment, queued_experiments
 from cluster.orders import committed_order, dirty_order, experiment_order, params_of
 from cluster.remote import Remote, find_remote
@@ -107,7 +107,7 @@ def started_before(session: Session, experiment: Experiment | None) -> str | Non
     """The job of a queued experiment that an earlier command has started, unless it failed."""
     if experiment is None:
         return None
-    for details in session.client.list_jobs():
+    for details in ask(session.client.list_jobs):
         told = told_experiment(details.metadata or {})
         if told == experiment and details.status.value in ("PENDING", "RUNNING", "SUCCEEDED"):
             say(f"{experiment.name}: taking up job {details.submission_id}")
@@ -135,7 +135,7 @@ def resume(options: argparse.Namespace, root: Path) -> int:
 
 def known_job(client: Any, job: str) -> dict[str, str]:
     """The metadata of a job that a submission started; raises ParameterError for any other."""
-    jobs = {each.submission_id: each.metadata or {} for each in client.list_jobs()}
+    jobs = {each.submission_id: each.metadata or {} for each in ask(client.list_jobs)}
     ours = [name for name, metadata in jobs.items() if name and MARK + "commit" in metadata]
     if job not in ours:
         known = f"it has {', '.join(ours)}" if ours else "it has none of a submission"

@@ -79,7 +79,10 @@ def head() -> Iterator[Head]:
             _wait_for(found, process, Path(folder) / "log")
             yield found
         finally:
+            died = process.poll() is not None
             _end(process)
+            if died:
+                print(f"the head died:\n{(Path(folder) / 'log').read_text()}")
 
 
 def _wait_for(head: Head, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from cluster.connect import check_versions, probe, versions_here
 from cluster.follow import Ended, follow
 from cluster.remote import Remote
-from cluster.session import Session, failure_words, printer
+from cluster.session import Session, asked_to_stop, failure_words, printer
 from cluster.submit import known_job
 from pipeline.errors import ClusterError, ParameterError
 from tests.cluster.conftest import Head
@@ -102,3 +104,15 @@ def test_a_named_log_comes_in_whole_lines(capsys: pytest.CaptureFixture[str]) ->
     for piece in ("on", "e\ntw", "o\n"):
         show(piece)
     assert capsys.readouterr().out == "wide | one\nwide | two\n"
+
+
+@pytest.mark.parametrize(("typed", "stops"), [("y\n", True), ("\n", False), ("n\n", False)])
+def test_at_a_terminal_the_user_says_whether_to_stop(
+    typed: str, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, terminal = pty.openpty()
+    with os.fdopen(terminal) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        os.write(ours, typed.encode())
+        assert asked_to_stop(2) is stops
+    os.close(ours)
