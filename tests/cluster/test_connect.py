@@ -29,12 +29,13 @@ def listening(answer: bytes | None) -> Iterator[str]:
         with socket.create_server(("127.0.0.1", 0)) as server:
             yield f"http://127.0.0.1:{server.getsockname()[1]}"
         return
+    content = answer
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def submit(head: Head, project: Project) -> Submit:
+def submit(head: Head, project: Project) -> Iterator[Submit]:
     """Call the command as a user does, in the project's folder."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in head.environment.items():
