@@ -11,7 +11,7 @@ SelftrainError            exit code 1
 ├── RegressionError       a generation that is a step back, where guard.on_regression = stop
 ├── TrainingError         training that can't go on (a loss that is not finite)
 ├── BusyError             another process is at work on the same stage
-└── ClusterError          a Ray cluster that can't be reached, or is not what a run needs
+└── ClusterError          a Ray cluster that can't be reached or used, or a job that failed there
 """
 
 
@@ -73,4 +73,4 @@ class BusyError(SelftrainError):
 
 
 class ClusterError(SelftrainError):
-    """A Ray cluster that can't be reached, or is not what a run needs."""
+    """A Ray cluster that can't be reached or used, or a job that failed there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -175,14 +176,19 @@ def code_digest() -> str:
 
 
 def git_commit(root: Path) -> str:
-    """The commit checked out in `root`, "none" outside git."""
+    """The commit checked out in `root`; outside git what SELFTRAIN_COMMIT says, else "none"."""
     try:
         answer = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
         )
     except OSError:
-        return "none"
-    return answer.stdout.strip() or "none"
+        return _told_commit()
+    return answer.stdout.strip() or _told_commit()
+
+
+def _told_commit() -> str:
+    """The commit of a copy without .git, as a cluster's job has it."""
+    return os.environ.get("SELFTRAIN_COMMIT", "none")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

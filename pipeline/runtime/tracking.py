@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, write_json, write_text
 from pipeline.progress import say
 from pipeline.runtime.tracking_spool import (
     Event,
@@ -43,6 +43,7 @@ from pipeline.runtime.tracking_spool import (
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+HELD = "held"
 LOCK_SECONDS = 10.0
 NUDGE_SECONDS = 30.0
 PROBE_SECONDS = 1.0
@@ -83,7 +84,7 @@ class Tracker:
         self.root = root.resolve()
         self.uri = tracking_uri(self.root, uri)
         self._spool = spool_of(self.root, run_key)
-        self._lock = _locked(self._spool.lock, name)
+        self._lock = hold_lock(self._spool.lock, name)
         self._guard = threading.Lock()
         self._finished = False
         self._nudged = time.monotonic()
@@ -98,7 +99,7 @@ class Tracker:
         self._open(header)
 
     def _open(self, header: Mapping[str, object]) -> None:
-        _forget_lost_store(self.root, self.uri)
+        forget_lost_store(self.root, self.uri)
         if not self._spool.events.exists():
             self._spool.sent.unlink(missing_ok=True)
         cut_torn_line(self._spool)
@@ -190,7 +191,12 @@ class DrainResult:
 
 
 def drain(root: Path, timeout_s: float) -> DrainResult:
-    """Wait until everything spooled is sent, the sender fails, or `timeout_s` seconds passed."""
+    """Wait until everything spooled is sent, the sender fails, or `timeout_s` seconds passed.
+
+    Where the spools are held (`hold_spools`) there is nothing to wait for.
+    """
+    if are_held(root):
+        return DrainResult(0, None)
     started = time.time()
     deadline = time.monotonic() + timeout_s
     while (unsent := count_unsent(root)) and time.monotonic() < deadline:
@@ -215,6 +221,16 @@ def last_error(root: Path, since: float = 0.0) -> str | None:
         return None
 
 
+def hold_spools(root: Path) -> None:
+    """From now on send nothing from `root`: what is logged there is carried elsewhere and sent."""
+    write_text(tracking_folder(root) / HELD, "")
+
+
+def are_held(root: Path) -> bool:
+    """Whether what is logged under `root` is carried elsewhere."""
+    return (tracking_folder(root) / HELD).exists()
+
+
 def sender_is_running(root: Path) -> bool:
     """Whether a sender is at work for this repository."""
     return is_locked(tracking_folder(root) / "sender.lock")
@@ -223,11 +239,15 @@ def sender_is_running(root: Path) -> bool:
 def start_sender(root: Path, linger_s: float = 8.0) -> None:
     """Start a sender in the background, detached from this process, unless one is at work.
 
+    None is started where the spools are held (`hold_spools`).
+
     No sender is missed by a stage that finds one at work as it ends: a sender looks for unsent
     events once more after it has let its lock go.
     """
     folder = tracking_folder(root)
-    if sender_is_running(root) or importlib.util.find_spec("mlflow") is None:
+    if are_held(root) or sender_is_running(root):
+        return
+    if importlib.util.find_spec("mlflow") is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     package_root = str(Path(__file__).resolve().parents[2])
@@ -247,7 +267,8 @@ def start_sender(root: Path, linger_s: float = 8.0) -> None:
     )
 
 
-def _locked(path: Path, name: str) -> FileLock:
+def hold_lock(path: Path, name: str) -> FileLock:
+    """The lock of a run's spool, held; raises BusyError while another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False)
     try:
@@ -257,7 +278,7 @@ def _locked(path: Path, name: str) -> FileLock:
     return lock
 
 
-def _forget_lost_store(root: Path, uri: str) -> None:
+def forget_lost_store(root: Path, uri: str) -> None:
     """Once the sqlite file is deleted nothing counts as logged to it."""
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         for path in (tracking_folder(root) / "runs").glob("*/seen.json"):

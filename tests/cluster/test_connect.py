@@ -1,0 +1,127 @@
+"""A cluster that can't be used is refused in one line: real servers, real tokens, real versions."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cluster.connect import check_address, check_versions, comparable, open_client
+from pipeline.errors import ClusterError, ParameterError
+from tests.cluster.conftest import Head, free_ports
+
+ROOT = Path(__file__).parents[2]
+HERE = {"python": "3.11.9", "ray": "2.60.0", "torch": "2.9.0+cpu"}
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[str]:
+    """A server on loopback that answers each GET with `answer`, or never."""
+    if answer is None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        return
+    content = answer
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "http://", "http://h:port"])
+def test_an_address_of_another_form_is_refused(address: str) -> None:
+    with pytest.raises(ParameterError, match=r"--address .*: must be the URL"):
+        check_address(address)
+
+
+def test_a_port_where_nothing_listens_is_refused() -> None:
+    [port] = free_ports(1)
+    with pytest.raises(ClusterError, match=f"127.0.0.1:{port} does not answer"):
+        open_client(f"http://127.0.0.1:{port}")
+
+
+def test_a_server_that_accepts_and_says_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cluster.connect.ANSWER_SECONDS", 0.3)
+    with listening(None) as address, pytest.raises(ClusterError, match="does not answer"):
+        open_client(address)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]"])
+def test_a_server_of_another_kind_is_refused(answer: bytes) -> None:
+    with listening(answer) as address, pytest.raises(ClusterError, match="not Ray's job server"):
+        open_client(address)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({}, "wants a token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}, "the token is wrong"),
+    ],
+)
+def test_a_token_that_is_missing_or_wrong_is_refused(
+    head: Head, environment: dict[str, str], word: str
+) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    code = (
+        "import sys\nfrom cluster.connect import open_client\n"
+        "from pipeline.errors import ParameterError\n"
+        f"try: open_client('{head.address}')\nexcept ParameterError as error: print(error)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert word in answer.stdout
+    assert "RAY_AUTH_TOKEN_PATH" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "shown"),
+    [
+        ("python", "3.12.1", r"python 3\.12\.1 \(here 3\.11\.9\)"),
+        ("ray", "2.60.1", r"ray 2\.60\.1 \(here 2\.60\.0\)"),
+        ("torch", "2.8.0+cpu", r"torch 2\.8\.0\+cpu \(here 2\.9\.0\+cpu\)"),
+        ("torch", None, r"torch none"),
+    ],
+)
+def test_another_version_is_refused(name: str, version: str | None, shown: str) -> None:
+    with pytest.raises(ClusterError, match=shown):
+        check_versions(HERE, HERE | {name: version})
+
+
+def test_another_build_of_the_same_versions_is_not() -> None:
+    check_versions(HERE, HERE | {"python": "3.11.2", "torch": "2.9.0+cu128", "dvc": "3.67.1"})
+    assert comparable("torch", "2.9.0+cu128") == "2.9.0"
+
+
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(ClusterError, match="lacks mlflow; install"):
+        check_versions(HERE, HERE | {"mlflow": None, "dvc": "3.67.1"})

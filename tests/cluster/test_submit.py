@@ -1,0 +1,131 @@
+"""From here to a cluster and back: a run, its figures, models, tracked runs, and experiments."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import Head
+from tests.integration.project import SMALL, Project, copy_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+Submit = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def tiny(storage: Path) -> dict[str, Any]:
+    values = copy.deepcopy(SMALL)
+    values["train"]["steps"] = 8
+    values["evaluate"]["jitter_views"] = 1
+    values["generations"].pop("2")
+    values["ensemble"] = {"label_issue_margin": 0.5}
+    values["storage"] = {"url": storage.as_uri()}
+    return values
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    storage = tmp_path_factory.mktemp("storage")
+    return copy_project(tmp_path_factory.mktemp("project"), tiny(storage))
+
+
+@pytest.fixture(scope="module")
+def submit(head: Head, project: Project) -> Iterator[Submit]:
+    """Call the command as a user does, in the project's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in head.environment.items():
+            patch.setenv(name, value)
+        patch.delenv("RAY_ADDRESS", raising=False)
+
+        def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+            command = (sys.executable, "-m", "cluster.submit", "--address", head.address)
+            return project.run(*command, *arguments, check=check)
+
+        yield call
+
+
+def bytes_of(project: Project, pattern: str) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(project.folder.glob(pattern))}
+
+
+def test_what_was_changed_but_not_committed_is_refused(submit: Submit, project: Project) -> None:
+    readme = project.folder / "README.md"
+    text = readme.read_text()
+    readme.write_text(text + "more\n")
+    answer = submit(check=False)
+    readme.write_text(text)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "submit: not committed: README.md; " in answer.stderr
+
+
+def test_without_storage_or_remote_it_refuses(submit: Submit, project: Project) -> None:
+    values = project.parameters()
+    project.set_parameters({name: value for name, value in values.items() if name != "storage"})
+    answer = submit(check=False)
+    project.set_parameters(values)
+    assert answer.returncode == 2
+    assert "submit: nothing to bring results back through: set storage.url" in answer.stderr
+
+
+def test_a_run_on_the_cluster_is_as_one_here(submit: Submit, project: Project) -> None:
+    project.run("git", "checkout", "--", "params.yaml")
+    said = submit().stdout
+    assert "job: stage 11 of 11: report" in said
+    assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+    assert project.json("metrics/evaluate/1.json")["test/accuracy"] > 0.1
+    assert (project.folder / "report" / "index.html").exists()
+    assert project.repro() == []
+    models = bytes_of(project, "models/*/*")
+    assert len(models) == 4
+    again = ["train_teacher", "train_student@1"]
+    assert project.repro("--force", "--single-item", *again) == again
+    assert bytes_of(project, "models/*/*") == models
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    runs = tracked_runs(project)
+    assert {"prepare", "train_teacher", "pseudo_label@1", "report"} <= set(runs)
+    assert set(runs.values()) == {commit}
+    storage = Path(project.parameters()["storage"]["url"].removeprefix("file://"))
+    assert list((storage / "dvc" / "selftrain-jobs").iterdir()) == []
+    assert list((storage / "work").iterdir()) == []
+
+
+def test_queued_experiments_run_side_by_side_and_can_be_left(
+    submit: Submit, project: Project
+) -> None:
+    """The results of the run above lie in the working tree, not committed: both build on them."""
+    for name, margin in (("loose", 0.1), ("strict", 0.9)):
+        override = f"ensemble.label_issue_margin={margin}"
+        project.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", override)
+    before = project.run("git", "status", "--porcelain").stdout
+    left = submit("--queue", "--detach").stdout
+    jobs = dict(re.findall(r"^(loose|strict): (selftrain-\S+) runs;", left, flags=re.MULTILINE))
+    resumed = submit("--resume", jobs["loose"]).stdout
+    assert "Stage 'train_teacher' didn't change, skipping" in resumed
+    taken_up = submit("--queue").stdout
+    assert f"strict: taking up job {jobs['strict']}" in taken_up
+    shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
+    names = {each["name"] for each in shown[1]["experiments"]}
+    assert names == {"loose", "strict"}
+    assert "No experiment tasks" in project.run("dvc", "queue", "status").stdout
+    assert project.run("git", "status", "--porcelain").stdout == before
+    here = project.json("metrics/ensemble.json")["label_issues"]
+    project.run("dvc", "exp", "apply", "loose")
+    assert project.json("metrics/ensemble.json")["label_issues"] >= here
+    assert project.parameters()["ensemble"]["label_issue_margin"] == 0.1
+    assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+def tracked_runs(project: Project) -> dict[str, str]:
+    """The commit of each stage's run that is in MLflow or on its way there."""
+    headers = (project.folder / ".selftrain" / "tracking" / "runs").glob("*/run.json")
+    values = [json.loads(path.read_text()) for path in headers]
+    return {each["name"]: each["tags"]["git_commit"] for each in values}
