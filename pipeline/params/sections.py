@@ -130,6 +130,11 @@ class EnsembleParams(Section):
     method: Literal["equal", "greedy", "none"] = Field(
         "equal", description="greedy: members and weights chosen on validation images"
     )
+    ship: Literal["champion", "ensemble"] = Field(
+        "champion",
+        description="what the stage ensemble logs and `python -m stages.predict` uses: the "
+        "champion alone, or the ensemble; images are seen as evaluate says",
+    )
     label_issue_margin: float = Field(
         0.5,
         ge=0,

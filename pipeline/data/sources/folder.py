@@ -41,7 +41,7 @@ class FolderSource:
     @property
     def classes(self) -> list[str]:
         """The names of the folders in `labeled`, sorted."""
-        return [_text(name) for name in self._class_names]
+        return [path_text(name) for name in self._class_names]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -49,8 +49,8 @@ class FolderSource:
     def rows(self) -> Iterator[Row]:
         """Every image file, sorted; one that can't be read comes with its problem."""
         for path, label, split in self._files:
-            image, problem = _read(path)
-            name = _text(path.relative_to(self._root).as_posix())
+            image, problem = read_image(path)
+            name = path_text(path.relative_to(self._root).as_posix())
             yield Row(name, image, label, split, problem)
 
     def _check_other_classes(self) -> None:
@@ -64,9 +64,9 @@ class FolderSource:
     def _find(self) -> Iterator[tuple[Path, int | None, str | None]]:
         for folder, split in CLASS_FOLDERS.items():
             for label, name in enumerate(self._class_names):
-                for path in _images(self._root / folder / name):
+                for path in image_files(self._root / folder / name):
                     yield path, label, split
-        for path in _images(self._root / UNLABELED_FOLDER):
+        for path in image_files(self._root / UNLABELED_FOLDER):
             yield path, None, None
 
 
@@ -78,7 +78,7 @@ def _subfolders(folder: Path) -> list[str]:
     )
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path) -> Iterator[Path]:
     """Image files under `folder`, sorted by path; hidden files and folders left out."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -87,7 +87,7 @@ def _images(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _read(path: Path) -> tuple[bytes, str | None]:
+def read_image(path: Path) -> tuple[bytes, str | None]:
     """The bytes of a regular file, or the problem that kept them away."""
     try:
         if path.exists() and not path.is_file():
@@ -97,6 +97,6 @@ def _read(path: Path) -> tuple[bytes, str | None]:
         return b"", f"unreadable: {error.strerror}"
 
 
-def _text(name: str) -> str:
+def path_text(name: str) -> str:
     """A file name as text, bytes that are not UTF-8 written as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
