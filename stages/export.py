@@ -34,7 +34,11 @@ def export(given: argparse.Namespace) -> None:
         shipped = named_classifier(given.model, layout, params, "cpu")
         weights = shipped.recipe.weights
         export_onnx([(model, weights[name]) for name, model in shipped.models.items()], out)
-        say(f"export: {out}: {', '.join(shipped.spec.classes[:5])}"[:100])
+        spec = shipped.spec
+        say(
+            f"export: {out}: generation {', '.join(weights)}, {len(spec.classes)} classes, images "
+            f"of {spec.channels} x {spec.image_size} x {spec.image_size} pixels, uint8"
+        )
         return
     _check_free(out)
     from pipeline.evaluate.classifier import save_classifier

@@ -11,17 +11,19 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.runtime.command import command_parser, run_command
 from pipeline.runtime.layout import Layout
-
 
 BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
 
 
 def predict(given: argparse.Namespace) -> None:
     """Write the table that the command line asks for."""
+    if given.out.suffix not in (".parquet", ".csv"):
+        raise ParameterError(f"--out {given.out}: a name in .parquet or .csv")
     params = load_params()
     how = params.evaluate
     from pipeline.data.sources.loose import LooseImages
@@ -29,11 +31,10 @@ def predict(given: argparse.Namespace) -> None:
     images = LooseImages(given.images)
     import torch
 
-    from pipeline.evaluate.predict_files import check_ending, predict_files
+    from pipeline.evaluate.predict_files import predict_files
     from pipeline.models.device import resolve_device
     from pipeline.runtime.shipping import named_classifier
 
-    check_ending(given.out)
     torch.set_num_threads(how.threads)
     device = str(resolve_device(params.predict.device))
     classifier = named_classifier(given.model, Layout(Path.cwd()), params, device)

@@ -15,12 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.sources.rows import Row
-from pipeline.errors import ParameterError
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
 from pipeline.files import written_whole
 from pipeline.progress import progress
 
-ENDINGS = (".parquet", ".csv")
 NAMED = 3
 
 
@@ -61,9 +59,8 @@ def predict_files(
 
     Columns: id, label, confidence, `probability_<class>` for each class, error: why an image could
     not be classified; then the others are null. Probabilities are in [0, 1], float32. At most
-    `batch_size` images are in memory at once. Raises ParameterError for another ending.
+    `batch_size` images are in memory at once.
     """
-    check_ending(out)
     classes, summary, rows = classifier.spec.classes, Summary(), images.rows()
     with (
         written_whole(out) as partial,
@@ -77,12 +74,6 @@ def predict_files(
             summary.add(ids, answers.problems)
             advance(len(batch))
     return summary
-
-
-def check_ending(out: Path) -> None:
-    """Raise ParameterError where `out` is neither .parquet nor .csv."""
-    if out.suffix not in ENDINGS:
-        raise ParameterError(f"--out {out}: a name in {' or '.join(ENDINGS)}")
 
 
 def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) -> Any:

@@ -18,7 +18,9 @@ class Section(BaseModel):
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "folder", "parquet"] = Field(description="what holds the images")
+    source: Literal["digits", "folder", "class_folders", "manifest", "parquet"] = Field(
+        description="what holds the images"
+    )
     path: str | None = Field(None, description="folder, file or glob of the source")
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")

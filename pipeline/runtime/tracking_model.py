@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,7 +55,9 @@ def save_model(target: Path, classifier: Path, about: Model | None = None) -> No
     `classifier`: a folder of save_classifier, or a single model's.
     """
     anything: Any = cast(Any, AnyType)()  # bytes, or the base64 text that JSON needs
-    with tempfile.TemporaryDirectory() as scratch:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*input example")
         mlflow.pyfunc.save_model(
             path=str(target),
             python_model=str(Path(__file__).with_name("model_from_code.py")),

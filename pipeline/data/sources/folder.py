@@ -30,7 +30,7 @@ class FolderSource:
         labeled = self._root / "labeled"
         if not labeled.is_dir():
             raise SourceError(f"{labeled}: missing; put labelled images in labeled/<class>/")
-        self._class_names = _subfolders(labeled)
+        self._class_names = subfolders(labeled)
         if not self._class_names:
             raise SourceError(f"{labeled}: holds no folders; put images in labeled/<class>/")
         self._check_other_classes()
@@ -55,7 +55,7 @@ class FolderSource:
 
     def _check_other_classes(self) -> None:
         for folder in ("validation", "test"):
-            for name in _subfolders(self._root / folder):
+            for name in subfolders(self._root / folder):
                 if name not in self._class_names:
                     raise SourceError(
                         f"{self._root / folder / name!s}: no class of that name in labeled/"
@@ -70,7 +70,8 @@ class FolderSource:
             yield path, None, None
 
 
-def _subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, sorted, hidden ones left out; none where it is none."""
     if not folder.is_dir():
         return []
     return sorted(
