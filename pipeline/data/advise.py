@@ -7,11 +7,10 @@ from typing import Any
 
 from pipeline.data.look import Found
 
-SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 224)
 PHOTO_SIDE = 160  # pixels of the shorter side
 MANY_IMAGES = 20_000
 SHARP_SIDE = 32
-LAPTOP_SIDE, WEIGHTS_SIDE = 64, 224
+SMALLEST_SIDE, LAPTOP_SIDE, WEIGHTS_SIDE = 16, 64, 224
 FEW_LABELS, FEW_OF_A_CLASS = 50, 5
 BAD_ALLOWED = 0.05
 IMBALANCED = 3.0
@@ -87,14 +86,13 @@ def choose_preset(found: Found, *, gpu: bool) -> tuple[str, str]:
 
 
 def image_side(median_side: int, preset: str) -> int:
-    """The largest of SIDES that at least half of the images have; at most what the preset is for.
+    """The side of the stored images: what half of them have, in fours, from 16 to 64 pixels.
 
     transfer and folder_large keep the 224 pixels that their networks are made for.
     """
     if preset != "folder_small":
         return WEIGHTS_SIDE
-    fitting = [side for side in SIDES if side <= min(median_side, LAPTOP_SIDE)]
-    return max(fitting, default=SIDES[0])
+    return min(max(median_side // 4 * 4, SMALLEST_SIDE), LAPTOP_SIDE)
 
 
 def describe(found: Found, source: str) -> list[str]:
@@ -122,11 +120,9 @@ def warnings(found: Found) -> list[str]:
             f"{len(found.bad)} of {found.looked_at} looked at are unusable ({named}{more})"
         )
     if found.duplicates:
-        lines.append(f"{found.duplicates} are exact copies of others; prepare keeps sides apart")
+        lines.append(f"{found.duplicates} are exact copies of others")
     if found.conflicts:
-        lines.append(
-            f"{found.conflicts} of these copies have another label; prepare leaves them out"
-        )
+        lines.append(f"{found.conflicts} of the copies have another label; prepare drops those")
     if found.imbalance >= IMBALANCED:
         rare = min(found.classes, key=lambda name: found.labeled[name])
         lines.append(
@@ -141,12 +137,12 @@ def warnings(found: Found) -> list[str]:
 
 
 def _size(found: Found, preset: str) -> Setting:
-    side = image_side(found.median_side, preset)
-    half = f"half the images are {found.median_side} pixels or more at their shorter side"
-    why = {True: "what the network is made for", False: half}[preset != "folder_small"]
-    if preset == "folder_small" and side == LAPTOP_SIDE < found.median_side:
-        why = "more costs a CPU too much" if found.median_side > 2 * side else half
-    return Setting("data.image_size", side, why)
+    half = f"half the images have {found.median_side} pixels or more at the shorter side"
+    if preset != "folder_small":
+        half = "what the network is made for"
+    elif found.median_side > LAPTOP_SIDE:
+        half += "; more than 64 asks for a GPU"
+    return Setting("data.image_size", image_side(found.median_side, preset), half)
 
 
 def _splits(found: Found, preset: str) -> list[Setting]:
