@@ -48,8 +48,9 @@ def frame(answers: Answers, classes: list[str]) -> pd.DataFrame:
     good = np.array([problem is None for problem in answers.problems], bool)
     table = answers.probabilities
     best = np.where(good[:, None], table, 0).argmax(1)
+    labels = [classes[k] if ok else None for k, ok in zip(best, good, strict=True)]
     columns: dict[str, Any] = {
-        "label": [classes[k] if ok else None for k, ok in zip(best, good, strict=True)],
+        "label": pd.Series(labels, dtype=object),  # as text, pandas would make NaN of None
         "confidence": _nullable(table[np.arange(len(table)), best], good),
     }
     columns |= {

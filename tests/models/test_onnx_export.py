@@ -36,7 +36,7 @@ def session(path: Path) -> Any:
 @pytest.mark.slow
 def test_onnxruntime_agrees_on_digits(tmp_path: Path) -> None:
     images, labels = digits()
-    network: dict[str, Any] = {"name": "resnet_small", "width": 4}
+    network: dict[str, Any] = {"name": "resnet_small", "width": 8}
     spec = tiny_spec(
         network=network, classes=[str(n) for n in range(10)], temperature=1.7, generation="2"
     )
@@ -44,7 +44,7 @@ def test_onnxruntime_agrees_on_digits(tmp_path: Path) -> None:
         network["name"], num_classes=10, channels=1, image_size=8, seed=0, width=network["width"]
     )
     data = TrainingData(images[:300], labels[:300], (0.3,), (0.25,))
-    weights = fit(net, data, train=train_params(steps=40, batch_size=32), augment=PLAIN, seed=0)
+    weights = fit(net, data, train=train_params(steps=60, batch_size=32), augment=PLAIN, seed=0)
     save_checkpoint(tmp_path / "2", weights, spec)
     model = load_checkpoint(tmp_path / "2")
     export_onnx([(model, 1.0)], tmp_path / "model.onnx")
@@ -56,7 +56,7 @@ def test_onnxruntime_agrees_on_digits(tmp_path: Path) -> None:
         (found,) = served.run(None, {"images": some.numpy()})
         want = np.exp(classifier.log_probs(some))
         np.testing.assert_allclose(found, want, atol=1e-4)
-    assert (found.argmax(1) == labels[300:1300].numpy()).mean() > 0.6
+    assert (found.argmax(1) == labels[300:1300].numpy()).mean() > 0.7
     about = served.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == spec.classes
     assert (about["image_size"], about["channels"], about["generation"]) == ("8", "1", "2")
