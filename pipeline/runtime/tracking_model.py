@@ -23,6 +23,7 @@ PACKAGES = (
     "pillow",
     "pyarrow",
     "pydantic",
+    "ruamel.yaml",
     "safetensors",
     "timm",
     "torch",

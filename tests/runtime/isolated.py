@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ class Isolated:
                 _wait(url, server, log)
                 yield url
             finally:
-                os.killpg(server.pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.killpg(server.pid, signal.SIGTERM)
                 server.wait(30)
 
 
@@ -114,7 +116,7 @@ def needed(requirements: Sequence[str]) -> list[importlib.metadata.Distribution]
     found: dict[str, importlib.metadata.Distribution] = {}
     waiting = [Requirement(text) for text in requirements]
     while waiting:
-        name = waiting.pop().name.lower().replace("_", "-")
+        name = re.sub(r"[-_.]+", "-", waiting.pop().name).lower()
         if name in found:
             continue
         found[name] = importlib.metadata.distribution(name)
