@@ -1,7 +1,7 @@
 """All generations as one, the champion among them, and the labels that they contradict."""
 
-from pipeline.evaluate.classifier import save_classifier
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
+from pipeline.evaluate.recipe import save_classifier
 from pipeline.evaluate.run import load_result
 from pipeline.evaluate.together import put_together
 from pipeline.files import read_json, write_json

@@ -41,7 +41,7 @@ def export(given: argparse.Namespace) -> None:
         )
         return
     _check_free(out)
-    from pipeline.evaluate.classifier import save_classifier
+    from pipeline.evaluate.recipe import save_classifier
     from pipeline.runtime.shipping import named_models
     from pipeline.runtime.tracking_model import save_model
 

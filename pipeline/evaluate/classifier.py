@@ -1,15 +1,10 @@
-"""What is shipped: one model or a weighted ensemble, and how it looks at an image.
-
-On disk a classifier is a folder of model folders and a `classifier.json`; a single model's folder
-counts as one too, seen once from the centre.
-"""
+"""What is shipped, at work: one model or a weighted ensemble, from image files to probabilities."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +17,11 @@ from pipeline.data.images import BadImageError, Pixels, decode
 from pipeline.errors import CheckpointError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.ensemble import weighted_log_probs
-from pipeline.files import read_json, write_json
+from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.spec import ModelSpec
 
-RECIPE = "classifier.json"
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How models become one classifier.
-
-    weights: of each model's probabilities, by the name of its folder, of sum 1; views and
-    jitter_views: as in params.yaml; seed: of the jitter; max_pixels: of an image as it comes,
-    larger ones are refused.
-    """
-
-    weights: dict[str, float]
-    views: str = "centre"
-    jitter_views: int = 8
-    seed: int = 0
-    max_pixels: int = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -119,16 +97,10 @@ def classify_encoded(
     return Answers(table, [value if isinstance(value, str) else None for value in seen])
 
 
-def save_classifier(folder: Path, models: Mapping[str, Path], recipe: Recipe) -> None:
-    """Put copies of the model folders that count, and how they are used, in place of `folder`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in recipe.weights:
-        shutil.copytree(models[name], folder / name)
-    write_json(folder / RECIPE, asdict(recipe))
-
-
 def load_classifier(folder: Path, *, device: str = "cpu") -> Classifier:
     """The classifier in `folder`, which save_classifier or save_checkpoint wrote.
+
+    A single model's folder is a classifier too, which looks once, at the centre.
 
     Raises CheckpointError where a file is missing or wrong, or the models do not fit together.
     """
@@ -137,15 +109,6 @@ def load_classifier(folder: Path, *, device: str = "cpu") -> Classifier:
     recipe = read_recipe(folder)
     models = {name: folder / name for name in recipe.weights}
     return open_classifier(models, recipe, device=device)
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """How the models in `folder` are used; raises CheckpointError where that is not readable."""
-    path = folder / RECIPE
-    try:
-        return Recipe(**read_json(path))
-    except (OSError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not how models are used ({error})") from None
 
 
 def open_classifier(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.classifier import (
-    RECIPE,
-    Classifier,
-    Recipe,
-    open_classifier,
-    read_recipe,
-)
+from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
 from pipeline.files import read_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params
 from pipeline.runtime.layout import Layout
+
+if TYPE_CHECKING:
+    from pipeline.evaluate.classifier import Classifier
 
 CHOICES = ("champion", "ensemble")
 
@@ -69,6 +67,8 @@ def named_models(
 
 def named_classifier(name: str | None, layout: Layout, params: Params, device: str) -> Classifier:
     """What `--model` means, loaded; raises as named_models."""
+    from pipeline.evaluate.classifier import open_classifier  # torch takes a while to import
+
     models, recipe = named_models(name, layout, params)
     return open_classifier(models, recipe, device=device)
 

@@ -11,14 +11,8 @@ import torch
 
 from pipeline.data.images import decode
 from pipeline.errors import CheckpointError
-from pipeline.evaluate.classifier import (
-    RECIPE,
-    Recipe,
-    classify_encoded,
-    load_classifier,
-    open_classifier,
-    save_classifier,
-)
+from pipeline.evaluate.classifier import classify_encoded, load_classifier, open_classifier
+from pipeline.evaluate.recipe import RECIPE, Recipe, save_classifier
 from pipeline.evaluate.views import views
 from pipeline.models.checkpoint import load_checkpoint
 from tests.data.helpers import encoded, noise, photo

@@ -11,7 +11,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pipeline.evaluate.classifier import Recipe, open_classifier
+from pipeline.evaluate.classifier import open_classifier
+from pipeline.evaluate.recipe import Recipe
 from pipeline.models.build import build_network
 from pipeline.models.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.models.onnx_export import PixelClassifier, export_onnx

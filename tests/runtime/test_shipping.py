@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.classifier import Recipe, save_classifier
+from pipeline.evaluate.recipe import Recipe, save_classifier
 from pipeline.files import write_json
 from pipeline.params import Params, parse_params
 from pipeline.runtime.layout import Layout
