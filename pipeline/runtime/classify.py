@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,16 @@ def image_column(given: Any) -> list[bytes | str]:
         given = given["image"]
     if isinstance(given, bytes | str):
         given = [given]
-    return [image_bytes(value) for value in np.array(given, object).ravel()]
+    return [image_bytes(value) for value in _single(list(given))]
+
+
+def _single(values: Iterable[object]) -> Iterator[object]:
+    """Each value; MLflow puts a request's whole list of images into one cell."""
+    for value in values:
+        if isinstance(value, list | tuple | np.ndarray):
+            yield from _single(value)
+        else:
+            yield value
 
 
 def image_bytes(value: object) -> bytes | str:

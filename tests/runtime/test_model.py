@@ -82,7 +82,10 @@ def test_classify_gives_the_networks_calibrated_probabilities(folder: Path) -> N
 def test_base64_text_bytes_and_plain_lists_are_the_same_image(folder: Path) -> None:
     loaded, data = load_classifier(folder), png(1)
     text = base64.b64encode(data).decode()
-    answers = [classify(loaded, given) for given in ([data], [text], data, {"image": [text]})]
+    answers = [
+        classify(loaded, given)
+        for given in ([data], [text], data, {"image": [text]}, {"image": [[text]]})
+    ]
     assert all(answer.equals(answers[0]) for answer in answers)
     assert len(classify(loaded, [])) == 0
 
