@@ -6,6 +6,7 @@ python -m cluster.wait_for_nodes --address HOST:PORT --nodes N [--timeout SECOND
 from __future__ import annotations
 
 import argparse
+import logging
 import socket
 import sys
 import time
@@ -53,7 +54,7 @@ def join(address: str, deadline: float) -> None:
     while True:
         try:
             with muted_stderr():
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             return
         except ray.exceptions.AuthenticationError as error:
             raise ClusterError(f"--address {address}: {first_line(error)}") from None
@@ -76,7 +77,7 @@ def wait_for_nodes(address: str, nodes: int, timeout: float) -> None:
     import ray
 
     try:
-        while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:
+        while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:  # type: ignore[no-untyped-call]
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"--nodes {nodes}: {alive} joined {address} in {timeout:g} s; see the logs of"

@@ -1,14 +1,17 @@
 """All generations as one, the champion among them, and the labels that they contradict."""
 
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
+from pipeline.evaluate.recipe import save_classifier
 from pipeline.evaluate.run import load_result
 from pipeline.evaluate.together import put_together
 from pipeline.files import write_json
+from pipeline.models.spec import model_digest
+from pipeline.runtime.shipping import shipped
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
 def ensemble(stage: Stage) -> None:
-    """Write ensemble.json, label_issues.csv and metrics/ensemble.json."""
+    """Write ensemble.json, label_issues.csv and metrics/ensemble.json; log the model to ship."""
     layout, how, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
     keys = generations + stage.params.seed_keys
     layout.remove_leftovers(keys)
@@ -16,7 +19,9 @@ def ensemble(stage: Stage) -> None:
     bootstrap["seed"] = stage.params.seed
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
     inputs |= layout.data_digests("labeled")
-    with stage.run(inputs, bootstrap | {"ensemble": how.model_dump(mode="json")}) as run:
+    inputs |= {f"model.{key}": model_digest(layout.model(key)) for key in keys}
+    views = stage.params.evaluate.model_dump(include={"views", "jitter_views"})
+    with stage.run(inputs, bootstrap | views | {"ensemble": how.model_dump(mode="json")}) as run:
         results = {key: load_result(layout.evaluation(key)) for key in keys}
         together = put_together(results, how.method, generations=generations, **bootstrap)
         issues = find_label_issues(
@@ -30,6 +35,8 @@ def ensemble(stage: Stage) -> None:
         write_json(layout.ensemble, together.to_json())
         write_label_issues(layout.label_issues, issues)
         write_json(layout.metrics("ensemble"), metrics)
+        save_classifier(run.scratch / "classifier", *shipped(layout, stage.params))
+        run.tracker.model(run.scratch / "classifier")
         run.tracker.metrics(metrics)
         run.tracker.artifact(layout.label_issues)
         run.tracker.tags({"champion": together.champion}, lineage=True)

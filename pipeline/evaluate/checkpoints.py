@@ -37,10 +37,11 @@ def checkpoint_log_probs(
     view: str = "centre",
     jitter_views: int = 8,
     seed: int = 0,
+    alike: bool = False,
     batch_size: int = 512,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K).
+    """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K); see views.
 
     The model, already on `device`, is given the normalisation and temperature of its own spec, so
     that models that differ in them can stand side by side.
@@ -56,6 +57,7 @@ def checkpoint_log_probs(
         jitter_views=jitter_views,
         batch_size=batch_size,
         seed=seed,
+        alike=alike,
         device=device,
     )
 

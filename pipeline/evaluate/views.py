@@ -45,11 +45,13 @@ def views(
     jitter_views: int = 8,
     seed: int = 0,
     start: int = 0,
+    alike: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the views of a batch one by one, each (N, C, crop_size, crop_size).
 
     images: (N, C, S, S) float in [0, 1]; crop_size: None for S; start: the first image's number in
-    a larger set, so that the draws of `jitter` do not depend on the batch size.
+    a larger set, so that the draws of `jitter` do not depend on the batch size; alike: `jitter`
+    moves every image in the same way, so that what is said of one depends on no other.
     Raises ParameterError for an unknown name, ModelError where crop_size is over S.
     """
     num_views(name, jitter_views)
@@ -68,7 +70,7 @@ def views(
         yield from (centre, *_scales(images, side))
     elif name == "jitter":
         for view in range(jitter_views):
-            yield _jittered(centre, seed, view, start)
+            yield _alike(centre, seed, view) if alike else _jittered(centre, seed, view, start)
     else:
         for crop in _five_crops(images, side):
             yield crop
@@ -88,6 +90,7 @@ def predict_log_probs(
     jitter_views: int = 8,
     seed: int = 0,
     start: int = 0,
+    alike: bool = False,
     batch_size: int = 512,
     device: str | torch.device = "cpu",
     advance: Advance | None = None,
@@ -95,9 +98,9 @@ def predict_log_probs(
     """Log of the mean over the views of softmax(logits / temperature), (N, K).
 
     images: (N, C, S, S) uint8; mean, std: of each channel, on the scale of [0, 1]; view: one of
-    VIEWS; start: the first image's number (see views); `advance` is told the images done. The
-    network, already on `device`, runs in evaluation mode and is left in the mode it was in. No
-    images give an array of shape (0, 0).
+    VIEWS; start, alike: see views; `advance` is told the images done. The network, already on
+    `device`, runs in evaluation mode and is left in the mode it was in. No images give an array
+    of shape (0, 0).
     """
     shift, scale = (_per_channel(values, device) for values in (mean, std))
     parts: list[Tensor] = []
@@ -114,6 +117,7 @@ def predict_log_probs(
                     jitter_views=jitter_views,
                     seed=seed,
                     start=start + at,
+                    alike=alike,
                 )
                 shown = ((crop - shift) / scale for crop in seen)
                 parts.append(_mean_log_probs(network, shown, temperature).cpu())
@@ -174,6 +178,13 @@ def _scales(images: Tensor, side: int) -> Iterator[Tensor]:
             margin = -(-(side - size) // 2)
             scaled = F.pad(scaled, (margin, margin, margin, margin), mode="replicate")
         yield _centre(scaled, side)
+
+
+def _alike(images: Tensor, seed: int, view: int) -> Tensor:
+    """One jittered view of the images, all moved as one."""
+    entropy = np.random.SeedSequence([seed, view]).generate_state(1, np.uint64)
+    draws = Draws(int(entropy[0] >> 1), 1, device=images.device)
+    return jitter(images.flatten(0, 1)[None], draws).view_as(images)
 
 
 def _jittered(images: Tensor, seed: int, view: int, start: int) -> Tensor:

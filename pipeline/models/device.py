@@ -10,3 +10,8 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def gpu_is_there() -> bool:
+    """Whether there is a GPU that torch can use."""
+    return torch.cuda.is_available()

@@ -217,14 +217,21 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises ParameterError, one line: the file, the key, its value and what is allowed.
     """
     try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file; run from the folder that holds it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: can't be read ({error})") from None
+    return parse_text(text, str(path))
+
+
+def parse_text(text: str, file: str = str(PARAMS_FILE)) -> Params:
+    """Check YAML text as load_params does a file; `file` names it in the error."""
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise ParameterError(f"{path}: not YAML: {_yaml_reason(error)}") from None
-    return parse_params(values, str(path))
+        raise ParameterError(f"{file}: not YAML: {_yaml_reason(error)}") from None
+    return parse_params(values, file)
 
 
 def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:

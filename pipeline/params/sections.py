@@ -18,7 +18,9 @@ class Section(BaseModel):
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "folder", "parquet"] = Field(description="what holds the images")
+    source: Literal["digits", "folder", "class_folders", "manifest", "parquet"] = Field(
+        description="what holds the images"
+    )
     path: str | None = Field(None, description="folder, file or glob of the source")
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")
@@ -141,6 +143,11 @@ class EnsembleParams(Section):
         default_factory=dict,
         description="students trained once more with another seed, keys quoted and counting up; "
         "{} for none",
+    )
+    ship: Literal["champion", "ensemble"] = Field(
+        "champion",
+        description="what the stage ensemble logs and `python -m stages.predict` uses: the "
+        "champion alone, or the ensemble; images are seen as evaluate says",
     )
     label_issue_margin: float = Field(
         0.5,

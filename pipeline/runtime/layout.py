@@ -107,7 +107,7 @@ class Layout:
         DVC keeps its copies. Stages that read a whole folder would otherwise count it.
         """
         for folder in (
-            *("evaluations", "audits", "curves", "confusions"),
+            *("models", "evaluations", "audits", "curves", "confusions"),
             *("metrics/evaluate", "metrics/select", "metrics/guard"),
         ):
             for path in (self.root / folder).glob("[0-9]*"):

@@ -1,6 +1,6 @@
 """The model that MLflow logs: image bytes in, class names with probabilities out.
 
-MLflow runs this file to make the model ("models from code"); its weights are the checkpoint
+MLflow runs this file to make the model ("models from code"); its weights are the classifier
 folder logged beside it, so no pickle is written or read. It imports torch only when a model is
 loaded: to log one needs no torch.
 """
@@ -23,19 +23,19 @@ class Classifier(PythonModel):
     """Classifies images given as bytes, or as base64 text, in a column `image`."""
 
     def load_context(self, context: Any) -> None:
-        """Load the checkpoint that was logged with the model."""
-        from pipeline.models.checkpoint import load_checkpoint
+        """Load the classifier that was logged with the model."""
+        from pipeline.evaluate.classifier import load_classifier
 
-        self.checkpoint = load_checkpoint(Path(context.artifacts["checkpoint"]))
+        self.classifier = load_classifier(Path(context.artifacts["classifier"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row an image: label, confidence, and `probability_<class>` for each class."""
+        """One row an image: label, confidence, `probability_<class>` of each class, and error."""
         from pipeline.runtime.classify import classify
 
         try:
-            return classify(self.checkpoint, model_input)
+            return classify(self.classifier, model_input)
         except DataError as error:  # a model server answers this one with 400
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 

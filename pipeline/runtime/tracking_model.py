@@ -1,10 +1,12 @@
-"""Log a checkpoint as an MLflow model from code: no pickle, and no need of this repository."""
+"""Log a classifier as an MLflow model from code: no pickle, and no need of this repository."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +23,7 @@ PACKAGES = (
     "pillow",
     "pyarrow",
     "pydantic",
+    "ruamel.yaml",
     "safetensors",
     "timm",
     "torch",
@@ -29,7 +32,7 @@ PACKAGES = (
 
 
 def log_model(client: Any, experiment: str, run_id: str, folder: Path, digest: str) -> None:
-    """Log the checkpoint `folder` under a run, once for each `digest`, whatever was cut before."""
+    """Log the classifier `folder` under a run, once for each `digest`, whatever was cut before."""
     where = f"source_run_id = '{run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
     for held in client.search_logged_models([experiment], where):
         if str(held.status) == "READY":
@@ -47,14 +50,19 @@ def log_model(client: Any, experiment: str, run_id: str, folder: Path, digest: s
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
 
 
-def save_model(target: Path, checkpoint: Path, about: Model | None = None) -> None:
-    """Write an MLflow model folder that classifies image bytes with the checkpoint's network."""
+def save_model(target: Path, classifier: Path, about: Model | None = None) -> None:
+    """Write an MLflow model folder that classifies image bytes.
+
+    `classifier`: a folder of save_classifier, or a single model's.
+    """
     anything: Any = cast(Any, AnyType)()  # bytes, or the base64 text that JSON needs
-    with tempfile.TemporaryDirectory() as scratch:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*input example")
         mlflow.pyfunc.save_model(
             path=str(target),
             python_model=str(Path(__file__).with_name("model_from_code.py")),
-            artifacts={"checkpoint": str(checkpoint)},
+            artifacts={"classifier": str(classifier)},
             code_paths=[str(_package_copy(Path(scratch)))],
             pip_requirements=requirements(),
             signature=ModelSignature(inputs=Schema([ColSpec(anything, "image")])),

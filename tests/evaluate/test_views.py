@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,3 +188,16 @@ def test_extreme_logits_stay_finite() -> None:
 
 def test_no_images_give_no_rows() -> None:
     assert len(predict_log_probs(small_network(), stored(11)[:0], mean=[0, 0], std=[1, 1])) == 0
+
+
+def test_images_jittered_alike_do_not_depend_on_each_other() -> None:
+    images = torch.rand(5, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"jitter_views": 3, "seed": 2, "alike": True}
+    together = list(views(images, "jitter", **options))
+    assert len(together) == 3
+    for row in range(5):
+        alone = list(views(images[row : row + 1], "jitter", **options))
+        for view, one in zip(together, alone, strict=True):
+            torch.testing.assert_close(view[row : row + 1], one)
+            assert (one - images[row]).abs().max() > 0.05
+    assert not torch.allclose(together[0], together[1])

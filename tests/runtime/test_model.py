@@ -17,12 +17,13 @@ from PIL import Image
 
 from pipeline.data.images import decode
 from pipeline.errors import DataError
+from pipeline.evaluate.classifier import load_classifier
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.runtime import tracking_sender
 from pipeline.runtime.classify import classify
 from pipeline.runtime.tracking import Tracker, last_error, tracking_uri
-from tests.runtime.conftest import python
+from tests.runtime.isolated import Isolated, post
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
@@ -32,21 +33,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*input example:UserWarning"),
 ]
 
-LOAD = """
-import base64, json, sys
-sys.path.remove('')
-import mlflow, pandas as pd
-model = mlflow.pyfunc.load_model(sys.argv[1])
-import pipeline
-images = [base64.b64decode(text) for text in json.loads(sys.argv[2])]
-answer = model.predict(pd.DataFrame({"image": images}))
-print(json.dumps({"package": pipeline.__file__, "ray": "ray" in sys.modules,
-                  "answer": answer.to_dict("list")}))
-"""
-
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     spec = ModelSpec(
         network={"name": "resnet_small", "width": 4},
         classes=["cat", "dog", "label"],
@@ -80,61 +69,100 @@ def expected(folder: Path, images: list[bytes]) -> np.ndarray[Any, Any]:
     return np.array(rows)
 
 
-def test_classify_gives_the_networks_calibrated_probabilities(checkpoint: Path) -> None:
+def test_classify_gives_the_networks_calibrated_probabilities(folder: Path) -> None:
     images = [png(seed, (16 + seed, 20)) for seed in range(70)]
-    answer = classify(load_checkpoint(checkpoint), {"image": images})
+    answer = classify(load_classifier(folder), {"image": images})
     table = answer[["probability_cat", "probability_dog", "probability_label"]].to_numpy()
-    want = expected(checkpoint, images)
+    want = expected(folder, images)
     np.testing.assert_allclose(table, want, atol=1e-5)
     assert list(answer["label"]) == [["cat", "dog", "label"][k] for k in want.argmax(1)]
     np.testing.assert_allclose(answer["confidence"], want.max(1), atol=1e-5)
 
 
-def test_base64_text_bytes_and_plain_lists_are_the_same_image(checkpoint: Path) -> None:
-    loaded, data = load_checkpoint(checkpoint), png(1)
+def test_base64_text_bytes_and_plain_lists_are_the_same_image(folder: Path) -> None:
+    loaded, data = load_classifier(folder), png(1)
     text = base64.b64encode(data).decode()
-    answers = [classify(loaded, given) for given in ([data], [text], data, {"image": [text]})]
+    answers = [
+        classify(loaded, given)
+        for given in ([data], [text], data, {"image": [text]}, {"image": [[text]]})
+    ]
     assert all(answer.equals(answers[0]) for answer in answers)
     assert len(classify(loaded, [])) == 0
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"picture": [b""]}, "column `image`"),
-        ([b"text, no image"], "image 0"),
-        ([png(0), "no base64!"], "image 1: not base64"),
-        ([png(0), 5], "image 1: .*int"),
-    ],
-)
-def test_what_is_no_image_is_refused_by_row(checkpoint: Path, given: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        classify(load_checkpoint(checkpoint), given)
+def test_a_bad_image_says_why_and_the_others_are_answered(folder: Path) -> None:
+    images = [png(0), b"text, no image", "no base64!", 5, "bm8gaW1hZ2U=", png(1)]
+    answer = classify(load_classifier(folder), images)
+    np.testing.assert_allclose(
+        answer["confidence"][[0, 5]].astype(float),
+        expected(folder, [png(0), png(1)]).max(1),
+        atol=1e-5,
+    )
+    assert answer["error"].isna().tolist() == [True, False, False, False, False, True]
+    assert answer["error"][1] == answer["error"][4] == "not an image"
+    assert answer["error"][2].startswith("not base64 text")
+    assert answer["error"][3] == "bytes or base64 text needed, got int"
+    records = json.loads(json.dumps(answer.to_dict("records"), allow_nan=False))
+    assert set(records[1]) == set(records[0])
+    assert [value for key, value in records[1].items() if key != "error"] == [None] * 5
+
+
+def test_a_table_needs_its_column_of_images(folder: Path) -> None:
+    with pytest.raises(DataError, match="column `image`"):
+        classify(load_classifier(folder), {"picture": [b""]})
+
+
+def jpeg(size: tuple[int, int]) -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(out, "JPEG")
+    return out.getvalue()
+
+
+def palette(size: tuple[int, int]) -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").rotate(90).resize(size).convert("RGB").quantize(16).save(out, "PNG")
+    return out.getvalue()
 
 
 @pytest.mark.slow
-def test_the_logged_model_loads_without_pickle_and_without_the_repository(
-    root: Path, checkpoint: Path, no_sender: Callable[[], None]
+@pytest.mark.timeout(400)
+def test_the_logged_model_is_served_without_pickle_and_without_the_repository(
+    root: Path, folder: Path, no_sender: Callable[[], None], tmp_path_factory: Any
 ) -> None:
     for _ in range(2):  # a model logged again is there once
         with Tracker(
             root, run_key="k", name="train@0", lineage_key="l", lineage_name="d", tags={}
         ) as tracker:
-            tracker.model(checkpoint)
+            tracker.model(folder)
         assert tracking_sender.run(root, linger_s=0.0) == 0, last_error(root)
     client: Any = MlflowClient(tracking_uri(root, None))
     experiments = [each.experiment_id for each in client.search_experiments()]
     (model,) = client.search_logged_models(experiments)
     assert str(model.status) == "READY"
-    location = model.artifact_location.removeprefix("file://")
-    assert not list(Path(location).rglob("*.pkl"))
-    images = [png(1), png(2)]
-    texts = json.dumps([base64.b64encode(data).decode() for data in images])
-    environment = {"PYTHONPATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    with python("-W", "ignore", "-c", LOAD, location, texts, **environment) as process:
-        out, _ = process.communicate(timeout=120)
-    found = json.loads(out.splitlines()[-1])
-    assert Path(found["package"]).is_relative_to(location)
-    assert not found["ray"]
-    want = expected(checkpoint, images)
-    np.testing.assert_allclose(found["answer"]["confidence"], want.max(1), atol=1e-5)
+    location = Path(model.artifact_location.removeprefix("file://"))
+    assert not list(location.rglob("*.pkl"))
+
+    needed = (location / "requirements.txt").read_text().split()
+    place = Isolated.make(tmp_path_factory.mktemp("isolated"), needed)
+    for hidden in ("pipeline", "ray", "dvc"):
+        assert place.python("-c", f"import {hidden}").returncode != 0, hidden
+    images = [jpeg((300, 200)), palette((64, 90))]
+    texts = [base64.b64encode(data).decode() for data in (*images, b"garbage")]
+    with place.served(location) as url:
+        status, answer = post(url, {"inputs": {"image": [*texts, "no base64!"]}})
+        assert status == 200, answer
+        refused, message = post(url, {"inputs": {"picture": texts}})
+    rows = answer["predictions"]
+    want = expected(folder, images)
+    names = ["cat", "dog", "label"]
+    for row, probabilities in zip(rows[:2], want, strict=True):
+        found = [row[f"probability_{name}"] for name in names]
+        np.testing.assert_allclose(found, probabilities, atol=1e-5)
+        assert row["label"] == names[probabilities.argmax()]
+        assert row["error"] is None
+    assert [row["label"] for row in rows[2:]] == [None, None]
+    assert rows[2]["error"] == "not an image"
+    assert rows[3]["error"].startswith("not base64 text")
+    assert refused == 400
+    assert "image" in message["message"]
+    assert "Traceback" not in json.dumps(message)

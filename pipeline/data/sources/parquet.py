@@ -39,7 +39,7 @@ class ParquetSource:
         self._rows = 0
         self._columns: dict[Path, list[str]] = {}
         for file in self._files:
-            with _opened(file) as opened:
+            with open_parquet(file) as opened:
                 self._columns[file] = _checked_columns(opened.schema_arrow, file)
                 self._rows += opened.metadata.num_rows
         self._classes = self._find_classes()
@@ -57,12 +57,12 @@ class ParquetSource:
         """Every row of every file; without a column `id` its file and row make the id."""
         for file in self._files:
             first = 0
-            for batch in self._batches(file, self._columns[file]):
+            for batch in row_batches(file, self._columns[file]):
                 yield from self._batch_rows(batch, file, first)
                 first += batch.num_rows
 
     def _batch_rows(self, batch: Any, file: Path, first: int) -> Iterator[Row]:
-        images = _image_bytes(batch.column("image"))
+        images = image_values(batch.column("image"), file)
         ids, labels, splits = (_values(batch, name) for name in ("id", "label", "split"))
         for place in range(batch.num_rows):
             row = f"{file.relative_to(self._root).as_posix()}:{first + place}"
@@ -97,20 +97,11 @@ class ParquetSource:
             return found[0]
         values: set[Any] = set()
         for file in self._files:
-            for batch in self._batches(file, ["label"]):
+            for batch in row_batches(file, ["label"]):
                 values.update(pc.unique(batch.column("label")).to_pylist())
                 if len(values) > MOST_CLASSES:
                     raise SourceError(f"{file}: more than {MOST_CLASSES} different labels")
         return _classes_of(values - {None}, self._files[0])
-
-    def _batches(self, file: Path, columns: list[str]) -> Iterator[Any]:
-        with _opened(file) as opened:
-            try:
-                for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
-                    batch.validate(full=True)  # text that is not UTF-8, indices out of range
-                    yield batch
-            except UNREADABLE as error:
-                raise SourceError(f"{file}: can't be read ({_short(error)})") from None
 
 
 def _find(path: str) -> list[Path]:
@@ -126,7 +117,19 @@ def _find(path: str) -> list[Path]:
     return files
 
 
-def _opened(file: Path) -> Any:
+def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
+    """Yield the rows of a Parquet file as Arrow batches; raises SourceError."""
+    with open_parquet(file) as opened:
+        try:
+            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
+                batch.validate(full=True)  # text that is not UTF-8, indices out of range
+                yield batch
+        except UNREADABLE as error:
+            raise SourceError(f"{file}: can't be read ({_short(error)})") from None
+
+
+def open_parquet(file: Path) -> Any:
+    """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
     try:
         return pq.ParquetFile(file)
     except UNREADABLE as error:
@@ -183,7 +186,10 @@ COLUMNS = {
 }
 
 
-def _image_bytes(column: Any) -> list[bytes | None]:
+def image_values(column: Any, file: Path) -> list[bytes | None]:
+    """The bytes of a column of images, None where there are none; raises SourceError."""
+    if not _is_image(column.type):
+        raise SourceError(f"{file}: column 'image' is {column.type}")
     if pa.types.is_struct(column.type):
         column = pc.struct_field(column, "bytes")
     values: list[bytes | None] = column.to_pylist()
@@ -199,7 +205,7 @@ def _values(batch: Any, name: str) -> list[Any]:
 
 def _named_classes(file: Path) -> list[str] | None:
     """The class names in the schema's metadata, None where there are none."""
-    with _opened(file) as opened:
+    with open_parquet(file) as opened:
         text = (opened.schema_arrow.metadata or {}).get(b"classes")
     if text is None:
         return None

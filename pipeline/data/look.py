@@ -1,0 +1,192 @@
+"""Look at images before anything is made of them: what is there, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.data.images import FORMATS, BadImageError, decode
+from pipeline.data.sources.class_folders import class_names
+from pipeline.data.sources.folder import image_files
+from pipeline.data.sources.manifest import names_images
+from pipeline.data.sources.rows import Row, Source
+from pipeline.errors import SourceError
+from pipeline.progress import progress
+
+MAX_PIXELS = 64_000_000
+SAMPLE = 5000
+THUMBNAIL = 32
+ROWS_PER_TASK = 64
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """One decoded image; grey: no pixel of its thumbnail has a colour."""
+
+    side: int
+    mode: str
+    grey: bool
+
+
+@dataclass
+class Found:
+    """What a source holds.
+
+    labeled, test: images by class, those for validation among the labelled; looked_at: how many
+    images were decoded, evenly spread; sides: the shorter sides of the good ones, pixels; bad:
+    (id, reason); duplicates: images with the very bytes of an earlier one; conflicts: those among
+    them with another label.
+    """
+
+    classes: list[str]
+    labeled: Counter[str] = field(default_factory=Counter)
+    test: Counter[str] = field(default_factory=Counter)
+    unlabeled: int = 0
+    validation: int = 0
+    looked_at: int = 0
+    sides: list[int] = field(default_factory=list)
+    modes: Counter[str] = field(default_factory=Counter)
+    coloured: int = 0
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    duplicates: int = 0
+    conflicts: int = 0
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.labeled.total() + self.test.total() + self.unlabeled
+
+    @property
+    def median_side(self) -> int:
+        """Half of the images looked at have a shorter side of at least so many pixels."""
+        return sorted(self.sides)[len(self.sides) // 2]
+
+    @property
+    def bad_fraction(self) -> float:
+        """The share of unusable images among those looked at."""
+        return len(self.bad) / max(1, self.looked_at)
+
+    @property
+    def smallest(self) -> int:
+        """Labelled images of the rarest class."""
+        return min(self.labeled[name] for name in self.classes)
+
+    @property
+    def imbalance(self) -> float:
+        """How many times the images of the rarest class the most frequent one has."""
+        return max(self.labeled.values(), default=0) / max(1, self.smallest)
+
+
+def recognise(path: str) -> str:
+    """Which source reads `path`: folder, class_folders, manifest or parquet.
+
+    A CSV that names images and labels counts before folders, `labeled/` before all. Raises
+    SourceError, saying what would do, where nothing is recognised.
+    """
+    where = Path(path)
+    if where.suffix.lower() == ".csv":
+        return "manifest"
+    if where.suffix.lower() == ".parquet" or (not where.exists() and "*" in path):
+        return "parquet"
+    if not where.is_dir():
+        raise SourceError(f"{path}: no such folder, CSV or Parquet file")
+    if (where / "labeled").is_dir():
+        return "folder"
+    if names_images(where):
+        return "manifest"
+    if len([name for name in class_names(where) if any(image_files(where / name))]) > 1 or any(
+        image_files(where / "train")
+    ):
+        return "class_folders"
+    if any(where.rglob("*.parquet")):
+        return "parquet"
+    if any(image_files(where)):
+        raise SourceError(
+            f"{path}: images without labels; put some in {path}/labeled/<class>/ and the others in "
+            f"{path}/unlabeled/, or add a CSV with columns path and label"
+        )
+    raise SourceError(f"{path}: no images in it")
+
+
+def look(source: Source, sample: int = SAMPLE) -> Found:
+    """Read all of `source`, decode `sample` of its images evenly spread, and count.
+
+    Raises SourceError where not one image is usable.
+    """
+    found = Found(source.classes)
+    every = max(1, -(-len(source) // sample))
+    seen: dict[bytes, int | None] = {}
+    with (
+        progress("init: look", len(source)) as advance,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+        for rows in _parts(source.rows()):
+            looks = pool.map(lambda row: _glimpse(row) if row[0] % every == 0 else None, rows)
+            for (_, row), glimpse in zip(rows, looks, strict=True):
+                _count(found, row)
+                _compare(found, row, seen)
+                if glimpse is not None:
+                    _take_in(found, row, glimpse)
+            advance(len(rows))
+    if not found.sides:
+        named = "; ".join(f"{name}: {reason}" for name, reason in found.bad[:3])
+        raise SourceError(f"no usable image among {found.looked_at} ({named})")
+    return found
+
+
+def _parts(rows: Iterator[Row]) -> Iterator[list[tuple[int, Row]]]:
+    numbered = enumerate(rows)
+    while part := list(islice(numbered, ROWS_PER_TASK)):
+        yield part
+
+
+def _count(found: Found, row: Row) -> None:
+    if row.label is None:
+        found.unlabeled += 1
+        return
+    (found.test if row.split == "test" else found.labeled)[found.classes[row.label]] += 1
+    found.validation += row.split == "validation"
+
+
+def _compare(found: Found, row: Row, seen: dict[bytes, int | None]) -> None:
+    if row.problem is not None:
+        return
+    digest = hashlib.sha256(row.image).digest()[:16]
+    if digest in seen:
+        found.duplicates += 1
+        both = {seen[digest], row.label} - {None}
+        found.conflicts += len(both) > 1
+    seen.setdefault(digest, row.label)
+
+
+def _take_in(found: Found, row: Row, glimpse: Glimpse | str) -> None:
+    found.looked_at += 1
+    if isinstance(glimpse, str):
+        found.bad.append((row.id, glimpse))
+        return
+    found.sides.append(glimpse.side)
+    found.modes[glimpse.mode] += 1
+    found.coloured += not glimpse.grey
+
+
+def _glimpse(numbered: tuple[int, Row]) -> Glimpse | str:
+    """What an image is, or why it is unusable: prepare would say the same."""
+    row = numbered[1]
+    if row.problem is not None:
+        return row.problem
+    try:
+        small = decode(row.image, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS)
+    except BadImageError as error:
+        return str(error)
+    with Image.open(io.BytesIO(row.image), formats=FORMATS) as image:
+        grey = bool((small == small[:, :, :1]).all())
+        return Glimpse(min(image.size), image.mode, grey)

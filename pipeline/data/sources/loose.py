@@ -1,0 +1,75 @@
+"""Images to classify, labels or not: a folder, one file, a glob, or Parquet with a column `image`.
+
+Of a folder all image files below it, hidden ones left out; of a glob what it names. An id is the
+path below the folder, else the path as it was given. Of Parquet the column `id`, else file and row.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.sources.folder import image_files, path_text, read_image
+from pipeline.data.sources.parquet import image_values, open_parquet, row_batches
+from pipeline.data.sources.rows import Row
+from pipeline.errors import SourceError
+
+
+class LooseImages:
+    """What `where` names; reading it twice gives the same rows. Raises SourceError for nothing."""
+
+    def __init__(self, where: str) -> None:
+        self._root = Path(where) if Path(where).is_dir() else None
+        self._files, self._tables = _find(where)
+        if not self._files and not self._tables:
+            raise SourceError(
+                f"{where}: no images; give a folder, a file, a glob in quotes, or Parquet files"
+            )
+        self._count = len(self._files)
+        for table in self._tables:
+            with open_parquet(table) as opened:
+                if "image" not in opened.schema_arrow.names:
+                    raise SourceError(f"{table}: no column 'image'")
+                self._count += opened.metadata.num_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rows(self) -> Iterator[Row]:
+        """Every image with its id; one that can't be read comes with its problem."""
+        for path in self._files:
+            image, problem = read_image(path)
+            yield Row(self._name(path), image, problem=problem)
+        for table in self._tables:
+            yield from self._table_rows(table)
+
+    def _table_rows(self, table: Path) -> Iterator[Row]:
+        with open_parquet(table) as opened:
+            columns = [name for name in ("id", "image") if name in opened.schema_arrow.names]
+        first = 0
+        for batch in row_batches(table, columns):
+            images: list[Any] = image_values(batch.column("image"), table)
+            ids = batch.column("id").to_pylist() if "id" in columns else [None] * len(images)
+            for place, (name, image) in enumerate(zip(ids, images, strict=True), first):
+                problem = None if image is not None else "no image"
+                unnamed = f"{self._name(table)}:{place}"
+                yield Row(unnamed if name is None else str(name), image or b"", problem=problem)
+            first += batch.num_rows
+
+    def _name(self, path: Path) -> str:
+        shown = path if self._root is None else path.relative_to(self._root)
+        return path_text(shown.as_posix())
+
+
+def _find(where: str) -> tuple[list[Path], list[Path]]:
+    """Image files and Parquet files; the latter only where there are none of the former."""
+    path = Path(where)
+    if path.is_dir():
+        files = list(image_files(path))
+        return files, [] if files else sorted(path.rglob("*.parquet"))
+    named = [path] if path.exists() else sorted(map(Path, glob.glob(where, recursive=True)))  # noqa: PTH207
+    named = [item for item in named if not item.is_dir()]
+    tables = [item for item in named if item.suffix == ".parquet"]
+    return [item for item in named if item.suffix != ".parquet"], tables

@@ -1,0 +1,132 @@
+"""What is shipped, at work: one model or a weighted ensemble, from image files to probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.data.images import BadImageError, Pixels, decode
+from pipeline.errors import CheckpointError
+from pipeline.evaluate.checkpoints import checkpoint_log_probs
+from pipeline.evaluate.ensemble import weighted_log_probs
+from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
+from pipeline.models.checkpoint import Checkpoint, load_checkpoint
+from pipeline.models.spec import ModelSpec
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Models of the same classes and image size, by name, on `device`, and how they are used."""
+
+    models: dict[str, Checkpoint]
+    recipe: Recipe
+    device: str = "cpu"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the first model: its classes, image size and channels are those of all."""
+        return next(iter(self.models.values())).spec
+
+    def log_probs(self, images: Tensor, *, batch_size: int = 512) -> Floats:
+        """Calibrated log-probabilities (N, K) of images (N, C, S, S) uint8.
+
+        Each model has its own normalisation and temperature; views and models are averaged as
+        probabilities. What is said of an image does not depend on the others.
+        """
+        members = {
+            name: checkpoint_log_probs(
+                model,
+                images,
+                view=self.recipe.views,
+                jitter_views=self.recipe.jitter_views,
+                seed=self.recipe.seed,
+                alike=True,
+                batch_size=batch_size,
+                device=self.device,
+            )
+            for name, model in self.models.items()
+        }
+        return weighted_log_probs(members, self.recipe.weights)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of N encoded images: probabilities (N, K) float32, NaN where an image has a problem.
+
+    problems: (N,), why an image can't be classified, None where it can.
+    """
+
+    probabilities: Floats
+    problems: list[str | None]
+
+
+def classify_encoded(
+    classifier: Classifier,
+    images: Sequence[bytes],
+    *,
+    threads: int = 1,
+    batch_size: int = 64,
+) -> Answers:
+    """Classify the bytes of image files of any size and format; the bad ones say why."""
+    spec, most = classifier.spec, classifier.recipe.max_pixels
+
+    def decoded(data: bytes) -> Pixels | str:
+        try:
+            return decode(data, image_size=spec.image_size, channels=spec.channels, max_pixels=most)
+        except BadImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(threads) as pool:
+        seen = list(pool.map(decoded, images))
+    good = [row for row, pixels in enumerate(seen) if not isinstance(pixels, str)]
+    table = np.full((len(images), len(spec.classes)), np.nan, np.float32)
+    if good:
+        pixels = np.stack([seen[row] for row in good]).transpose(0, 3, 1, 2)
+        batch = torch.from_numpy(np.ascontiguousarray(pixels))
+        table[good] = np.exp(classifier.log_probs(batch, batch_size=batch_size))
+    return Answers(table, [value if isinstance(value, str) else None for value in seen])
+
+
+def load_classifier(folder: Path, *, device: str = "cpu") -> Classifier:
+    """The classifier in `folder`, which save_classifier or save_checkpoint wrote.
+
+    A single model's folder is a classifier too, which looks once, at the centre.
+
+    Raises CheckpointError where a file is missing or wrong, or the models do not fit together.
+    """
+    if not (folder / RECIPE).exists():
+        return open_classifier({folder.name: folder}, Recipe({folder.name: 1.0}), device=device)
+    recipe = read_recipe(folder)
+    models = {name: folder / name for name in recipe.weights}
+    return open_classifier(models, recipe, device=device)
+
+
+def open_classifier(
+    models: Mapping[str, Path], recipe: Recipe, *, device: str = "cpu"
+) -> Classifier:
+    """The models of the recipe as one, from their folders by name; raises as load_classifier."""
+    loaded = {name: load_checkpoint(models[name]) for name in recipe.weights}
+    first = next(iter(loaded), None)
+    if first is None:
+        raise CheckpointError("a classifier needs at least one model")
+    for name, model in loaded.items():
+        if _inputs_and_classes(model.spec) != _inputs_and_classes(loaded[first].spec):
+            raise CheckpointError(
+                f"{models[name]}: of other classes, or for other images, than {models[first]}"
+            )
+        model.network.to(device)
+    return Classifier(loaded, recipe, device)
+
+
+def _inputs_and_classes(spec: ModelSpec) -> tuple[Any, ...]:
+    return spec.classes, spec.image_size, spec.channels

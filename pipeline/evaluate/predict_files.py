@@ -1,0 +1,132 @@
+"""Classify any number of image files into one table, a batch in memory at a time."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data.sources.rows import Row
+from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
+from pipeline.files import written_whole
+from pipeline.progress import progress
+
+NAMED = 3
+
+
+class Images(Protocol):
+    """What is classified: a number of rows, read one after the other."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self) -> Iterator[Row]:
+        """Every image."""
+
+
+@dataclass
+class Summary:
+    """How many images were classified, and of the others how many and the first few: (id, why)."""
+
+    classified: int = 0
+    bad: int = 0
+    first_bad: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, ids: Sequence[str], problems: Sequence[str | None]) -> None:
+        """Take in one batch."""
+        bad = [(name, why) for name, why in zip(ids, problems, strict=True) if why is not None]
+        self.classified += len(ids) - len(bad)
+        self.bad += len(bad)
+        self.first_bad = (self.first_bad + bad)[:NAMED]
+
+
+def predict_files(
+    classifier: Classifier,
+    images: Images,
+    out: Path,
+    *,
+    batch_size: int = 64,
+    threads: int = 1,
+) -> Summary:
+    """Write one row an image to `out`, a .parquet or .csv file, whole or not at all.
+
+    Columns: id, label, confidence, `probability_<class>` for each class, error: why an image could
+    not be classified; then the others are null. Probabilities are in [0, 1], float32. At most
+    `batch_size` images are in memory at once.
+    """
+    classes, summary, rows = classifier.spec.classes, Summary(), images.rows()
+    with (
+        written_whole(out) as partial,
+        _writer(out.suffix, partial, classes) as write,
+        progress("predict", len(images)) as advance,
+    ):
+        while batch := list(islice(rows, batch_size)):
+            answers = _answers(classifier, batch, threads, batch_size)
+            ids = [row.id for row in batch]
+            write(answers_table(ids, answers, classes))
+            summary.add(ids, answers.problems)
+            advance(len(batch))
+    return summary
+
+
+def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) -> Any:
+    """The rows of some images as a `pyarrow.Table`."""
+    table = answers.probabilities
+    bad = np.array([problem is not None for problem in answers.problems], bool)
+    best = np.where(bad[:, None], 0, table).argmax(1)
+    labels = np.array(classes, object)[best]
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "label": pa.array(labels, pa.string(), mask=bad),
+        "confidence": pa.array(table[np.arange(len(table)), best], pa.float32(), mask=bad),
+    }
+    for place, name in enumerate(classes):
+        columns[f"probability_{name}"] = pa.array(table[:, place], pa.float32(), mask=bad)
+    return pa.table(columns | {"error": pa.array(answers.problems, pa.string())})
+
+
+def _answers(classifier: Classifier, batch: list[Row], threads: int, batch_size: int) -> Answers:
+    """The answers to a batch, those that came with a problem among them."""
+    answers = classify_encoded(
+        classifier, [row.image for row in batch], threads=threads, batch_size=batch_size
+    )
+    known = [row.problem for row in batch]
+    problems = [mine or found for mine, found in zip(known, answers.problems, strict=True)]
+    return Answers(answers.probabilities, problems)
+
+
+Write = Callable[[Any], None]
+
+
+@contextmanager
+def _writer(ending: str, path: Path, classes: Sequence[str]) -> Iterator[Write]:
+    """What appends a table to the file."""
+    empty = answers_table([], Answers(np.empty((0, len(classes)), np.float32), []), classes)
+    if ending == ".parquet":
+        with pq.ParquetWriter(path, empty.schema) as file:
+            yield file.write_table
+        return
+    with path.open("w", encoding="utf-8", newline="") as text:
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(empty.schema.names)
+
+        def write(table: Any) -> None:
+            columns = [_texts(column) for column in table.columns]
+            rows.writerows(zip(*columns, strict=True))
+
+        yield write
+
+
+def _texts(column: Any) -> list[str]:
+    """CSV's form of a column: null is empty, a probability has six decimals."""
+    return [
+        "" if value is None else f"{value:.6f}" if isinstance(value, float) else value
+        for value in column.to_pylist()
+    ]

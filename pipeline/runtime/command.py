@@ -1,0 +1,35 @@
+"""What every command that is no DVC stage has around its work: errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import SelftrainError
+
+INTERRUPTED = 130
+
+
+def run_command(
+    name: str, parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]
+) -> int:
+    """Parse the command line and do the work; the exit code, 2 for a wrong parameter."""
+    try:
+        work(parser.parse_args())
+    except SelftrainError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; nothing was written", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    return 0
+
+
+def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m stages.NAME`; the description is shown as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m stages.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

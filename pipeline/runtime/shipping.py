@@ -1,0 +1,84 @@
+"""Which models the run ships, and how they look at an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import CheckpointError, DataError
+from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
+from pipeline.files import read_json
+from pipeline.models.spec import SPEC
+from pipeline.params import Params
+from pipeline.runtime.layout import Layout
+
+if TYPE_CHECKING:
+    from pipeline.evaluate.classifier import Classifier
+
+CHOICES = ("champion", "ensemble")
+
+
+def shipped(
+    layout: Layout, params: Params, which: str | None = None
+) -> tuple[dict[str, Path], Recipe]:
+    """The model folders by generation, and the recipe, of what ensemble.json says.
+
+    which: "champion" or "ensemble", None for `ensemble.ship`. Raises DataError without an
+    ensemble.json.
+    """
+    try:
+        found = read_json(layout.ensemble)
+        weights = {str(key): float(value) for key, value in found["weights"].items() if value > 0}
+        champion = str(found["champion"])
+    except FileNotFoundError:
+        raise DataError(
+            f"{layout.ensemble}: missing, so no champion is chosen yet; run dvc repro, or name a "
+            "model's folder"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{layout.ensemble}: not as the stage ensemble writes it ({error!r})"
+        ) from None
+    alone = (which or params.ensemble.ship) == "champion" or not weights
+    recipe = _recipe(params, {champion: 1.0} if alone else weights)
+    return {key: layout.model(key) for key in recipe.weights}, recipe
+
+
+def named_models(
+    name: str | None, layout: Layout, params: Params
+) -> tuple[dict[str, Path], Recipe]:
+    """What `--model` means: champion, ensemble, or the folder of a model or of a classifier.
+
+    A model's folder is seen as `evaluate` says. Raises CheckpointError or DataError.
+    """
+    if name is None or name in CHOICES:
+        return shipped(layout, params, name)
+    folder = Path(name).resolve()
+    if (folder / RECIPE).exists():
+        recipe = read_recipe(folder)
+        return {key: folder / key for key in recipe.weights}, recipe
+    if not (folder / SPEC).exists():
+        raise CheckpointError(
+            f"--model {name}: no model folder (with {SPEC} in it); name one, or one of "
+            f"{', '.join(CHOICES)}"
+        )
+    return {folder.name: folder}, _recipe(params, {folder.name: 1.0})
+
+
+def named_classifier(name: str | None, layout: Layout, params: Params, device: str) -> Classifier:
+    """What `--model` means, loaded; raises as named_models."""
+    from pipeline.evaluate.classifier import open_classifier  # torch takes a while to import
+
+    models, recipe = named_models(name, layout, params)
+    return open_classifier(models, recipe, device=device)
+
+
+def _recipe(params: Params, weights: dict[str, float]) -> Recipe:
+    how = params.evaluate
+    return Recipe(
+        weights=weights,
+        views=how.views,
+        jitter_views=how.jitter_views,
+        seed=params.seed,
+        max_pixels=params.data.max_pixels,
+    )

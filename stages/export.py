@@ -1,0 +1,74 @@
+"""Take the champion elsewhere: as an ONNX file, or as a folder that MLflow serves.
+
+python -m stages.export --out model.onnx [--model champion]
+python -m stages.export --out served_model
+
+An ONNX file sees an image once, from the centre; the folder as `evaluate` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from pipeline.errors import ParameterError
+from pipeline.files import replace_folder
+from pipeline.params import load_params
+from pipeline.progress import say
+from pipeline.runtime.command import command_parser, run_command
+from pipeline.runtime.layout import Layout
+
+
+def export(given: argparse.Namespace) -> None:
+    """Write what the command line asks for."""
+    out: Path = given.out
+    if out.suffix not in ("", ".onnx"):
+        raise ParameterError(f"--out {out}: a name in .onnx, or a folder's without ending")
+    layout, params = Layout(Path.cwd()), load_params()
+    if out.suffix == ".onnx":
+        from pipeline.models.onnx_export import export_onnx
+        from pipeline.runtime.shipping import named_classifier
+
+        shipped = named_classifier(given.model, layout, params, "cpu")
+        weights = shipped.recipe.weights
+        export_onnx([(model, weights[name]) for name, model in shipped.models.items()], out)
+        spec = shipped.spec
+        say(
+            f"export: {out}: generation {', '.join(weights)}, {len(spec.classes)} classes, images "
+            f"of {spec.channels} x {spec.image_size} x {spec.image_size} pixels, uint8"
+        )
+        return
+    _check_free(out)
+    from pipeline.evaluate.recipe import save_classifier
+    from pipeline.runtime.shipping import named_models
+    from pipeline.runtime.tracking_model import save_model
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export.") as scratch:
+        classifier, finished = Path(scratch) / "classifier", Path(scratch) / "model"
+        save_classifier(classifier, *named_models(given.model, layout, params))
+        save_model(finished, classifier)
+        replace_folder(finished, out)
+    say(f"export: {out}; serve it: mlflow models serve -m {out} --env-manager local --port 5001")
+
+
+def _check_free(out: Path) -> None:
+    """A folder that is not a model's is never replaced."""
+    if out.exists() and not (out / "MLmodel").exists():
+        raise ParameterError(f"--out {out}: exists and is no exported model; name another folder")
+
+
+def main() -> int:
+    """The exit code: 2 for a wrong parameter."""
+    parser = command_parser("export", __doc__)
+    parser.add_argument("--out", type=Path, required=True, help="a file .onnx, or a folder")
+    parser.add_argument(
+        "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
+    )
+    return run_command("export", parser, export)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

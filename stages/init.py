@@ -1,0 +1,62 @@
+"""Look at your images, say what is there, and write a params.yaml for them.
+
+python -m stages.init IMAGES [--force]
+
+IMAGES: a folder with labeled/<class>/ and unlabeled/, with <class>/ folders, or with a CSV of path
+and label; a CSV; or Parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import ParameterError
+from pipeline.files import write_text
+from pipeline.params import PARAMS_FILE
+from pipeline.progress import say
+from pipeline.runtime.command import command_parser, run_command
+
+
+def init(given: argparse.Namespace) -> None:
+    """Write params.yaml as the command line asks for."""
+    if given.out.exists() and not given.force:
+        raise ParameterError(f"{given.out}: exists; give --force to write it anew, or --out")
+    if given.sample < 1:
+        raise ParameterError(f"--sample {given.sample}: must be 1 or more")
+    from pipeline.data.advise import advise, describe, warnings
+    from pipeline.data.look import look, recognise
+    from pipeline.data.sources import open_source
+    from pipeline.models.device import gpu_is_there
+    from pipeline.params.load import parse_text
+    from pipeline.params.preset import filled_preset
+
+    name = recognise(given.images)
+    found = look(open_source(name, given.images, seed=0), given.sample)
+    for line in (*describe(found, name), *warnings(found)):
+        say(f"init: {line}")
+    advice = advise(found, name, given.images, gpu=gpu_is_there())
+    settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
+    opening = [
+        f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
+        "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
+    ]
+    text = filled_preset(advice.preset, settings, opening, root=Path.cwd())
+    parse_text(text, str(given.out))
+    write_text(given.out, text)
+    say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
+
+
+def main() -> int:
+    """The exit code: 2 for a wrong parameter."""
+    parser = command_parser("init", __doc__)
+    parser.add_argument("images", help="what to look at")
+    parser.add_argument("--out", type=Path, default=PARAMS_FILE, help="the file to write")
+    parser.add_argument("--force", action="store_true", help="overwrite it where it exists")
+    parser.add_argument("--sample", type=int, default=5000, help="images to decode, evenly spread")
+    return run_command("init", parser, init)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Classify your images with the champion, offline: one table, bad files listed with their reason.
+
+python -m stages.predict IMAGES --out predictions.csv [--model champion]
+
+IMAGES: a folder, a file, a glob in quotes, or Parquet with a column `image`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import ParameterError
+from pipeline.params import load_params
+from pipeline.progress import say
+from pipeline.runtime.command import command_parser, run_command
+from pipeline.runtime.layout import Layout
+
+BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
+
+
+def predict(given: argparse.Namespace) -> None:
+    """Write the table that the command line asks for."""
+    if given.out.suffix not in (".parquet", ".csv"):
+        raise ParameterError(f"--out {given.out}: a name in .parquet or .csv")
+    params = load_params()
+    how = params.evaluate
+    from pipeline.data.sources.loose import LooseImages
+
+    images = LooseImages(given.images)
+    import torch
+
+    from pipeline.evaluate.predict_files import predict_files
+    from pipeline.models.device import resolve_device
+    from pipeline.runtime.shipping import named_classifier
+
+    torch.set_num_threads(how.threads)
+    device = str(resolve_device(params.predict.device))
+    classifier = named_classifier(given.model, Layout(Path.cwd()), params, device)
+    summary = predict_files(
+        classifier, images, given.out, batch_size=BATCH_SIZE, threads=how.threads
+    )
+    bad = ""
+    if summary.bad:
+        named = "; ".join(f"{name}: {reason}" for name, reason in summary.first_bad)
+        more = "; …" if summary.bad > len(summary.first_bad) else ""
+        bad = f"; {summary.bad} could not be read, see column error ({named}{more})"
+    say(f"predict: {summary.classified} images classified: {given.out}{bad}")
+
+
+def main() -> int:
+    """The exit code: 2 for a wrong parameter."""
+    parser = command_parser("predict", __doc__)
+    parser.add_argument("images", help="what to classify")
+    parser.add_argument("--out", type=Path, required=True, help=".parquet or .csv")
+    parser.add_argument(
+        "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
+    )
+    return run_command("predict", parser, predict)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

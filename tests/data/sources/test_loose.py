@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.sources.loose import LooseImages
+from pipeline.errors import SourceError
+from tests.data.sources.test_folder import put
+
+
+def ids(where: Path | str) -> list[str]:
+    images = LooseImages(str(where))
+    found = [row.id for row in images.rows()]
+    assert len(images) == len(found)
+    return found
+
+
+def test_a_folder_gives_all_images_below_it(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.JPG", "a/.hidden.png", "notes.txt", "x.csv"):
+        put(tmp_path, name)
+    assert ids(tmp_path) == ["b.png", "a/c.JPG"]
+
+
+def test_a_glob_or_a_file_gives_what_it_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.jpg", "a/d.txt"):
+        put(tmp_path, name)
+    assert ids(f"{tmp_path}/**/*.jpg") == [f"{tmp_path}/a/c.jpg"]
+    assert ids(tmp_path / "a" / "d.txt") == [f"{tmp_path}/a/d.txt"]
+
+
+def test_parquet_needs_no_labels(tmp_path: Path) -> None:
+    struct = [{"bytes": b"x", "path": None}, None]
+    pq.write_table(pa.table({"image": [b"1", None], "id": [7, 8]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": struct}), tmp_path / "b.parquet")
+    rows = list(LooseImages(str(tmp_path)).rows())
+    assert [(row.id, row.image, row.problem) for row in rows] == [
+        ("7", b"1", None),
+        ("8", b"", "no image"),
+        ("b.parquet:0", b"x", None),
+        ("b.parquet:1", b"", "no image"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "*.png"])
+def test_nothing_to_classify_is_said(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "notes.txt")
+    with pytest.raises(SourceError, match="no images"):
+        LooseImages(str(tmp_path / name))
+
+
+def test_parquet_without_images_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"picture": [b"1"]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="no column 'image'"):
+        LooseImages(str(tmp_path / "a.parquet"))
+    pq.write_table(pa.table({"image": ["text"]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="column 'image' is string"):
+        list(LooseImages(str(tmp_path / "a.parquet")).rows())

@@ -1,0 +1,137 @@
+"""The rules from what was found to parameters, and that they always make a valid file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.data.advise import Advice, advise, describe, image_side, warnings
+from pipeline.data.look import Found
+from pipeline.params import Params, parse_params
+from pipeline.params.load import parse_text
+from pipeline.params.preset import filled_preset
+
+ROOT = Path(__file__).parents[2]
+
+
+def found(**changes: Any) -> Found:
+    values: dict[str, Any] = {
+        "classes": ["a", "b"],
+        "labeled": Counter(a=60, b=50),
+        "unlabeled": 500,
+        "looked_at": 100,
+        "sides": [100] * 100,
+        "modes": Counter(RGB=100),
+        "coloured": 90,
+    }
+    return Found(**(values | changes))
+
+
+def values(advice: Advice) -> dict[str, Any]:
+    return {entry.key: entry.value for entry in advice.settings}
+
+
+def parameters(advice: Advice) -> Params:
+    settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
+    return parse_text(filled_preset(advice.preset, settings, ["why"], root=ROOT))
+
+
+@pytest.mark.parametrize(
+    ("median", "side"), [(5, 16), (16, 16), (28, 28), (31, 28), (63, 60), (64, 64), (900, 64)]
+)
+def test_the_image_size_is_what_half_the_images_have(median: int, side: int) -> None:
+    assert image_side(median, "folder_small") == side
+    assert image_side(median, "transfer") == 224
+
+
+@pytest.mark.parametrize(
+    ("gpu", "side", "unlabeled", "preset"),
+    [
+        (False, 500, 50_000, "folder_small"),
+        (True, 100, 50_000, "folder_small"),
+        (True, 160, 500, "transfer"),
+        (True, 160, 19_889, "transfer"),
+        (True, 160, 19_890, "folder_large"),
+    ],
+)
+def test_the_preset_goes_by_gpu_size_and_number(
+    gpu: bool, side: int, unlabeled: int, preset: str
+) -> None:
+    seen = found(sides=[side] * 100, unlabeled=unlabeled)
+    advice = advise(seen, "folder", "my images", gpu=gpu)
+    assert advice.preset == preset
+    params = parameters(advice)
+    assert (params.data.source, params.data.path) == ("folder", "my images")
+    assert params.data.image_size == image_side(side, preset)
+
+
+def test_grey_images_are_stored_grey_and_not_mirrored() -> None:
+    grey = values(advise(found(coloured=0), "folder", "x", gpu=False))
+    assert (grey["data.channels"], grey["augment.flip"]) == (1, False)
+    photos = values(advise(found(), "folder", "x", gpu=False))
+    assert (photos["data.channels"], photos["augment.flip"]) == (3, True)
+    large = values(advise(found(coloured=0, sides=[200] * 100), "folder", "x", gpu=True))
+    assert large["data.channels"] == 3
+
+
+def test_few_labels_are_all_trained_on() -> None:
+    for labeled in (Counter(a=30, b=30), Counter(a=100, b=6)):
+        advice = advise(found(labeled=labeled), "folder", "x", gpu=False)
+        assert values(advice)["data.validation_fraction"] == 0.0
+    assert "data.validation_fraction" not in values(advise(found(), "folder", "x", gpu=False))
+    named = advise(found(labeled=Counter(a=30, b=30), validation=20), "folder", "x", gpu=False)
+    assert parameters(named).data.validation_fraction == 0.2
+    few = found(labeled=Counter(a=3, b=30), sides=[200] * 100, unlabeled=90_000)
+    params = parameters(advise(few, "folder", "x", gpu=True))
+    assert (params.data.validation_fraction, params.ensemble.method) == (0.0, "equal")
+
+
+def test_small_images_keep_their_detail() -> None:
+    assert (
+        parameters(advise(found(sides=[28] * 9), "folder", "x", gpu=False)).model.stem_stride == 1
+    )
+    assert parameters(advise(found(), "folder", "x", gpu=False)).model.stem_stride == 2
+
+
+def test_many_bad_files_are_allowed_for() -> None:
+    bad = found(bad=[(str(n), "empty") for n in range(20)])
+    share = parameters(advise(bad, "folder", "x", gpu=False)).data.max_bad_fraction
+    assert 0.2 < share < 0.3
+    few = found(bad=[("x", "empty")])
+    assert "data.max_bad_fraction" not in values(advise(few, "folder", "x", gpu=False))
+
+
+def test_what_there_is_to_mend_is_said() -> None:
+    seen = found(
+        labeled=Counter(a=60, b=4),
+        unlabeled=0,
+        bad=[("x.png", "empty")],
+        duplicates=3,
+        conflicts=1,
+    )
+    said = "\n".join(warnings(seen))
+    for words in ("x.png: empty", "3 are exact", "1 of the copies", "15.0 times", "no unlabelled"):
+        assert words in said
+    assert warnings(found()) == []
+    assert "rarest class has 4" in warnings(found(labeled=Counter(a=8, b=4)))[0]
+
+
+def test_what_was_found_is_described() -> None:
+    said = "\n".join(describe(found(test=Counter(a=7)), "folder"))
+    for words in ("110 labelled", "a 60, b 50", "500 unlabelled", "7 for test", "RGB 100"):
+        assert words in said
+
+
+def test_every_choice_has_its_reason_in_the_file() -> None:
+    advice = advise(found(labeled=Counter(a=9, b=9)), "class_folders", "my: #1", gpu=False)
+    settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
+    text = filled_preset(advice.preset, settings, ["first line"], root=ROOT)
+    assert text.startswith("# first line\nseed: 0\n\ndata:\n")
+    for _, _, comment in settings:
+        assert f"# {comment}\n" in text
+    assert parse_text(text).data.path == "my: #1"
+    assert "label_kind: soft" in text
+    assert parse_params({**parse_text(text).model_dump(mode="json")})

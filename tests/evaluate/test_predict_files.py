@@ -1,0 +1,121 @@
+"""A folder of images to a table: every file has its row, and memory does not grow with them."""
+
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.sources.loose import LooseImages
+from pipeline.data.sources.rows import Row
+from pipeline.evaluate.classifier import Classifier, classify_encoded, load_classifier
+from pipeline.evaluate.predict_files import predict_files
+from tests.data.helpers import encoded, noise, photo
+from tests.tiny import CLASSES, save_model
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    folder = tmp_path_factory.mktemp("models") / "0"
+    save_model(folder, seed=4)
+    return load_classifier(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    (images / "more").mkdir(parents=True)
+    for number in range(7):
+        (images / "more" / f"{number}.png").write_bytes(encoded(noise(number)))
+    (images / "a, b.jpg").write_bytes(encoded(photo(), "JPEG"))
+    (images / "broken.jpg").write_bytes(b"no image")
+    (images / "gone.png").symlink_to(images / "nowhere.png")
+    return images
+
+
+def test_every_file_has_a_row_and_a_bad_one_its_reason(
+    folder: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "predictions.parquet"
+    summary = predict_files(classifier, LooseImages(str(folder)), out, batch_size=3, threads=2)
+    assert (summary.classified, summary.bad) == (8, 2)
+    table = pq.read_table(out).to_pylist()
+    assert [row["id"] for row in table[:3]] == ["a, b.jpg", "broken.jpg", "gone.png"]
+    for row in table:
+        probabilities = [row[f"probability_{name}"] for name in CLASSES]
+        if row["id"] in ("broken.jpg", "gone.png"):
+            assert row["label"] is row["confidence"] is None
+            assert probabilities == [None] * 3
+        else:
+            data = (folder / row["id"]).read_bytes()
+            want = classify_encoded(classifier, [data]).probabilities[0]
+            np.testing.assert_allclose(probabilities, want, atol=1e-6)
+            assert row["label"] == CLASSES[want.argmax()]
+            assert row["confidence"] == max(probabilities)
+            assert row["error"] is None
+    assert table[1]["error"] == "not an image"
+    assert "No such file" in table[2]["error"]
+    assert summary.first_bad[0] == ("broken.jpg", "not an image")
+
+
+def test_csv_says_the_same(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
+    for name in ("p.csv", "p.parquet"):
+        predict_files(classifier, LooseImages(str(folder)), tmp_path / name, batch_size=4)
+    with (tmp_path / "p.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    table = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [list(row) for row in rows[:1]] == [list(row) for row in table[:1]]
+    for row, want in zip(rows, table, strict=True):
+        for key, value in want.items():
+            text_value = "" if value is None else value
+            assert row[key] == (f"{value:.6f}" if isinstance(value, float) else text_value)
+
+
+class Failing:
+    """Images of which the third can't be had, for a reason that nobody foresaw."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def rows(self) -> Iterator[Row]:
+        yield from (Row(str(number), encoded(noise(number))) for number in range(2))
+        raise OSError("disk gone")
+
+
+def test_a_table_is_written_whole_or_not_at_all(classifier: Classifier, tmp_path: Path) -> None:
+    out = tmp_path / "p.csv"
+    out.write_text("old")
+    with pytest.raises(OSError, match="disk gone"):
+        predict_files(classifier, Failing(), out, batch_size=1)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+class Large:
+    """Images with a megabyte of text behind each."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rows(self) -> Iterator[Row]:
+        for number in range(self._count):
+            yield Row(str(number), encoded(noise(number)) + bytes(1_000_000))
+
+
+def test_memory_does_not_grow_with_the_images(classifier: Classifier, tmp_path: Path) -> None:
+    peaks = []
+    for count in (16, 64):
+        tracemalloc.start()
+        predict_files(classifier, Large(count), tmp_path / "p.parquet", batch_size=4)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]
+    assert peaks[1] < 40_000_000

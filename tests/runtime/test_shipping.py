@@ -1,0 +1,67 @@
+"""Which models are shipped, as ensemble.json and params.yaml say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import CheckpointError, DataError
+from pipeline.evaluate.recipe import Recipe, save_classifier
+from pipeline.files import write_json
+from pipeline.params import Params, parse_params
+from pipeline.runtime.layout import Layout
+from pipeline.runtime.shipping import named_classifier, named_models, shipped
+from tests.tiny import save_model
+
+
+def params(**ensemble: Any) -> Params:
+    values = {
+        "data": {"source": "digits", "image_size": 8},
+        "train": {"steps": 1, "batch_size": 2},
+        "evaluate": {"views": "jitter", "jitter_views": 3},
+        "ensemble": ensemble,
+        "seed": 7,
+    }
+    return parse_params(values)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path)
+    write_json(layout.ensemble, {"champion": "1", "weights": {"0": 0.25, "1": 0.75, "2": 0.0}})
+    for key in ("0", "1"):
+        save_model(layout.model(key), seed=int(key))
+    return layout
+
+
+def test_the_champion_or_the_ensemble_is_shipped(layout: Layout) -> None:
+    models, recipe = shipped(layout, params())
+    assert models == {"1": layout.model("1")}
+    assert recipe == Recipe({"1": 1.0}, "jitter", 3, 7)
+    _, recipe = shipped(layout, params(ship="ensemble"))
+    assert recipe.weights == {"0": 0.25, "1": 0.75}
+    assert shipped(layout, params(ship="ensemble"), "champion")[1].weights == {"1": 1.0}
+    write_json(layout.ensemble, {"champion": "1", "weights": {}})
+    assert shipped(layout, params(ship="ensemble"))[1].weights == {"1": 1.0}
+
+
+def test_a_folder_is_named_in_place_of_them(layout: Layout, tmp_path: Path) -> None:
+    models, recipe = named_models(str(layout.model("0")), layout, params())
+    assert (list(models), recipe.weights, recipe.views) == (["0"], {"0": 1.0}, "jitter")
+    both = Recipe({"0": 0.5, "1": 0.5}, views="flip")
+    save_classifier(tmp_path / "saved", {key: layout.model(key) for key in ("0", "1")}, both)
+    classifier = named_classifier(str(tmp_path / "saved"), layout, params(), "cpu")
+    assert classifier.recipe == both
+    assert sorted(classifier.models) == ["0", "1"]
+
+
+def test_what_is_not_there_is_said(layout: Layout, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="--model nothing: no model folder"):
+        named_models("nothing", layout, params())
+    with pytest.raises(DataError, match="run dvc repro"):
+        shipped(Layout(tmp_path / "empty"), params())
+    layout.ensemble.write_text("[]")
+    with pytest.raises(DataError, match="not as the stage ensemble writes it"):
+        shipped(layout, params())

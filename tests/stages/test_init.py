@@ -1,0 +1,94 @@
+"""What init writes for a folder of JPEGs is valid, prepares them, and trains."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.prepare import prepare
+from pipeline.data.sources import open_source
+from pipeline.models.build import build_network
+from pipeline.params import TrainParams, load_params
+from pipeline.train.fit import fit
+from pipeline.train.inputs import training_data
+from stages.init import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the presets and, in my_images, JPEGs of two classes, most unlabelled."""
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    for number in range(60):
+        place = ("red", "blue")[number % 2] if number < 24 else "unlabeled"
+        pixels = np.random.default_rng(number).integers(0, 120, (30, 44, 3), np.uint8)
+        pixels[..., 2 * (number % 2)] += 120
+        path = tmp_path / "my_images" / place / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["init", *arguments])
+    return main()
+
+
+@pytest.mark.slow
+def test_what_it_writes_prepares_and_trains(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert init(monkeypatch, "my_images") == 0
+    params = load_params(project / "params.yaml")
+    data, training = params.data, params.training("1")
+    assert (data.source, data.image_size, data.channels) == ("class_folders", 28, 3)
+    assert data.validation_fraction == 0.0
+    source = open_source(data.source, data.path, seed=params.seed)
+    rules = data.model_dump(exclude={"source", "path"})
+    counts = prepare(source, project / "prepared", seed=params.seed, **rules)
+    assert counts.unlabeled == 36
+    assert counts.labeled + counts.test == 24
+    images = training_data(project / "prepared", None, threads=1, cache_gib=1.0)
+    options: dict[str, Any] = training.model.network | {"width": 4}
+    network = build_network(
+        options.pop("name"), num_classes=2, channels=3, image_size=28, seed=0, **options
+    )
+    few = training.train.model_dump() | {"steps": 6, "batch_size": 8, "threads": 1, "log_every": 1}
+    losses: list[float] = []
+    fit(
+        network,
+        images,
+        train=TrainParams(**few),
+        augment=training.augment,
+        seed=0,
+        log=lambda step, values: losses.append(values["loss"]),
+    )
+    assert len(losses) == 6
+    assert np.isfinite(losses).all()
+
+
+def test_a_file_that_is_there_stays_without_force(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").write_text("mine")
+    assert init(monkeypatch, "my_images") == 2
+    assert "--force" in capsys.readouterr().err
+    assert (project / "params.yaml").read_text() == "mine"
+    assert init(monkeypatch, "my_images", "--force") == 0
+    assert load_params(project / "params.yaml").data.path == "my_images"
+
+
+def test_what_it_found_is_said_and_nothing_is_a_message(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(monkeypatch, "my_images", "--sample", "10") == 0
+    said = capsys.readouterr().out
+    assert "24 labelled images of 2 classes (blue 12, red 12), 36 unlabelled" in said
+    assert "RGB 10 of 10 looked at" in said
+    assert init(monkeypatch, "nothing", "--force") == 1
+    assert "init: nothing: no such folder" in capsys.readouterr().err
