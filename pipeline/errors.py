@@ -9,6 +9,7 @@ SelftrainError            exit code 1
 ├── SelectionError        a selection that leaves nothing to train on
 ├── RegressionError       a generation that is a step back, where guard.on_regression = stop
 ├── TrainingError         training that can't go on (a loss that is not finite)
+├── ClusterError          a Ray cluster that can't do what is asked of it
 └── BusyError             another process is at work on the same stage
 """
 
@@ -51,6 +52,10 @@ class RegressionError(SelftrainError):
 
 class TrainingError(SelftrainError):
     """Training that can't go on."""
+
+
+class ClusterError(SelftrainError):
+    """A Ray cluster that can't do what is asked of it."""
 
 
 class BusyError(SelftrainError):
