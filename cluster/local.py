@@ -8,6 +8,7 @@ raylets listen on every interface whatever their address.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import secrets
 import shutil
@@ -19,33 +20,38 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import ClusterError, SelftrainError
 from pipeline.runtime.quiet import QUIET
 
 START_SECONDS = 120.0
+ATTEMPTS = 3
+PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.1
 STARTED = "This command will now block forever"  # what `ray start --block` says when it is up
 OBJECT_STORE_MIB = 128
+LOG = "start.log"
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @dataclass(frozen=True)
 class Node:
-    """One Ray node: its loopback address, its `ray start` process and its temporary folder."""
+    """One Ray node: its loopback address, its temporary folder and its `ray start` process."""
 
     name: str
     ip: str
-    process: subprocess.Popen[bytes]
     folder: Path
+    command: list[str] = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
+    process: subprocess.Popen[bytes] = field(repr=False)
 
     @property
     def log(self) -> Path:
         """What its `ray start` wrote."""
-        return self.folder / "start.log"
+        return self.folder / LOG
 
     @property
     def alive(self) -> bool:
@@ -66,9 +72,8 @@ class LocalCluster:
 
     def add(self) -> Node:
         """Start one more worker node."""
-        node = _start_worker(self._options, len(self.workers) + 1, self.address)
+        node = _started(_start_worker(self._options, len(self.workers) + 1, self.address))
         self.workers.append(node)
-        _wait(node)
         return node
 
     def kill(self, node: Node) -> None:
@@ -111,9 +116,8 @@ def local_cluster(
         environment = _environment(folder)
         options = _Options(folder, network, environment, cpus, head_cpus, object_store_mib)
         port, dashboard = _free_port(f"{network}.1"), _free_port("127.0.0.1")
-        head = _start_head(options, port, dashboard)
+        head = _started(_start_head(options, port, dashboard))
         stack.callback(_end, head, signal.SIGTERM)
-        _wait(head)
         address = f"{head.ip}:{port}"
         connect = {key: value for key, value in environment.items() if key in AUTHENTICATION}
         cluster = LocalCluster(
@@ -127,8 +131,8 @@ def local_cluster(
         stack.callback(_end_all, cluster.workers)
         for number in range(1, workers + 1):
             cluster.workers.append(_start_worker(options, number, address))
-        for node in cluster.workers:
-            _wait(node)
+        for place, node in enumerate(cluster.workers):
+            cluster.workers[place] = _started(node)
         yield cluster
 
 
@@ -166,7 +170,6 @@ def _start_worker(options: _Options, number: int, address: str) -> Node:
 
 def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
     folder = options.folder / name.replace("worker-", "w")
-    folder.mkdir()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
         *(f"--node-ip-address={ip}", f"--node-name={name}", f"--temp-dir={folder}"),
@@ -174,17 +177,52 @@ def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
         f"--dashboard-agent-listen-port={_free_port(ip)}",
         *arguments,
     ]
-    with (folder / "start.log").open("wb") as log:
-        process = subprocess.Popen(
+    return Node(
+        name,
+        ip,
+        folder,
+        command,
+        options.environment,
+        _launch(command, folder, options.environment),
+    )
+
+
+def _launch(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """A `ray start` of its own session, in an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(
             command,
             cwd=folder,
-            env=options.environment,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # by which its processes are found
+            preexec_fn=_end_with_parent,
         )
-    return Node(name, ip, process, folder)
+
+
+def _started(node: Node) -> Node:
+    """The node once it is up, started again where Ray gave up: it does after 30 busy seconds."""
+    for attempt in range(ATTEMPTS):
+        try:
+            _wait(node)
+            break
+        except BaseException as error:
+            _end(node, signal.SIGKILL)
+            if not isinstance(error, ClusterError) or attempt + 1 == ATTEMPTS:
+                raise
+            node = replace(node, process=_launch(node.command, node.folder, node.environment))
+    return node
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process when the one that started it is gone, killed even."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(node: Node) -> None:

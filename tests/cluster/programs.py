@@ -14,12 +14,12 @@ from cluster.local import LocalCluster
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def start_on(cluster: LocalCluster, code: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start `code` as a driver connected to `cluster`."""
+def start_on(cluster: LocalCluster, *arguments: str) -> subprocess.Popen[str]:
+    """Start Python with `arguments` as a driver connected to `cluster`."""
     environment = os.environ | cluster.environment
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        [sys.executable, "-W", "ignore", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

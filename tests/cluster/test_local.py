@@ -36,7 +36,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.mark.slow
 def test_the_nodes_have_addresses_and_stores_of_their_own(cluster: LocalCluster) -> None:
-    answer = answer_of(start_on(cluster, NODES))
+    answer = answer_of(start_on(cluster, "-c", NODES))
     addresses = sorted(node.ip for node in (cluster.head, *cluster.workers))
     assert len(set(addresses)) == 3
     assert answer == {"alive": addresses, "seen": addresses, "stores": 3}
