@@ -33,7 +33,14 @@ def pseudo_label(stage: Stage) -> None:
             device=predict.device,
         )
         todo = unpredicted(unlabeled, out)
-        distributed_predict(predictor, todo, actors=predict.actors, title=stage.title)
+        distributed_predict(
+            predictor,
+            todo,
+            actors=predict.actor_range,
+            gpus_per_actor=predict.gpus_per_actor,
+            scratch=run.scratch,
+            title=stage.title,
+        )
         manifest = finish_predictions(unlabeled, out, len(read_spec(models[-1]).classes))
         replace_folder(out, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
