@@ -71,6 +71,8 @@ def test_nodes_that_do_not_see_the_folder_predict_the_same(
 def test_training_goes_on_with_the_workers_left(cluster: LocalCluster, work: Path) -> None:
     scratch = work / "train_lost"
     scratch.mkdir()
+    for node in [node for node in cluster.workers if node.alive][1:]:
+        cluster.kill(node)  # two nodes of one CPU: each then holds a worker
     lost = cluster.add()
     driver = start_on(cluster, *PROGRAM, "train", str(work), str(scratch), "seeing")
     history = scratch / "history.jsonl"
