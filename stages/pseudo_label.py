@@ -42,7 +42,14 @@ def pseudo_label(stage: Stage) -> None:
         )
         num_classes = len(read_spec(models[-1]).classes)
         todo = unpredicted(unlabeled, out)
-        distributed_predict(predictor, todo, actors=predict.actors, title=stage.title)
+        distributed_predict(
+            predictor,
+            todo,
+            actors=predict.actor_range,
+            gpus_per_actor=predict.gpus_per_actor,
+            scratch=run.scratch,
+            title=stage.title,
+        )
         manifest = finish_predictions(unlabeled, out, num_classes, manifest_in=here)
         replace_folder(here, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -93,15 +93,26 @@ def read_dataset(folder: Path) -> Dataset:
     return dataset
 
 
-def load_images(folder: Path, *, threads: int = 2, cache_gib: float = 4.0) -> ImageSet:
+def _in_memory(shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=torch.uint8)
+
+
+def load_images(
+    folder: Path,
+    *,
+    threads: int = 2,
+    cache_gib: float = 4.0,
+    allocate: Callable[[tuple[int, ...]], Tensor] = _in_memory,
+) -> ImageSet:
     """Decode every image of a prepared folder, its shards' SHA-256 checked.
 
+    `allocate`: makes the tensor that takes them, from its shape (N, C, S, S).
     Raises DataError where that would take more than `cache_gib` GiB, or a shard is unusable.
     """
     manifest = read_manifest(folder)
     shape = stored_shape(folder, manifest)
     _check_fits(folder, manifest.rows, shape, cache_gib)
-    images = torch.empty((manifest.rows, *shape), dtype=torch.uint8)
+    images = allocate((manifest.rows, *shape))
     labels = torch.full((manifest.rows,), -1, dtype=torch.int64)
     ids: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -118,13 +129,46 @@ def load_images(folder: Path, *, threads: int = 2, cache_gib: float = 4.0) -> Im
     return ImageSet(images, labels, ids, shard, row)
 
 
-def load_shard_images(path: Shard, shape: tuple[int, int, int], *, threads: int = 1) -> Tensor:
-    """The images of one shard: (n, C, S, S) uint8; `shape` is (C, S, S). Raises DataError."""
+class Images(Protocol):
+    """Images that are looked at a slice at a time, (n, C, S, S) uint8, such as a tensor."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+@contextmanager
+def shard_images(
+    path: Shard, shape: tuple[int, int, int], *, threads: int = 1
+) -> Iterator[DecodedAhead]:
+    """The images of one shard, decoded by `threads` threads while the block uses the first.
+
+    `shape` is (C, S, S). Raises DataError, for an image that can't be decoded when it is used.
+    """
     table = _read_images(path, ["image"])
     images = torch.empty((table.num_rows, *shape), dtype=torch.uint8)
-    with ThreadPoolExecutor(threads) as pool:
-        _decode_column(table, images, path, pool)
-    return images
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield DecodedAhead(images, _decoding(table, images, pool), path)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class DecodedAhead:
+    """Images (n, C, S, S) that the tasks decode, so many each, in order; a slice waits for its."""
+
+    images: Tensor
+    tasks: list[Future[None]]
+    path: Shard
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        start, stop, _ = rows.indices(len(self))
+        _finished(self.tasks[start // IMAGES_PER_TASK : -(-stop // IMAGES_PER_TASK)], self.path)
+        return self.images[rows]
 
 
 def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
@@ -189,19 +233,30 @@ def _read_images(path: Shard, columns: list[str]) -> Any:
 
 
 def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecutor) -> None:
+    tasks = _decoding(table, out, pool)
+    try:
+        _finished(tasks, path)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _decoding(table: Any, out: Tensor, pool: ThreadPoolExecutor) -> list[Future[None]]:
+    """The tasks, IMAGES_PER_TASK images each, that decode the column `image` into `out`."""
     decode_op()  # before the threads
     data = _column_bytes(table)
-    starts = range(0, len(data), IMAGES_PER_TASK)
-    tasks = [
+    return [
         pool.submit(decode_into, data[at : at + IMAGES_PER_TASK], out[at : at + IMAGES_PER_TASK])
-        for at in starts
+        for at in range(0, len(data), IMAGES_PER_TASK)
     ]
+
+
+def _finished(tasks: Sequence[Future[None]], path: Shard) -> None:
+    """Wait for tasks that decode; raises DataError where one can't."""
     try:
         for task in tasks:
             task.result()
     except (RuntimeError, ValueError) as error:
-        for task in tasks:
-            task.cancel()
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{path}: an image can't be decoded ({reason})") from None
 

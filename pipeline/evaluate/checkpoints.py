@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipeline.data.tensors import load_images
+from pipeline.data.tensors import Images, load_images
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
@@ -32,7 +31,7 @@ class ValidationCounts:
 
 def checkpoint_log_probs(
     checkpoint: Checkpoint,
-    images: Tensor,
+    images: Images,
     *,
     view: str = "centre",
     jitter_views: int = 8,

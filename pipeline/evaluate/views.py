@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.augment import Draws, jitter
+from pipeline.data.tensors import Images
 from pipeline.errors import ModelError, ParameterError
 from pipeline.progress import Advance
 
@@ -80,7 +81,7 @@ def views(
 
 def predict_log_probs(
     network: nn.Module,
-    images: Tensor | NDArray[np.uint8],
+    images: Images | NDArray[np.uint8],
     *,
     mean: Sequence[float],
     std: Sequence[float],

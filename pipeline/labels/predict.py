@@ -79,26 +79,26 @@ class ShardPredictor:
 
     def __call__(self, number: int) -> int:
         """Predict shard `number`; returns its number of rows."""
-        from pipeline.data.tensors import load_shard_images, stored_shape
+        from pipeline.data.tensors import shard_images, stored_shape
         from pipeline.evaluate.checkpoints import checkpoint_log_probs
         from pipeline.models.device import resolve_device
 
         shard = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(shard, ["id"]).column("id").to_pylist()
         shape = stored_shape(self.folder, self.manifest)
-        images = load_shard_images(shard, shape, threads=self.threads)
-        members = [
-            checkpoint_log_probs(
-                teacher,
-                images,
-                view=self.views,
-                jitter_views=self.jitter_views,
-                batch_size=self.batch_size,
-                seed=self.seed + number,
-                device=str(resolve_device(self.device)),
-            )
-            for teacher in self.teachers
-        ]
+        with shard_images(shard, shape, threads=self.threads) as images:
+            members = [
+                checkpoint_log_probs(
+                    teacher,
+                    images,
+                    view=self.views,
+                    jitter_views=self.jitter_views,
+                    batch_size=self.batch_size,
+                    seed=self.seed + number,
+                    device=str(resolve_device(self.device)),
+                )
+                for teacher in self.teachers
+            ]
         log_probs = average_log_probs(members).astype(np.float32)
         table = predictions_table(ids, number, log_probs)
         if isinstance(self.out, StoredFolder):

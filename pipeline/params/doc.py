@@ -58,6 +58,8 @@ def _kind(field: FieldInfo) -> str:
         return ", ".join(f"`{option}`" for option in options)
     if get_origin(kind) is tuple:
         return _tuple_kind(options)
+    if options == [int, list[int]]:
+        return "int or list of 2 ints"
     name = getattr(options[0] if options else kind, "__name__", str(kind))
     plain = {"dict": "mapping", "TrainingOverrides": "mapping", "tuple": "list of mappings"}.get(
         name, name

@@ -295,13 +295,15 @@ def _check_seed_keys(params: Params, file: str) -> None:
 
 def _check_pairs(augment: AugmentParams, train: TrainParams) -> None:
     """Mixing pairs the images of one worker, whose part of a batch is therefore even."""
-    workers = max(1, train.workers)
-    if augment.mix != "none" and train.batch_size % (2 * workers):
-        each = "2" if workers == 1 else f"2 × train.workers = {2 * workers}"
-        raise ParameterError(
-            f"train.batch_size = {train.batch_size}: must be a multiple of {each}, "
-            f"since augment.mix = {augment.mix} pairs images"
-        )
+    if augment.mix == "none":
+        return
+    for size in reversed(train.world_sizes):
+        if train.batch_size % (2 * size):
+            each = "2" if size == 1 else f"2 × {train.names_world_size(size)}: {2 * size}"
+            raise ParameterError(
+                f"train.batch_size = {train.batch_size}: must be a multiple of {each}, "
+                f"since augment.mix = {augment.mix} pairs images"
+            )
 
 
 def _check_online(augment: AugmentParams, train: TrainParams) -> None:

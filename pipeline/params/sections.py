@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
 
@@ -72,11 +72,34 @@ class ViewParams(Section):
 class PredictParams(ViewParams, TeacherParams):
     """How a teacher labels the unlabelled images."""
 
-    actors: int = Field(1, ge=1, description="Ray actors at work at once")
+    actors: int | list[int] = Field(
+        1, description="Ray actors at work at once; [fewest, most]: as many as there is room for"
+    )
+    gpus_per_actor: float = Field(
+        1.0, gt=0, le=1, description="of an actor that works on a GPU; 0.5: two share one"
+    )
     threads: int = Field(1, ge=1, description="CPU threads of each actor")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )
+
+    @field_validator("actors", mode="before")
+    @classmethod
+    def _one_or_two_counts(cls, value: object) -> object:
+        counts = value if isinstance(value, list) and len(value) == 2 else [value, value]
+        whole = [count for count in counts if isinstance(count, int) and count is not True]
+        if len(whole) != 2 or not 1 <= whole[0] <= whole[1]:
+            raise ValueError(
+                f"predict.actors = {value!r}: must be a number from 1, or [fewest, most]"
+            )
+        return value
+
+    @property
+    def actor_range(self) -> tuple[int, int]:
+        """The fewest and the most actors at work."""
+        if isinstance(self.actors, int):
+            return self.actors, self.actors
+        return self.actors[0], self.actors[1]
 
 
 class SelectParams(Section):

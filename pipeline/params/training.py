@@ -81,6 +81,17 @@ class TrainParams(Section):
         "null: it goes on",
     )
     workers: int = Field(0, ge=0, description="Ray workers; 0: in the stage's own process")
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        description="fewest workers to go on with where nodes are lost; null: all of them",
+    )
+    gpus_per_worker: float = Field(
+        1.0, gt=0, le=1, description="of a worker on a GPU; 0.5: two share one"
+    )
+    sync_batchnorm: bool = Field(
+        False, description="batch statistics over all workers, not of each; on GPUs only"
+    )
     threads: int = Field(2, ge=1, description="CPU threads of each worker; part of the result")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
@@ -93,10 +104,19 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _batches_divide(self) -> TrainParams:
-        if self.workers and self.batch_size % self.workers:
+        fewest = self.world_sizes.start
+        if fewest > max(1, self.workers):
             raise ValueError(
-                f"train.batch_size = {self.batch_size}: must be a multiple of "
-                f"train.workers = {self.workers}"
+                f"train.min_workers = {self.min_workers}: at most train.workers = {self.workers}"
+            )
+        if wrong := [size for size in self.world_sizes if self.batch_size % size]:
+            raise ValueError(
+                f"train.batch_size = {self.batch_size}: must be a multiple of {wrong[-1]}, "
+                f"{self.names_world_size(wrong[-1])}"
+            )
+        if self.sync_batchnorm and self.device == "cpu":
+            raise ValueError(
+                "train.sync_batchnorm = True: torch has it for GPUs only, but train.device = cpu"
             )
         if self.finetune_steps > self.steps:
             raise ValueError(
@@ -104,3 +124,15 @@ class TrainParams(Section):
                 f"train.steps = {self.steps}, of which they are the last"
             )
         return self
+
+    @property
+    def world_sizes(self) -> range:
+        """How many workers may train together: the fewest to the most."""
+        most = max(1, self.workers)
+        return range(self.min_workers or most, most + 1)
+
+    def names_world_size(self, size: int) -> str:
+        """Which parameter allows `size` workers, for messages."""
+        if size == self.workers:
+            return f"train.workers = {self.workers}"
+        return f"a number of workers that train.min_workers = {self.min_workers} allows"

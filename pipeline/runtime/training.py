@@ -3,61 +3,125 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, distributed, nn
 
-from pipeline.errors import SelftrainError
+from pipeline.data.tensors import DATASET_FILE
+from pipeline.errors import ParameterError, SelftrainError
 from pipeline.models.device import resolve_device
 from pipeline.params import Training, TrainParams
-from pipeline.progress import progress
+from pipeline.progress import progress, say
+from pipeline.runtime.home import Home, at_home, blind_nodes, node_folder
 from pipeline.runtime.quiet import quiet_ray
-from pipeline.runtime.ray_session import ray_session
+from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
 from pipeline.runtime.tracking import Tracker
 from pipeline.train.batch import Worker
+from pipeline.train.fit import Log
 from pipeline.train.history import Point, read_history
 from pipeline.train.run import TrainJob, train_model
+from pipeline.train.state import STATE
 
 POLL_SECONDS = 0.5
 MAX_FAILURES = 2
+RESIZE_CHECKPOINTS = 4  # a larger group starts from the last state: at most a quarter is lost
 
 
 def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str) -> list[Point]:
     """Train the job's model through Ray Train; returns what it logged, in order of steps.
 
     `train.workers` 0: in this process; N: over N Ray workers, whose rank 0 writes the checkpoint.
-    A worker that dies is replaced and training goes on from the last saved state.
+    A worker that dies is replaced, or with `train.min_workers` done without, and training goes on
+    from the last saved state. Raises ParameterError for synchronised statistics without a GPU.
     """
     quiet_ray()
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    train = job.training.train
+    scratch, train = scratch.resolve(), job.training.train
     history = scratch / "history.jsonl"
-    trainer = TorchTrainer(
+    _keep_whole_lines(history)
+    with _workplace(train, scratch) as home:
+        device = _device(train)
+        _announce(train, home, device, title)
+        how = {"job": _plain(job), "history": str(history), "home": home, "device": device}
+        trainer = _trainer(how, train, scratch, device)
+        with _following(history, tracker, title, train):
+            _unwrapped_fit(trainer)
+    return read_history(history)
+
+
+@contextmanager
+def _workplace(train: TrainParams, scratch: Path) -> Iterator[Home]:
+    """Ray where there are workers, and how they reach the driver's files."""
+    if not train.workers:
+        yield Home()
+    else:
+        with ray_session(train.workers * train.threads), at_home(scratch) as home:
+            yield home
+
+
+def _device(train: TrainParams) -> str:
+    """What the parameter `device` means: of this process, or of a cluster's workers."""
+    if train.workers and train.device == "auto":
+        device = "cuda" if has_gpus() else "cpu"
+    else:
+        device = resolve_device(train.device).type
+    if train.sync_batchnorm and device == "cpu":
+        raise ParameterError(
+            "train.sync_batchnorm = True: torch has it for GPUs only, and there is none; "
+            "set it to false"
+        )
+    return device
+
+
+def _announce(train: TrainParams, home: Home, device: str, title: str) -> None:
+    """Say what makes the work slow, or wait, before it begins."""
+    if not train.workers:
+        return
+    gpus = train.gpus_per_worker if device == "cuda" else 0.0
+    if missing := unmet_demand({"CPU": train.threads, "GPU": gpus}):
+        say(f"{title}: no node has {missing} for a worker; waiting until the cluster has one")
+    if blind := blind_nodes(home):
+        say(
+            f"{title}: {', '.join(blind)} can't see {home.token_file.parent}; what they train on "
+            "and the state they save travel through this machine"
+        )
+
+
+def _trainer(how: dict[str, Any], train: TrainParams, scratch: Path, device: str) -> Any:
+    """Ray's trainer of `_worker_loop` with `how`."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    scaling: Any = ScalingConfig  # of Ray Train V2, whose types its first version hides
+    use_gpu = device == "cuda"
+    resources = {"CPU": float(train.threads)} | ({"GPU": train.gpus_per_worker} if use_gpu else {})
+    sizes = train.world_sizes
+    elastic = len(sizes) > 1
+    # NCCL refuses two workers on one GPU.
+    shared_gpu = use_gpu and train.gpus_per_worker < 1 and train.workers > 1
+    return TorchTrainer(
         _worker_loop,
-        train_loop_config={"job": _plain(job), "history": str(history)},
-        scaling_config=ScalingConfig(
-            num_workers=train.workers,
-            use_gpu=resolve_device(train.device).type == "cuda",
-            resources_per_worker={"CPU": train.threads} if train.workers else None,
+        train_loop_config=how,
+        torch_config=TorchConfig(backend="gloo") if shared_gpu else None,
+        scaling_config=scaling(
+            num_workers=(sizes[0], sizes[-1]) if elastic else train.workers,
+            use_gpu=use_gpu,
+            resources_per_worker=resources if train.workers else None,
+            elastic_resize_monitor_interval_s=RESIZE_CHECKPOINTS * train.checkpoint_minutes * 60,
         ),
         run_config=RunConfig(
             name=scratch.name,
-            storage_path=str((scratch / "ray").resolve()),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            storage_path=str(scratch / "ray"),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES + len(sizes) - 1),
         ),
     )
-    _keep_whole_lines(history)
-    cpus = train.workers * train.threads
-    session = ray_session(cpus) if train.workers else nullcontext()
-    with session, _following(history, tracker, title, train):
-        _unwrapped_fit(trainer)
-    return read_history(history)
 
 
 def _keep_whole_lines(history: Path) -> None:
@@ -85,21 +149,68 @@ def _worker_loop(config: dict[str, Any]) -> None:
     import ray.train
 
     context = ray.train.get_context()
-    job = _job_of(config["job"])
+    home: Home = config["home"]
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = resolve_device(job.training.train.device)
-    worker = Worker(rank, world_size, device)
+    there = _job_of(config["job"])
+    job = there if home.here else _copied(there, home, rank)
+    train = job.training.train
+    worker = Worker(rank, world_size, torch.device(config["device"]))
     if world_size > 1:
-        worker = Worker(rank, world_size, device, _data_parallel, _mean_over_workers)
-    history = Path(config["history"])
-    history.parent.mkdir(parents=True, exist_ok=True)
-    with history.open("a", encoding="utf-8", buffering=1) as file:
+        wrap = _synchronised if train.sync_batchnorm else _data_parallel
+        worker = replace(worker, wrap=wrap, mean=_mean_over_workers)
+    if not home.here:
+        worker = replace(
+            worker, saved=lambda folder: home.give(folder / STATE, there.state / STATE)
+        )
+    cache = node_folder() / "decoded" if train.workers else None
+    with _logging(Path(config["history"]), home, rank) as log:
+        train_model(job, worker, log, cache)
+    if rank == 0 and not home.here:
+        home.give(job.model, there.model)
+
+
+def _copied(job: TrainJob, home: Home, rank: int) -> TrainJob:
+    """The job with what it reads copied to this node, and a folder here for what it writes."""
+    needed = [DATASET_FILE, "labeled", "validation"]
+    needed += ["unlabeled"] if job.pseudo_labels is not None else []
+    own = node_folder() / f"rank-{rank}"
+    shutil.rmtree(own, ignore_errors=True)
+    home.fetch(job.state / STATE, own / STATE)
+    return replace(
+        job,
+        prepared=home.folder(job.prepared, needed),
+        pseudo_labels=home.folder(job.pseudo_labels) if job.pseudo_labels else None,
+        teacher_model=home.folder(job.teacher_model) if job.teacher_model else None,
+        source=home.folder(job.source) if job.source else None,
+        model=own / "model",
+        state=own,
+    )
+
+
+@contextmanager
+def _logging(history: Path, home: Home, rank: int) -> Iterator[Log]:
+    """A log that appends to the driver's `history`; of other ranks than 0 one that drops all."""
+    with ExitStack() as stack:
+        if rank:
+            write: Callable[[str], Any] = lambda line: None  # noqa: E731
+        elif home.here:
+            history.parent.mkdir(parents=True, exist_ok=True)
+            write = stack.enter_context(history.open("a", encoding="utf-8", buffering=1)).write
+        else:
+            write = partial(home.append, history)
 
         def log(step: int, values: dict[str, float]) -> None:
-            if rank == 0:
-                file.write(json.dumps({"step": step, "values": values}) + "\n")
+            write(json.dumps({"step": step, "values": values}) + "\n")
 
-        train_model(job, worker, log)
+        yield log
+
+
+def _synchronised(network: nn.Module) -> nn.Module:
+    """The network with batch statistics over all workers, and their gradients joined."""
+    import timm.layers
+
+    convert: Any = timm.layers.convert_sync_batchnorm  # type: ignore[attr-defined]
+    return _data_parallel(convert(network))
 
 
 def _data_parallel(network: nn.Module) -> nn.Module:

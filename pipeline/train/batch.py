@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -49,7 +50,8 @@ class TrainingData:
 class Worker:
     """One of `world_size` workers that train together; `wrap` joins their gradients (DDP).
 
-    `mean`: the mean over the workers of a tensor that each has.
+    `mean`: the mean over the workers of a tensor that each has. `saved`: told by rank 0 of the
+    folder in which it has just saved the state of training.
     """
 
     rank: int = 0
@@ -57,6 +59,7 @@ class Worker:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
     mean: Callable[[Tensor], Tensor] = lambda values: values
+    saved: Callable[[Path], None] = lambda folder: None
 
     @property
     def rows(self) -> slice:

@@ -92,6 +92,7 @@ def fit(
             _check_finite(losses.total.item(), step)
             if worker.rank == 0:
                 save_state(state_folder, step=done, **run.state)
+                worker.saved(state_folder)
             saved = now
     best = run.best.tensors if run.best and train.keep == "best" else None
     return drop_auxiliary(network, best or run.average.tensors)

@@ -45,15 +45,20 @@ class TrainJob:
     teacher_model: Path | None = None
 
 
-def train_model(job: TrainJob, worker: Worker, log: Log) -> None:
+def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = None) -> None:
     """Train the job's model; the worker of rank 0 writes its checkpoint to `job.model`.
 
+    `cache`: a folder in which the workers of a node share decoded images, None for a lone one.
     The logits are calibrated by a temperature fitted on the validation images, if there are any.
     """
     train = job.training.train
     torch.set_num_threads(train.threads)
     data = training_data(
-        job.prepared, job.pseudo_labels, threads=train.threads, cache_gib=train.cache_gib
+        job.prepared,
+        job.pseudo_labels,
+        threads=train.threads,
+        cache_gib=train.cache_gib,
+        cache=cache,
     )
     spec = _spec(job)
     network = network_of(spec, job.seed, auxiliary=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.data.shards import IMAGE_SCHEMA, ShardEntry, write_shard, write_shards
-from pipeline.data.tensors import load_images, load_shard_images, read_dataset
+from pipeline.data.tensors import IMAGES_PER_TASK, load_images, read_dataset, shard_images
 from pipeline.errors import DataError
 from tests.data.helpers import encoded, noise, photo
 
@@ -36,8 +36,29 @@ def test_images_are_decoded_in_order(tmp_path: Path, channels: int) -> None:
     assert loaded.shard.tolist() == [n // 70 for n in range(150)]
     assert loaded.row.tolist() == [n % 70 for n in range(150)]
     shape = (channels, 8, 8)
-    one = load_shard_images(tmp_path / "shard_00001.parquet", shape, threads=1)
-    assert torch.equal(one, loaded.images[70:140])
+    with shard_images(tmp_path / "shard_00001.parquet", shape, threads=1) as ahead:
+        assert len(ahead) == 70
+        assert torch.equal(ahead[:], loaded.images[70:140])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 100, 1000])
+def test_a_slice_is_whole_whenever_it_is_looked_at(tmp_path: Path, batch: int) -> None:
+    count = 3 * IMAGES_PER_TASK + 5
+    write(tmp_path, [encoded(noise(n)) for n in range(count)], per_shard=count)
+    whole = load_images(tmp_path).images
+    with shard_images(tmp_path / "shard_00000.parquet", (1, 8, 8), threads=2) as ahead:
+        for start in reversed(range(0, count, batch)):
+            assert torch.equal(ahead[start : start + batch], whole[start : start + batch])
+        assert ahead[count:].shape == (0, 1, 8, 8)
+
+
+def test_what_comes_before_a_bad_image_can_be_used(tmp_path: Path) -> None:
+    good = [encoded(noise(n)) for n in range(2 * IMAGES_PER_TASK)]
+    write(tmp_path, [*good, b"no picture"], per_shard=1000)
+    with shard_images(tmp_path / "shard_00000.parquet", (1, 8, 8)) as ahead:
+        assert len(ahead[: 2 * IMAGES_PER_TASK]) == 2 * IMAGES_PER_TASK
+        with pytest.raises(DataError, match=r"shard_00000\.parquet: an image can't be decoded"):
+            ahead[:]
 
 
 def test_kept_jpegs_are_read(tmp_path: Path) -> None:
@@ -84,10 +105,10 @@ def test_a_folder_of_other_shards_is_a_data_error(tmp_path: Path) -> None:
     entry = write_shard(tmp_path / "shard_00001.parquet", pa.table({"id": ["a"]}))
     assert isinstance(entry, ShardEntry)
     with pytest.raises(DataError, match="image"):
-        load_shard_images(tmp_path / entry.file, (1, 8, 8))
+        shard_images(tmp_path / entry.file, (1, 8, 8)).__enter__()
     write_shard(tmp_path / entry.file, pa.table({"image": ["text"]}))
     with pytest.raises(DataError, match="column 'image' is string"):
-        load_shard_images(tmp_path / entry.file, (1, 8, 8))
+        shard_images(tmp_path / entry.file, (1, 8, 8)).__enter__()
 
 
 DATASET = {

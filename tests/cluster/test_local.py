@@ -1,0 +1,103 @@
+"""Nodes on this machine: apart from each other, behind a token, and gone when they should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster, _session, local_cluster
+from tests.cluster.programs import answer_of, start_on
+
+NODES = """
+import json, ray
+ray.init(log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=1)
+def where():
+    import time
+    time.sleep(0.5)
+    return ray.util.get_node_ip_address()
+alive = sorted(n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"])
+seen = sorted(set(ray.get([where.remote() for _ in range(6)])))
+print(json.dumps({"alive": alive, "seen": seen, "stores": len({
+    n["ObjectStoreSocketName"] for n in ray.nodes()})}))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with local_cluster(2) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_the_nodes_have_addresses_and_stores_of_their_own(cluster: LocalCluster) -> None:
+    answer = answer_of(start_on(cluster, "-c", NODES))
+    addresses = sorted(node.ip for node in (cluster.head, *cluster.workers))
+    assert len(set(addresses)) == 3
+    assert answer == {"alive": addresses, "seen": addresses, "stores": 3}
+    assert len({node.folder for node in (cluster.head, *cluster.workers)}) == 3
+
+
+@pytest.mark.slow
+def test_no_one_gets_in_without_the_token(cluster: LocalCluster, tmp_path: Path) -> None:
+    other = tmp_path / "token"
+    other.write_text("0" * 64)
+    code = "import ray; ray.init(log_to_driver=False)"
+    driver = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | cluster.environment | {"RAY_AUTH_TOKEN_PATH": str(other)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert driver.returncode != 0
+    assert "token" in driver.stderr.lower()
+    token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"])
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_a_killed_node_is_gone_and_another_can_come(cluster: LocalCluster) -> None:
+    lost = cluster.workers[0]
+    cluster.kill(lost)
+    assert not lost.alive
+    assert _session(lost.process.pid) == []
+    assert cluster.workers[1].alive
+    added = cluster.add()
+    assert added.ip not in {lost.ip, cluster.workers[1].ip}
+    assert _session(added.process.pid)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
+    command = [sys.executable, "-m", "cluster.local", "--workers", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kept:
+        assert kept.stdout is not None
+        first = kept.stdout.readline()
+        heads = [pid for pid in _children(kept.pid) if _session(pid)]
+        kept.terminate()
+        rest = kept.stdout.read()
+        assert kept.wait(30) == 0
+    assert first.startswith("Ray 127.")
+    assert "cluster.submit --address http://127.0.0.1:" in rest
+    assert rest.splitlines()[-1] == "stopped"
+    assert heads
+    assert all(_session(pid) == [] for pid in heads)
+
+
+def test_a_wrong_number_of_nodes_is_refused() -> None:
+    command = [sys.executable, "-m", "cluster.local", "--workers", "-1"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert "at least 0" in answer.stderr
+
+
+def _children(parent: int) -> list[int]:
+    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in text.split()]

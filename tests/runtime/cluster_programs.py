@@ -1,0 +1,81 @@
+"""What the tests of a cluster run as its driver: python -m tests.runtime.cluster_programs NAME …"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.labels.predict import ShardPredictor, unpredicted
+from pipeline.params import ModelParams, Training
+from pipeline.runtime import home, prediction, training
+from pipeline.train.run import TrainJob
+from tests.tiny import PLAIN, train_params
+
+
+def predictor_of(work: Path, out: Path) -> ShardPredictor:
+    """The teacher of the tests; its many views make a shard take a good part of a second."""
+    return ShardPredictor(
+        models=(work / "model",),
+        folder=work / "prepared" / "unlabeled",
+        out=out,
+        views="jitter",
+        jitter_views=40,
+        batch_size=16,
+        seed=3,
+    )
+
+
+def predict(work: str, out: str, sight: str) -> None:
+    """Predict what is left to do; sight "blind": as if no node saw the driver's files."""
+    if sight == "blind":
+        prediction.at_home = _unseen  # type: ignore[attr-defined]
+    predictor = predictor_of(Path(work), Path(out))
+    todo = unpredicted(predictor.folder, Path(out))
+    scratch = Path(out).parent
+    prediction.distributed_predict(
+        predictor, todo, actors=(1, 2), gpus_per_actor=1.0, scratch=scratch, title="predict"
+    )
+    print(json.dumps({"predicted": len(todo)}))
+
+
+def train(work: str, scratch: str, sight: str) -> None:
+    """Train with two workers, or with one where there are no two any more."""
+    if sight == "blind":
+        training.at_home = _unseen  # type: ignore[attr-defined]
+    params = train_params(
+        steps=400, workers=2, min_workers=1, checkpoint_minutes=0.005, log_every=5
+    )
+    job = TrainJob(
+        prepared=Path(work) / "prepared",
+        pseudo_labels=None,
+        model=Path(scratch) / "model",
+        state=Path(scratch),
+        generation="0",
+        teacher=None,
+        seed=3,
+        training=Training(model=ModelParams(width=4), augment=PLAIN, train=params),
+    )
+    tracker: Any = _NoTracker()
+    history = training.distributed_train(job, Path(scratch), tracker, "train")
+    print(json.dumps({"last": history[-1].step, "points": len(history)}))
+
+
+class _NoTracker:
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        """Nothing is tracked here."""
+
+
+@contextmanager
+def _unseen(folder: Path) -> Iterator[home.Home]:
+    """at_home, but the file that tells a node that it sees the driver's files is gone."""
+    with home.at_home(folder) as made:
+        made.token_file.unlink()
+        yield made
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

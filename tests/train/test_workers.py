@@ -1,0 +1,88 @@
+"""Workers that share a batch have the gradients of one that has it all: real processes, gloo.
+
+The network is without batch normalisation, whose statistics each worker takes from its own part
+(train.sync_batchnorm, which needs GPUs, takes them from all).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+
+from pipeline.params import AugmentParams
+from pipeline.train.batch import Worker
+from pipeline.train.objective import step_losses
+from tests.tiny import stripe_data, train_params
+
+WORLD = 2
+STEP = 5
+SECONDS = 300
+
+
+def gradients(worker: Worker) -> dict[str, Tensor]:
+    """Of one step on labelled and pseudo-labelled images, by name, once workers are joined."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.GroupNorm(2, 4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 3),
+    )
+    data = stripe_data(18, unlabeled=30)
+    train = train_params(batch_size=6, unlabeled_ratio=2)
+    augment = AugmentParams(num_ops=2, operations=("rotate", "brightness"), cutout=0.3)
+    forward = worker.wrap(network)
+    losses = step_losses(forward, data, train, augment, 3, STEP, worker, None)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    return {
+        name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None
+    }
+
+
+def run_worker(rank: int, meeting: str, out: str) -> None:
+    """What each of the processes does."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD
+    )
+    wrap = nn.parallel.DistributedDataParallel
+    torch.save(gradients(Worker(rank, WORLD, torch.device("cpu"), wrap)), f"{out}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
+    meeting = str(tmp_path / "meeting")
+    command = [sys.executable, "-m", "tests.train.test_workers"]
+    workers = [
+        subprocess.Popen([*command, str(rank), meeting, str(tmp_path)]) for rank in range(WORLD)
+    ]
+    try:
+        assert [worker.wait(SECONDS) for worker in workers] == [0] * WORLD
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    alone = gradients(Worker())
+    assert len(alone) == 6
+    assert all(float(value.abs().max()) > 1e-4 for value in alone.values())
+    for rank in range(WORLD):
+        shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert shared.keys() == alone.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(shared[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_one_worker_alone_has_only_its_part_of_them() -> None:
+    alone, part = gradients(Worker()), gradients(Worker(0, WORLD))
+    assert any(not torch.allclose(part[name], alone[name], rtol=1e-2) for name in alone)
+
+
+if __name__ == "__main__":
+    run_worker(int(sys.argv[1]), *sys.argv[2:])
