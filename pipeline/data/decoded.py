@@ -38,8 +38,8 @@ def mapped_images(
             _check_room(cache, int(np.prod(shape)))
             _decode(folder, images, labels, threads, cache_gib)
     # Copy on write: torch wants to be allowed to write, and then writes to a copy of its own.
-    mapped = torch.from_numpy(np.load(images, mmap_mode="c"))
-    return mapped, torch.from_numpy(np.load(labels))
+    mapped = torch.from_numpy(np.load(images, mmap_mode="c", allow_pickle=False))
+    return mapped, torch.from_numpy(np.load(labels, allow_pickle=False))
 
 
 def _decode(folder: Path, images: Path, labels: Path, threads: int, cache_gib: float) -> None:

@@ -29,8 +29,7 @@ def distributed_predict(
 
     actors: (fewest, most); gpus_per_actor: of each where the predictor's device is a GPU, a
     fraction where several share one; scratch: a folder of the driver's that no other stage writes
-    to. A shard whose actor or node dies is predicted again
-    elsewhere, up to three times.
+    to. A shard whose actor or node dies is predicted again elsewhere, up to three times.
     """
     if not shards:
         return
@@ -115,7 +114,8 @@ class PredictorActor:
             self._predictor.out = Path(folder) / "out"
             self._through_home.fetch(self._folder / name, self._predictor.folder / name)
             rows = self._predictor(number)
-            self._through_home.give(self._predictor.out / name, self._out / name)
+            assert isinstance(self._out, Path)
+            self._through_home.give(Path(folder) / "out" / name, self._out / name)
         return rows
 
 
