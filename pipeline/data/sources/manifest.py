@@ -113,8 +113,8 @@ def _entries(path: Path) -> list[tuple[str, str, str]]:
                     raise SourceError(f"{path}: row {number}: no path")
                 if not _within(path.parent, name):
                     raise SourceError(
-                        f"{path}: row {number}: path = {name!r} lies outside the CSV's folder; move "
-                        "the CSV to a folder that holds all images"
+                        f"{path}: row {number}: path = {name!r} lies outside the CSV's folder; "
+                        "move the CSV to a folder that holds all images"
                     )
                 entries.append((name, label, split))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
