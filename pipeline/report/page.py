@@ -1,8 +1,15 @@
-"""The report as one self-contained HTML page: no scripts, no network, the same bytes each time."""
+"""The report as one self-contained HTML page: no network, the same bytes each time.
+
+Its one script lets a person label the images of the galleries; its digest is in the page's
+content security policy, so that nothing else can run.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -34,6 +41,8 @@ COUNT_NAMES = {
     "test": "test images",
     "quarantined": "quarantined (unusable)",
     "duplicates_dropped": "duplicates dropped",
+    "corrected": "labelled by a person",
+    "excluded": "none of the classes (a person)",
 }
 
 
@@ -43,6 +52,14 @@ class PageFigure:
 
     svg: Markup
     caption: str
+
+
+@dataclass(frozen=True)
+class PageScript:
+    """A script that goes into the page as it is, and its digest for the policy."""
+
+    text: Markup
+    digest: str
 
 
 def render_report(data: ReportData) -> str:
@@ -61,6 +78,7 @@ def render_report(data: ReportData) -> str:
         "span": span,
         "change": change,
         "name": lambda name: printable(str(name), NAME_LENGTH),
+        "whole": lambda name: str(name).encode("utf-8", "replace").decode("utf-8"),
     }
     page: str = environment.get_template("report.html").render(
         data=data,
@@ -75,8 +93,21 @@ def render_report(data: ReportData) -> str:
         issues_sentence=issues_sentence(data),
         corruptions=corruption_rows(data),
         figures=page_figures(data),
+        gallery_style=Markup(_resource("galleries.css")),
+        script=gallery_script(),
     )
     return page
+
+
+def gallery_script() -> PageScript:
+    """The galleries' script and its SHA-256 as a content security policy names it."""
+    text = "\n" + _resource("galleries.js")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return PageScript(Markup(text), f"sha256-{digest}")
+
+
+def _resource(name: str) -> str:
+    return files("pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def named_counts(data: ReportData) -> list[tuple[str, int]]:

@@ -95,7 +95,7 @@ class Layout:
         DVC keeps its copies. Stages that read a whole folder would otherwise count it.
         """
         for folder in (
-            *("evaluations", "audits", "curves", "confusions"),
+            *("evaluations", "audits", "curves", "confusions", "predictions", "pseudo_labels"),
             *("metrics/evaluate", "metrics/select", "metrics/guard"),
         ):
             for path in (self.root / folder).glob("[0-9]*"):
