@@ -28,6 +28,7 @@ def prepare(stage: Stage) -> None:
     digests = stage.layout.data_digests("labeled", "unlabeled", "validation", "test")
     with stage.run(digests, parameters) as run:
         run.tracker.metrics(counts)
+        run.images = len(source)
     shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     result_line(stage, shown)
 

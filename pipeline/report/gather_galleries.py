@@ -86,7 +86,9 @@ def gather_galleries(
     def caption(key: str, row: int) -> str:
         label = classes[views.labels[row]]
         if key == "offered":
-            return " or ".join(classes[place] for place in divmod(int(views.pairs[row]), len(classes)))
+            return " or ".join(
+                classes[place] for place in divmod(int(views.pairs[row]), len(classes))
+            )
         if key == "changed" and views.before is not None:
             return f"{classes[views.before[row]]} → {label}"
         return f"{label} {percent(float(views.confidences[row]), 0)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -30,6 +31,7 @@ from pipeline.report.words import (
     span,
     validation_note,
 )
+from pipeline.runtime.times import StageTime
 
 MOST_CONFUSIONS = 8
 MOST_ISSUES = 10
@@ -64,6 +66,37 @@ class PageScript:
 
 def render_report(data: ReportData) -> str:
     """The whole page as HTML text; every name in `data` is escaped."""
+    page: str = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            data=data,
+            answer=answer(data),
+            validation_note=validation_note(data),
+            champion=data.champion_result,
+            counts=named_counts(data),
+            taught=[part for part in data.generations if part.pseudo_labels is not None],
+            confusions=worst_confusions(data.champion_result, data.classes),
+            class_rows=class_rows(data),
+            issues=data.label_issues[:MOST_ISSUES],
+            issues_sentence=issues_sentence(data),
+            corruptions=corruption_rows(data),
+            figures=page_figures(data),
+            gallery_style=Markup(_resource("galleries.css")),
+            script=gallery_script(),
+        )
+    )
+    return page
+
+
+def render_times(times: Sequence[StageTime]) -> str:
+    """The page of the stages' times, which differ from run to run."""
+    total = f"{sum(row.seconds for row in times):,.0f} s"
+    page: str = _environment().get_template("times.html").render(times=times, total=total)
+    return page
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."),
         autoescape=True,
@@ -80,23 +113,7 @@ def render_report(data: ReportData) -> str:
         "name": lambda name: printable(str(name), NAME_LENGTH),
         "whole": lambda name: str(name).encode("utf-8", "replace").decode("utf-8"),
     }
-    page: str = environment.get_template("report.html").render(
-        data=data,
-        answer=answer(data),
-        validation_note=validation_note(data),
-        champion=data.champion_result,
-        counts=named_counts(data),
-        taught=[part for part in data.generations if part.pseudo_labels is not None],
-        confusions=worst_confusions(data.champion_result, data.classes),
-        class_rows=class_rows(data),
-        issues=data.label_issues[:MOST_ISSUES],
-        issues_sentence=issues_sentence(data),
-        corruptions=corruption_rows(data),
-        figures=page_figures(data),
-        gallery_style=Markup(_resource("galleries.css")),
-        script=gallery_script(),
-    )
-    return page
+    return environment
 
 
 def gallery_script() -> PageScript:
