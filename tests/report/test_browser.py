@@ -134,7 +134,7 @@ def test_labels_given_by_keyboard_and_mouse_are_saved_as_the_pipeline_reads_them
     page.keyboard.press("3")
     page.get_by_role("button", name="Not any of these").click()
     page.keyboard.press("ArrowRight")
-    page.get_by_role("button", name=CLASSES[1]).click()
+    page.locator("#choose-classes").get_by_role("button", name=CLASSES[1]).click()
     page.keyboard.press("ArrowLeft")
     page.get_by_role("button", name="No correction").click()
     page.keyboard.press("1")
