@@ -17,12 +17,13 @@ MOST_PROBABILITIES = 5
 
 @dataclass(frozen=True)
 class ShownImage:
-    """One image of a gallery: its id, data URI, what is under it, its likeliest classes."""
+    """One image of a gallery: its id, data URI, what is under it, its likeliest classes, a note."""
 
     id: str
     thumbnail: str
     caption: str
     probabilities: tuple[tuple[str, float], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)

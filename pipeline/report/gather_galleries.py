@@ -77,6 +77,7 @@ def gather_galleries(
             "id": name,
             "thumbnail": thumbnail_uri(data),
             "probabilities": likeliest(np.exp(seen[row]), classes),
+            "note": _note(views, row, classes),
         }
         for row, name, data in zip(
             rows, images["id"].to_pylist(), images["image"].to_pylist(), strict=True
@@ -134,6 +135,13 @@ def issue_gallery(
         for issue, data, row in zip(some, images, seen, strict=True)
     )
     return Gallery("issues", *ISSUES, shown)
+
+
+def _note(views: UnlabeledViews, row: int, classes: Sequence[str]) -> str:
+    """What the teacher before saw, where that was another class."""
+    if views.before is None or views.before[row] == views.labels[row]:
+        return ""
+    return f"The teacher before it: {classes[views.before[row]]}"
 
 
 def _views(predictions: Sequence[Path], pseudo_labels: Path) -> UnlabeledViews:

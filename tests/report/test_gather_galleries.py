@@ -59,6 +59,7 @@ def test_the_galleries_are_those_of_looking_at_every_image(pictures: Pictures) -
     first = galleries["changed"].images[0]
     row = pictures.ids.index(first.id)
     assert first.caption == f"{CLASSES[before[row].argmax()]} → {CLASSES[labels[row]]}"
+    assert first.note == f"The teacher before it: {CLASSES[before[row].argmax()]}"
     stored = [np.exp(np.log(part).astype(np.float16).astype(np.float32)) for part in (before, last)]
     queue = diverse(doubt(stored), class_pairs(np.mean(stored, axis=0)), 48)
     assert [image.id for image in galleries["offered"].images] == [pictures.ids[r] for r in queue]
