@@ -50,7 +50,8 @@ def take(chromium: str, page: Path, out: Path) -> None:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name, (viewport, scheme, where) in SHOTS.items():
-            context = browser.new_context(viewport=viewport, color_scheme=scheme)
+            look: dict[str, Any] = {"viewport": viewport, "color_scheme": scheme}
+            context = browser.new_context(**look)
             opened = context.new_page()
             opened.goto(page.resolve().as_uri())
             SCENES[where](opened)
