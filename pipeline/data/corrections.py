@@ -110,7 +110,8 @@ def _checked(row: Sequence[str], numbers: Mapping[str, int], where: str) -> tupl
 
 def _rows_of(records: Records, ids: Iterable[str]) -> dict[str, int]:
     """The row of each of `ids` among the records, in their order; unknown ones are left out."""
-    wanted, rows, first = pa.array(list(ids), pa.string()), {}, 0
+    wanted, first = pa.array(list(ids), pa.string()), 0
+    rows: dict[str, int] = {}
     with pq.ParquetFile(records.spill) as file:
         for batch in file.iter_batches(ROWS_PER_GROUP, columns=["id"]):
             places = np.flatnonzero(
