@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation ablation audit
+.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation bench-corrections ablation screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,8 +60,14 @@ bench-transfer: setup ## networks carried between digits and Fashion-MNIST; DATA
 bench-distillation: setup ## small students with and without their teacher; DATA=fashion_mnist.parquet
 	python -m benchmarks.distillation --data $(DATA)
 
+bench-corrections: setup ## labels by a person, as the report asks for them or at random; DATA=fashion_mnist.parquet
+	python -m benchmarks.corrections --data $(DATA)
+
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)
+
+screenshots: setup ## docs/screenshots, of the report of the last run; needs chromium
+	python -m benchmarks.screenshots
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
 	python -m pipeline.runtime.ui

@@ -67,6 +67,7 @@ def evaluate(stage: Stage) -> None:
         write_json(layout.metrics("evaluate", model), result.metrics)
         write_confusion(layout.confusion(model), result, classes)
         run.tracker.metrics(result.metrics)
+        run.images = len(result.test_labels) + len(result.validation_labels)
         for figure in write_model_figures(run.scratch / "figures", model, result, classes):
             run.tracker.artifact(figure, "figures")
     test, against = result.test, result.against_teacher

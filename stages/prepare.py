@@ -1,6 +1,7 @@
 """Read the source once; write the labelled, unlabelled, validation and test images as shards."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 from pipeline.data.prepare import prepare as prepare_images
 from pipeline.data.sources import open_source
@@ -8,20 +9,26 @@ from pipeline.data.storage import open_storage
 from pipeline.files import write_json
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
+CORRECTED = ("corrected", "excluded", "corrections_unused")
+
 
 def prepare(stage: Stage) -> None:
     """Turn the source into prepared/."""
     data, seed = stage.params.data, stage.params.seed
     storage = open_storage(stage.params.storage.url)
     source = open_source(data.source, data.path, seed=seed)
-    rules = data.model_dump(exclude={"source", "path"})
+    rules = data.model_dump(exclude={"source", "path", "corrections"})
+    rules["corrections"] = Path(data.corrections) if data.corrections else None
     prepared = stage.layout.prepared
     counts = asdict(prepare_images(source, prepared, seed=seed, storage=storage, **rules))
+    if data.corrections is None:
+        counts = {name: count for name, count in counts.items() if name not in CORRECTED}
     write_json(stage.layout.metrics("prepare"), counts)
     parameters = {"data": data.model_dump(mode="json"), "seed": seed}
     digests = stage.layout.data_digests("labeled", "unlabeled", "validation", "test")
     with stage.run(digests, parameters) as run:
         run.tracker.metrics(counts)
+        run.images = len(source)
     shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     result_line(stage, shown)
 

@@ -53,6 +53,7 @@ def pseudo_label(stage: Stage) -> None:
         manifest = finish_predictions(unlabeled, out, num_classes, manifest_in=here)
         replace_folder(here, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
+        run.images = manifest.rows
     by = f" by {len(models)} teachers" if len(models) > 1 else ""
     result_line(stage, f"{manifest.rows} images in {len(manifest.shards)} shards{by}")
 

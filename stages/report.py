@@ -5,16 +5,17 @@ import sys
 from pipeline.files import write_text
 from pipeline.progress import say
 from pipeline.report.gather import gather_report
-from pipeline.report.page import render_report
+from pipeline.report.page import render_report, render_times
 from pipeline.report.table import render_table
 from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.runtime.times import read_times, stage_names
 from pipeline.runtime.tracking import drain
 
 DRAIN_SECONDS = 60.0
 
 
 def report(stage: Stage) -> None:
-    """Write report/index.html."""
+    """Write report/index.html, and beside it times.html, which is no output of DVC's."""
     layout, params = stage.layout, stage.params
     keys = params.model_keys + params.seed_keys
     layout.remove_leftovers(keys)
@@ -24,6 +25,8 @@ def report(stage: Stage) -> None:
         page = layout.report / "index.html"
         write_text(page, render_report(data))
         run.tracker.artifact(page)
+    names = stage_names(params.model_keys[1:], params.seed_keys)
+    write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))
     say(render_table(data, color=sys.stdout.isatty()))
     left = drain(stage.root, DRAIN_SECONDS)
     if left.unsent:

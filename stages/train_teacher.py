@@ -58,6 +58,7 @@ def train(stage: Stage) -> None:
         )
         write_json(layout.metrics("guard", model), asdict(counts))
         run.tracker.model(layout.model(model))
+        run.images = history[-1].step * training.train.images_a_step(taught=key != "0")
     last = [point.values for point in history if "loss" in point.values][-1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)
     result_line(stage, f"{history[-1].step} steps, {shown}")

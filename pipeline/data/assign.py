@@ -28,6 +28,7 @@ class Side(IntEnum):
     TEST = 3
     DUPLICATE = 4
     CONFLICT = 5
+    EXCLUDED = 6  # by a person: none of the classes
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data.assign import Side, SplitRules, assign_sides
+from pipeline.data.corrections import Corrected, apply_corrections, read_corrections
 from pipeline.data.images import decode_png
 from pipeline.data.ingest import Records, ingest, spilled
 from pipeline.data.shards import IMAGE_SCHEMA, ShardWriter, write_shard
@@ -39,14 +40,17 @@ FOLDERS = {
 TRUTH_FILE, QUARANTINE_FILE = "unlabeled_truth.parquet", "quarantine.parquet"
 DATASET_FILE = "dataset.json"
 SCRATCH_NAME = ".prepare"
-CONFLICT_REASON = "conflicting labels"
+REASONS = {Side.CONFLICT: "conflicting labels", Side.EXCLUDED: "a person: none of the classes"}
 NAMES_SHOWN = 5
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what neither UTF-8 nor HTML can hold
 
 
 @dataclass(frozen=True)
 class PrepareCounts:
-    """How many images went where; `quarantined` includes the `conflicts`."""
+    """How many images went where; `quarantined` includes the `conflicts` and the `excluded`.
+
+    corrected, excluded, corrections_unused: what a person said, as in Corrected.
+    """
 
     labeled: int
     unlabeled: int
@@ -56,6 +60,9 @@ class PrepareCounts:
     duplicates_dropped: int
     conflicts: int
     animated: int
+    corrected: int = 0
+    excluded: int = 0
+    corrections_unused: int = 0
 
 
 def prepare(
@@ -74,15 +81,18 @@ def prepare(
     seed: int,
     threads: int | None = None,
     storage: StoredFolder | None = None,
+    corrections: Path | None = None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
-    go there, and the folders hold their manifests alone. Raises SourceError, ParameterError or
+    go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
+    are beyond the budget. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
     _check_classes(source)
+    said = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
         records = ingest(
             source,
@@ -103,7 +113,8 @@ def prepare(
         )
         if not (records.labels >= 0).any():
             raise SourceError("the source holds no usable labelled images")
-        sides = assign_sides(records, rules)
+        corrected = apply_corrections(records, assign_sides(records, rules), said)
+        records, sides = corrected.records, corrected.sides
         _check_sides(records, sides, source.classes, validation_fraction)
         shape = {"channels": channels, "image_size": image_size}
         mean, std = _write_sides(records, sides, scratch, images_per_shard, shape)
@@ -114,10 +125,12 @@ def prepare(
             "seed": seed,
             "source": source.name,
         }
+        if corrections is not None:
+            dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
         for name in FOLDERS.values():
             upload_shards(scratch / name, storage, name)
         _publish(scratch, out, dataset)
-    return _counts(records, sides)
+    return _counts(corrected)
 
 
 @contextmanager
@@ -185,7 +198,7 @@ def _write_sides(
 ) -> tuple[list[float], list[float]]:
     """Write every shard and side file into `scratch`; mean and std of the labelled pixels."""
     truth: list[dict[str, Any]] = []
-    conflicts: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     moments = _Moments(shape["channels"])
     with ExitStack() as stack, progress("prepare: write", len(records)) as advance:
         writers = {
@@ -197,8 +210,8 @@ def _write_sides(
             for side, name in FOLDERS.items()
         }
         for name, data, label, side in _rows(records, sides):
-            if side == Side.CONFLICT:
-                conflicts.append((name, CONFLICT_REASON))
+            if side in REASONS:
+                left_out.append((name, REASONS[side]))
             elif side != Side.DUPLICATE:
                 shown = None if side == Side.UNLABELED else label
                 writers[side].add({"id": name, "image": data, "label": shown})
@@ -208,7 +221,7 @@ def _write_sides(
                 truth.append({"id": name, "label": label})
             advance()
     write_shard(scratch / TRUTH_FILE, pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA))
-    _write_quarantine(scratch / QUARANTINE_FILE, [*records.bad, *conflicts])
+    _write_quarantine(scratch / QUARANTINE_FILE, [*records.bad, *left_out])
     return moments.mean_and_std()
 
 
@@ -256,15 +269,18 @@ def _publish(scratch: Path, out: Path, dataset: dict[str, Any]) -> None:
     write_json(out / DATASET_FILE, dataset)
 
 
-def _counts(records: Records, sides: NDArray[np.int64]) -> PrepareCounts:
-    count = np.bincount(sides, minlength=len(Side)).tolist()
+def _counts(corrected: Corrected) -> PrepareCounts:
+    count = np.bincount(corrected.sides, minlength=len(Side)).tolist()
     return PrepareCounts(
         labeled=count[Side.LABELED],
         unlabeled=count[Side.UNLABELED],
         validation=count[Side.VALIDATION],
         test=count[Side.TEST],
-        quarantined=len(records.bad) + count[Side.CONFLICT],
+        quarantined=len(corrected.records.bad) + count[Side.CONFLICT] + count[Side.EXCLUDED],
         duplicates_dropped=count[Side.DUPLICATE],
         conflicts=count[Side.CONFLICT],
-        animated=records.animated,
+        animated=corrected.records.animated,
+        corrected=corrected.labeled,
+        excluded=corrected.excluded,
+        corrections_unused=corrected.unused,
     )

@@ -45,11 +45,21 @@ class DataParams(Section):
         "0: exact copies only",
     )
     images_per_shard: int = Field(4096, ge=1, description="rows of one shard file")
+    corrections: str | None = Field(
+        None,
+        description="corrections.csv: labels that a person gave to single images, beyond the "
+        "budget (docs/corrections.md); null: not",
+    )
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataParams:
         if self.source != "digits" and not self.path:
             raise ValueError(f"data.path is needed for data.source = {self.source}")
+        if self.corrections not in (None, "corrections.csv"):
+            raise ValueError(
+                f"data.corrections = {self.corrections!r}: must be corrections.csv, the file that "
+                "DVC watches, or null"
+            )
         return self
 
 

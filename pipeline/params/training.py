@@ -102,6 +102,10 @@ class TrainParams(Section):
     )
     log_every: int = Field(20, ge=1, description="steps between two logged points")
 
+    def images_a_step(self, *, taught: bool) -> int:
+        """Images of one step: the labelled ones and, where it is taught, the pseudo-labelled."""
+        return self.batch_size * (1 + (self.unlabeled_ratio if taught else 0))
+
     @model_validator(mode="after")
     def _batches_divide(self) -> TrainParams:
         fewest = self.world_sizes.start

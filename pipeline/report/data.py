@@ -10,6 +10,7 @@ from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.evaluate.result import Evaluation
 from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import PairedTest
+from pipeline.report.galleries import Gallery
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,22 @@ class GenerationResult:
 
 
 @dataclass(frozen=True)
+class ParameterRow:
+    """A parameter as params.yaml has it and its default, both in words."""
+
+    key: str
+    value: str
+    default: str
+
+
+@dataclass(frozen=True)
 class ReportData:
-    """All of a report; counts: as in metrics/prepare.json; seconds: by stage, may be empty.
+    """All of a report; counts: as in metrics/prepare.json.
 
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
     `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
     equal; num_seeds: students trained once more for the ensemble; label_issues: all that were
-    found, worst first.
+    found, worst first; parameters: those that are not at their defaults.
     """
 
     dataset: str
@@ -80,7 +90,8 @@ class ReportData:
     baseline: Baseline | None = None
     views: str = "centre"
     interval: float = 0.95
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    galleries: tuple[Gallery, ...] = ()
+    parameters: tuple[ParameterRow, ...] = ()
 
     @property
     def champion_result(self) -> GenerationResult:

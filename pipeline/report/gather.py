@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
-from pipeline.evaluate.label_issues import read_label_issues
+from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
 from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.files import stage_json, write_text
 from pipeline.params import Params
-from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
+from pipeline.params.differences import differences
+from pipeline.report.data import (
+    GenerationResult,
+    ParameterRow,
+    PseudoLabels,
+    ReportData,
+    TrainingCurve,
+)
 from pipeline.report.figures import confusion_figure, per_class_figure, reliability_figure
+from pipeline.report.galleries import Gallery
+from pipeline.report.gather_galleries import gather_galleries, issue_gallery
 from pipeline.runtime.guard import findings_about_student
 from pipeline.runtime.layout import Layout
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
@@ -34,6 +44,9 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
 def _gathered(layout: Layout, params: Params) -> ReportData:
     dataset = stage_json(layout.prepared / "dataset.json")
     ensemble = stage_json(layout.ensemble)
+    issues = read_label_issues(layout.label_issues)
+    members = {key: weight for key, weight in ensemble["weights"].items() if weight > 0}
+    members = members or {ensemble["champion"]: 1.0}
     return ReportData(
         dataset=dataset["source"],
         classes=tuple(dataset["classes"]),
@@ -44,11 +57,44 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
         ensemble=evaluation_from_json(ensemble["test"]) if ensemble["test"] else None,
         ensemble_weights=ensemble["weights"] if params.ensemble.method == "greedy" else {},
         num_seeds=len(params.seed_keys),
-        label_issues=tuple(read_label_issues(layout.label_issues)),
+        label_issues=tuple(issues),
         baseline=Baseline(**stage_json(layout.metrics("baseline"))),
         views=params.evaluate.views,
         interval=params.evaluate.interval,
+        galleries=_galleries(layout, params, issues, members, dataset["classes"]),
+        parameters=parameter_rows(params),
     )
+
+
+def parameter_rows(params: Params) -> tuple[ParameterRow, ...]:
+    """The parameters that are not at their defaults, but for where tracking goes."""
+    return tuple(
+        ParameterRow(key, _in_words(value), _in_words(default))
+        for key, value, default in differences(params)
+        if not key.startswith("tracking.")
+    )
+
+
+def _in_words(value: Any) -> str:
+    return "–" if value is None else json.dumps(value, default=str, ensure_ascii=False).strip('"')
+
+
+def _galleries(
+    layout: Layout,
+    params: Params,
+    issues: Sequence[LabelIssue],
+    weights: Mapping[str, float],
+    classes: Sequence[str],
+) -> tuple[Gallery, ...]:
+    """The galleries of unlabelled images, if any generation was taught, and of doubtful labels."""
+    found = []
+    if params.generations:
+        predictions = {key: layout.predictions(key) for key in params.generations}
+        last = layout.pseudo_labels(params.model_keys[-1])
+        found = gather_galleries(layout.prepared, predictions, last, classes)
+    labeled = {key: layout.labeled_predictions(key) for key in weights}
+    doubted = issue_gallery(layout.prepared / "labeled", issues, labeled, weights, classes)
+    return (*found, doubted) if doubted else tuple(found)
 
 
 def write_model_figures(

@@ -1,8 +1,16 @@
-"""The report as one self-contained HTML page: no scripts, no network, the same bytes each time."""
+"""The report as one self-contained HTML page: no network, the same bytes each time.
+
+Its one script lets a person label the images of the galleries; its digest is in the page's
+content security policy, so that nothing else can run.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -23,6 +31,7 @@ from pipeline.report.words import (
     span,
     validation_note,
 )
+from pipeline.runtime.times import StageTime
 
 MOST_CONFUSIONS = 8
 MOST_ISSUES = 10
@@ -34,6 +43,8 @@ COUNT_NAMES = {
     "test": "test images",
     "quarantined": "quarantined (unusable)",
     "duplicates_dropped": "duplicates dropped",
+    "corrected": "labelled by a person",
+    "excluded": "none of the classes (a person)",
 }
 
 
@@ -45,8 +56,47 @@ class PageFigure:
     caption: str
 
 
+@dataclass(frozen=True)
+class PageScript:
+    """A script that goes into the page as it is, and its digest for the policy."""
+
+    text: Markup
+    digest: str
+
+
 def render_report(data: ReportData) -> str:
     """The whole page as HTML text; every name in `data` is escaped."""
+    page: str = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            data=data,
+            answer=answer(data),
+            validation_note=validation_note(data),
+            champion=data.champion_result,
+            counts=named_counts(data),
+            taught=[part for part in data.generations if part.pseudo_labels is not None],
+            confusions=worst_confusions(data.champion_result, data.classes),
+            class_rows=class_rows(data),
+            issues=data.label_issues[:MOST_ISSUES],
+            issues_sentence=issues_sentence(data),
+            corruptions=corruption_rows(data),
+            figures=page_figures(data),
+            gallery_style=Markup(_resource("galleries.css")),
+            script=gallery_script(),
+        )
+    )
+    return page
+
+
+def render_times(times: Sequence[StageTime]) -> str:
+    """The page of the stages' times, which differ from run to run."""
+    total = f"{sum(row.seconds for row in times):,.0f} s"
+    page: str = _environment().get_template("times.html").render(times=times, total=total)
+    return page
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."),
         autoescape=True,
@@ -61,22 +111,20 @@ def render_report(data: ReportData) -> str:
         "span": span,
         "change": change,
         "name": lambda name: printable(str(name), NAME_LENGTH),
+        "whole": lambda name: str(name).encode("utf-8", "replace").decode("utf-8"),
     }
-    page: str = environment.get_template("report.html").render(
-        data=data,
-        answer=answer(data),
-        validation_note=validation_note(data),
-        champion=data.champion_result,
-        counts=named_counts(data),
-        taught=[part for part in data.generations if part.pseudo_labels is not None],
-        confusions=worst_confusions(data.champion_result, data.classes),
-        class_rows=class_rows(data),
-        issues=data.label_issues[:MOST_ISSUES],
-        issues_sentence=issues_sentence(data),
-        corruptions=corruption_rows(data),
-        figures=page_figures(data),
-    )
-    return page
+    return environment
+
+
+def gallery_script() -> PageScript:
+    """The galleries' script and its SHA-256 as a content security policy names it."""
+    text = "\n" + _resource("galleries.js")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return PageScript(Markup(text), f"sha256-{digest}")
+
+
+def _resource(name: str) -> str:
+    return files("pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def named_counts(data: ReportData) -> list[tuple[str, int]]:

@@ -108,6 +108,7 @@ class Layout:
         """
         for folder in (
             *("models", "evaluations", "audits", "curves", "confusions"),
+            *("predictions", "pseudo_labels"),
             *("metrics/evaluate", "metrics/select", "metrics/guard"),
         ):
             for path in (self.root / folder).glob("[0-9]*"):

@@ -22,24 +22,26 @@ from pipeline.files import file_digest, value_digest
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.runtime.layout import Layout
+from pipeline.runtime.times import note_time
 from pipeline.runtime.tracking import Tracker
 
 STATE = Path(".selftrain")
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """One execution of a stage: a scratch folder of its own and where its figures go.
 
     The scratch folder is named by the digest of code, parameters and inputs: what a killed run
     left there is taken up by a rerun of the same and never seen by another. `fingerprint` is that
-    digest, SHA-256.
+    digest, SHA-256; `images`: how many went through, each time it did, for the table of times.
     """
 
     scratch: Path
     tracker: Tracker
     fingerprint: str
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,15 @@ class Stage:
         )
         scratch = self.root / STATE / "scratch" / f"{self.title}-{fingerprint[:16]}"
         scratch.mkdir(parents=True, exist_ok=True)
-        tracker = self._tracker(fingerprint, dict(inputs))
+        commit = git_commit(self.root)
+        tracker = self._tracker(fingerprint, dict(inputs), commit)
+        run = Run(scratch, tracker, fingerprint)
         try:
             tracker.parameters(flat(parameters))
-            yield Run(scratch, tracker, fingerprint)
-            tracker.metrics({"seconds": time.monotonic() - self.started})
+            yield run
+            seconds = time.monotonic() - self.started
+            tracker.metrics({"seconds": seconds})
+            note_time(self.root, self.title, seconds=seconds, images=run.images, commit=commit)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
             tracker.finish("KILLED" if killed else "FAILED")
@@ -100,9 +106,9 @@ class Stage:
         tracker.finish("FINISHED")
         shutil.rmtree(scratch)
 
-    def _tracker(self, fingerprint: str, inputs: dict[str, str]) -> Tracker:
+    def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
         lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
-        tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": git_commit(self.root)}
+        tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": commit}
         if self.generation is not None:
             tags["generation"] = self.generation
         tags |= {f"input.{name}": digest for name, digest in inputs.items()}

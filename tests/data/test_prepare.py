@@ -61,6 +61,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "duplicates_dropped": 0,
         "conflicts": 0,
         "animated": 0,
+        "corrected": 0,
+        "excluded": 0,
+        "corrections_unused": 0,
     }
     return out
 

@@ -1,0 +1,198 @@
+"""What a person's labels are worth: those that the report asks for, against random ones.
+
+python -m benchmarks.corrections --data fashion_mnist.parquet [--seeds 3] [--steps 700]
+
+The protocol: by seed, 200 labels and 10,000 unlabelled images of Fashion-MNIST's training part,
+balanced over the classes; tested on its 10,000 test images, `presets/fashion_mnist.yaml` without
+validation images. After one run the hidden truth of so many unlabelled images is added, as a person
+would, and all generations are trained again from the start: images as the report offers them
+(margin and disagreement of the teachers, diverse), images of the smallest margin alone, or images
+drawn at random, with the same seed. Finished runs are kept under .selftrain/benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.fashion_mnist import NUM_CLASSES, balanced_rows, fashion_part
+from benchmarks.in_process import Floats, Images, self_train
+from benchmarks.runs import RESULTS, ROOT, kept, machine, percent, spread
+from pipeline.files import write_json
+from pipeline.labels.doubt import class_pairs, diverse, doubt, margins
+from pipeline.params import Params, load_params
+from pipeline.progress import say
+
+HERE = Path(__file__)
+RESULT = RESULTS / "corrections.json"
+NUM_LABELS, NUM_UNLABELED, NUM_TEST = 200, 10_000, 10_000
+CLICKS = (48, 200)  # one page of the report, and about four
+WAYS = ("offered", "margin", "random")
+BEFORE = "before"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a seed starts with; truth: (U,) int64, the labels that only the person knows."""
+
+    images: Images
+    truth: Tensor
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run: test accuracy of the last generation, and what each teacher saw, (U, K) each."""
+
+    accuracy: float
+    teachers: list[Floats]
+
+
+def main() -> None:
+    """Run what is not kept yet, print the table and write the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.corrections", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="fashion_mnist.parquet")
+    parser.add_argument("--seeds", type=int, default=3, choices=range(2, 6))
+    parser.add_argument("--steps", type=int, help="of every generation; a trial writes no results")
+    parser.add_argument("--unlabeled", type=int, default=NUM_UNLABELED)
+    given = parser.parse_args()
+    if not given.data.is_file():
+        say(f"{given.data}: not there; nothing is measured")
+        return
+    train = fashion_part(given.data, "train", 60_000)
+    test = fashion_part(given.data, "test", NUM_TEST)
+    rows = [
+        run_seed(seed, train, test, given.unlabeled, given.steps) for seed in range(given.seeds)
+    ]
+    if given.steps is None and given.unlabeled == NUM_UNLABELED:
+        result = {
+            "protocol": " ".join(str(__doc__).split("The protocol: ")[1].split()),
+            "machine": machine(),
+            "accuracy": rows,
+        }
+        write_json(RESULT, result)
+    say(table(rows))
+
+
+def run_seed(
+    seed: int,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    num_unlabeled: int,
+    steps: int | None,
+) -> dict[str, float]:
+    """Test accuracy before, and after so many labels chosen in each way."""
+
+    def work() -> dict[str, float]:
+        scene = scene_of(seed, train, test, num_labels=NUM_LABELS, num_unlabeled=num_unlabeled)
+        return measured(scene, run_params(seed, steps), seed)
+
+    what = {"seed": seed, "unlabeled": num_unlabeled, "steps": steps}
+    row: dict[str, float] = kept(HERE, str(seed), what, work)
+    say(f"seed {seed}: {percent(row)}")
+    return row
+
+
+def run_params(seed: int, steps: int | None = None) -> Params:
+    """The preset without validation images, on one thread."""
+    params = load_params(ROOT / "presets" / "fashion_mnist.yaml")
+    update: dict[str, Any] = {"threads": 1, "device": "cpu"}
+    changes: dict[str, Any] = {"seed": seed}
+    if steps is not None:
+        update["steps"] = steps
+        changes["teacher"] = params.teacher.model_copy(update={"train": {}})
+    changes["train"] = params.train.model_copy(update=update)
+    changes["data"] = params.data.model_copy(update={"validation_fraction": 0.0})
+    return params.model_copy(update=changes)
+
+
+def scene_of(
+    seed: int,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    num_labels: int,
+    num_unlabeled: int,
+) -> Scene:
+    """Labelled and unlabelled images by seed, both balanced."""
+    images, labels = train
+    chosen = balanced_rows(labels, num_labels // NUM_CLASSES, seed)
+    both = balanced_rows(labels, (num_labels + num_unlabeled) // NUM_CLASSES, seed)
+    others = both[~torch.isin(both, chosen)]
+    classes = tuple(str(number) for number in range(NUM_CLASSES))
+    return Scene(
+        Images(images[chosen], labels[chosen], images[others], *test, classes), labels[others]
+    )
+
+
+def measured(
+    scene: Scene, params: Params, seed: int, clicks: tuple[int, ...] = CLICKS
+) -> dict[str, float]:
+    """The accuracy before, and of each way and number of labels, as "offered 48"."""
+    first = outcome(scene, params)
+    found = {BEFORE: first.accuracy}
+    for count in clicks:
+        for way in WAYS:
+            rows = picked(way, first.teachers, count, seed)
+            found[f"{way} {count}"] = outcome(answered(scene, rows), params).accuracy
+    return found
+
+
+def outcome(scene: Scene, params: Params) -> Outcome:
+    """Train all generations; what the teachers among them make of the unlabelled images."""
+    tested = len(scene.images.test)
+    both = replace(
+        scene.images,
+        test=torch.cat([scene.images.test, scene.images.unlabeled]),
+        test_labels=torch.cat([scene.images.test_labels, scene.truth]),
+    )
+    generations = self_train(both, params)
+    right = generations[-1].log_probs[:tested].argmax(axis=1) == scene.images.test_labels.numpy()
+    teachers = [np.exp(part.log_probs[tested:]) for part in generations[:-1]]
+    return Outcome(float(right.mean()), teachers)
+
+
+def picked(way: str, teachers: list[Floats], count: int, seed: int) -> list[int]:
+    """The rows of the unlabelled images that are labelled; `way`: one of WAYS."""
+    mean = np.mean(teachers, axis=0)
+    if way == "offered":
+        return diverse(doubt(teachers), class_pairs(mean), count)
+    if way == "margin":
+        smallest: list[int] = np.argsort(margins(mean), kind="stable")[:count].tolist()
+        return smallest
+    drawn: list[int] = np.random.default_rng(seed).permutation(len(mean))[:count].tolist()
+    return drawn
+
+
+def answered(scene: Scene, rows: list[int]) -> Scene:
+    """The same with these unlabelled images labelled by their truth."""
+    images, moved = scene.images, torch.tensor(rows, dtype=torch.int64)
+    left = torch.ones(len(scene.truth), dtype=torch.bool)
+    left[moved] = False
+    labeled = replace(
+        images,
+        labeled=torch.cat([images.labeled, images.unlabeled[moved]]),
+        labels=torch.cat([images.labels, scene.truth[moved]]),
+        unlabeled=images.unlabeled[left],
+    )
+    return Scene(labeled, scene.truth[left])
+
+
+def table(rows: list[dict[str, float]]) -> str:
+    """In Markdown: mean and 95 % interval over the seeds, and the gain over the run before."""
+    lines = ["| labels added | test accuracy, % | gain |", "|---|---|---|"]
+    for name in rows[0]:
+        values = [100 * row[name] for row in rows]
+        gains = [100 * (row[name] - row[BEFORE]) for row in rows]
+        gain = "" if name == BEFORE else spread(gains, "+")
+        lines.append(f"| {'none' if name == BEFORE else name} | {spread(values)} | {gain} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Of which unlabelled images a person's label would teach most: doubtful, disagreed on, diverse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+AGAIN = 0.9
+
+
+def margins(probabilities: Floats) -> Floats:
+    """How much likelier the likeliest class is than the next: (N, K), K ≥ 2, to (N,)."""
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    margin: Floats = two[:, 1] - two[:, 0]
+    return margin
+
+
+def disagreement(members: Sequence[Floats]) -> Floats:
+    """How far models differ on each image, 0 (not at all) to 1 (as far as they can): (N,).
+
+    members: M arrays (N, K) of probabilities. It is the Jensen-Shannon divergence of their equal
+    mixture over its largest value, log min(M, K), (Lin 1991), as for a committee that is asked
+    for its doubts (McCallum and Nigam 1998). One model disagrees with nobody.
+    """
+    if len(members) == 1:
+        return np.zeros(len(members[0]), np.float32)
+    mean = np.mean(members, axis=0)
+    spread = _entropy(mean) - np.mean([_entropy(member) for member in members], axis=0)
+    most = np.log(min(len(members), members[0].shape[1]))
+    shares: Floats = np.clip(spread / most, 0, 1).astype(np.float32)
+    return shares
+
+
+def doubt(members: Sequence[Floats]) -> Floats:
+    """1 - the margin of the models' mean, plus their disagreement; arrays as in `disagreement`."""
+    score: Floats = 1 - margins(np.mean(members, axis=0)) + disagreement(members)
+    return score
+
+
+def diverse(
+    scores: Floats, groups: NDArray[np.int64], count: int, again: float = AGAIN
+) -> list[int]:
+    """The rows of the `count` highest scores, best first, where each more of a group counts less.
+
+    scores, groups: (N,), not negative; a group is such as the pair of classes that an image lies
+    between. A row's score is multiplied by `again`, at most 1, for every row of its group chosen
+    before it. Of equal values the earlier row is first.
+    """
+    rows = np.arange(len(scores))
+    order = np.lexsort((rows, -scores, groups))
+    starts = np.diff(groups[order], prepend=-1) != 0
+    first = np.maximum.accumulate(np.where(starts, rows, 0))
+    values = np.empty(len(scores))
+    values[order] = scores[order] * again ** (rows - first)
+    chosen: list[int] = np.lexsort((rows, -values))[:count].tolist()
+    return chosen
+
+
+def class_pairs(probabilities: Floats) -> NDArray[np.int64]:
+    """A number for the pair of an image's two likeliest classes: (N, K), K ≥ 2, to (N,)."""
+    two = np.sort(np.argpartition(probabilities, -2, axis=1)[:, -2:], axis=1).astype(np.int64)
+    pairs: NDArray[np.int64] = two[:, 0] * probabilities.shape[1] + two[:, 1]
+    return pairs
+
+
+def _entropy(probabilities: Floats) -> Floats:
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    entropy: Floats = -(probabilities * logs).sum(axis=1)
+    return entropy

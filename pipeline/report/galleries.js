@@ -1,0 +1,169 @@
+// Labels by hand: a dialog over the galleries, and corrections.csv. Nothing is sent anywhere.
+"use strict";
+(() => {
+  const MOST_BUTTONS = 12;
+  const byId = (id) => document.getElementById(id);
+  const shots = [...document.querySelectorAll(".shot")];
+  const classes = [...byId("classes").options].map((option) => option.value);
+  const chosen = new Map(); // id → class, "" for none of them
+  const dialog = byId("choose");
+  const tray = document.querySelector(".tray");
+  // Classes of one character are keys themselves; others are numbered.
+  const oneKey = classes.every((name) => name.length === 1);
+  let current = null;
+  let saved = true;
+
+  const chances = (shot) => [...shot.nextElementSibling.querySelectorAll(".chance")];
+
+  function offered(shot) {
+    if (classes.length <= MOST_BUTTONS) return classes;
+    return chances(shot).map((chance) => chance.dataset.class);
+  }
+
+  function classButton(name, number) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "press";
+    button.setAttribute("aria-pressed", String(chosen.get(current.dataset.id) === name));
+    if (!oneKey && number < 9) {
+      const key = document.createElement("kbd");
+      key.textContent = number + 1;
+      key.setAttribute("aria-hidden", "true");
+      button.append(key);
+    }
+    button.append(name);
+    button.addEventListener("click", () => choose(name));
+    return button;
+  }
+
+  function show(shot) {
+    current = shot;
+    const gallery = shots.filter((other) => other.closest("ul") === shot.closest("ul"));
+    const image = shot.querySelector("img");
+    byId("choose-title").textContent =
+      `What is it? (${gallery.indexOf(shot) + 1} of ${gallery.length})`;
+    const large = dialog.querySelector("img");
+    large.src = image.src;
+    large.alt = image.alt;
+    byId("choose-chances").replaceChildren(...chances(shot).map((part) => part.cloneNode(true)));
+    byId("choose-classes").replaceChildren(...offered(shot).map(classButton));
+    byId("choose-more").hidden = classes.length <= MOST_BUTTONS;
+    byId("choose-more").style.display = byId("choose-more").hidden ? "none" : "";
+    byId("choose-other").value = "";
+    byId("choose-other").setCustomValidity("");
+    byId("choose-none").setAttribute("aria-pressed", String(chosen.get(shot.dataset.id) === ""));
+    if (!dialog.open) dialog.showModal();
+    byId("choose-title").focus();
+  }
+
+  function neighbour(step) {
+    const gallery = shots.filter((other) => other.closest("ul") === current.closest("ul"));
+    return gallery[gallery.indexOf(current) + step];
+  }
+
+  function go(step) {
+    const next = neighbour(step);
+    if (next) show(next);
+    else if (step > 0) dialog.close();
+  }
+
+  function choose(name) {
+    const id = current.dataset.id;
+    if (name === null) chosen.delete(id);
+    else chosen.set(id, name);
+    saved = false;
+    for (const shot of shots.filter((other) => other.dataset.id === id)) mark(shot, name);
+    tray.hidden = false;
+    count();
+    go(1);
+  }
+
+  function mark(shot, name) {
+    const said = shot.querySelector(".said");
+    said.hidden = name === null;
+    said.textContent = name === null ? "" : `you: ${name || "none of them"}`;
+    shot.toggleAttribute("data-chosen", name !== null);
+  }
+
+  function count() {
+    const number = chosen.size;
+    byId("count").textContent = `${number} ${number === 1 ? "image" : "images"} labelled by you`;
+    byId("save").disabled = number === 0;
+  }
+
+  const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+
+  function save() {
+    const lines = [...chosen].map(([id, name]) => `${cell(id)},${cell(name)}\n`);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(["id,label\n", ...lines], { type: "text/csv" }));
+    link.download = "corrections.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    saved = true;
+  }
+
+  function takeOther() {
+    const field = byId("choose-other");
+    const known = classes.includes(field.value);
+    field.setCustomValidity(known ? "" : "No class of this data set");
+    if (known) choose(field.value);
+    else field.reportValidity();
+  }
+
+  function keepInView(tile) {
+    const tip = tile.querySelector(".tip");
+    tip.style.setProperty("--shift", "0px");
+    tile.removeAttribute("data-up");
+    const { left, right, bottom } = tip.getBoundingClientRect();
+    const wide = document.documentElement.clientWidth;
+    const shift = left < 8 ? 8 - left : right > wide - 8 ? wide - 8 - right : 0;
+    tip.style.setProperty("--shift", `${shift}px`);
+    tile.toggleAttribute("data-up", bottom > window.innerHeight);
+  }
+
+  for (const shot of shots) {
+    const tile = shot.parentElement;
+    shot.addEventListener("click", () => show(shot));
+    tile.addEventListener("pointerenter", () => keepInView(tile));
+    tile.addEventListener("focusin", () => keepInView(tile));
+    tile.addEventListener("pointerleave", () => tile.removeAttribute("data-hushed"));
+    tile.addEventListener("focusout", () => tile.removeAttribute("data-hushed"));
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      const tiles = document.querySelectorAll(".tile:hover, .tile:focus-within");
+      for (const tile of tiles) tile.setAttribute("data-hushed", "");
+    }
+  });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target === byId("choose-other")) {
+      if (event.key === "Enter") {
+        event.preventDefault();
+        takeOther();
+      }
+      return;
+    }
+    const names = offered(current);
+    if (event.key === "ArrowRight") go(1);
+    else if (event.key === "ArrowLeft") go(-1);
+    else if (event.key === "Delete") choose("");
+    else if (oneKey && names.includes(event.key)) choose(event.key);
+    else if (!oneKey && /^[1-9]$/.test(event.key) && event.key <= names.length)
+      choose(names[event.key - 1]);
+    else return;
+    event.preventDefault();
+  });
+  dialog.addEventListener("close", () => current.focus());
+  byId("choose-none").addEventListener("click", () => choose(""));
+  byId("choose-clear").addEventListener("click", () => choose(null));
+  byId("choose-take").addEventListener("click", takeOther);
+  byId("choose-back").addEventListener("click", () => go(-1));
+  byId("choose-next").addEventListener("click", () => go(1));
+  byId("choose-done").addEventListener("click", () => dialog.close());
+  byId("save").addEventListener("click", save);
+  window.addEventListener("beforeunload", (event) => {
+    if (!saved && chosen.size > 0) event.preventDefault();
+  });
+})();

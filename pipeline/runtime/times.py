@@ -1,0 +1,56 @@
+"""How long each stage took when it last ran here: in .selftrain/times, never in an output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.files import read_json, write_json
+
+FOLDER = Path(".selftrain") / "times"
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One run of a stage: seconds, images that went through it (0: not counted), commit, end."""
+
+    stage: str
+    seconds: float
+    images: int
+    commit: str
+    ended: str
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images by seconds, those of starting included; None where none were counted."""
+        return self.images / self.seconds if self.images and self.seconds > 0 else None
+
+
+def note_time(root: Path, stage: str, *, seconds: float, images: int, commit: str) -> None:
+    """Keep the time of a stage's run, in place of that of the run before."""
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(
+        root / FOLDER / f"{stage}.json", asdict(StageTime(stage, seconds, images, commit, ended))
+    )
+
+
+def read_times(root: Path, stages: Sequence[str]) -> list[StageTime]:
+    """What is known of these stages, in this order; those that did not run here are left out."""
+    found = []
+    for stage in stages:
+        with suppress(FileNotFoundError, ValueError, TypeError):  # an older form is not known
+            found.append(StageTime(**read_json(root / FOLDER / f"{stage}.json")))
+    return found
+
+
+def stage_names(generations: Sequence[str], seeds: Sequence[str]) -> list[str]:
+    """The stages of a run as DVC shows them, in order; generations without "0"; seeds: "2.1"."""
+    names = ["prepare", "search_augment", "train_teacher", "evaluate@0"]
+    for key in generations:
+        names += [f"{stage}@{key}" for stage in ("pseudo_label", "select", "train_student")]
+        names.append(f"evaluate@{key}")
+    names += [f"{stage}@{key}" for key in seeds for stage in ("train_student", "evaluate")]
+    return [*names, "ensemble", "baseline"]

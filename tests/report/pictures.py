@@ -1,0 +1,63 @@
+"""Galleries of real prepared images, of predictions that a test drew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.shards import iter_shards
+from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.params import SelectParams
+from pipeline.report.galleries import Gallery
+from pipeline.report.gather_galleries import gather_galleries
+from tests.labels.folders import write_predictions
+from tests.tiny import CLASSES, prepared_stripes
+
+Floats = NDArray[np.float32]
+SHARD = 16
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Prepared images, two teachers' probabilities (N, 3) of the unlabelled ones, a selection."""
+
+    prepared: Path
+    ids: list[str]
+    teachers: tuple[Floats, Floats]
+    predictions: dict[str, Path]
+    pseudo_labels: Path
+
+    @property
+    def galleries(self) -> list[Gallery]:
+        """Those of the unlabelled images."""
+        return gather_galleries(self.prepared, self.predictions, self.pseudo_labels, CLASSES)
+
+
+def ids_of(folder: Path) -> list[str]:
+    """The ids of a folder of shards, in order."""
+    return [name for table in iter_shards(folder) for name in table["id"].to_pylist()]
+
+
+def make_pictures(root: Path) -> Pictures:
+    """Stripes, and two teachers that mostly agree; the last selection leaves some out."""
+    prepared = prepared_stripes(root / "prepared")
+    ids = ids_of(prepared / "unlabeled")
+    draw = np.random.default_rng(4)
+    logits = 3 * draw.normal(size=(len(ids), 3))
+    teachers = []
+    for generation in ("1", "2"):
+        powers = np.exp(logits + draw.normal(size=logits.shape))
+        values = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        write_predictions(root / "predictions" / generation, values, rows_per_shard=SHARD, ids=ids)
+        teachers.append(values)
+    rules = SelectParams(confidence_threshold=0.7, fraction_per_class=None).model_dump()
+    del rules["distribution_alignment"]
+    predictions = {key: root / "predictions" / key for key in ("1", "2")}
+    out = root / "pseudo_labels"
+    select_pseudo_labels(
+        predictions["2"], out, classes=CLASSES, target_shares=None, truth={}, **rules
+    )
+    return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out)

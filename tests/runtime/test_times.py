@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.times import note_time, read_times, stage_names
+
+
+def test_the_last_run_of_each_stage_is_kept_in_order(tmp_path: Path) -> None:
+    note_time(tmp_path, "evaluate@0", seconds=9.0, images=0, commit="a")
+    note_time(tmp_path, "prepare", seconds=3.0, images=10, commit="a")
+    note_time(tmp_path, "prepare", seconds=4.0, images=10, commit="b")
+    found = read_times(tmp_path, ["prepare", "train_teacher", "evaluate@0"])
+    assert [(row.stage, row.seconds, row.commit) for row in found] == [
+        ("prepare", 4.0, "b"),
+        ("evaluate@0", 9.0, "a"),
+    ]
+    assert found[0].images_per_second == pytest.approx(2.5)
+    assert found[1].images_per_second is None
+
+
+def test_a_file_of_another_form_is_not_known(tmp_path: Path) -> None:
+    note_time(tmp_path, "prepare", seconds=3.0, images=10, commit="a")
+    (tmp_path / ".selftrain" / "times" / "prepare.json").write_text('{"took": 3}')
+    (tmp_path / ".selftrain" / "times" / "ensemble.json").write_text("{")
+    assert read_times(tmp_path, ["prepare", "ensemble"]) == []
+
+
+def test_stages_are_named_as_dvc_shows_them() -> None:
+    names = stage_names(["1"], ["1.1"])
+    assert names == [
+        *("prepare", "search_augment", "train_teacher", "evaluate@0"),
+        *("pseudo_label@1", "select@1", "train_student@1", "evaluate@1"),
+        *("train_student@1.1", "evaluate@1.1", "ensemble", "baseline"),
+    ]
