@@ -4,8 +4,8 @@ python -m benchmarks.orchestration [--rounds 3]
 
 Each round, in turn: `dvc repro` in a fresh clone of HEAD; `dvc repro` there again, with nothing to
 do; and the arithmetic alone, every generation trained, taught and tested in one process on as many
-images. A stage's fixed cost is what is left of its time after a second run whose training has one
-step and whose images are seen once.
+images. A stage's fixed cost is what it takes in another clone whose parameters leave it next to
+nothing to compute: one step of training, every image seen once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figures of the orchestration: stages told apart, medians, and parameters that compute little."""
+"""The figures of the orchestration: stages told apart, medians, a run that computes little."""
 
 from __future__ import annotations
 
