@@ -140,8 +140,8 @@ def runs(kept: Kept) -> bool:
     """Whether the process that the instance belongs to is still at work."""
     try:
         process = psutil.Process(kept.pid)
-        same = abs(process.create_time() - kept.created) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        same: bool = abs(process.create_time() - kept.created) < 1
+        return same and str(process.status()) != "zombie"
     except psutil.Error:
         return False
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.orchestration import RAN, ROOT, shortened, summary
+from benchmarks.orchestration import RAN, shortened, summary
+from benchmarks.runs import ROOT
 from pipeline.params import load_params
 
 
