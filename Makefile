@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation bench-corrections ablation screenshots audit
+.PHONY: help setup demo test test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections ablation screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -27,8 +27,11 @@ setup: $(VENV)/.synced ## make .venv from requirements.lock
 demo: setup ## the whole pipeline on handwritten digits, to report/index.html
 	dvc repro
 
-test: setup ## all tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+test: setup ## the tests that take seconds, and the whole pipeline once
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow or pipeline"
+
+test-all: setup ## all tests
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## style, types and layers
 	ruff check .
@@ -53,6 +56,9 @@ lock: ## renew requirements.lock
 
 bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
 	python -m benchmarks.digits
+
+bench-orchestration: setup ## what DVC, Ray and MLflow add to the arithmetic of the demo
+	python -m benchmarks.orchestration
 
 bench-transfer: setup ## networks carried between digits and Fashion-MNIST; DATA=fashion_mnist.parquet
 	python -m benchmarks.transfer --data $(DATA)

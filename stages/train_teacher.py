@@ -7,6 +7,7 @@ from pipeline.files import replace_folder, write_json
 from pipeline.models.device import resolve_device
 from pipeline.models.spec import model_digest
 from pipeline.runtime.policy import with_found_policy
+from pipeline.runtime.ray_kept import start_early
 from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.training import distributed_train
 from pipeline.train.history import write_curves
@@ -31,6 +32,7 @@ def train(stage: Stage) -> None:
     source = find_source(transfer.source, sha256=transfer.sha256, root=stage.root, teacher=before)
     inputs |= {"transfer": source.digest} if source else {}
     parameters = training.model_dump(mode="json") | {"seed": seed}
+    start_early(stage.params, model)
     with stage.run(inputs, parameters) as run:
         finished = run.scratch / "model"
         job = TrainJob(

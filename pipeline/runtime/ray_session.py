@@ -1,45 +1,80 @@
-"""Ray for the length of a block: the cluster at RAY_ADDRESS, or one started here."""
+"""Ray for the length of a block: the cluster at RAY_ADDRESS, one kept, or one started here."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.background import PACKAGE_ROOT
 from pipeline.runtime.quiet import muted_stderr, quiet_ray
+from pipeline.runtime.ray_kept import kept_ray
 
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
 SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+CALM: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 @contextmanager
 def ray_session(num_cpus: int) -> Iterator[None]:
-    """Ray, at RAY_ADDRESS or else started here for `num_cpus` CPUs of work and then stopped."""
-    quiet_ray()
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    """Ray with `num_cpus` CPUs of work.
+
+    The cluster at RAY_ADDRESS; else the one kept for the stages of a `dvc repro`; else one
+    started here and then stopped.
+    """
+    prepare_environment()
+    with kept_ray(num_cpus) as kept:
+        import ray
+
+        with muted_stderr():
+            _connect(kept, num_cpus)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(kept: str | None, num_cpus: int) -> None:
+    """Connect to Ray; `kept` is the address of the kept instance."""
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not os.environ.get("RAY_ADDRESS"):
-        options |= {
-            "address": "local",
-            "num_cpus": num_cpus + SPARE_CPUS,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
-    elif IN_A_JOB not in os.environ:  # a job has sent the repository already
-        package = Path(__file__).resolve().parents[1]
-        options["runtime_env"] = {"py_modules": [str(package)], "excludes": ["__pycache__"]}
-    with muted_stderr():
-        ray.init(**options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**CALM, **_shipped())
+        return
+    if kept is not None:
+        try:
+            ray.init(address=kept, **CALM)
+            return
+        except (ConnectionError, RuntimeError):  # it has just died, or is of another version
+            ray.shutdown()
+    ray.init(**local_options(num_cpus))
+
+
+def local_options(num_cpus: int) -> dict[str, Any]:
+    """What `ray.init` takes to start Ray on this machine for `num_cpus` CPUs of work."""
+    return CALM | {
+        "address": "local",
+        "num_cpus": num_cpus + SPARE_CPUS,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+
+
+def prepare_environment() -> None:
+    """What Ray's processes take from this one's: quiet, and where this package is."""
+    quiet_ray()
+    paths = [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+def _shipped() -> dict[str, Any]:
+    """The package, for a cluster's nodes; a job has sent the repository already."""
+    if IN_A_JOB in os.environ:
+        return {}
+    package = PACKAGE_ROOT / "pipeline"
+    return {"runtime_env": {"py_modules": [str(package)], "excludes": ["__pycache__"]}}
 
 
 def has_gpus() -> bool:

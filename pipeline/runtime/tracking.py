@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import BusyError
 from pipeline.files import read_json, write_json, write_text
 from pipeline.progress import say
+from pipeline.runtime.background import start_program
 from pipeline.runtime.tracking_spool import (
     Event,
     all_spools,
@@ -249,21 +249,10 @@ def start_sender(root: Path, linger_s: float = 8.0) -> None:
         return
     if importlib.util.find_spec("mlflow") is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    package_root = str(Path(__file__).resolve().parents[2])
-    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-W", "ignore", "-m", "pipeline.runtime.tracking_sender"]
-    log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    os.posix_spawn(
-        sys.executable,
-        [*command, "--root", str(root.resolve()), "--linger", str(linger_s)],
-        {**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(folder / "sender.log"), log, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
+    start_program(
+        "pipeline.runtime.tracking_sender",
+        *("--root", str(root.resolve()), "--linger", str(linger_s)),
+        log=folder / "sender.log",
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.models.spec import model_digest
 from tests.integration.project import SMALL, Project, copy_project, stages_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.pipeline, pytest.mark.timeout(900)]
 
 GENERATIONS = ("0", "1", "2")
 THRESHOLD_OF_2 = "generations.2.select.confidence_threshold"
