@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation ablation audit
+.PHONY: help setup demo test check format docs lock ui bench-digits bench-transfer bench-distillation ablation audit cluster-demo
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,9 @@ setup: $(VENV)/.synced ## make .venv from requirements.lock
 
 demo: setup ## the whole pipeline on handwritten digits, to report/index.html
 	dvc repro
+
+cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
+	OMP_NUM_THREADS=1 python -m cluster.demo
 
 test: setup ## all tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile

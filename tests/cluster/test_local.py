@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalCluster, _session, local_cluster
+from cluster.local import LocalCluster, local_cluster
+from cluster.node import session
 from tests.cluster.programs import answer_of, start_on
 
 NODES = """
@@ -67,11 +68,11 @@ def test_a_killed_node_is_gone_and_another_can_come(cluster: LocalCluster) -> No
     lost = cluster.workers[0]
     cluster.kill(lost)
     assert not lost.alive
-    assert _session(lost.process.pid) == []
+    assert session(lost.process.pid) == []
     assert cluster.workers[1].alive
     added = cluster.add()
     assert added.ip not in {lost.ip, cluster.workers[1].ip}
-    assert _session(added.process.pid)
+    assert session(added.process.pid)
 
 
 @pytest.mark.slow
@@ -80,7 +81,7 @@ def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kept:
         assert kept.stdout is not None
         first = kept.stdout.readline()
-        heads = [pid for pid in _children(kept.pid) if _session(pid)]
+        heads = [pid for pid in _children(kept.pid) if session(pid)]
         kept.terminate()
         rest = kept.stdout.read()
         assert kept.wait(30) == 0
@@ -88,7 +89,7 @@ def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
     assert "cluster.submit --address http://127.0.0.1:" in rest
     assert rest.splitlines()[-1] == "stopped"
     assert heads
-    assert all(_session(pid) == [] for pid in heads)
+    assert all(session(pid) == [] for pid in heads)
 
 
 def test_a_wrong_number_of_nodes_is_refused() -> None:
