@@ -42,12 +42,13 @@ def demonstrate(source: Path, overrides: Sequence[str] = ()) -> bool:
     params.yaml. Raises ClusterError where a node does not start or a run fails.
     """
     seen = Seen()
+    say(f"demo: starting a head and {NODES} worker nodes on loopback")
     with workplace() as folder, local_cluster(NODES, head_cpus=0) as cluster:
         calm = make_project(source, folder / "calm", overrides)
         disturbed = make_project(source, folder / "disturbed", overrides)
-        say(f"demo: {NODES} worker nodes at {cluster.address}; first a run that loses none")
+        say(f"demo: up at {cluster.address}; first a run that loses no node")
         submit(cluster, calm, lambda: None)
-        say("demo: the same once more, losing a node in prediction and one in training")
+        say("demo: now the same run, which loses a node while it predicts and one while it trains")
         submit(cluster, disturbed, following(lose_nodes(cluster, disturbed, seen)))
         checks = verdict(calm, disturbed, seen, retried_tasks(cluster, PREDICTING))
     for check in checks:

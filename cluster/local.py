@@ -26,6 +26,8 @@ from pipeline.errors import ClusterError, SelftrainError
 from pipeline.runtime.quiet import QUIET
 
 OBJECT_STORE_MIB = 128
+RAY_START = Path(__file__).with_name("ray_start.py")
+DASHBOARD_PORT = 8265  # Ray's own
 ACTOR_CALL = ")."  # Ray's title of a process: ray::Class(…).method while it is called
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -82,10 +84,12 @@ def local_cluster(
     cpus: int = 1,
     head_cpus: int = 1,
     object_store_mib: int = OBJECT_STORE_MIB,
+    dashboard_port: int = 0,
 ) -> Iterator[LocalCluster]:
     """A head and so many worker nodes while the block runs, then none of their processes.
 
-    cpus, head_cpus: logical CPUs of each worker and of the head; object_store_mib: of each node.
+    cpus, head_cpus: logical CPUs of each worker and of the head; object_store_mib: of each node;
+    dashboard_port: of the dashboard and its job server, if it is free.
     Raises ClusterError where a node does not start.
     """
     if not sys.platform.startswith("linux"):
@@ -97,7 +101,7 @@ def local_cluster(
         network = f"127.{secrets.randbelow(200) + 32}.{secrets.randbelow(256)}"
         environment = _environment(folder)
         options = _Options(folder, network, environment, cpus, head_cpus, object_store_mib)
-        port, dashboard = _free_port(f"{network}.1"), _free_port("127.0.0.1")
+        port, dashboard = _free_port(f"{network}.1"), _free_port("127.0.0.1", dashboard_port)
         head = when_started(_start_head(options, port, dashboard))
         stack.callback(end, head, signal.SIGTERM)
         address = f"{head.ip}:{port}"
@@ -153,7 +157,7 @@ def _start_worker(options: _Options, number: int, address: str) -> Node:
 def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
     folder = options.folder / name.replace("worker-", "w")
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+        *(sys.executable, "-P", str(RAY_START), "start", "--block", "--disable-usage-stats"),
         *(f"--node-ip-address={ip}", f"--node-name={name}", f"--temp-dir={folder}"),
         f"--object-store-memory={options.object_store_mib << 20}",
         f"--dashboard-agent-listen-port={_free_port(ip)}",
@@ -174,9 +178,16 @@ def _end_all(nodes: list[Node]) -> None:
         end(node, signal.SIGKILL)
 
 
-def _free_port(ip: str) -> int:
+def _free_port(ip: str, wanted: int = 0) -> int:
+    """The port `wanted` where nothing listens on it, else any that is free."""
     with socket.socket() as probe:
-        probe.bind((ip, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind((ip, wanted))
+        except OSError:
+            if not wanted:
+                raise
+            return _free_port(ip)
         port: int = probe.getsockname()[1]
         return port
 
@@ -190,7 +201,12 @@ def main() -> None:
     wanted = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with local_cluster(wanted.workers, cpus=wanted.cpus, head_cpus=wanted.head_cpus) as cluster:
+        with local_cluster(
+            wanted.workers,
+            cpus=wanted.cpus,
+            head_cpus=wanted.head_cpus,
+            dashboard_port=DASHBOARD_PORT,
+        ) as cluster:
             print(_how_to_use(cluster), flush=True)
             while cluster.head.alive:
                 time.sleep(1)

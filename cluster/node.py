@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pipeline.errors import ClusterError
 
-START_SECONDS = 120.0
-ATTEMPTS = 6
+START_SECONDS = 240.0
+ATTEMPTS = 2
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -65,7 +65,7 @@ def launch(
 
 
 def when_started(node: Node) -> Node:
-    """The node once it is up, started again where Ray gave up: it does after 30 busy seconds."""
+    """The node once it is up, started once more where it did not come up."""
     for attempt in range(ATTEMPTS):
         try:
             _wait(node)

@@ -68,6 +68,13 @@ def test_nodes_that_do_not_see_the_folder_predict_the_same(
     assert not list(work.glob("blind/.seen"))
 
 
+def test_a_shard_that_ends_every_process_ends_the_run(cluster: LocalCluster, work: Path) -> None:
+    """Ray would start its actors again for ever."""
+    out = work / "poisoned" / "predictions"
+    driver = start_on(cluster, *PROGRAM, "poisoned", str(work), str(out))
+    assert "died" in answer_of(driver, SECONDS)["error"]
+
+
 def test_training_goes_on_with_the_workers_left(cluster: LocalCluster, work: Path) -> None:
     scratch = work / "train_lost"
     scratch.mkdir()
