@@ -29,6 +29,13 @@ OBJECT_STORE_MIB = 128
 RAY_START = Path(__file__).with_name("ray_start.py")
 DASHBOARD_PORT = 8265  # Ray's own
 ACTOR_CALL = ")."  # Ray's title of a process: ray::Class(…).method while it is called
+AGENTS = (
+    "dashboard-agent-listen",
+    "dashboard-agent-grpc",
+    "runtime-env-agent",
+    "metrics-export",
+)
+ANY = "0.0.0.0"
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -129,6 +136,8 @@ def _environment(folder: Path) -> dict[str, str]:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secrets.token_hex(32))
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    paths = [str(Path(sys.executable).parent), kept.get("PATH", "")]  # a job's python is this one
+    kept["PATH"] = os.pathsep.join(filter(None, paths))
     return kept | QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
 
@@ -160,7 +169,9 @@ def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
         *(sys.executable, "-P", str(RAY_START), "start", "--block", "--disable-usage-stats"),
         *(f"--node-ip-address={ip}", f"--node-name={name}", f"--temp-dir={folder}"),
         f"--object-store-memory={options.object_store_mib << 20}",
-        f"--dashboard-agent-listen-port={_free_port(ip)}",
+        # Of a port that it is not told, Ray's raylet waits 15 seconds for the agent that has it, and
+        # then aborts.
+        *(f"--{agent}-port={_free_port(ANY)}" for agent in AGENTS),
         *arguments,
     ]
     return Node(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from cluster.local import LocalCluster, local_cluster
 from cluster.node import session
+from cluster.ray_start import patient
 from tests.cluster.programs import answer_of, start_on
 
 NODES = """
@@ -90,6 +92,22 @@ def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
     assert rest.splitlines()[-1] == "stopped"
     assert heads
     assert all(session(pid) == [] for pid in heads)
+
+
+def test_a_node_that_is_slow_to_come_up_is_asked_for_again() -> None:
+    asked: list[float] = []
+
+    def get_node(address: str) -> str:
+        asked.append(time.monotonic())
+        if len(asked) < 3:
+            raise RuntimeError("not yet")
+        return address
+
+    assert patient(get_node, seconds=5, poll=0.01)("head") == "head"
+    assert len(asked) == 3
+    asked.clear()
+    with pytest.raises(RuntimeError, match="not yet"):
+        patient(get_node, seconds=0, poll=0.01)("head")
 
 
 def test_a_wrong_number_of_nodes_is_refused() -> None:
