@@ -169,8 +169,7 @@ def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
         *(sys.executable, "-P", str(RAY_START), "start", "--block", "--disable-usage-stats"),
         *(f"--node-ip-address={ip}", f"--node-name={name}", f"--temp-dir={folder}"),
         f"--object-store-memory={options.object_store_mib << 20}",
-        # Of a port that it is not told, Ray's raylet waits 15 seconds for the agent that has it, and
-        # then aborts.
+        # For an agent whose port it is not told Ray's raylet waits, 15 seconds, and then aborts.
         *(f"--{agent}-port={_free_port(ANY)}" for agent in AGENTS),
         *arguments,
     ]

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.local import LocalCluster, local_cluster
 from cluster.node import session
-from cluster.ray_start import patient
+from cluster.ray_start import patient, port_of, told_port
 from tests.cluster.programs import answer_of, start_on
 
 NODES = """
@@ -108,6 +108,19 @@ def test_a_node_that_is_slow_to_come_up_is_asked_for_again() -> None:
     asked.clear()
     with pytest.raises(RuntimeError, match="not yet"):
         patient(get_node, seconds=0, poll=0.01)("head")
+
+
+def test_the_raylet_alone_is_told_its_agent_s_port() -> None:
+    started: list[list[str]] = []
+
+    def start(command: list[str], process_type: str, fate: bool = False) -> None:
+        started.append([*command, process_type, str(fate)])
+
+    port = port_of(["start", "--dashboard-agent-listen-port=4711"])
+    for kind in ("raylet", "gcs_server"):
+        told_port(start, port)(["run"], kind, fate=True)
+    flag = "--dashboard_agent_listen_port=4711"
+    assert started == [["run", flag, "raylet", "True"], ["run", "gcs_server", "True"]]
 
 
 def test_a_wrong_number_of_nodes_is_refused() -> None:
