@@ -67,7 +67,8 @@ def main() -> None:
 
     services.get_node = patient(services.get_node)
     services.start_ray_process = told_port(services.start_ray_process, port_of(sys.argv))
-    scripts.main()
+    run: Any = scripts.main
+    run()
 
 
 if __name__ == "__main__":
