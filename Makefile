@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections ablation screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections ablation screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -27,8 +27,17 @@ setup: $(VENV)/.synced ## make .venv from requirements.lock
 demo: setup ## the whole pipeline on handwritten digits, to report/index.html
 	dvc repro
 
+cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
+	OMP_NUM_THREADS=1 python -m cluster.demo
+
 test: setup ## the tests that take seconds, and the whole pipeline once
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow or pipeline"
+
+test-slow: setup ## the tests that take minutes on one node
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not pipeline and not nodes"
+
+test-nodes: setup ## the tests of several Ray nodes; on a machine with nothing else to do
+	OMP_NUM_THREADS=1 python -m pytest -m nodes
 
 test-all: setup ## all tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -8,55 +8,35 @@ raylets listen on every interface whatever their address.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.node import Node, end, launch, titles, when_started
 from pipeline.errors import ClusterError, SelftrainError
 from pipeline.runtime.quiet import QUIET
 
-START_SECONDS = 120.0
-ATTEMPTS = 3
-PR_SET_PDEATHSIG = 1
-STOP_SECONDS = 10.0
-POLL_SECONDS = 0.1
-STARTED = "This command will now block forever"  # what `ray start --block` says when it is up
 OBJECT_STORE_MIB = 128
-LOG = "start.log"
+RAY_START = Path(__file__).with_name("ray_start.py")
+DASHBOARD_PORT = 8265  # Ray's own
+ACTOR_CALL = ")."  # Ray's title of a process: ray::Class(…).method while it is called
+AGENTS = (
+    "dashboard-agent-listen",
+    "dashboard-agent-grpc",
+    "runtime-env-agent",
+    "metrics-export",
+)
+ANY = "0.0.0.0"
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-
-
-@dataclass(frozen=True)
-class Node:
-    """One Ray node: its loopback address, its temporary folder and its `ray start` process."""
-
-    name: str
-    ip: str
-    folder: Path
-    command: list[str] = field(repr=False)
-    environment: dict[str, str] = field(repr=False)
-    process: subprocess.Popen[bytes] = field(repr=False)
-
-    @property
-    def log(self) -> Path:
-        """What its `ray start` wrote."""
-        return self.folder / LOG
-
-    @property
-    def alive(self) -> bool:
-        """Whether its `ray start` still runs."""
-        return self.process.poll() is None
 
 
 @dataclass
@@ -72,13 +52,24 @@ class LocalCluster:
 
     def add(self) -> Node:
         """Start one more worker node."""
-        node = _started(_start_worker(self._options, len(self.workers) + 1, self.address))
+        node = when_started(_start_worker(self._options, len(self.workers) + 1, self.address))
         self.workers.append(node)
         return node
 
     def kill(self, node: Node) -> None:
         """End a node and every process on it at once, as a loss of its machine would."""
-        _end(node, signal.SIGKILL)
+        end(node, signal.SIGKILL)
+
+    def living_workers(self) -> list[Node]:
+        """The worker nodes that have not been killed."""
+        return [node for node in self.workers if node.alive]
+
+    def runs(self, node: Node, actor: str, *, busy: bool = False) -> bool:
+        """Whether the node has an actor whose class's name holds `actor`; busy: at a call."""
+        return any(
+            title.startswith("ray::") and actor in title and (not busy or ACTOR_CALL in title)
+            for title in titles(node)
+        )
 
 
 @dataclass(frozen=True)
@@ -100,10 +91,12 @@ def local_cluster(
     cpus: int = 1,
     head_cpus: int = 1,
     object_store_mib: int = OBJECT_STORE_MIB,
+    dashboard_port: int = 0,
 ) -> Iterator[LocalCluster]:
     """A head and so many worker nodes while the block runs, then none of their processes.
 
-    cpus, head_cpus: logical CPUs of each worker and of the head; object_store_mib: of each node.
+    cpus, head_cpus: logical CPUs of each worker and of the head; object_store_mib: of each node;
+    dashboard_port: of the dashboard and its job server, if it is free.
     Raises ClusterError where a node does not start.
     """
     if not sys.platform.startswith("linux"):
@@ -115,9 +108,9 @@ def local_cluster(
         network = f"127.{secrets.randbelow(200) + 32}.{secrets.randbelow(256)}"
         environment = _environment(folder)
         options = _Options(folder, network, environment, cpus, head_cpus, object_store_mib)
-        port, dashboard = _free_port(f"{network}.1"), _free_port("127.0.0.1")
-        head = _started(_start_head(options, port, dashboard))
-        stack.callback(_end, head, signal.SIGTERM)
+        port, dashboard = _free_port(f"{network}.1"), _free_port("127.0.0.1", dashboard_port)
+        head = when_started(_start_head(options, port, dashboard))
+        stack.callback(end, head, signal.SIGTERM)
         address = f"{head.ip}:{port}"
         connect = {key: value for key, value in environment.items() if key in AUTHENTICATION}
         cluster = LocalCluster(
@@ -132,7 +125,7 @@ def local_cluster(
         for number in range(1, workers + 1):
             cluster.workers.append(_start_worker(options, number, address))
         for place, node in enumerate(cluster.workers):
-            cluster.workers[place] = _started(node)
+            cluster.workers[place] = when_started(node)
         yield cluster
 
 
@@ -143,6 +136,8 @@ def _environment(folder: Path) -> dict[str, str]:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secrets.token_hex(32))
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    paths = [str(Path(sys.executable).parent), kept.get("PATH", "")]  # a job's python is this one
+    kept["PATH"] = os.pathsep.join(filter(None, paths))
     return kept | QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
 
@@ -171,10 +166,11 @@ def _start_worker(options: _Options, number: int, address: str) -> Node:
 def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
     folder = options.folder / name.replace("worker-", "w")
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+        *(sys.executable, "-P", str(RAY_START), "start", "--block", "--disable-usage-stats"),
         *(f"--node-ip-address={ip}", f"--node-name={name}", f"--temp-dir={folder}"),
         f"--object-store-memory={options.object_store_mib << 20}",
-        f"--dashboard-agent-listen-port={_free_port(ip)}",
+        # For an agent whose port it is not told Ray's raylet waits, 15 seconds, and then aborts.
+        *(f"--{agent}-port={_free_port(ANY)}" for agent in AGENTS),
         *arguments,
     ]
     return Node(
@@ -183,96 +179,25 @@ def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
         folder,
         command,
         options.environment,
-        _launch(command, folder, options.environment),
+        launch(command, folder, options.environment),
     )
-
-
-def _launch(
-    command: list[str], folder: Path, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
-    """A `ray start` of its own session, in an empty folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    with (folder / LOG).open("wb") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # by which its processes are found
-            preexec_fn=_end_with_parent,
-        )
-
-
-def _started(node: Node) -> Node:
-    """The node once it is up, started again where Ray gave up: it does after 30 busy seconds."""
-    for attempt in range(ATTEMPTS):
-        try:
-            _wait(node)
-            break
-        except BaseException as error:
-            _end(node, signal.SIGKILL)
-            if not isinstance(error, ClusterError) or attempt + 1 == ATTEMPTS:
-                raise
-            node = replace(node, process=_launch(node.command, node.folder, node.environment))
-    return node
-
-
-def _end_with_parent() -> None:
-    """Let Linux end this process when the one that started it is gone, killed even."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _wait(node: Node) -> None:
-    """Return when the node is up; raises ClusterError with what it last said if it does not."""
-    until = time.monotonic() + START_SECONDS
-    while STARTED not in node.log.read_text(encoding="utf-8", errors="replace"):
-        if not node.alive or time.monotonic() > until:
-            text = node.log.read_text(encoding="utf-8", errors="replace")
-            raise ClusterError(f"Ray's {node.name} did not start: {' '.join(text.split())[-300:]}")
-        time.sleep(POLL_SECONDS)
 
 
 def _end_all(nodes: list[Node]) -> None:
     for node in nodes:
-        _end(node, signal.SIGKILL)
+        end(node, signal.SIGKILL)
 
 
-def _end(node: Node, how: signal.Signals) -> None:
-    """Signal every process of the node's session, then kill what is left of it."""
-    until = time.monotonic() + STOP_SECONDS
-    while left := _session(node.process.pid):
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, how)
-        node.process.poll()
-        if time.monotonic() > until - STOP_SECONDS / 2:
-            how = signal.SIGKILL
-        if time.monotonic() > until:
-            raise ClusterError(f"processes {left} of Ray's {node.name} do not end")
-        time.sleep(POLL_SECONDS)
-    node.process.wait()
-
-
-def _session(leader: int) -> list[int]:
-    """The living processes of the session that `leader` leads."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with suppress(OSError, ValueError):
-            # "pid (command) state ppid pgrp session …"; a command may hold spaces and brackets.
-            state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(session) == leader and state not in "ZX":
-                found.append(int(entry.name))
-    return found
-
-
-def _free_port(ip: str) -> int:
+def _free_port(ip: str, wanted: int = 0) -> int:
+    """The port `wanted` where nothing listens on it, else any that is free."""
     with socket.socket() as probe:
-        probe.bind((ip, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind((ip, wanted))
+        except OSError:
+            if not wanted:
+                raise
+            return _free_port(ip)
         port: int = probe.getsockname()[1]
         return port
 
@@ -286,7 +211,12 @@ def main() -> None:
     wanted = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with local_cluster(wanted.workers, cpus=wanted.cpus, head_cpus=wanted.head_cpus) as cluster:
+        with local_cluster(
+            wanted.workers,
+            cpus=wanted.cpus,
+            head_cpus=wanted.head_cpus,
+            dashboard_port=DASHBOARD_PORT,
+        ) as cluster:
             print(_how_to_use(cluster), flush=True)
             while cluster.head.alive:
                 time.sleep(1)

@@ -13,7 +13,8 @@ from pipeline.progress import progress, say
 from pipeline.runtime.home import Home, at_home, blind_nodes, node_folder
 from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
 
-MAX_RETRIES = 3
+MAX_RESTARTS = 3
+FOREVER = -1
 
 
 def distributed_predict(
@@ -29,7 +30,8 @@ def distributed_predict(
 
     actors: (fewest, most); gpus_per_actor: of each where the predictor's device is a GPU, a
     fraction where several share one; scratch: a folder of the driver's that no other stage writes
-    to. A shard whose actor or node dies is predicted again elsewhere, up to three times.
+    to. A shard whose actor or node dies is predicted again elsewhere; an actor that has died four
+    times ends the run.
     """
     if not shards:
         return
@@ -63,7 +65,9 @@ def _mapped(
         [{"number": number} for number in shards], override_num_blocks=len(shards)
     )
     with warnings.catch_warnings():
-        # The limits on retries have no named form; without them a poisonous shard loops for ever.
+        # These limits have no named form. A node that has gone counts as alive for some 20 seconds,
+        # in which every try fails: so tries are not counted. A shard that kills its actor ends the
+        # run when that actor is not started again.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         return numbers.map_batches(
             PredictorActor,
@@ -72,8 +76,8 @@ def _mapped(
             num_cpus=predictor.threads,
             num_gpus=gpus,
             compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
-            max_restarts=MAX_RETRIES,
-            max_task_retries=MAX_RETRIES,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=FOREVER,
         )
 
 

@@ -16,6 +16,7 @@ QUIET = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_task_retry_delay_ms": "1000",  # until a node counts as lost, each try fails at once
     "RAY_worker_niceness": "0",  # a stage waits for its workers; 15 would starve them
 }
 

@@ -16,7 +16,7 @@ import pytest
 
 from cluster.connect import check_address, check_versions, comparable, open_client
 from pipeline.errors import ClusterError, ParameterError
-from tests.cluster.conftest import Head, free_ports
+from tests.cluster.conftest import Head, free_port
 
 ROOT = Path(__file__).parents[2]
 HERE = {"python": "3.11.9", "ray": "2.60.0", "torch": "2.9.0+cpu"}
@@ -55,7 +55,7 @@ def test_an_address_of_another_form_is_refused(address: str) -> None:
 
 
 def test_a_port_where_nothing_listens_is_refused() -> None:
-    [port] = free_ports(1)
+    port = free_port()
     with pytest.raises(ClusterError, match=f"127.0.0.1:{port} does not answer"):
         open_client(f"http://127.0.0.1:{port}")
 
@@ -75,6 +75,7 @@ def test_a_server_of_another_kind_is_refused(answer: bytes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nodes
 @pytest.mark.parametrize(
     ("environment", "word"),
     [

@@ -19,7 +19,7 @@ from cluster.submit import known_job
 from pipeline.errors import ClusterError, ParameterError
 from tests.cluster.conftest import Head
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalCluster, _session, local_cluster
+from cluster.local import LocalCluster, local_cluster
+from cluster.node import session
+from cluster.ray_start import patient, port_of, told_port
 from tests.cluster.programs import answer_of, start_on
 
 NODES = """
@@ -35,6 +38,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 @pytest.mark.slow
+@pytest.mark.nodes
 def test_the_nodes_have_addresses_and_stores_of_their_own(cluster: LocalCluster) -> None:
     answer = answer_of(start_on(cluster, "-c", NODES))
     addresses = sorted(node.ip for node in (cluster.head, *cluster.workers))
@@ -44,6 +48,7 @@ def test_the_nodes_have_addresses_and_stores_of_their_own(cluster: LocalCluster)
 
 
 @pytest.mark.slow
+@pytest.mark.nodes
 def test_no_one_gets_in_without_the_token(cluster: LocalCluster, tmp_path: Path) -> None:
     other = tmp_path / "token"
     other.write_text("0" * 64)
@@ -63,24 +68,26 @@ def test_no_one_gets_in_without_the_token(cluster: LocalCluster, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.nodes
 def test_a_killed_node_is_gone_and_another_can_come(cluster: LocalCluster) -> None:
     lost = cluster.workers[0]
     cluster.kill(lost)
     assert not lost.alive
-    assert _session(lost.process.pid) == []
+    assert session(lost.process.pid) == []
     assert cluster.workers[1].alive
     added = cluster.add()
     assert added.ip not in {lost.ip, cluster.workers[1].ip}
-    assert _session(added.process.pid)
+    assert session(added.process.pid)
 
 
 @pytest.mark.slow
+@pytest.mark.nodes
 def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
     command = [sys.executable, "-m", "cluster.local", "--workers", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kept:
         assert kept.stdout is not None
         first = kept.stdout.readline()
-        heads = [pid for pid in _children(kept.pid) if _session(pid)]
+        heads = [pid for pid in _children(kept.pid) if session(pid)]
         kept.terminate()
         rest = kept.stdout.read()
         assert kept.wait(30) == 0
@@ -88,7 +95,36 @@ def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
     assert "cluster.submit --address http://127.0.0.1:" in rest
     assert rest.splitlines()[-1] == "stopped"
     assert heads
-    assert all(_session(pid) == [] for pid in heads)
+    assert all(session(pid) == [] for pid in heads)
+
+
+def test_a_node_that_is_slow_to_come_up_is_asked_for_again() -> None:
+    asked: list[float] = []
+
+    def get_node(address: str) -> str:
+        asked.append(time.monotonic())
+        if len(asked) < 3:
+            raise RuntimeError("not yet")
+        return address
+
+    assert patient(get_node, seconds=5, poll=0.01)("head") == "head"
+    assert len(asked) == 3
+    asked.clear()
+    with pytest.raises(RuntimeError, match="not yet"):
+        patient(get_node, seconds=0, poll=0.01)("head")
+
+
+def test_the_raylet_alone_is_told_its_agent_s_port() -> None:
+    started: list[list[str]] = []
+
+    def start(command: list[str], process_type: str, fate: bool = False) -> None:
+        started.append([*command, process_type, str(fate)])
+
+    port = port_of(["start", "--dashboard-agent-listen-port=4711"])
+    for kind in ("raylet", "gcs_server"):
+        told_port(start, port)(["run"], kind, fate=True)
+    flag = "--dashboard_agent_listen_port=4711"
+    assert started == [["run", flag, "raylet", "True"], ["run", "gcs_server", "True"]]
 
 
 def test_a_wrong_number_of_nodes_is_refused() -> None:

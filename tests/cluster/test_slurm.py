@@ -225,6 +225,7 @@ def running(slurm: Slurm, attempts: int = 3) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nodes
 def test_a_real_cluster_runs_a_command_and_ends_when_its_time_is_up(slurm: Slurm) -> None:
     job = running(slurm)
     assert (slurm.folder / "answer").read_text() == "2 token"

@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.conftest import Head
 from tests.integration.project import SMALL, Project, copy_project
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
 
 Submit = Callable[..., subprocess.CompletedProcess[str]]
 

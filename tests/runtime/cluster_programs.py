@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,32 @@ def predict(work: str, out: str, sight: str) -> None:
         predictor, todo, actors=(1, 2), gpus_per_actor=1.0, scratch=scratch, title="predict"
     )
     print(json.dumps({"predicted": len(todo)}))
+
+
+class Poisoned(ShardPredictor):
+    """A predictor whose process dies of the second shard, whoever takes it."""
+
+    def __call__(self, number: int) -> int:
+        """Predict shard `number`, or die."""
+        if number == 1:
+            os._exit(1)
+        return super().__call__(number)
+
+
+def poisoned(work: str, out: str) -> None:
+    """Predict shards of which one ends every process that takes it."""
+    predictor = Poisoned(**vars(predictor_of(Path(work), Path(out))))
+    try:
+        prediction.distributed_predict(
+            predictor,
+            [0, 1, 2],
+            actors=(1, 2),
+            gpus_per_actor=1.0,
+            scratch=Path(out).parent,
+            title="predict",
+        )
+    except Exception as error:
+        print(json.dumps({"error": str(error)}))
 
 
 def train(work: str, scratch: str, sight: str) -> None:

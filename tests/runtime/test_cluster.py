@@ -21,7 +21,7 @@ from tests.cluster.programs import answer_of, start_on
 from tests.runtime.cluster_programs import predictor_of
 from tests.tiny import prepared_stripes, save_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
 SECONDS = 400  # a busy machine is slow to start Ray's processes
 
 
@@ -66,6 +66,13 @@ def test_nodes_that_do_not_see_the_folder_predict_the_same(
     answer_of(driver, SECONDS)
     check(work, out)
     assert not list(work.glob("blind/.seen"))
+
+
+def test_a_shard_that_ends_every_process_ends_the_run(cluster: LocalCluster, work: Path) -> None:
+    """Ray would start its actors again for ever."""
+    out = work / "poisoned" / "predictions"
+    driver = start_on(cluster, *PROGRAM, "poisoned", str(work), str(out))
+    assert "died" in answer_of(driver, SECONDS)["error"]
 
 
 def test_training_goes_on_with_the_workers_left(cluster: LocalCluster, work: Path) -> None:
