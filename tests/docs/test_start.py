@@ -38,7 +38,7 @@ def make_images(root: Path) -> None:
         kind = ("cat", "dog")[number % 2]
         place = kind if number < 40 else "unlabeled/more"
         draw(root / place / f"{number}.jpg", kind, number)
-    (root / "unlabeled" / "broken.jpg").write_bytes(b"no image")
+    (root / "unlabeled/more/broken.jpg").write_bytes(b"no image")
 
 
 def shrink(project: Project) -> None:
@@ -66,7 +66,7 @@ def test_the_page_leads_from_a_folder_to_an_answer(tmp_path: Path) -> None:
     with (project.folder / "predictions.csv").open(newline="") as text:
         rows = list(csv.DictReader(text))
     assert len(rows) == 31
-    assert [row["id"] for row in rows if row["error"]] == ["broken.jpg"]
+    assert [row["id"] for row in rows if row["error"]] == ["more/broken.jpg"]
     export, server = serve.splitlines()
     project.run("bash", "-c", export)
     assert answer(project, server, ask)["predictions"][0]["label"] in ("cat", "dog")
