@@ -33,7 +33,7 @@ cluster-demo: setup ## several Ray nodes on this machine, two of them lost while
 test: setup ## the tests that take seconds, and the whole pipeline once
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow or pipeline"
 
-test-slow: setup ## the tests that take minutes on one node
+test-slow: setup ## the tests that take minutes on one node; before a release
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not pipeline and not nodes"
 
 test-nodes: setup ## the tests of several Ray nodes; on a machine with nothing else to do
