@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.fashion_mnist import NUM_CLASSES, balanced_rows, fashion_part
+from benchmarks.fashion_mnist import fashion_part, few_label_rows, few_labels, parse_arguments
 from benchmarks.in_process import Floats, Images, self_train
-from benchmarks.runs import RESULTS, ROOT, kept, machine, percent, spread
+from benchmarks.runs import RESULTS, ROOT, gain_table, kept, machine, percent
 from pipeline.files import write_json
 from pipeline.labels.doubt import class_pairs, diverse, doubt, margins
 from pipeline.params import Params, load_params
@@ -34,7 +34,7 @@ RESULT = RESULTS / "corrections.json"
 NUM_LABELS, NUM_UNLABELED, NUM_TEST = 200, 10_000, 10_000
 CLICKS = (48, 200)  # one page of the report, and about four
 WAYS = ("offered", "margin", "random")
-BEFORE = "before"
+BEFORE = "none"
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,10 @@ class Outcome:
 def main() -> None:
     """Run what is not kept yet, print the table and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corrections", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="fashion_mnist.parquet")
-    parser.add_argument("--seeds", type=int, default=3, choices=range(2, 6))
     parser.add_argument("--steps", type=int, help="of every generation; a trial writes no results")
     parser.add_argument("--unlabeled", type=int, default=NUM_UNLABELED)
-    given = parser.parse_args()
-    if not given.data.is_file():
-        say(f"{given.data}: not there; nothing is measured")
+    given = parse_arguments(parser)
+    if given is None:
         return
     train = fashion_part(given.data, "train", 60_000)
     test = fashion_part(given.data, "test", NUM_TEST)
@@ -120,14 +117,9 @@ def scene_of(
     num_unlabeled: int,
 ) -> Scene:
     """Labelled and unlabelled images by seed, both balanced."""
-    images, labels = train
-    chosen = balanced_rows(labels, num_labels // NUM_CLASSES, seed)
-    both = balanced_rows(labels, (num_labels + num_unlabeled) // NUM_CLASSES, seed)
-    others = both[~torch.isin(both, chosen)]
-    classes = tuple(str(number) for number in range(NUM_CLASSES))
-    return Scene(
-        Images(images[chosen], labels[chosen], images[others], *test, classes), labels[others]
-    )
+    counts = {"num_labels": num_labels, "num_unlabeled": num_unlabeled, "seed": seed}
+    _, others = few_label_rows(train[1], **counts)
+    return Scene(few_labels(train, test, **counts), train[1][others])
 
 
 def measured(
@@ -184,14 +176,9 @@ def answered(scene: Scene, rows: list[int]) -> Scene:
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    """In Markdown: mean and 95 % interval over the seeds, and the gain over the run before."""
-    lines = ["| labels added | test accuracy, % | gain |", "|---|---|---|"]
-    for name in rows[0]:
-        values = [100 * row[name] for row in rows]
-        gains = [100 * (row[name] - row[BEFORE]) for row in rows]
-        gain = "" if name == BEFORE else spread(gains, "+")
-        lines.append(f"| {'none' if name == BEFORE else name} | {spread(values)} | {gain} |")
-    return "\n".join(lines)
+    """The gain of each way over the run before, in Markdown."""
+    names = [BEFORE, *(name for name in rows[0] if name != BEFORE)]
+    return gain_table(rows, names, BEFORE, gain="gain", title="labels added")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fashion_mnist import NUM_CLASSES, fashion_part, few_labels
+from benchmarks.fashion_mnist import NUM_CLASSES, fashion_part, few_labels, parse_arguments
 from benchmarks.in_process import Images, channel_statistics
-from benchmarks.runs import RESULTS, kept, machine, percent, spread
+from benchmarks.runs import RESULTS, gain_table, kept, machine, percent
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import write_json
 from pipeline.models.build import build_network, count_parameters
@@ -63,11 +63,8 @@ ALONE, TAUGHT_BY = "labels alone", "the teacher"
 def main() -> None:
     """Run what is not kept yet, print the table and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distillation", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="fashion_mnist.parquet")
-    parser.add_argument("--seeds", type=int, default=3, choices=range(2, 6))
-    given = parser.parse_args()
-    if not given.data.is_file():
-        say(f"{given.data}: not there; nothing is measured")
+    given = parse_arguments(parser)
+    if given is None:
         return
     torch.set_num_threads(1)
     train = fashion_part(given.data, "train", 60_000)
@@ -184,14 +181,9 @@ def accuracy(network: nn.Module, images: Images, data: TrainingData) -> float:
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    """In Markdown: mean and 95 % interval over the seeds, and gain over the student alone."""
-    lines = ["| | test accuracy, % | over labels alone |", "|---|---|---|"]
-    for name in (TAUGHT_BY, *STUDENTS):
-        values = [100 * row[name] for row in rows]
-        gains = [100 * (row[name] - row[ALONE]) for row in rows]
-        gain = "" if name == ALONE else spread(gains, "+")
-        lines.append(f"| {name} | {spread(values)} | {gain} |")
-    return "\n".join(lines)
+    """The gain of each lesson over the student alone, in Markdown."""
+    names = (TAUGHT_BY, *STUDENTS)
+    return gain_table(rows, names, ALONE, gain="over labels alone", title="")
 
 
 if __name__ == "__main__":

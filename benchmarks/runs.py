@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,22 @@ def half_interval(values: Sequence[float], coverage: float = 0.95) -> float:
 def spread(values: Sequence[float], sign: str = "") -> str:
     """Mean ± half its 95 % interval."""
     return f"{np.mean(values):{sign}.1f} ± {half_interval(values):.1f}"
+
+
+def gain_table(
+    rows: Sequence[dict[str, float]], names: Iterable[str], alone: str, *, gain: str, title: str
+) -> str:
+    """In Markdown: mean and 95 % interval of each name over the seeds, and the gain over `alone`.
+
+    rows: accuracies by name, one for each seed; names: the lines in order; title, gain: what stands
+    over the names and over the gains.
+    """
+    lines = [f"| {title} | test accuracy, % | {gain} |", "|---|---|---|"]
+    for name in names:
+        gains = [100 * (row[name] - row[alone]) for row in rows]
+        more = "" if name == alone else spread(gains, "+")
+        lines.append(f"| {name} | {spread([100 * row[name] for row in rows])} | {more} |")
+    return "\n".join(lines)
 
 
 def percent(values: dict[str, float]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fashion_mnist import balanced_rows, fashion_part
+from benchmarks.fashion_mnist import balanced_rows, fashion_part, parse_arguments
 from benchmarks.in_process import channel_statistics
 from benchmarks.runs import KEPT, RESULTS, kept, machine, percent, spread
 from pipeline.evaluate.knn import knn_accuracy
@@ -73,11 +73,8 @@ class Labeled:
 def main() -> None:
     """Run what is not kept yet, print the table and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="fashion_mnist.parquet")
-    parser.add_argument("--seeds", type=int, default=3, choices=range(2, 6))
-    given = parser.parse_args()
-    if not given.data.is_file():
-        say(f"{given.data}: not there; nothing is measured")
+    given = parse_arguments(parser)
+    if given is None:
         return
     torch.set_num_threads(1)
     data = {"digits": digits(), "Fashion-MNIST": fashion(given.data)}
