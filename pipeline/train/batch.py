@@ -80,6 +80,42 @@ def on_device(data: TrainingData, device: torch.device) -> TrainingData:
     return replace(data, **moved)
 
 
+class Batch(NamedTuple):
+    """What one worker sees in one step.
+
+    noised: unlabelled images as they are trained on, (m, C, S, S) normalised, None without any.
+    Either their stored pseudo-labels `targets`, (m, K) probabilities, or the `weak` view of the
+    same images, for an online teacher to label.
+    """
+
+    labeled: LabeledBatch
+    noised: Tensor | None = None
+    targets: Tensor | None = None
+    weak: Tensor | None = None
+
+
+def step_batch(
+    data: TrainingData,
+    train: TrainParams,
+    augment: AugmentParams,
+    seed: int,
+    step: int,
+    worker: Worker,
+    *,
+    online: bool = False,
+) -> Batch:
+    """This worker's part of global batch `step`; `online`: for an online teacher."""
+    how = (data, train, augment, seed, step, worker)
+    labeled = labeled_batch(*how)
+    if not has_pseudo_labels(data) or not train.unlabeled_ratio:
+        return Batch(labeled)
+    if online:
+        weak, noised = unlabeled_views(*how)
+        return Batch(labeled, noised, weak=weak)
+    noised, targets = pseudo_labeled_batch(*how)
+    return Batch(labeled, noised, targets)
+
+
 class LabeledBatch(NamedTuple):
     """images: (n, C, S, S) normalised; labels: (n,), or (n, K) probabilities where images are
     mixed; taught: the teacher's probabilities (n, K), None where none are distilled."""

@@ -15,7 +15,15 @@ from torch import Tensor, nn, optim
 from pipeline.errors import ParameterError, TrainingError
 from pipeline.models.auxiliary import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import TrainingData, Worker, network_inputs, on_device
+from pipeline.train.ahead import made_ahead
+from pipeline.train.batch import (
+    Batch,
+    TrainingData,
+    Worker,
+    network_inputs,
+    on_device,
+    step_batch,
+)
 from pipeline.train.best import BestWeights
 from pipeline.train.ema import WeightAverage, averaged_logits
 from pipeline.train.objective import Losses, step_losses
@@ -65,11 +73,16 @@ def fit(
     saved = logged = time.monotonic()
     images_done = 0
 
-    for step in range(start, train.steps):
+    def make(step: int) -> Batch:
+        in_force, _ = phase(train, step)
+        online = step >= run.online_start
+        return step_batch(data, in_force, augment, seed, step, worker, online=online)
+
+    for step, batch in made_ahead(make, range(start, train.steps)):
         in_force, rate = phase(train, step)
         set_learning_rate(run.optimizer.param_groups, rate)
         teacher = run.online if step >= run.online_start else None
-        losses = step_losses(forward, data, in_force, augment, seed, step, worker, teacher)
+        losses = step_losses(forward, batch, in_force, seed, step, worker, teacher)
         losses.total.backward()  # type: ignore[no-untyped-call]
         if train.clip_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)

@@ -8,16 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.auxiliary import all_logits, total_loss
-from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import (
-    LabeledBatch,
-    TrainingData,
-    Worker,
-    has_pseudo_labels,
-    labeled_batch,
-    pseudo_labeled_batch,
-    unlabeled_views,
-)
+from pipeline.params import TrainParams
+from pipeline.train.batch import Batch, LabeledBatch, Worker
 from pipeline.train.losses import distillation_loss, labeled_loss, pseudo_label_loss
 from pipeline.train.noise import model_noise
 from pipeline.train.online import OnlineTeacher
@@ -48,32 +40,35 @@ class UnlabeledBatch(NamedTuple):
 
 def step_losses(
     forward: nn.Module,
-    data: TrainingData,
+    batch: Batch,
     train: TrainParams,
-    augment: AugmentParams,
     seed: int,
     step: int,
     worker: Worker,
-    online: OnlineTeacher | None,
+    online: OnlineTeacher | None = None,
 ) -> Losses:
     """The losses on this worker's part of global batch `step`.
 
-    `online`: who labels the unlabelled images instead of the stored pseudo-labels.
+    `online`: who labels the weak view of the unlabelled images, where the batch has one.
     """
-    labeled = labeled_batch(data, train, augment, seed, step, worker)
-    unlabeled, images = None, labeled.images
-    if has_pseudo_labels(data) and train.unlabeled_ratio:
-        how = (data, train, augment, seed, step, worker)
-        if online is None:
-            unlabeled = UnlabeledBatch(*pseudo_labeled_batch(*how), kept=None)
-        else:
-            weak, noised = unlabeled_views(*how)
-            unlabeled = UnlabeledBatch(noised, *online.targets(weak))
+    unlabeled, images = _unlabeled(batch, online), batch.labeled.images
+    if unlabeled is not None:
         images = torch.cat([images, unlabeled.images])
     with model_noise(seed, step, worker.rank, worker.device):
         heads = all_logits(forward(images))
-    losses = [_head_losses(logits, labeled, unlabeled, train) for logits in heads]
+    losses = [_head_losses(logits, batch.labeled, unlabeled, train) for logits in heads]
     return losses[0]._replace(total=total_loss([loss.total for loss in losses]))
+
+
+def _unlabeled(batch: Batch, online: OnlineTeacher | None) -> UnlabeledBatch | None:
+    """The unlabelled images with their targets: those stored, or what the online teacher says."""
+    if batch.noised is None:
+        return None
+    if online is None:
+        assert batch.targets is not None
+        return UnlabeledBatch(batch.noised, batch.targets, kept=None)
+    assert batch.weak is not None
+    return UnlabeledBatch(batch.noised, *online.targets(batch.weak))
 
 
 def _head_losses(

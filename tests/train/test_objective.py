@@ -6,7 +6,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.params import OnlineParams
-from pipeline.train.batch import TrainingData, Worker, labeled_batch, pseudo_labeled_batch
+from pipeline.train.batch import (
+    TrainingData,
+    Worker,
+    labeled_batch,
+    pseudo_labeled_batch,
+    step_batch,
+)
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
 from tests.tiny import PLAIN, STRONG, stripe_data, tiny_network, train_params
@@ -17,8 +23,9 @@ ALL_SOFT = OnlineParams(confidence_threshold=0, label_kind="soft", distribution_
 def losses(
     data: TrainingData, online: OnlineTeacher | None = None, augment: Any = PLAIN, **changes: Any
 ) -> Losses:
-    network = tiny_network().train()
-    return step_losses(network, data, train_params(**changes), augment, 0, 3, Worker(), online)
+    network, train = tiny_network().train(), train_params(**changes)
+    batch = step_batch(data, train, augment, 0, 3, Worker(), online=online is not None)
+    return step_losses(network, batch, train, 0, 3, Worker(), online)
 
 
 def logits_of(images: torch.Tensor) -> torch.Tensor:

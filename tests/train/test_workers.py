@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from pipeline.params import AugmentParams
-from pipeline.train.batch import Worker
+from pipeline.train.batch import Worker, step_batch
 from pipeline.train.objective import step_losses
 from tests.tiny import stripe_data, train_params
 
@@ -38,7 +38,8 @@ def gradients(worker: Worker) -> dict[str, Tensor]:
     train = train_params(batch_size=6, unlabeled_ratio=2)
     augment = AugmentParams(num_ops=2, operations=("rotate", "brightness"), cutout=0.3)
     forward = worker.wrap(network)
-    losses = step_losses(forward, data, train, augment, 3, STEP, worker, None)
+    batch = step_batch(data, train, augment, 3, STEP, worker)
+    losses = step_losses(forward, batch, train, 3, STEP, worker)
     losses.total.backward()  # type: ignore[no-untyped-call]
     return {
         name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None
