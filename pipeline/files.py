@@ -14,13 +14,19 @@ from typing import Any
 from pipeline.errors import DataError
 
 CHUNK_BYTES = 1 << 20
+PARTIALS = ".*.partial"  # names of what is being written
+
+
+def _partial(path: Path) -> Path:
+    """The name beside `path` under which this process writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         yield partial
         with partial.open("rb") as file:
@@ -76,6 +82,52 @@ def replace_folder(finished: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     os.replace(finished, target)
+
+
+def publish_folder(finished: Path, target: Path) -> None:
+    """Put a copy of the folder `finished` in the place of `target`, its files linked where that
+    is possible: they are only ever replaced, never rewritten.
+
+    What a killed writer left unfinished in it is not copied.
+    """
+    partial = _partial(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = shutil.ignore_patterns(PARTIALS)
+    shutil.copytree(finished, partial, ignore=unfinished, copy_function=_link_or_copy)
+    replace_folder(partial, target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder such that, half removed, nobody takes it for itself."""
+    partial = _partial(folder)
+    os.replace(folder, partial)
+    shutil.rmtree(partial)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what writers of this machine that were killed have left in `folder`, not below it."""
+    for path in folder.glob(PARTIALS):
+        writer = path.name.rsplit(".", 2)[-2]
+        if writer.isdecimal() and not _runs(int(writer)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number on this machine, other than this one."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 def file_digest(path: Path) -> str:

@@ -18,11 +18,14 @@ from torch import Tensor, distributed, nn
 from pipeline.data.tensors import DATASET_FILE
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.models.device import resolve_device
+from pipeline.models.spec import SPEC
 from pipeline.params import Training, TrainParams
 from pipeline.progress import progress, say
 from pipeline.runtime.home import Home, at_home, blind_nodes, node_folder
 from pipeline.runtime.quiet import quiet_ray
 from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
+from pipeline.runtime.stop import stop_is_a_wish
+from pipeline.runtime.stop_workers import StopFiles, fit_or_stop
 from pipeline.runtime.tracking import Tracker
 from pipeline.train.batch import Worker
 from pipeline.train.fit import Log
@@ -40,19 +43,27 @@ def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str
 
     `train.workers` 0: in this process; N: over N Ray workers, whose rank 0 writes the checkpoint.
     A worker that dies is replaced, or with `train.min_workers` done without, and training goes on
-    from the last saved state. Raises ParameterError for synchronised statistics without a GPU.
+    from the last saved state; where the model is there already, nothing is trained. Raises
+    ParameterError for synchronised statistics without a GPU.
     """
     quiet_ray()
     scratch, train = scratch.resolve(), job.training.train
     history = scratch / "history.jsonl"
     _keep_whole_lines(history)
+    if (job.model / SPEC).exists():
+        with _following(history, tracker, title, train):
+            return read_history(history)
     with _workplace(train, scratch) as home:
         device = _device(train)
         _announce(train, home, device, title)
         how = {"job": _plain(job), "history": str(history), "home": home, "device": device}
         trainer = _trainer(how, train, scratch, device)
-        with _following(history, tracker, title, train):
-            _unwrapped_fit(trainer)
+        with _following(history, tracker, title, train), stop_is_a_wish() as wish:
+            if train.workers:
+                fit_or_stop(lambda: _unwrapped_fit(trainer), scratch, wish)
+            else:
+                how["stop"] = wish
+                _unwrapped_fit(trainer)
     return read_history(history)
 
 
@@ -162,6 +173,11 @@ def _worker_loop(config: dict[str, Any]) -> None:
         worker = replace(
             worker, saved=lambda folder: home.give(folder / STATE, there.state / STATE)
         )
+    if train.workers:
+        wish = StopFiles(there.state, home)
+        worker = replace(worker, stop=wish, stopped=wish.wait_for_end)
+    else:
+        worker = replace(worker, stop=config["stop"])
     cache = node_folder() / "decoded" if train.workers else None
     with _logging(Path(config["history"]), home, rank) as log:
         train_model(job, worker, log, cache)
