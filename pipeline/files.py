@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, DiskError
 
 CHUNK_BYTES = 1 << 20
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PARTIALS = ".*.partial"  # names of what is being written
 
 
@@ -143,3 +145,20 @@ def value_digest(value: Any) -> str:
     """SHA-256 of a JSON value, in hexadecimal; independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def disk_error(error: BaseException | None) -> DiskError | None:
+    """What a user reads where `error`, or what it came from, is a full or read-only disk; or None.
+
+    Libraries that are not written in Python, and Ray, tell the reason in words alone.
+    """
+    while error is not None:
+        text = str(error)
+        for number in REFUSALS:
+            reason = os.strerror(number)
+            if getattr(error, "errno", None) == number or reason in text:
+                path = getattr(error, "filename", None)
+                where = f"{path}: " if path else ""
+                return DiskError(f"{where}{reason}; make space, and the same command goes on")
+        error = getattr(error, "cause", None) or error.__cause__
+    return None

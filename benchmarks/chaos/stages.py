@@ -99,10 +99,15 @@ def copy_code(folder: Path) -> None:
 def make_project(folder: Path) -> None:
     """Parameters and nothing else in `folder`; what is logged there stays there."""
     folder.mkdir(parents=True)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump(SMALL, file)
+    write_parameters(folder)
     shutil.copyfile(ROOT / "corrections.csv", folder / "corrections.csv")
     hold_spools(folder)
+
+
+def write_parameters(folder: Path) -> None:
+    """The small parameters as params.yaml of `folder`."""
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(SMALL, file)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import BusyError, ParameterError, SelftrainError
 from pipeline.files import (
     discard_folder,
+    disk_error,
     file_digest,
     remove_partials,
     value_digest,
@@ -109,7 +110,8 @@ class Stage:
             note_time(self.root, self.title, seconds=seconds, images=run.images, commit=commit)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
-            tracker.finish("KILLED" if killed else "FAILED")
+            with suppress(OSError):  # a full disk, which `error` tells of
+                tracker.finish("KILLED" if killed else "FAILED")
             raise
         tracker.finish("FINISHED")
         write_text(scratch / FINISHED, "")
@@ -186,6 +188,12 @@ def run_stage(
     except KeyboardInterrupt:
         print(f"{name}: interrupted; a rerun goes on from here", file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        refused = disk_error(error)
+        if refused is None:
+            raise
+        print(f"{name}: {refused}", file=sys.stderr, flush=True)
+        sys.exit(refused.exit_code)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -257,16 +258,16 @@ def _job_of(values: dict[str, Any]) -> TrainJob:
 def _following(history: Path, tracker: Tracker, title: str, train: TrainParams) -> Iterator[None]:
     """Show and track what rank 0 appends to `history` while the block trains."""
     ended = threading.Event()
-    with progress(title, train.steps, "steps") as advance:
-        follower = threading.Thread(
-            target=_follow, args=(history, ended, tracker, advance), daemon=True
-        )
-        follower.start()
+    with (
+        progress(title, train.steps, "steps") as advance,
+        ThreadPoolExecutor(1, "follower") as threads,
+    ):
+        follower = threads.submit(_follow, history, ended, tracker, advance)
         try:
             yield
         finally:
             ended.set()
-            follower.join()
+        follower.result()
 
 
 def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: Any) -> None:
