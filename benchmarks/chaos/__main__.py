@@ -9,6 +9,7 @@ rerun leaves is compared with an uninterrupted run's, byte by byte.
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 import tempfile
@@ -55,14 +56,16 @@ def at_moments(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]
     """A row for each signal, of `dvc repro` ended by it at random moments."""
     if not options.moments:
         return []
-    copy_repository(folder / "clean")
+    source = folder / "repository"
+    copy_repository(source)
+    shutil.copytree(source, folder / "clean")
     if start_repro(folder / "clean").wait():
         raise RuntimeError((folder / "clean/.git/said").read_text(encoding="utf-8"))
     expected, problems = contents(folder / "clean"), settled(folder / "clean")
     rows = []
     for number in SIGNALS:
         count = options.moments if number == signal.SIGKILL else max(1, options.moments // 6)
-        came = kill_at_random(folder, expected, kills=count, seed=options.seed, number=number)
+        came = kill_at_random(source, expected, kills=count, seed=options.seed, number=number)
         rows.append(asdict(came) | {"signal": number.name})
     rows[0]["problems"] += problems
     return rows

@@ -70,6 +70,24 @@ __attribute__((constructor)) static void begin(void) {
     state = shared;
 }
 
+/* Take "/.", "/.." and empty names out of an absolute path, in place. */
+static void simplify(char *path) {
+    char *end = path, *next = path;
+    while (*next) {
+        while (*next == '/') next++;
+        size_t length = strcspn(next, "/");
+        if (length == 2 && !strncmp(next, "..", 2)) {
+            while (end > path && *--end != '/') continue;
+        } else if (length && !(length == 1 && *next == '.')) {
+            *end++ = '/';
+            memmove(end, next, length);
+            end += length;
+        }
+        next += length;
+    }
+    *end = 0;
+}
+
 /* The absolute form of `path`, relative to the folder `at`, in `to`. */
 static void absolute(int at, const char *path, char *to) {
     char folder[PATH_MAX] = "", link[64];
@@ -84,6 +102,7 @@ static void absolute(int at, const char *path, char *to) {
     memcpy(to, folder, length);
     strncpy(to + length, path, PATH_MAX - length - 1);
     to[PATH_MAX - 1] = 0;
+    simplify(to);
 }
 
 static int ends_with(const char *path, const char *end) {

@@ -105,14 +105,17 @@ def left_running(folder: Path) -> list[str]:
 
 
 def kill_at_random(
-    folder: Path, expected: dict[str, str], *, kills: int, seed: int, number: signal.Signals
+    repository: Path, expected: dict[str, str], *, kills: int, seed: int, number: signal.Signals
 ) -> Moments:
-    """Send `number` to `dvc repro` at `kills` random moments, in as many runs as that takes."""
+    """Send `number` to `dvc repro` at `kills` random moments, in as many runs as that takes.
+
+    Each run is in a copy of `repository` beside it.
+    """
     draws, done, runs, problems = random.Random(seed), 0, 0, list[str]()
     while done < kills:
         runs += 1
-        project = folder / f"{number.name}-{runs}"
-        copy_repository(project)
+        project = repository.with_name(f"{number.name}-{runs}")
+        shutil.copytree(repository, project)
         while True:
             process = start_repro(project)
             if done == kills or ends_within(process, draws.uniform(0.5, LONGEST_SECONDS)):

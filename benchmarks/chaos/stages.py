@@ -55,7 +55,10 @@ SMALL: dict[str, Any] = {
     "teacher": {},
     "generations": {"1": {"teacher": "0", "select": {}, "student": {}}},
 }
-UNEQUAL = ("report/times.html",)  # holds times
+# Work in progress, times, and MLflow's store, whose runs are compared by what they hold.
+NOT_COMPARED = (".selftrain/", ".dvc/", ".git/", "mlartifacts/", "mlflow.db", "report/times.html")
+RAY_GAVE_UP = "timed out during startup"  # after 30 seconds, on a machine with too much to do
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,11 @@ def run_step(step: Step, folder: Path, bench: Bench, **when: int) -> Outcome:
     }
     for name in ("DVC_ROOT", "RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         os.environ.pop(name, None)
-    return run_traced(bench.library, step.command, folder, environment=environment, **when)
+    for _ in range(TRIES):
+        came = run_traced(bench.library, step.command, folder, environment=environment, **when)
+        if came.code == 0 or RAY_GAVE_UP not in came.said:
+            break
+    return came
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -144,7 +151,5 @@ def contents(folder: Path) -> dict[str, str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     named = {str(path.relative_to(folder)): path for path in files}
     return {
-        name: file_digest(path)
-        for name, path in named.items()
-        if not name.startswith((".selftrain", ".dvc", ".git")) and name not in UNEQUAL
+        name: file_digest(path) for name, path in named.items() if not name.startswith(NOT_COMPARED)
     }
