@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,9 +71,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    bench: Bench, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Clean]]:
+def uninterrupted(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Clean]:
     """The uninterrupted runs of all stages, by title."""
     folder = tmp_path_factory.mktemp("chaos") / "project"
     make_project(folder)
