@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections ablation screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -80,6 +80,9 @@ bench-corrections: setup ## labels by a person, as the report asks for them or a
 
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)
+
+chaos: setup ## kill every stage after each of its file operations and at random moments; to docs/reliability.md
+	python -m benchmarks.chaos
 
 screenshots: setup ## docs/screenshots, of the report of the last run; needs chromium
 	python -m benchmarks.screenshots

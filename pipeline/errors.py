@@ -10,6 +10,7 @@ SelftrainError            exit code 1
 ├── SelectionError        a selection that leaves nothing to train on
 ├── RegressionError       a generation that is a step back, where guard.on_regression = stop
 ├── TrainingError         training that can't go on (a loss that is not finite)
+├── DiskError             a disk that is full, or can't be written to
 ├── BusyError             another process is at work on the same stage
 └── ClusterError          a Ray cluster that can't be reached or used, or a job that failed there
 """
@@ -66,6 +67,10 @@ class RegressionError(SelftrainError):
 
 class TrainingError(SelftrainError):
     """Training that can't go on."""
+
+
+class DiskError(SelftrainError):
+    """A disk that is full, or can't be written to."""
 
 
 class BusyError(SelftrainError):

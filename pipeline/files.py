@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,16 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, DiskError
 
 CHUNK_BYTES = 1 << 20
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+PARTIALS = ".*.partial"  # names of what is being written
+
+
+def _partial(path: Path) -> Path:
+    """The name beside `path` under which this process writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         yield partial
         with partial.open("rb") as file:
@@ -78,6 +86,52 @@ def replace_folder(finished: Path, target: Path) -> None:
     os.replace(finished, target)
 
 
+def publish_folder(finished: Path, target: Path) -> None:
+    """Put a copy of the folder `finished` in the place of `target`, its files linked where that
+    is possible: they are only ever replaced, never rewritten.
+
+    What a killed writer left unfinished in it is not copied.
+    """
+    partial = _partial(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = shutil.ignore_patterns(PARTIALS)
+    shutil.copytree(finished, partial, ignore=unfinished, copy_function=_link_or_copy)
+    replace_folder(partial, target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder such that, half removed, nobody takes it for itself."""
+    partial = _partial(folder)
+    os.replace(folder, partial)
+    shutil.rmtree(partial)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what writers of this machine that were killed have left in `folder`, not below it."""
+    for path in folder.glob(PARTIALS):
+        writer = path.name.rsplit(".", 2)[-2]
+        if writer.isdecimal() and not _runs(int(writer)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number on this machine, other than this one."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
@@ -91,3 +145,20 @@ def value_digest(value: Any) -> str:
     """SHA-256 of a JSON value, in hexadecimal; independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def disk_error(error: BaseException | None) -> DiskError | None:
+    """What a user reads where `error`, or what it came from, is a full or read-only disk; or None.
+
+    Libraries that are not written in Python, and Ray, tell the reason in words alone.
+    """
+    while error is not None:
+        text = str(error)
+        for number in REFUSALS:
+            reason = os.strerror(number)
+            if getattr(error, "errno", None) == number or reason in text:
+                path = getattr(error, "filename", None)
+                where = f"{path}: " if path else ""
+                return DiskError(f"{where}{reason}; make space, and the same command goes on")
+        error = getattr(error, "cause", None) or error.__cause__
+    return None

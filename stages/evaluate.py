@@ -15,7 +15,7 @@ from pipeline.evaluate.run import (
     save_result,
     write_confusion,
 )
-from pipeline.files import replace_folder, write_json
+from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import model_digest
@@ -63,7 +63,7 @@ def evaluate(stage: Stage) -> None:
         labeled = layout.prepared / "labeled"
         batches = how.model_dump(include={"threads", "batch_size"})
         predict_folder(layout.model(model), labeled, out / "labeled", **batches)
-        replace_folder(out, layout.evaluation(model))
+        publish_folder(out, layout.evaluation(model))
         write_json(layout.metrics("evaluate", model), result.metrics)
         write_confusion(layout.confusion(model), result, classes)
         run.tracker.metrics(result.metrics)

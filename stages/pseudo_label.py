@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
-from pipeline.files import replace_folder
+from pipeline.files import publish_folder
 from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
 from pipeline.models.spec import read_spec, teacher_chain
 from pipeline.runtime.guard import check_teacher
@@ -51,7 +51,7 @@ def pseudo_label(stage: Stage) -> None:
             title=stage.title,
         )
         manifest = finish_predictions(unlabeled, out, num_classes, manifest_in=here)
-        replace_folder(here, layout.predictions(stage.key))
+        publish_folder(here, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
         run.images = manifest.rows
     by = f" by {len(models)} teachers" if len(models) > 1 else ""

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import upload_shards
-from pipeline.files import file_digest, replace_folder, write_json
+from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.labels.thresholds import check_class_names
@@ -38,7 +38,7 @@ def select(stage: Stage) -> None:
         findings += about_labels
         metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
         upload_shards(out, storage, "pseudo_labels")
-        replace_folder(out, layout.pseudo_labels(key))
+        publish_folder(out, layout.pseudo_labels(key))
         write_json(layout.audit(key), asdict(figures) | {"findings": about_labels})
         write_json(layout.metrics("select", key), metrics)
         run.tracker.metrics(metrics)

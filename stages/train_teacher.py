@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from pipeline.evaluate.checkpoints import count_on_validation
-from pipeline.files import replace_folder, write_json
+from pipeline.files import publish_folder, write_json
 from pipeline.models.device import resolve_device
 from pipeline.models.spec import model_digest
 from pipeline.runtime.policy import with_found_policy
@@ -49,7 +49,7 @@ def train(stage: Stage) -> None:
         )
         history = distributed_train(job, run.scratch, run.tracker, stage.title)
         write_curves(layout.curves(model), history)
-        replace_folder(finished, layout.model(model))
+        publish_folder(finished, layout.model(model))
         counts = count_on_validation(
             layout.model(model),
             before,

@@ -1,13 +1,21 @@
+import errno
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.files import (
     CHUNK_BYTES,
+    discard_folder,
+    disk_error,
     file_digest,
+    publish_folder,
     read_json,
+    remove_partials,
     replace_folder,
     value_digest,
     write_json,
@@ -94,3 +102,55 @@ def test_a_values_digest_knows_content_and_not_the_order_of_keys() -> None:
     values = [{"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": None}, [1, 2], [2, 1], "a"]
     assert len({value_digest(value) for value in values}) == len(values)
     assert len(value_digest({})) == 64
+
+
+def names_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_published_folder_is_the_finished_one_without_what_is_unfinished(tmp_path: Path) -> None:
+    finished, target = tmp_path / "scratch", tmp_path / "outputs" / "1"
+    write_text(finished / "inner" / "a.txt", "a")
+    (finished / "inner" / ".b.txt.1.partial").touch()
+    write_text(target / "old.txt", "old")
+    for _ in range(2):  # published again, as after a kill
+        publish_folder(finished, target)
+        assert names_below(tmp_path / "outputs") == ["1", "1/inner", "1/inner/a.txt"]
+    assert names_below(finished) == ["inner", "inner/.b.txt.1.partial", "inner/a.txt"]
+    assert (finished / "inner/a.txt").samefile(target / "inner/a.txt")
+    write_text(finished / "inner" / "a.txt", "new")
+    assert (target / "inner" / "a.txt").read_text() == "a"
+
+
+def test_a_folder_that_is_discarded_is_gone(tmp_path: Path) -> None:
+    write_text(tmp_path / "folder" / "a.txt", "a")
+    discard_folder(tmp_path / "folder")
+    assert names_below(tmp_path) == []
+
+
+def test_what_killed_writers_left_is_removed_and_what_is_being_written_stays(
+    tmp_path: Path,
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".a.json.{gone.pid}.partial").touch()
+    (tmp_path / f".1.{gone.pid}.partial" / "inner").mkdir(parents=True)
+    kept = {f".b.json.{os.getppid()}.partial", "c.partial", ".d.mine.partial", "a.json"}
+    for name in kept:
+        (tmp_path / name).touch()
+    remove_partials(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    remove_partials(tmp_path / "nowhere")
+
+
+def test_a_full_disk_is_told_from_other_errors_however_it_is_wrapped() -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a/b.bin")
+    wrapped = RuntimeError("a task failed")
+    wrapped.__cause__ = full
+    for error in (full, wrapped):
+        told = str(disk_error(error))
+        assert told.startswith("a/b.bin: No space left on device; ")
+    foreign = ValueError("I/O error: No space left on device (os error 28)")
+    assert str(disk_error(foreign)).startswith("No space left on device; ")
+    assert disk_error(OSError(errno.ENOENT, "gone")) is None
+    assert disk_error(ValueError("3")) is None

@@ -91,7 +91,10 @@ class Home:
 
     def append(self, path: Path, text: str) -> None:
         """Append text to a file of the driver's."""
-        self._ask("append", path, text)
+        if self.here:
+            Relay().append(str(path), text)
+        else:
+            self._ask("append", path, text)
 
     def _ask(self, what: str, path: Path, *more: Any) -> Any:
         import ray

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.files import file_digest, stage_json, value_digest
+from pipeline.files import file_digest, remove_partials, stage_json, value_digest
+
+BY_MODEL = (
+    *("models", "evaluations", "audits", "curves", "confusions"),
+    *("predictions", "pseudo_labels"),
+    *("metrics/evaluate", "metrics/select", "metrics/guard"),
+)
 
 
 @dataclass(frozen=True)
@@ -106,15 +112,18 @@ class Layout:
 
         DVC keeps its copies. Stages that read a whole folder would otherwise count it.
         """
-        for folder in (
-            *("models", "evaluations", "audits", "curves", "confusions"),
-            *("predictions", "pseudo_labels"),
-            *("metrics/evaluate", "metrics/select", "metrics/guard"),
-        ):
+        for folder in BY_MODEL:
             for path in (self.root / folder).glob("[0-9]*"):
                 name = path.name if path.is_dir() else path.stem
                 if name not in models:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def remove_partials(self) -> None:
+        """Remove what stages that were killed have left half written beside their outputs."""
+        remove_partials(self.root)
+        for folder in ("prepared", "metrics", "report", *BY_MODEL, "curves/*"):
+            for path in self.root.glob(folder):
+                remove_partials(path)
 
     def digests_of(self, **folders: Path) -> dict[str, str]:
         """Digests of folders of shards, by name."""

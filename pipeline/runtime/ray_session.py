@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.runtime.background import PACKAGE_ROOT
 from pipeline.runtime.quiet import muted_stderr, quiet_ray
 from pipeline.runtime.ray_kept import kept_ray
+from pipeline.runtime.stop import interrupt_on_signals
 
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
 SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
@@ -30,6 +31,7 @@ def ray_session(num_cpus: int) -> Iterator[None]:
 
         with muted_stderr():
             _connect(kept, num_cpus)
+        interrupt_on_signals()  # Ray has set its own
         try:
             yield
         finally:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +17,23 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError, ParameterError, SelftrainError
-from pipeline.files import file_digest, value_digest
+from pipeline.files import (
+    discard_folder,
+    disk_error,
+    file_digest,
+    remove_partials,
+    value_digest,
+    write_text,
+)
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.runtime.layout import Layout
+from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals
 from pipeline.runtime.times import note_time
 from pipeline.runtime.tracking import Tracker
 
 STATE = Path(".selftrain")
+FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
 INTERRUPTED = 130
 
 
@@ -34,8 +42,10 @@ class Run:
     """One execution of a stage: a scratch folder of its own and where its figures go.
 
     The scratch folder is named by the digest of code, parameters and inputs: what a killed run
-    left there is taken up by a rerun of the same and never seen by another. `fingerprint` is that
-    digest, SHA-256; `images`: how many went through, each time it did, for the table of times.
+    left there is taken up by a rerun of the same and never seen by another. It stays until DVC has
+    recorded the outputs, since a kill before that lets DVC delete them and run the stage again.
+    `fingerprint` is that digest, SHA-256; `images`: how many went through, each time it did, for
+    the table of times.
     """
 
     scratch: Path
@@ -88,8 +98,7 @@ class Stage:
                 "parameters": dict(parameters),
             }
         )
-        scratch = self.root / STATE / "scratch" / f"{self.title}-{fingerprint[:16]}"
-        scratch.mkdir(parents=True, exist_ok=True)
+        scratch = prepare_scratch(self.root, f"{self.title}-{fingerprint[:16]}")
         commit = git_commit(self.root)
         tracker = self._tracker(fingerprint, dict(inputs), commit)
         run = Run(scratch, tracker, fingerprint)
@@ -101,10 +110,11 @@ class Stage:
             note_time(self.root, self.title, seconds=seconds, images=run.images, commit=commit)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
-            tracker.finish("KILLED" if killed else "FAILED")
+            with suppress(OSError):  # a full disk, which `error` tells of
+                tracker.finish("KILLED" if killed else "FAILED")
             raise
         tracker.finish("FINISHED")
-        shutil.rmtree(scratch)
+        write_text(scratch / FINISHED, "")
 
     def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
         lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
@@ -122,6 +132,26 @@ class Stage:
             uri=self.params.tracking.uri,
             experiment=self.params.tracking.experiment,
         )
+
+
+def prepare_scratch(root: Path, name: str) -> Path:
+    """The scratch folder `name` under `root`; removes those that nobody needs any more.
+
+    A stage that runs after another shows that DVC has recorded that other's outputs, as does a
+    dvc.lock that is later than they.
+    """
+    above = root / STATE / "scratch"
+    scratch = above / name
+    recorded = root / "dvc.lock"
+    for finished in above.glob(f"*/{FINISHED}"):
+        with suppress(FileNotFoundError):
+            ended = finished.stat().st_mtime_ns
+            known = recorded.exists() and recorded.stat().st_mtime_ns > ended
+            if known or finished.parent != scratch:
+                discard_folder(finished.parent)
+    remove_partials(above)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
 
 
 def run_stage(
@@ -147,7 +177,10 @@ def run_stage(
         if generation is not None and generation not in keys:
             raise ParameterError(f"--generation {generation}: params.yaml has {', '.join(keys)}")
         stage = Stage(name, generation, params, Path.cwd())
+        interrupt_on_signals()
+        end_with_dvc()
         with _locked(stage):
+            stage.layout.remove_partials()
             work(stage)
     except SelftrainError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
@@ -155,6 +188,12 @@ def run_stage(
     except KeyboardInterrupt:
         print(f"{name}: interrupted; a rerun goes on from here", file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        refused = disk_error(error)
+        if refused is None:
+            raise
+        print(f"{name}: {refused}", file=sys.stderr, flush=True)
+        sys.exit(refused.exit_code)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Tracker:
     """Logs one run: its parameters, metrics, artifacts and models; use it as a context manager.
 
     The run is known by `run_key`: a rerun of the same key goes on with the same MLflow run, and
-    metric steps that the earlier attempt logged are not logged again. Runs with one
+    metric steps that were logged before are not logged again. Runs with one
     `lineage_key` are children of one parent run. Raises BusyError while another process has
     the same run open.
     """
@@ -118,11 +118,12 @@ class Tracker:
         self._append({"kind": "parameters", "values": shortened})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics at `step`, except those whose step an earlier attempt of the run logged."""
+        """Log metrics at `step`, except those of which the run has logged it, or a later one."""
         known = self._seen.steps
         named = {clean_name(key): float(value) for key, value in values.items()}
         new = {key: value for key, value in named.items() if step > known.get(key, step - 1)}
         if new:
+            known |= dict.fromkeys(new, step)
             self._append({"kind": "metrics", "step": step, "values": new})
         if time.monotonic() - self._nudged > NUDGE_SECONDS:
             self._nudged = time.monotonic()

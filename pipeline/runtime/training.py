@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,11 +19,14 @@ from torch import Tensor, distributed, nn
 from pipeline.data.tensors import DATASET_FILE
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.models.device import resolve_device
+from pipeline.models.spec import SPEC
 from pipeline.params import Training, TrainParams
 from pipeline.progress import progress, say
 from pipeline.runtime.home import Home, at_home, blind_nodes, node_folder
 from pipeline.runtime.quiet import quiet_ray
 from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
+from pipeline.runtime.stop import stop_is_a_wish
+from pipeline.runtime.stop_workers import StopFiles, fit_or_stop
 from pipeline.runtime.tracking import Tracker
 from pipeline.train.batch import Worker
 from pipeline.train.fit import Log
@@ -40,19 +44,27 @@ def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str
 
     `train.workers` 0: in this process; N: over N Ray workers, whose rank 0 writes the checkpoint.
     A worker that dies is replaced, or with `train.min_workers` done without, and training goes on
-    from the last saved state. Raises ParameterError for synchronised statistics without a GPU.
+    from the last saved state; where the model is there already, nothing is trained. Raises
+    ParameterError for synchronised statistics without a GPU.
     """
     quiet_ray()
     scratch, train = scratch.resolve(), job.training.train
     history = scratch / "history.jsonl"
     _keep_whole_lines(history)
+    if (job.model / SPEC).exists():
+        with _following(history, tracker, title, train):
+            return read_history(history)
     with _workplace(train, scratch) as home:
         device = _device(train)
         _announce(train, home, device, title)
         how = {"job": _plain(job), "history": str(history), "home": home, "device": device}
         trainer = _trainer(how, train, scratch, device)
-        with _following(history, tracker, title, train):
-            _unwrapped_fit(trainer)
+        with _following(history, tracker, title, train), stop_is_a_wish() as wish:
+            if train.workers:
+                fit_or_stop(lambda: _unwrapped_fit(trainer), scratch, wish)
+            else:
+                how["stop"] = wish
+                _unwrapped_fit(trainer)
     return read_history(history)
 
 
@@ -162,6 +174,11 @@ def _worker_loop(config: dict[str, Any]) -> None:
         worker = replace(
             worker, saved=lambda folder: home.give(folder / STATE, there.state / STATE)
         )
+    if train.workers:
+        wish = StopFiles(there.state, home)
+        worker = replace(worker, stop=wish, stopped=wish.wait_for_end)
+    else:
+        worker = replace(worker, stop=config["stop"])
     cache = node_folder() / "decoded" if train.workers else None
     with _logging(Path(config["history"]), home, rank) as log:
         train_model(job, worker, log, cache)
@@ -241,16 +258,16 @@ def _job_of(values: dict[str, Any]) -> TrainJob:
 def _following(history: Path, tracker: Tracker, title: str, train: TrainParams) -> Iterator[None]:
     """Show and track what rank 0 appends to `history` while the block trains."""
     ended = threading.Event()
-    with progress(title, train.steps, "steps") as advance:
-        follower = threading.Thread(
-            target=_follow, args=(history, ended, tracker, advance), daemon=True
-        )
-        follower.start()
+    with (
+        progress(title, train.steps, "steps") as advance,
+        ThreadPoolExecutor(1, "follower") as threads,
+    ):
+        follower = threads.submit(_follow, history, ended, tracker, advance)
         try:
             yield
         finally:
             ended.set()
-            follower.join()
+        follower.result()
 
 
 def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: Any) -> None:

@@ -46,12 +46,17 @@ class TrainingData:
     taught: Tensor | None = None
 
 
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
 @dataclass(frozen=True)
 class Worker:
     """One of `world_size` workers that train together; `wrap` joins their gradients (DDP).
 
     `mean`: the mean over the workers of a tensor that each has. `saved`: told by rank 0 of the
-    folder in which it has just saved the state of training.
+    folder in which it has just saved the state of training. `stop`: whether to end after this
+    step, asked of rank 0 alone; `stopped`: what ends it then, its state saved.
     """
 
     rank: int = 0
@@ -60,6 +65,8 @@ class Worker:
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
     mean: Callable[[Tensor], Tensor] = lambda values: values
     saved: Callable[[Path], None] = lambda folder: None
+    stop: Callable[[], bool] = lambda: False
+    stopped: Callable[[], None] = _interrupted
 
     @property
     def rows(self) -> slice:

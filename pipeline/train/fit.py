@@ -54,8 +54,9 @@ def fit(
 
     Auxiliary classifiers, where `network` has them, are trained with it and dropped at the end.
     Global batch k and its augmentation are a function of (seed, k) alone, whatever the number of
-    workers, and with `state_folder` a run that was stopped goes on where it was. Weights that need
-    no gradient stay as they are; `rates`: the learning rate of others as a share, by name.
+    workers, and with `state_folder` a run that was stopped goes on where it was; one that
+    `worker.stop` ends raises KeyboardInterrupt after the step. Weights that need no gradient stay
+    as they are; `rates`: the learning rate of others as a share, by name.
     `log(step, values)` gets the losses, accuracies in [0, 1], learning rate and images/s.
     Raises TrainingError where the loss is not finite, ParameterError for a batch that the workers
     can't share evenly.
@@ -101,12 +102,12 @@ def fit(
             log(done, {"val/accuracy": accuracy})
             if run.best and run.best.offer(run.average.tensors, accuracy) == train.patience:
                 break
-        if state_folder is not None and now - saved >= train.checkpoint_minutes * 60:
-            _check_finite(losses.total.item(), step)
-            if worker.rank == 0:
-                save_state(state_folder, step=done, **run.state)
-                worker.saved(state_folder)
+        stop = worker.rank == 0 and worker.stop()
+        if state_folder is not None and (stop or now - saved >= train.checkpoint_minutes * 60):
+            _save(run, losses, state_folder, done, worker)
             saved = now
+        if stop:
+            worker.stopped()
     best = run.best.tensors if run.best and train.keep == "best" else None
     return drop_auxiliary(network, best or run.average.tensors)
 
@@ -173,6 +174,14 @@ def _online_teacher(
     prior = counts.float() / counts.sum()
     teacher = OnlineTeacher(network, weights, prior, train.online, across_workers=worker.mean)
     return teacher, round(train.steps * train.online.start_fraction)
+
+
+def _save(run: _Run, losses: Losses, folder: Path, done: int, worker: Worker) -> None:
+    """Keep the state after `done` steps, unless the loss is not finite."""
+    _check_finite(losses.total.item(), done - 1)
+    if worker.rank == 0:
+        save_state(folder, step=done, **run.state)
+        worker.saved(folder)
 
 
 def _logged(losses: Losses, rate: float, step: int, *, online: bool) -> dict[str, float]:

@@ -36,6 +36,7 @@ def train(
     logged: Logged | None = None,
     kill_at: int | None = None,
     state: Path | None = None,
+    worker: Worker | None = None,
     **changes: Any,
 ) -> dict[str, Tensor]:
     """Fit a noisy tiny network; `kill_at`: the step whose log raises."""
@@ -54,6 +55,7 @@ def train(
         seed=seed,
         log=log,
         state_folder=state,
+        worker=worker,
     )
 
 
@@ -71,6 +73,27 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, optimizer: str
     resumed = train(data, logged=pieces, **how)
     assert same_tensors(resumed, expected)
     assert [(s, v["loss"]) for s, v in pieces] == [(s, v["loss"]) for s, v in whole]
+
+
+def test_a_run_that_is_asked_to_stop_ends_its_step_saves_and_goes_on(tmp_path: Path) -> None:
+    data = stripe_data(9, unlabeled=20)
+    whole, pieces = list[Any](), list[Any]()
+    expected = train(data, logged=whole)
+    asked = iter([False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(data, logged=pieces, state=tmp_path, worker=Worker(stop=lambda: next(asked)))
+    assert [step for step, _ in pieces] == [1, 2]
+    resumed = train(data, logged=pieces, state=tmp_path)
+    assert same_tensors(resumed, expected)
+    assert [(s, v["loss"]) for s, v in pieces] == [(s, v["loss"]) for s, v in whole]
+
+
+def test_only_rank_0_is_asked_whether_to_stop() -> None:
+    def stop() -> bool:
+        raise AssertionError
+
+    data = stripe_data(8)
+    train(data, worker=Worker(1, 2, stop=stop), batch_size=4)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

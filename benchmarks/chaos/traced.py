@@ -1,0 +1,95 @@
+"""Run a program with its file operations counted, and end it after the n-th (boundaries.c)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "boundaries.c"
+STATE_BYTES = 16
+LIMIT_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended: `code` as subprocess has it, what it said, its file operations."""
+
+    code: int
+    said: str
+    operations: list[str]
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self.code == -signal.SIGKILL
+
+
+def compiler() -> str | None:
+    """The C compiler's command; None where there is none."""
+    return shutil.which("cc")
+
+
+def build(folder: Path) -> Path:
+    """Compile the library that counts; raises CalledProcessError."""
+    library = folder / "boundaries.so"
+    command = [compiler() or "cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE)]
+    subprocess.run([*command, "-ldl"], check=True)
+    return library
+
+
+def run_traced(
+    library: Path,
+    command: Sequence[str],
+    folder: Path,
+    *,
+    kill_at: int | None = None,
+    full_at: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run `command` in `folder`, a process group of its own, and count its operations there.
+
+    kill_at: the operation after which the group gets SIGKILL; full_at: after which the disk is
+    full; None: never. What it leaves running in its group is ended too.
+    """
+    with tempfile.TemporaryDirectory(prefix="chaos-") as beside:
+        state, log = Path(beside) / "state", Path(beside) / "log"
+        state.write_bytes(bytes(STATE_BYTES))
+        log.touch()
+        limits = {"CHAOS_AT": kill_at, "CHAOS_FULL": full_at}
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={
+                **os.environ,
+                **(environment or {}),
+                "LD_PRELOAD": str(library),
+                "CHAOS_ROOT": str(folder.resolve()),
+                "CHAOS_STATE": str(state),
+                "CHAOS_LOG": str(log),
+                **{name: str(value) for name, value in limits.items() if value is not None},
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            said, _ = process.communicate(timeout=LIMIT_SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        operations = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return Outcome(process.returncode, said.decode(errors="replace"), operations)
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command `python -m module`."""
+    return [sys.executable, "-m", module, *arguments]

@@ -1,0 +1,71 @@
+"""SIGTERM and Ctrl-C: a stage ends at once and in order; training first finishes its step.
+
+Under `dvc repro` a stage is also asked to end when that is gone, killed even: it would else go on
+beside the next `dvc repro`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def interrupt_on_signals() -> None:
+    """Let both signals raise KeyboardInterrupt; does nothing outside the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def end_with_dvc() -> None:
+    """Let Linux send SIGTERM when the `dvc` that started this process is gone."""
+    if "DVC_ROOT" not in os.environ or not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise KeyboardInterrupt
+
+
+class Wish:
+    """Whether the user has asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+@contextmanager
+def stop_is_a_wish() -> Iterator[Wish]:
+    """While the block runs the first signal is a wish that it looks at; the second interrupts."""
+    wish = Wish()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if wish.asked:
+            raise KeyboardInterrupt
+        wish.asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
