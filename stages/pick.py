@@ -19,6 +19,8 @@ from pipeline.progress import say
 from pipeline.runtime.command import command_parser, run_command
 from pipeline.runtime.layout import Layout
 
+QUEUE = "queue.csv"
+
 
 def pick(given: argparse.Namespace) -> None:
     """Write the queue that the command line asks for."""
@@ -26,6 +28,8 @@ def pick(given: argparse.Namespace) -> None:
         raise ParameterError(f"--count {given.count}: must be 1 or more")
     if given.out.exists() and not given.force:
         raise ParameterError(f"--out {given.out}: exists; give --force to replace it, or another")
+    if given.out.exists() and not (given.out / QUEUE).is_file():
+        raise ParameterError(f"--out {given.out}: no folder that stages.pick wrote; give another")
     params, layout = load_params(), Layout(Path.cwd())
     import torch
 

@@ -76,7 +76,7 @@ def test_clusters_with_a_label_come_last() -> None:
 
 
 def test_a_tiny_cluster_comes_after_all_others() -> None:
-    features, owners = blobs()
+    features, _ = blobs()
     lonely = np.concatenate([features, np.array([[90, 90], [90, 91]], np.float32)])
     chosen = typical_rows(lonely, none_labeled(102), 7, seed=0, most_clusters=5)
     assert [pick.row < 100 for pick in chosen] == [True] * 7
