@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pipeline.data.corrections import read_corrections
+from pipeline.data.corrections import NONE_OF_THEM, read_corrections
 from pipeline.data.rows import find_rows
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
@@ -62,9 +62,10 @@ def pick_images(
     unlabeled, labeled = layout.prepared / "unlabeled", layout.prepared / "labeled"
     corrections = layout.root / CORRECTIONS
     said = read_corrections(corrections, dataset.classes) if corrections.exists() else {}
-    teachers = _teachers_so_far(layout, params)
+    teachers = _teachers_so_far(layout, params, len(dataset.classes))
     if way == "auto":
-        num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, list(said)))
+        told = [name for name, label in said.items() if label != NONE_OF_THEM]
+        num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, told))
         way = way_to_ask(
             num_labels=num_labels, num_classes=len(dataset.classes), taught=bool(teachers)
         )
@@ -84,14 +85,19 @@ def pick_images(
     return Picked("typical", f"by the features of {name}", asked, predictions, generation)
 
 
-def _teachers_so_far(layout: Layout, params: Params) -> dict[str, Path]:
+def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[str, Path]:
     """The folders of predictions of the images there are now, by the generation they taught."""
     folders = {key: layout.predictions(key) for key in params.generations}
     finished = {key: path for key, path in folders.items() if (path / MANIFEST).exists()}
     unlabeled = layout.prepared / "unlabeled"
-    usable = {key: path for key, path in finished.items() if same_images(unlabeled, path)}
+    usable = {
+        key: path
+        for key, path in finished.items()
+        if read_manifest(path).metadata.get("num_classes") == num_classes
+        and same_images(unlabeled, path)
+    }
     if len(usable) < len(finished):
-        say("pick: the teachers have not seen these images since they were prepared; dvc repro")
+        say("pick: the teachers have not seen these images and classes; dvc repro would show them")
     return usable
 
 

@@ -99,14 +99,15 @@ def test_with_teachers_the_doubtful_images_come_as_the_report_offers_them(
     assert all(row["label"] in row["why"] for row in rows)
     words = Reader((project / "next" / "index.html").read_text(encoding="utf-8")).words
     assert "as generation 2's teacher saw them" in words
-    first = (project / "next" / "queue.csv").read_bytes(), words
     assert run(monkeypatch, "pick", "--count", "4", "--by", "doubtful", "--out", "again") == 0
-    assert (project / "again" / "queue.csv").read_bytes() == first[0]
+    assert queue(project / "again") == rows
 
-    write_predictions(folders[1], np.full((3, 3), 1 / 3))
+    ids = ids_of(project / "prepared" / "unlabeled")
+    more_classes = np.full((len(ids), 4), 1 / 4)
+    write_predictions(folders[1], more_classes, rows_per_shard=SHARD, ids=ids)
     capsys.readouterr()
-    assert run(monkeypatch, "pick", "--count", "4", "--by", "doubtful", "--force") == 0
-    assert "have not seen these images" in capsys.readouterr().out
+    assert run(monkeypatch, "pick", "--count", "4", "--by", "doubtful") == 0
+    assert "have not seen these images and classes" in capsys.readouterr().out
 
 
 def test_the_champion_makes_the_features_where_there_is_one(
