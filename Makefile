@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -77,6 +77,9 @@ bench-distillation: setup ## small students with and without their teacher; DATA
 
 bench-corrections: setup ## labels by a person, as the report asks for them or at random; DATA=fashion_mnist.parquet
 	python -m benchmarks.corrections --data $(DATA)
+
+bench-pick: setup ## labels for typical, doubtful or random images, digits and Fashion-MNIST; DATA=fashion_mnist.parquet
+	python -m benchmarks.pick $(if $(wildcard $(DATA)),--data $(DATA))
 
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)

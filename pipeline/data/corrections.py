@@ -23,6 +23,7 @@ from pipeline.errors import SourceError
 
 HEADER = ["id", "label"]
 NONE_OF_THEM = -1
+NONE_CHOICE = "Not any of these"  # what a labelling tool shows for it
 IDS_NAMED = 3
 MOST_CLASSES_NAMED, FEW_CLASSES = 12, 6
 IN_REACH = (Side.LABELED, Side.UNLABELED, Side.VALIDATION)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.rows import read_rows
 from pipeline.data.shards import check_schema, iter_shards, read_manifest
 from pipeline.errors import DataError
 
@@ -79,6 +80,11 @@ def read_predictions(folder: Path) -> Any:
             row=table.column("row").to_numpy(),
             log_probs=_values(table.column("log_probs")),
         )
+
+
+def read_log_probs(folder: Path, rows: Sequence[int]) -> Floats:
+    """Log-probabilities (n, K) float32 of some rows, counted over all shards, of predictions."""
+    return _values(read_rows(folder, rows, ["log_probs"]).column("log_probs"))
 
 
 def pseudo_labels_table(

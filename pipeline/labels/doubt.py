@@ -66,6 +66,11 @@ def class_pairs(probabilities: Floats) -> NDArray[np.int64]:
     return pairs
 
 
+def pair_names(pair: int, classes: Sequence[str]) -> str:
+    """A pair of class_pairs in words: "cat or dog"."""
+    return " or ".join(classes[place] for place in divmod(pair, len(classes)))
+
+
 def _entropy(probabilities: Floats) -> Floats:
     logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     entropy: Floats = -(probabilities * logs).sum(axis=1)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.predictions import read_predictions
+from pipeline.data.predictions import read_log_probs, read_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import iter_shards
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.label_issues import LabelIssue
-from pipeline.labels.doubt import Floats, class_pairs, doubt
+from pipeline.labels.doubt import class_pairs, doubt, pair_names
 from pipeline.labels.select import Reason
 from pipeline.report.galleries import (
     MOST_SHOWN,
@@ -71,7 +71,7 @@ def gather_galleries(
     chosen = chosen_rows(views, len(classes))
     rows = sorted({row for part in chosen.values() for row in part})
     images = read_rows(prepared / "unlabeled", rows, ["id", "image"])
-    seen = dict(zip(rows, _log_probs(folders[-1], rows), strict=True))
+    seen = dict(zip(rows, read_log_probs(folders[-1], rows), strict=True))
     shown: dict[int, dict[str, Any]] = {
         row: {
             "id": name,
@@ -87,9 +87,7 @@ def gather_galleries(
     def caption(key: str, row: int) -> str:
         label = classes[views.labels[row]]
         if key == "offered":
-            return " or ".join(
-                classes[place] for place in divmod(int(views.pairs[row]), len(classes))
-            )
+            return pair_names(int(views.pairs[row]), classes)
         if key == "changed" and views.before is not None:
             return f"{classes[views.before[row]]} → {label}"
         return f"{label} {percent(float(views.confidences[row]), 0)}"
@@ -123,7 +121,7 @@ def issue_gallery(
         return None
     rows = [places[issue.id] for issue in some]
     images = read_rows(labeled, rows, ["image"])["image"].to_pylist()
-    members = {key: _log_probs(predictions[key], rows) for key in weights}
+    members = {key: read_log_probs(predictions[key], rows) for key in weights}
     seen = np.exp(weighted_log_probs(members, weights))
     shown = tuple(
         ShownImage(
@@ -169,11 +167,3 @@ def _views(predictions: Sequence[Path], pseudo_labels: Path) -> UnlabeledViews:
         np.concatenate(doubts),
         np.concatenate(pairs),
     )
-
-
-def _log_probs(folder: Path, rows: Sequence[int]) -> Floats:
-    """Log-probabilities (n, K) float32 of some rows of a folder of predictions."""
-    column = read_rows(folder, rows, ["log_probs"]).column("log_probs")
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    values: Floats = np.asarray(flat, np.float32).reshape(len(rows), -1)
-    return values

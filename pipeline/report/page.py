@@ -67,7 +67,7 @@ class PageScript:
 def render_report(data: ReportData) -> str:
     """The whole page as HTML text; every name in `data` is escaped."""
     page: str = (
-        _environment()
+        page_environment()
         .get_template("report.html")
         .render(
             data=data,
@@ -82,8 +82,8 @@ def render_report(data: ReportData) -> str:
             issues_sentence=issues_sentence(data),
             corruptions=corruption_rows(data),
             figures=page_figures(data),
-            gallery_style=Markup(_resource("galleries.css")),
             script=gallery_script(),
+            **page_styles(),
         )
     )
     return page
@@ -92,11 +92,12 @@ def render_report(data: ReportData) -> str:
 def render_times(times: Sequence[StageTime]) -> str:
     """The page of the stages' times, which differ from run to run."""
     total = f"{sum(row.seconds for row in times):,.0f} s"
-    page: str = _environment().get_template("times.html").render(times=times, total=total)
+    page: str = page_environment().get_template("times.html").render(times=times, total=total)
     return page
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates of this package, and the words that they share."""
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."),
         autoescape=True,
@@ -114,6 +115,12 @@ def _environment() -> Environment:
         "whole": lambda name: str(name).encode("utf-8", "replace").decode("utf-8"),
     }
     return environment
+
+
+def page_styles() -> dict[str, Markup]:
+    """The style sheets as templates name them, to be inserted as they are."""
+    sheets = {"page_style": "page.css", "gallery_style": "galleries.css"}
+    return {name: Markup(_resource(file)) for name, file in sheets.items()}
 
 
 def gallery_script() -> PageScript:

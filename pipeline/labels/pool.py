@@ -1,0 +1,99 @@
+"""The images that a queue chooses from, as features: a bounded sample, a shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.rows import read_rows
+from pipeline.data.shards import read_manifest
+from pipeline.data.tensors import decode_into, stored_shape
+from pipeline.errors import DataError
+from pipeline.labels.typical import Floats, Integers
+from pipeline.models.parts import batched_features
+from pipeline.progress import Advance
+
+See = Callable[[Tensor], Tensor]  # images (n, C, S, S) uint8 to features (n, F) on the CPU
+PIXELS_SIDE = 16  # images are averaged to this side before their pixels are compared
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images of a prepared folder: rows (n,) int64, counted over all shards, features (n, F)."""
+
+    rows: Integers
+    features: Floats
+
+
+def sampled_rows(total: int, most: int, *, seed: int) -> Integers:
+    """At most `most` of the rows 0 to total - 1, in order, drawn from the seed."""
+    if total <= most:
+        return np.arange(total, dtype=np.int64)
+    drawn = np.random.default_rng(seed).choice(total, most, replace=False, shuffle=False)
+    return np.sort(drawn).astype(np.int64)
+
+
+def read_pool(folder: Path, rows: Integers, see: See, advance: Advance) -> Pool:
+    """What `see` makes of these rows, in order, of a prepared folder; one shard in memory.
+
+    Raises DataError where a shard is missing or altered, or an image can't be decoded.
+    """
+    manifest = read_manifest(folder)
+    ends = np.cumsum([0, *(entry.rows for entry in manifest.shards)])
+    parts: list[NDArray[np.float32]] = []
+    for start, end in pairwise(ends.tolist()):
+        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
+        if len(here):
+            parts.append(see(_decoded(folder, here.tolist())).numpy().astype(np.float32))
+            advance(len(here))
+    return Pool(rows, np.concatenate(parts) if parts else np.empty((0, 0), np.float32))
+
+
+def pixel_features(images: Tensor) -> Tensor:
+    """The pixels of (n, C, S, S) uint8 themselves, averaged to PIXELS_SIDE: (n, C × side²)."""
+    side = min(PIXELS_SIDE, images.shape[-1])
+    return F.adaptive_avg_pool2d(images.float() / 255, side).flatten(1)
+
+
+def network_features(
+    network: nn.Module,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int,
+    device: str = "cpu",
+) -> See:
+    """What the network's classifier reads, at length 1; the network's spec has mean and std."""
+    network.to(device)
+
+    def see(images: Tensor) -> Tensor:
+        parts = [
+            batched_features(network, part.to(device), mean=mean, std=std, batch_size=batch_size)
+            for part in torch.split(images, batch_size)
+        ]
+        return F.normalize(torch.cat(parts)).cpu()
+
+    return see
+
+
+def _decoded(folder: Path, rows: Sequence[int]) -> Tensor:
+    data = read_rows(folder, rows, ["image"]).column("image").to_pylist()
+    images = torch.empty(
+        (len(rows), *stored_shape(folder, read_manifest(folder))), dtype=torch.uint8
+    )
+    try:
+        decode_into(
+            [torch.from_numpy(np.frombuffer(item, np.uint8).copy()) for item in data], images
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{folder}: an image can't be decoded ({reason})") from None
+    return images

@@ -1,0 +1,142 @@
+"""Which unlabelled images a person should label next, in order: the one definition of the queue.
+
+While labels are few, the typical ones (`typical`); later those that the teachers doubt or disagree
+on (`doubt`), which the report offers too. Both look at a bounded part of the data at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.data.predictions import read_predictions
+from pipeline.data.rows import find_rows, read_rows
+from pipeline.data.shards import iter_shards, read_manifest
+from pipeline.errors import DataError
+from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
+from pipeline.labels.pool import See, read_pool, sampled_rows
+from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
+from pipeline.progress import progress
+
+Way = Literal["typical", "doubtful"]
+FEW_PER_CLASS = 10  # labelled images of a class, on average, under which labels are few
+MOST_IMAGES = 20_000  # that are clustered; of more, a sample
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image to label: its row among the unlabelled, its id, its score, and why it is asked for.
+
+    score: typicality or doubt, by the way of the queue.
+    """
+
+    row: int
+    id: str
+    score: float
+    why: str
+
+
+def way_to_ask(*, num_labels: int, num_classes: int, taught: bool) -> Way:
+    """How to choose; `taught`: whether teachers have said what they think of the images."""
+    few = num_labels < FEW_PER_CLASS * num_classes
+    return "typical" if few or not taught else "doubtful"
+
+
+def typical_queue(
+    unlabeled: Path,
+    labeled: Path,
+    see: See,
+    *,
+    count: int,
+    answered: Collection[str] = (),
+    seed: int = 0,
+    most_images: int = MOST_IMAGES,
+) -> list[Asked]:
+    """The typical images of the clusters, those without a label first.
+
+    unlabeled, labeled: prepared folders; see: what makes features of images; answered: ids of
+    images that a person labelled since, which are not asked for again. Of more than `most_images`
+    a sample is clustered, by the seed.
+    """
+    most_images = max(most_images, 4 * count)
+    known = find_rows(unlabeled, list(answered)).values() if answered else []
+    rows = sampled_rows(read_manifest(unlabeled).rows, most_images, seed=seed)
+    rows = np.union1d(rows, np.array(list(known), np.int64))
+    beside = sampled_rows(read_manifest(labeled).rows, most_images, seed=seed)
+    if not len(rows):
+        return []
+    with progress("pick: features", len(rows) + len(beside)) as advance:
+        pool = read_pool(unlabeled, rows, see, advance)
+        others = read_pool(labeled, beside, see, advance)
+    features = np.concatenate([pool.features, others.features.reshape(len(beside), -1)])
+    is_known = np.concatenate([np.isin(rows, list(known)), np.ones(len(beside), np.bool_)])
+    chosen = typical_rows(reduced(features), is_known, count, seed=seed)
+    ids = _ids(unlabeled, [int(rows[pick.row]) for pick in chosen])
+    return [
+        Asked(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
+        for pick, name in zip(chosen, ids, strict=True)
+    ]
+
+
+def doubtful_queue(
+    unlabeled: Path,
+    predictions: Sequence[Path],
+    classes: Sequence[str],
+    *,
+    count: int,
+    answered: Collection[str] = (),
+) -> list[Asked]:
+    """The images that the teachers doubt or disagree on, diverse by the classes in question.
+
+    predictions: folders of what each teacher thought of the images in `unlabeled`, row by row.
+    Raises DataError where they are of other images.
+    """
+    for folder in predictions:
+        if not same_images(unlabeled, folder):
+            raise DataError(
+                f"{folder}: not of the images in {unlabeled}; run dvc repro to predict these"
+            )
+    rows, doubts, pairs = _doubts(predictions, frozenset(answered))
+    order = diverse(doubts, pairs, count)
+    chosen = rows[order].tolist()
+    ids = _ids(unlabeled, chosen)
+    return [
+        Asked(row, name, float(doubts[place]), pair_names(int(pairs[place]), classes))
+        for place, row, name in zip(order, chosen, ids, strict=True)
+    ]
+
+
+def same_images(unlabeled: Path, predictions: Path) -> bool:
+    """Whether predictions are of the unlabelled images, shard by shard and row by row."""
+    shards = [[entry.rows for entry in read_manifest(p).shards] for p in (unlabeled, predictions)]
+    if shards[0] != shards[1]:
+        return False
+    both = zip(iter_shards(unlabeled, ["id"]), iter_shards(predictions, ["id"]), strict=True)
+    return all(first["id"].equals(second["id"]) for first, second in both)
+
+
+def _doubts(
+    predictions: Sequence[Path], answered: frozenset[str]
+) -> tuple[Integers, Floats, Integers]:
+    """Row, doubt and pair of classes of every image not answered; one shard in memory."""
+    rows, doubts, pairs, first = [], [], [], 0
+    for members in zip(*(read_predictions(folder) for folder in predictions), strict=True):
+        seen = [np.exp(member.log_probs) for member in members]
+        open_ones = np.array([name not in answered for name in members[0].ids], np.bool_)
+        rows.append(first + np.flatnonzero(open_ones))
+        doubts.append(doubt(seen)[open_ones])
+        pairs.append(class_pairs(np.mean(seen, axis=0))[open_ones])
+        first += len(open_ones)
+    if not rows:
+        none = np.empty(0, np.int64)
+        return none, none.astype(np.float32), none
+    return np.concatenate(rows), np.concatenate(doubts), np.concatenate(pairs)
+
+
+def _ids(folder: Path, rows: Sequence[int]) -> list[str]:
+    names: list[str] = read_rows(folder, rows, ["id"]).column("id").to_pylist()
+    return names

@@ -1,0 +1,177 @@
+"""Ask for the images most worth a label, by what has been trained so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.data.corrections import NONE_OF_THEM, read_corrections
+from pipeline.data.rows import find_rows
+from pipeline.data.shards import MANIFEST, read_manifest
+from pipeline.data.tensors import Dataset, read_dataset
+from pipeline.errors import DataError, ParameterError
+from pipeline.labels.pool import See, network_features, pixel_features
+from pipeline.labels.queue import (
+    Asked,
+    Way,
+    doubtful_queue,
+    same_images,
+    typical_queue,
+    way_to_ask,
+)
+from pipeline.models.checkpoint import load_checkpoint, network_of
+from pipeline.models.device import resolve_device
+from pipeline.models.pretrained import normalization
+from pipeline.models.spec import ModelSpec
+from pipeline.params import Params
+from pipeline.progress import say
+from pipeline.runtime.layout import Layout
+from pipeline.runtime.shipping import shipped
+from pipeline.train.transfer import find_source, read_source, start_from
+
+CORRECTIONS = "corrections.csv"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The images to label, in order, and how they were chosen.
+
+    by: in words; predictions: what the latest teacher thinks of them, and generation, whose
+    teacher that is; None before any.
+    """
+
+    way: Way
+    by: str
+    asked: list[Asked]
+    predictions: Path | None
+    generation: str | None
+
+
+def pick_images(
+    layout: Layout, params: Params, *, count: int, way: str = "auto", features: str = "auto"
+) -> Picked:
+    """The `count` unlabelled images most worth a label that corrections.csv does not name yet.
+
+    way: auto, or typical or doubtful; features: as feature_maker takes it. Raises ParameterError
+    where what is asked for needs a teacher, and DataError where `prepared` is not there.
+    """
+    dataset = read_dataset(layout.prepared)
+    unlabeled, labeled = layout.prepared / "unlabeled", layout.prepared / "labeled"
+    corrections = layout.root / CORRECTIONS
+    said = read_corrections(corrections, dataset.classes) if corrections.exists() else {}
+    teachers = _teachers_so_far(layout, params, len(dataset.classes))
+    if way == "auto":
+        told = [name for name, label in said.items() if label != NONE_OF_THEM]
+        num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, told))
+        way = way_to_ask(
+            num_labels=num_labels, num_classes=len(dataset.classes), taught=bool(teachers)
+        )
+    generation, predictions = list(teachers.items())[-1] if teachers else (None, None)
+    if way == "doubtful":
+        if not teachers:
+            raise ParameterError(
+                "--by doubtful: no teacher has seen these images yet; run dvc repro, or give "
+                "--by typical"
+            )
+        folders = list(teachers.values())
+        asked = doubtful_queue(unlabeled, folders, dataset.classes, count=count, answered=said)
+        by = f"by the teachers of generation {' and '.join(teachers)}"
+        return Picked("doubtful", by, asked, predictions, generation)
+    name, see = feature_maker(layout, params, dataset, features)
+    asked = typical_queue(unlabeled, labeled, see, count=count, answered=said, seed=params.seed)
+    return Picked("typical", f"by the features of {name}", asked, predictions, generation)
+
+
+def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[str, Path]:
+    """The folders of predictions of the images there are now, by the generation they taught."""
+    folders = {key: layout.predictions(key) for key in params.generations}
+    finished = {key: path for key, path in folders.items() if (path / MANIFEST).exists()}
+    unlabeled = layout.prepared / "unlabeled"
+    usable = {
+        key: path
+        for key, path in finished.items()
+        if read_manifest(path).metadata.get("num_classes") == num_classes
+        and same_images(unlabeled, path)
+    }
+    if len(usable) < len(finished):
+        say("pick: the teachers have not seen these images and classes; dvc repro would show them")
+    return usable
+
+
+def feature_maker(layout: Layout, params: Params, dataset: Dataset, which: str) -> tuple[str, See]:
+    """What makes features of images, and its name; which: auto, champion, pretrained or pixels.
+
+    auto: the champion if there is one, else the weights that transfer.source names, else pixels.
+    Raises ParameterError or DataError where there is not what `which` asks for.
+    """
+    source = params.training("0").transfer.source
+    if which == "champion" or (which == "auto" and layout.ensemble.exists()):
+        name, network, spec = _champion(layout, params, dataset)
+    elif which == "pretrained" or (which == "auto" and source is not None):
+        name, network, spec = _pretrained(layout, params, dataset)
+    else:
+        return "the pixels", pixel_features
+    see = network_features(
+        network,
+        mean=spec.mean,
+        std=spec.std,
+        batch_size=params.predict.batch_size,
+        device=resolve_device(params.predict.device).type,
+    )
+    return name, see
+
+
+def _champion(layout: Layout, params: Params, dataset: Dataset) -> tuple[str, nn.Module, ModelSpec]:
+    """The champion, if it was trained on images of this form."""
+    ((key, folder),) = shipped(layout, params, "champion")[0].items()
+    checkpoint = load_checkpoint(folder)
+    spec = checkpoint.spec
+    if (spec.image_size, spec.channels) != (dataset.image_size, dataset.channels):
+        raise DataError(
+            f"{folder}: trained on other images than {layout.prepared} holds; run dvc repro, or "
+            "give --features pixels"
+        )
+    return f"generation {key}, the champion", checkpoint.network, spec
+
+
+def _pretrained(
+    layout: Layout, params: Params, dataset: Dataset
+) -> tuple[str, nn.Module, ModelSpec]:
+    """Generation 0's network as it starts, with the weights of transfer.source."""
+    training = params.training("0")
+    transfer = training.transfer
+    source = find_source(transfer.source, sha256=transfer.sha256, root=layout.root, teacher=None)
+    if source is None:
+        raise ParameterError(
+            "--features pretrained: transfer.source = null; name weights there, or give pixels"
+        )
+    spec = _untrained_spec(training.model.network, dataset)
+    network = network_of(spec, params.seed)
+    weights = read_source(source.name, source.path, training.model.name)
+    start_from(
+        network,
+        weights,
+        source=source.name,
+        mode=transfer.mode,
+        frozen_stages=transfer.frozen_stages,
+        classes=spec.classes,
+    )
+    wanted: tuple[Sequence[float], Sequence[float]] | None = normalization(weights, spec.channels)
+    if wanted is not None:
+        spec = replace(spec, mean=list(wanted[0]), std=list(wanted[1]))
+    return f"the weights of {source.name}", network.eval(), spec
+
+
+def _untrained_spec(network: dict[str, object], dataset: Dataset) -> ModelSpec:
+    return ModelSpec(
+        network=network,
+        classes=list(dataset.classes),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        mean=list(dataset.mean),
+        std=list(dataset.std),
+        generation="0",
+    )

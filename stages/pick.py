@@ -1,0 +1,78 @@
+"""List the unlabelled images that are most worth a label, with a page to label them on.
+
+python -m stages.pick --count N [--out pick] [--by typical] [--features pixels]
+                      [--label-studio] [--fiftyone]
+
+Typical images while labels are few, doubtful ones later. It needs what `dvc repro prepare` makes,
+and uses what has been trained since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import ParameterError
+from pipeline.params import load_params
+from pipeline.progress import say
+from pipeline.runtime.command import command_parser, run_command
+from pipeline.runtime.layout import Layout
+
+QUEUE = "queue.csv"
+
+
+def pick(given: argparse.Namespace) -> None:
+    """Write the queue that the command line asks for."""
+    if given.count < 1:
+        raise ParameterError(f"--count {given.count}: must be 1 or more")
+    if given.out.exists() and not given.force:
+        raise ParameterError(f"--out {given.out}: exists; give --force to replace it, or another")
+    if given.out.exists() and not (given.out / QUEUE).is_file():
+        raise ParameterError(f"--out {given.out}: no folder that stages.pick wrote; give another")
+    params, layout = load_params(), Layout(Path.cwd())
+    import torch
+
+    from pipeline.report.queue import publish_queue
+    from pipeline.runtime.picking import pick_images
+
+    torch.set_num_threads(params.evaluate.threads)
+    picked = pick_images(layout, params, count=given.count, way=given.by, features=given.features)
+    if not picked.asked:
+        say("pick: no unlabelled image is left to ask for; nothing was written")
+        return
+    publish_queue(
+        given.out,
+        picked,
+        layout.prepared,
+        label_studio=given.label_studio,
+        fiftyone=given.fiftyone,
+    )
+    say(f"pick: {len(picked.asked)} {picked.way} images, {picked.by}: {given.out}/index.html")
+
+
+def main() -> int:
+    """The exit code: 2 for a wrong parameter."""
+    parser = command_parser("pick", __doc__)
+    parser.add_argument("--count", type=int, required=True, help="how many images")
+    parser.add_argument("--out", type=Path, default=Path("pick"), help="the folder to write")
+    parser.add_argument("--force", action="store_true", help="replace it where it exists")
+    parser.add_argument(
+        "--by",
+        choices=("auto", "typical", "doubtful"),
+        default="auto",
+        help="auto: typical under 10 labels a class, else doubtful",
+    )
+    parser.add_argument(
+        "--features",
+        choices=("auto", "champion", "pretrained", "pixels"),
+        default="auto",
+        help="by which images are alike; auto: the first of these that there is",
+    )
+    parser.add_argument("--label-studio", action="store_true", help="write tasks for Label Studio")
+    parser.add_argument("--fiftyone", action="store_true", help="write a FiftyOne data set")
+    return run_command("pick", parser, pick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
