@@ -10,6 +10,8 @@ from cluster.experiments import Experiment, forget_queued, save_experiment
 from cluster.package import files_digest, tracked_files
 from cluster.remote import Remote
 from cluster.results import ARCHIVE, put_in_place, unpack
+from pipeline.params import PARAMS_FILE, load_params
+from pipeline.runtime.layout import Layout
 from pipeline.runtime.tracking_import import import_spools
 
 
@@ -44,6 +46,8 @@ def bring_back(
         changed: list[str] = []
         if experiment is None:
             put_in_place(folder, names, root)
+            params = load_params(root / PARAMS_FILE)
+            Layout(root).remove_leftovers(params.model_keys + params.seed_keys)  # as stages do
             remote.pull()
             changed = remote.changed_stages()
         elif succeeded:

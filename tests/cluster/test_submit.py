@@ -26,7 +26,7 @@ def tiny(storage: Path) -> dict[str, Any]:
     values["train"]["steps"] = 8
     values["evaluate"]["jitter_views"] = 1
     values["generations"].pop("2")
-    values["ensemble"] = {"label_issue_margin": 0.5}
+    values["ensemble"] = {"label_issue_margin": 0.5, "seeds": {}}
     values["storage"] = {"url": storage.as_uri()}
     return values
 
@@ -78,7 +78,13 @@ def test_without_storage_or_remote_it_refuses(submit: Submit, project: Project) 
 
 def test_a_run_on_the_cluster_is_as_one_here(submit: Submit, project: Project) -> None:
     project.run("git", "checkout", "--", "params.yaml")
+    leftover = project.folder / "curves" / "7" / "loss.csv"  # of a generation that is no more
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("step,loss\n")
+    project.run("git", "add", str(leftover))
+    project.run("git", "commit", "-qm", "More generations")
     said = submit().stdout
+    assert not leftover.exists()
     assert "job: stage 11 of 11: report" in said
     assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
     assert project.json("metrics/evaluate/1.json")["test/accuracy"] > 0.1
