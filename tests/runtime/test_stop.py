@@ -47,10 +47,11 @@ def test_a_signal_interrupts_but_is_a_wish_at_first_where_that_is_asked_for(
 
 def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path) -> None:
     stage = (
-        "import time\n"
+        "import os, time\n"
         "from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals\n"
-        "interrupt_on_signals(); end_with_dvc(); print(__import__('os').getpid(), flush=True)\n"
-        f"try: time.sleep(600)\nexcept KeyboardInterrupt: open({str(tmp_path / 'end')!r}, 'w')"
+        "interrupt_on_signals(); end_with_dvc()\n"
+        "try: print(os.getpid(), flush=True); time.sleep(600)\n"
+        f"except KeyboardInterrupt: open({str(tmp_path / 'end')!r}, 'w')"
     )
     dvc = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stage!r}])"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path)}
