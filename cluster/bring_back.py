@@ -46,8 +46,8 @@ def bring_back(
         changed: list[str] = []
         if experiment is None:
             put_in_place(folder, names, root)
-            params = load_params(root / PARAMS_FILE)
-            Layout(root).remove_leftovers(params.model_keys + params.seed_keys)  # as stages do
+            models = load_params(root / PARAMS_FILE).all_models
+            Layout(root).remove_leftovers(models)  # as the stages do there
             remote.pull()
             changed = remote.changed_stages()
         elif succeeded:

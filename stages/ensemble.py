@@ -13,7 +13,7 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 def ensemble(stage: Stage) -> None:
     """Write ensemble.json, label_issues.csv and metrics/ensemble.json; log the model to ship."""
     layout, how, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
-    keys = generations + stage.params.seed_keys
+    keys = stage.params.all_models
     layout.remove_leftovers(keys)
     bootstrap = stage.params.evaluate.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed

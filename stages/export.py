@@ -17,7 +17,7 @@ from pipeline.errors import ParameterError
 from pipeline.files import replace_folder
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import command_parser, run_command
+from pipeline.runtime.command import add_model_argument, command_parser, run_command
 from pipeline.runtime.layout import Layout
 
 
@@ -64,9 +64,7 @@ def main() -> int:
     """The exit code: 2 for a wrong parameter."""
     parser = command_parser("export", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="a file .onnx, or a folder")
-    parser.add_argument(
-        "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
-    )
+    add_model_argument(parser)
     return run_command("export", parser, export)
 
 

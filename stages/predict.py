@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import command_parser, run_command
+from pipeline.runtime.command import add_model_argument, command_parser, run_command
 from pipeline.runtime.layout import Layout
 
 BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
@@ -54,9 +54,7 @@ def main() -> int:
     parser = command_parser("predict", __doc__)
     parser.add_argument("images", help="what to classify")
     parser.add_argument("--out", type=Path, required=True, help=".parquet or .csv")
-    parser.add_argument(
-        "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
-    )
+    add_model_argument(parser)
     return run_command("predict", parser, predict)
 
 

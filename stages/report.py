@@ -17,7 +17,7 @@ DRAIN_SECONDS = 60.0
 def report(stage: Stage) -> None:
     """Write report/index.html, and beside it times.html, which is no output of DVC's."""
     layout, params = stage.layout, stage.params
-    keys = params.model_keys + params.seed_keys
+    keys = params.all_models
     layout.remove_leftovers(keys)
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
     with stage.run(inputs, {"report": {}}) as run:

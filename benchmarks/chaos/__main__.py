@@ -18,9 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos.boundaries import clean_runs, kill_everywhere, kinds
-from benchmarks.chaos.disk import fill_everywhere
-from benchmarks.chaos.moments import copy_repository, kill_at_random, settled, start_repro
+from benchmarks.chaos.boundaries import clean_runs, everywhere, kill_once, kinds
+from benchmarks.chaos.disk import fill_once
+from benchmarks.chaos.moments import kill_at_random, settled, small_repository, start_repro
 from benchmarks.chaos.page import PAGE, reliability_page
 from benchmarks.chaos.stages import Bench, contents, copy_code, make_project, steps
 from benchmarks.chaos.traced import build, compiler
@@ -42,8 +42,8 @@ def at_boundaries(folder: Path, options: argparse.Namespace) -> list[dict[str, A
         if options.stages and title.partition("@")[0] not in options.stages:
             continue
         started = time.monotonic()
-        killed = kill_everywhere(clean, bench, every=options.every, jobs=options.jobs)
-        filled = fill_everywhere(clean, bench, every=options.every_full, jobs=options.jobs)
+        killed = everywhere(kill_once, clean, bench, every=options.every, jobs=options.jobs)
+        filled = everywhere(fill_once, clean, bench, every=options.every_full, jobs=options.jobs)
         row = asdict(killed) | {"full": filled.kills, "operations": len(clean.operations)}
         row["problems"] += filled.problems
         rows.append(row | {"kinds": kinds(clean.operations)})
@@ -57,7 +57,7 @@ def at_moments(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]
     if not options.moments:
         return []
     source = folder / "repository"
-    copy_repository(source)
+    small_repository(source)
     shutil.copytree(source, folder / "clean")
     if start_repro(folder / "clean").wait():
         raise RuntimeError((folder / "clean/.git/said").read_text(encoding="utf-8"))

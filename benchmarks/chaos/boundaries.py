@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.chaos.stages import Bench, Step, contents, run_step
+from benchmarks.chaos.traced import Outcome
 from benchmarks.chaos.tracked import twice_logged
 from pipeline.progress import say
 
@@ -50,29 +51,50 @@ def chosen(operations: int, every: int) -> list[int]:
     return sorted({*range(1, operations + 1, every), operations})
 
 
-def kill_everywhere(clean: Clean, bench: Bench, *, every: int = 1, jobs: int = 1) -> Tally:
-    """Kill the stage after each operation; `every`: after every n-th alone."""
+def everywhere(
+    once: Callable[[Clean, Bench, int], list[str]],
+    clean: Clean,
+    bench: Bench,
+    *,
+    every: int = 1,
+    jobs: int = 1,
+) -> Tally:
+    """Do `once` at each operation of the stage; `every`: at every n-th alone."""
     points = chosen(len(clean.operations), every)
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda point: kill_once(clean, bench, point), points)
+        found = pool.map(lambda point: once(clean, bench, point), points)
         problems = [problem for point in found for problem in point]
     return Tally(clean.step.title, len(points), problems)
 
 
 def kill_once(clean: Clean, bench: Bench, point: int) -> list[str]:
     """Kill the stage after operation `point`, run it again; what is not as it was, a line each."""
+
+    def judge(cut: Outcome) -> list[str]:
+        if cut.killed or cut.code == 0:
+            return []
+        return [f"not killed but {cut.code}: {cut.said[-500:]}"]
+
     where = f"{clean.step.title} killed after {point}, {clean.operations[point - 1]}"
+    return cut_and_rerun(clean, bench, where, judge, kill_at=point)
+
+
+def cut_and_rerun(
+    clean: Clean, bench: Bench, where: str, judge: Callable[[Outcome], list[str]], **when: int
+) -> list[str]:
+    """Run the stage with a fault, then without; what `judge` says of the first, what is left wrong.
+
+    where: what the lines begin with; when: the fault, as run_step has it.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=clean.before.parent) as beside:
         folder = Path(beside) / clean.before.name
         shutil.copytree(clean.before, folder)
-        cut = run_step(clean.step, folder, bench, kill_at=point)
-        if not cut.killed and cut.code != 0:
-            return [f"{where}: not killed but {cut.code}: {cut.said[-500:]}"]
+        problems = judge(run_step(clean.step, folder, bench, **when))
         again = run_step(clean.step, folder, bench)
         if again.code:
-            return [f"{where}: the rerun ended with {again.code}: {again.said[-500:]}"]
-        unequal = differences(clean.after, contents(folder))
-        problems = unequal + twice_logged(folder)
+            problems.append(f"the rerun ended with {again.code}: {again.said[-500:]}")
+        else:
+            problems += differences(clean.after, contents(folder)) + twice_logged(folder)
     for problem in problems:
         say(f"{where}: {problem}")
     return [f"{where}: {problem}" for problem in problems]

@@ -17,8 +17,9 @@ import psutil
 
 from benchmarks.chaos.boundaries import differences
 from benchmarks.chaos.stages import contents, write_parameters
+from benchmarks.chaos.traced import inherited
 from benchmarks.chaos.tracked import logged_in_mlflow
-from benchmarks.runs import ROOT
+from benchmarks.repository import copy_repository
 from pipeline.progress import say
 
 LONGEST_SECONDS = 40.0
@@ -35,14 +36,9 @@ class Moments:
     problems: list[str]
 
 
-def copy_repository(folder: Path) -> None:
-    """What git has or would add of this repository, with the small parameters, to `folder`."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+def small_repository(folder: Path) -> None:
+    """A copy of this repository in `folder`, with the small parameters."""
+    copy_repository(folder)
     write_parameters(folder)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
 
@@ -50,14 +46,12 @@ def copy_repository(folder: Path) -> None:
 def start_repro(folder: Path) -> subprocess.Popen[bytes]:
     """`dvc repro` in `folder`, with a process group of its own."""
     binaries = Path(sys.executable).parent
-    environment = os.environ | {
+    environment = inherited() | {
         "PATH": os.pathsep.join([str(binaries), os.environ["PATH"]]),
         "PYTHONPATH": "",
         "DVC_NO_ANALYTICS": "1",
         "OMP_NUM_THREADS": "1",
     }
-    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
-        environment.pop(name, None)
     with (folder / ".git" / "said").open("ab") as said:
         return subprocess.Popen(
             [str(binaries / "dvc"), "repro"],

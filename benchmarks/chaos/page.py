@@ -43,7 +43,7 @@ def reliability_page(result: dict[str, Any]) -> str:
 
 def problem_kind(line: str) -> str:
     """Whether something was lost, doubled or left over, or otherwise not as it was."""
-    if line.endswith((": missing", "not say why")) or "MLflow lacks" in line:
+    if line.endswith(": missing") or "MLflow lacks" in line:
         return "lost"
     if line.endswith((" times", " runs", "left over")):
         return "doubled"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,8 +136,6 @@ def run_step(step: Step, folder: Path, bench: Bench, **when: int) -> Outcome:
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    for name in ("DVC_ROOT", "RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        os.environ.pop(name, None)
     for _ in range(TRIES):
         came = run_traced(bench.library, step.command, folder, environment=environment, **when)
         if came.code == 0 or RAY_GAVE_UP not in came.said:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parent / "boundaries.c"
 STATE_BYTES = 16
 LIMIT_SECONDS = 900.0
+ELSEWHERE = ("DVC_ROOT", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ def build(folder: Path) -> Path:
     return library
 
 
+def inherited() -> dict[str, str]:
+    """This process's environment without what would lead a stage to other places."""
+    return {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+
+
 def run_traced(
     library: Path,
     command: Sequence[str],
@@ -68,7 +73,7 @@ def run_traced(
             command,
             cwd=folder,
             env={
-                **os.environ,
+                **inherited(),
                 **(environment or {}),
                 "LD_PRELOAD": str(library),
                 "CHAOS_ROOT": str(folder.resolve()),
@@ -88,8 +93,3 @@ def run_traced(
                 os.killpg(process.pid, signal.SIGKILL)
         operations = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return Outcome(process.returncode, said.decode(errors="replace"), operations)
-
-
-def python(module: str, *arguments: str) -> list[str]:
-    """The command `python -m module`."""
-    return [sys.executable, "-m", module, *arguments]

@@ -199,6 +199,11 @@ class Params(Section):
         """The models that ensemble.seeds adds: "2.1" is generation 2 with seed 1."""
         return [f"{member.generation}.{key}" for key, member in self.ensemble.seeds.items()]
 
+    @property
+    def all_models(self) -> list[str]:
+        """Every model that is trained: of the generations, then those of ensemble.seeds."""
+        return self.model_keys + self.seed_keys
+
     def model_seed(self, model: str) -> int:
         """The seed that a model is trained with: `seed`, or one drawn from it for "2.1"."""
         _, _, number = model.partition(".")

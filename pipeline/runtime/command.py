@@ -33,3 +33,10 @@ def command_parser(name: str, description: str | None) -> argparse.ArgumentParse
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """The option `--model`, which runtime/shipping.py understands."""
+    parser.add_argument(
+        "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -24,13 +23,14 @@ from pipeline.labels.queue import (
 )
 from pipeline.models.checkpoint import load_checkpoint, network_of
 from pipeline.models.device import resolve_device
-from pipeline.models.pretrained import normalization
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Params
 from pipeline.progress import say
 from pipeline.runtime.layout import Layout
 from pipeline.runtime.shipping import shipped
-from pipeline.train.transfer import find_source, read_source, start_from
+from pipeline.train.inputs import model_spec
+from pipeline.train.run import started
+from pipeline.train.transfer import find_source, read_source
 
 CORRECTIONS = "corrections.csv"
 
@@ -148,30 +148,8 @@ def _pretrained(
         raise ParameterError(
             "--features pretrained: transfer.source = null; name weights there, or give pixels"
         )
-    spec = _untrained_spec(training.model.network, dataset)
+    spec = model_spec(dataset, training.model.network, generation="0")
     network = network_of(spec, params.seed)
     weights = read_source(source.name, source.path, training.model.name)
-    start_from(
-        network,
-        weights,
-        source=source.name,
-        mode=transfer.mode,
-        frozen_stages=transfer.frozen_stages,
-        classes=spec.classes,
-    )
-    wanted: tuple[Sequence[float], Sequence[float]] | None = normalization(weights, spec.channels)
-    if wanted is not None:
-        spec = replace(spec, mean=list(wanted[0]), std=list(wanted[1]))
+    spec = started(network, spec, weights, transfer)
     return f"the weights of {source.name}", network.eval(), spec
-
-
-def _untrained_spec(network: dict[str, object], dataset: Dataset) -> ModelSpec:
-    return ModelSpec(
-        network=network,
-        classes=list(dataset.classes),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        mean=list(dataset.mean),
-        std=list(dataset.std),
-        generation="0",
-    )

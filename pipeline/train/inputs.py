@@ -14,9 +14,29 @@ from torch import Tensor
 from pipeline.data.decoded import mapped_images
 from pipeline.data.predictions import PseudoLabels, read_pseudo_labels
 from pipeline.data.shards import read_manifest
-from pipeline.data.tensors import load_images, read_dataset
+from pipeline.data.tensors import Dataset, load_images, read_dataset
 from pipeline.errors import DataError
+from pipeline.models.spec import ModelSpec
 from pipeline.train.batch import TrainingData
+
+
+def model_spec(
+    dataset: Dataset, network: dict[str, Any], *, generation: str, teacher: str | None = None
+) -> ModelSpec:
+    """The model that `network` (ModelParams.network) is on these images, its logits as they come.
+
+    teacher: the digest of the model that taught it.
+    """
+    return ModelSpec(
+        network=network,
+        classes=list(dataset.classes),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        mean=list(dataset.mean),
+        std=list(dataset.std),
+        generation=generation,
+        teacher=teacher,
+    )
 
 
 def training_data(

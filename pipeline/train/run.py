@@ -17,11 +17,11 @@ from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec
-from pipeline.params import Training
+from pipeline.params import Training, TransferParams
 from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.features import feature_data, separate_head
 from pipeline.train.fit import Log, fit
-from pipeline.train.inputs import training_data
+from pipeline.train.inputs import model_spec, training_data
 from pipeline.train.transfer import layer_rates, read_source, start_from
 
 
@@ -60,11 +60,16 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         cache_gib=train.cache_gib,
         cache=cache,
     )
-    spec = _spec(job)
+    spec = model_spec(
+        read_dataset(job.prepared),
+        job.training.model.network,
+        generation=job.generation,
+        teacher=job.teacher,
+    )
     network = network_of(spec, job.seed, auxiliary=True)
     if (name := job.training.transfer.source) is not None:
         source = read_source(name, job.source, job.training.model.name)
-        spec = _started(network, spec, source, job)
+        spec = started(network, spec, source, job.training.transfer)
         data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
     if train.distillation_weight > 0 and job.teacher_model is not None:
         data = replace(data, taught=_taught(job.teacher_model, data.images, str(worker.device)))
@@ -133,16 +138,10 @@ def calibrated_temperature(
     return round(fit_temperature(log_probs, np.asarray(data.validation_labels)), 6)
 
 
-def _taught(teacher: Path, images: Tensor, device: str) -> Tensor:
-    """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
-    checkpoint = load_checkpoint(teacher)
-    checkpoint.network.to(device)
-    return torch.from_numpy(np.exp(checkpoint_log_probs(checkpoint, images, device=device)))
-
-
-def _started(network: nn.Module, spec: ModelSpec, weights: Weights, job: TrainJob) -> ModelSpec:
+def started(
+    network: nn.Module, spec: ModelSpec, weights: Weights, transfer: TransferParams
+) -> ModelSpec:
     """Load the weights to start from; the spec with the normalisation that they want."""
-    transfer = job.training.transfer
     start_from(
         network,
         weights,
@@ -155,15 +154,8 @@ def _started(network: nn.Module, spec: ModelSpec, weights: Weights, job: TrainJo
     return spec if wanted is None else replace(spec, mean=wanted[0], std=wanted[1])
 
 
-def _spec(job: TrainJob) -> ModelSpec:
-    dataset = read_dataset(job.prepared)
-    return ModelSpec(
-        network=job.training.model.network,
-        classes=list(dataset.classes),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        mean=list(dataset.mean),
-        std=list(dataset.std),
-        generation=job.generation,
-        teacher=job.teacher,
-    )
+def _taught(teacher: Path, images: Tensor, device: str) -> Tensor:
+    """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
+    checkpoint = load_checkpoint(teacher)
+    checkpoint.network.to(device)
+    return torch.from_numpy(np.exp(checkpoint_log_probs(checkpoint, images, device=device)))

@@ -21,7 +21,7 @@ from pipeline.params import AugmentParams, Training, TrainParams
 from pipeline.progress import Advance
 from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.fit import fit
-from pipeline.train.inputs import training_data
+from pipeline.train.inputs import model_spec, training_data
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,9 @@ def search_prepared(
 ) -> list[Trial]:
     """The same on a prepared folder, with the network and parameters of `training`, for `steps`."""
     train = training.train.model_copy(update={"steps": steps})
-    dataset = read_dataset(prepared)
-    spec = ModelSpec(
-        network=training.model.network,
-        classes=list(dataset.classes),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        mean=list(dataset.mean),
-        std=list(dataset.std),
-        generation="0",
-    )
     return search_policy(
         training_data(prepared, None, threads=train.threads, cache_gib=train.cache_gib),
-        spec,
+        model_spec(read_dataset(prepared), training.model.network, generation="0"),
         pairs,
         train=train,
         augment=training.augment,

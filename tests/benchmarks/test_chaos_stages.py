@@ -12,7 +12,7 @@ from benchmarks.chaos.boundaries import (
     chosen,
     clean_runs,
     differences,
-    kill_everywhere,
+    everywhere,
     kill_once,
 )
 from benchmarks.chaos.disk import fill_once, refusals
@@ -130,6 +130,6 @@ def test_a_stage_that_is_not_resumed_as_it_was_is_found_out(
         {"log.txt": "x", "out.txt": "x"},
         ["create log.txt", "close log.txt", "create out.txt", "close out.txt"],
     )
-    tally = kill_everywhere(clean, bench)
+    tally = everywhere(kill_once, clean, bench)
     assert tally.kills == 4
     assert any("log.txt: other bytes" in problem for problem in tally.problems)

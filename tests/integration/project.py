@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from benchmarks.repository import copy_repository
+
 ROOT = Path(__file__).parents[2]
 YAML_FILE = YAML()
-OUTPUTS = ("curves/", "metrics/", "dvc.lock")  # which git does not ignore
 SMALL: dict[str, Any] = {
     "seed": 3,
     "data": {
@@ -102,34 +101,9 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)
 
 
-def forget_remotes(config: Path) -> None:
-    """Take the remotes out of a configuration of DVC's."""
-    parser = ConfigParser()
-    parser.read(config)
-    for section in parser.sections():
-        if "remote " in section:
-            parser.remove_section(section)
-    parser.remove_option("core", "remote")
-    with config.open("w") as file:
-        parser.write(file)
-
-
 def copy_project(folder: Path, parameters: Any) -> Project:
-    """Copy what git has or would add to `folder`, committed there, with these parameters.
-
-    Without what a run has left here, and without the DVC remotes of this repository.
-    """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(OUTPUTS):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    forget_remotes(folder / ".dvc" / "config")
+    """A copy of this repository in `folder`, committed there, with these parameters."""
+    copy_repository(folder)
     project = Project(folder)
     project.set_parameters(parameters)
     project.run("git", "init", "-q", "-b", "main")
