@@ -66,6 +66,12 @@ class DataSet:
     seeds: int
     steps: int | None = None
     path: Path | None = None
+    main_rows: bool = False
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that are run on it: all, or the main ones."""
+        return [row for row in ROWS if row.main or not self.main_rows]
 
     @property
     def params(self) -> Params:
@@ -166,14 +172,13 @@ def _fashion_part(path: Path, split: str, count: int) -> tuple[Tensor, Tensor]:
 def run_all(data: Iterable[DataSet], processes: int) -> dict[str, Any]:
     """Every row of every data set, `processes` runs at once; finished ones are not run again."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    trained = [row.name for row in ROWS if run_of(row) == row.name]
     sets = list(data)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {
             pool.submit(run_task, row, part, seed): (part.name, row, seed)
             for part in sets
             for seed in range(part.seeds)
-            for row in trained
+            for row in dict.fromkeys(map(run_of, part.rows))
         }
         outcomes: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
         for future in as_completed(futures):
@@ -183,7 +188,7 @@ def run_all(data: Iterable[DataSet], processes: int) -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {processes} runs at once",
         "data": {
-            part.name: {"protocol": part.protocol, "rows": summary(outcomes[part.name])}
+            part.name: {"protocol": part.protocol, "rows": summary(outcomes[part.name], part.rows)}
             for part in sets
         },
     }
@@ -198,7 +203,8 @@ def data_sets(given: argparse.Namespace) -> list[DataSet]:
         return sets
     sizes = (1000, 20_000, 10_000) if given.steps is None else (100, 1000, 10_000)
     seeds, steps = given.fashion_seeds, given.steps
-    return [*sets, DataSet("Fashion-MNIST", "fashion_mnist", *sizes, seeds, steps, path)]
+    main = {"path": path, "main_rows": True}
+    return [*sets, DataSet("Fashion-MNIST", "fashion_mnist", *sizes, seeds, steps, **main)]
 
 
 def main() -> None:

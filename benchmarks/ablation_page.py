@@ -16,13 +16,13 @@ Spread = dict[str, Any]
 INTERVAL = 0.95
 
 
-def summary(outcomes: Outcomes) -> dict[str, Any]:
-    """By row: accuracy over its seeds, and its paired difference to the full form.
+def summary(outcomes: Outcomes, rows: Sequence[Row] = ROWS) -> dict[str, Any]:
+    """By row of `rows`: accuracy over its seeds, and its paired difference to the full form.
 
     Seeds that only one of the two has are left out of the difference.
     """
     result = {}
-    for row in ROWS:
+    for row in rows:
         runs = outcomes[run_of(row)]
         values = {seed: runs[seed][row.figure] for seed in sorted(runs)}
         full = outcomes[FULL.name]
@@ -60,7 +60,8 @@ def page(result: Mapping[str, Any]) -> str:
     ]
     for name, part in result["data"].items():
         lines += ["", f"## {name}", "", part["protocol"], "", *_table(part["rows"]), ""]
-        lines += [f"- {sentence(row, part['rows'][row.name])}" for row in ROWS if row is not FULL]
+        shown = [row for row in ROWS if row is not FULL and row.name in part["rows"]]
+        lines += [f"- {sentence(row, part['rows'][row.name])}" for row in shown]
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,8 @@ class Row:
     """What is taken away, or put in place of something, and which figure of the run counts.
 
     part: what the row tells of; adds: whether the row has it, and not the full form; figure: "last"
-    generation with test-time views, its "centre" view, or the "ensemble" of all generations.
+    generation with test-time views, its "centre" view, or the "ensemble" of all generations; main:
+    whether it is run on the larger data set too.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Row:
     change: Callable[[Values], None] = lambda values: None
     adds: bool = False
     figure: str = "last"
+    main: bool = False
 
 
 def row_params(row: Row, params: Params) -> Params:
@@ -97,7 +99,18 @@ def _online(values: Values) -> None:
     _student_trainings(values)[-1]["online"] = {}
 
 
-FULL = Row("full", "the preset: three generations, the last one with test-time views", "all of it")
+def _no_balancing(values: Values) -> None:
+    _select(values, fraction_per_class=None, distribution_alignment="none")
+
+
+def _surest_first(values: Values) -> None:
+    generations = list(values["generations"].values())
+    for number, part in enumerate(generations):
+        share = (1 + number / max(1, len(generations) - 1)) / 2  # half at first, all at last
+        part["select"] = part.get("select", {}) | {"fraction_per_class": round(share, 2)}
+
+
+FULL = Row("full", "the preset, the last generation with test-time views", "all of it", main=True)
 ROWS = (
     FULL,
     Row(
@@ -105,42 +118,63 @@ ROWS = (
         "the labels alone, as many steps as all generations together, the same noise",
         "self-training",
         _supervised,
+        main=True,
     ),
     Row(
         "no data noise",
         "students see plain images, without augmentation",
         "data noise",
         _no_data_noise,
+        main=True,
     ),
     Row(
         "no model noise",
         "students without dropout and stochastic depth",
         "model noise",
         _no_model_noise,
+        main=True,
     ),
     Row(
         "hard labels",
         "the teacher's choice in place of its probabilities",
         "soft labels",
         lambda values: _select(values, label_kind="hard"),
+        main=True,
     ),
     Row(
         "no balancing",
-        "every prediction over the threshold, however the classes fall",
+        "every prediction as the teacher makes it, however the classes fall",
         "balancing",
-        lambda values: _select(values, fraction_per_class=None),
+        _no_balancing,
+        main=True,
     ),
     Row(
-        "no threshold",
-        "every class filled up to its equal share, from the first generation on, however unsure",
+        "quotas",
+        "the surest equally many of each class, rare ones repeated, without alignment",
+        "balancing by quotas alone",
+        lambda values: _select(values, distribution_alignment="none", fraction_per_class=1.0),
+        adds=True,
+    ),
+    Row(
+        "threshold",
+        "only predictions with a confidence of 0.9 or more, however the classes fall",
+        "a threshold",
+        lambda values: _select(values, confidence_threshold=0.9, fraction_per_class=None),
+        adds=True,
+    ),
+    Row(
+        "surest first",
+        "the surest half of each class in generation 1, more in each, all in the last",
         "choosing the surest first",
-        lambda values: _select(values, confidence_threshold=0.0, fraction_per_class=1.0),
+        _surest_first,
+        adds=True,
     ),
     Row(
         "one generation",
-        "one student, taught by generation 0 on everything, for the steps of all three",
+        "one student, taught by generation 0, for the steps of all students",
         "repeating",
         _one_generation,
+        main=True,
     ),
     Row(
         "growing student",
@@ -161,6 +195,7 @@ ROWS = (
         "the same runs, one centre view",
         "averaging over views",
         figure="centre",
+        main=True,
     ),
     Row(
         "ensemble",
@@ -168,5 +203,6 @@ ROWS = (
         "the ensemble",
         adds=True,
         figure="ensemble",
+        main=True,
     ),
 )
