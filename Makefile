@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -80,6 +80,9 @@ bench-corrections: setup ## labels by a person, as the report asks for them or a
 
 bench-pick: setup ## labels for typical, doubtful or random images, digits and Fashion-MNIST; DATA=fashion_mnist.parquet
 	python -m benchmarks.pick $(if $(wildcard $(DATA)),--data $(DATA))
+
+bench-select: setup ## rows a second of the selection, 1 to 100 million; needs 14 GB of disk
+	python -m benchmarks.selection
 
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)

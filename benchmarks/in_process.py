@@ -14,9 +14,9 @@ from torch import Tensor
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.labels.align import aligned, alignment_shift
-from pipeline.labels.choice import choose
-from pipeline.labels.pseudo_label import tie_breaker
+from pipeline.labels.choice import choose_rows
 from pipeline.labels.select import sharpen
+from pipeline.labels.ties import tie_breakers
 from pipeline.models.checkpoint import network_of
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
@@ -150,12 +150,11 @@ def _pseudo_labeled(
         ]
     )
     log_probs = _aligned(log_probs, chosen.distribution_alignment, images)
-    ties = np.array([tie_breaker(str(row)) for row in range(len(log_probs))], np.uint64)
+    hashes = tie_breakers(map(str, range(len(log_probs))))
     labels = log_probs.argmax(axis=1).astype(np.int32)
-    rules = chosen.model_dump(exclude={"label_kind", "temperature", "distribution_alignment"})
-    selection = choose(
-        labels, np.exp(log_probs.max(axis=1)), ties, classes=images.classes, **rules
-    ).selection
+    selection = choose_rows(
+        labels, np.exp(log_probs.max(axis=1)), hashes, classes=images.classes, **chosen.rules
+    )
     if chosen.label_kind == "hard":
         targets = np.eye(len(images.classes), dtype=np.float32)[labels]
     else:

@@ -4,12 +4,13 @@ from dataclasses import asdict
 
 from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
-from pipeline.data.stored_shards import upload_shards
+from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.labels.thresholds import check_class_names
 from pipeline.runtime.guard import check_selection, check_teacher, warn
+from pipeline.runtime.selection import shard_mapper
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -18,26 +19,42 @@ def select(stage: Stage) -> None:
     layout, key = stage.layout, stage.key
     labeled, predictions = layout.prepared / "labeled", layout.predictions(key)
     truth_file = layout.prepared / "unlabeled_truth.parquet"
-    rules = stage.params.selection(key).model_dump(mode="json")
+    chosen = stage.params.selection(key)
     classes = layout.classes
-    check_class_names(classes, rules["class_thresholds"])
+    check_class_names(classes, chosen.class_thresholds)
     storage = open_storage(stage.params.storage.url)
     findings = check_teacher(stage)
     inputs = layout.digests_of(predictions=predictions) | layout.data_digests("labeled")
     inputs |= {"truth": file_digest(truth_file)}
-    parameters = {"select": dict(rules), "guard": stage.params.guard.model_dump(mode="json")}
+    parameters = {
+        "select": chosen.model_dump(mode="json"),
+        "guard": stage.params.guard.model_dump(mode="json"),
+    }
     with stage.run(inputs, parameters) as run:
         table = read_shard(truth_file)
         truth = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
         out = run.scratch / "pseudo_labels"
-        shares = target_shares(rules.pop("distribution_alignment"), labeled, len(classes))
-        figures = select_pseudo_labels(
-            predictions, out, classes=classes, target_shares=shares, truth=truth, **rules
-        )
+        shares = target_shares(chosen.distribution_alignment, labeled, len(classes))
+        stored = None
+        if storage is not None:
+            stored = stored_prefix(storage, "pseudo_labels", run.fingerprint)
+            mark_in_use(stored)
+        with shard_mapper(chosen.workers, chosen.threads, stored=stored is not None) as over:
+            figures = select_pseudo_labels(
+                predictions,
+                out,
+                classes=classes,
+                target_shares=shares,
+                truth=truth,
+                stored=stored,
+                map_shards=over,
+                label_kind=chosen.label_kind,
+                temperature=chosen.temperature,
+                **chosen.rules,
+            )
         about_labels = check_selection(stage, figures, classes)
         findings += about_labels
         metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
-        upload_shards(out, storage, "pseudo_labels")
         publish_folder(out, layout.pseudo_labels(key))
         write_json(layout.audit(key), asdict(figures) | {"findings": about_labels})
         write_json(layout.metrics("select", key), metrics)

@@ -15,8 +15,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import (
+    Distributions,
+    as_stored,
+    distribution_fields,
+    log_columns,
+    probability_columns,
+    read_log_columns,
+    read_probability_columns,
+)
 from pipeline.data.rows import read_rows
-from pipeline.data.shards import check_schema, iter_shards, read_manifest
+from pipeline.data.shards import Manifest, check_schema, iter_shards, read_entry, read_manifest
 from pipeline.errors import DataError
 
 Floats = NDArray[np.float32]
@@ -27,6 +36,10 @@ PLACE = (
     pa.field("id", pa.string(), nullable=False),
     pa.field("shard", pa.int32(), nullable=False),
     pa.field("row", pa.int32(), nullable=False),
+)
+OUTLINE = (
+    pa.field("label", pa.int32(), nullable=False),
+    pa.field("log_confidence", pa.float16(), nullable=False),
 )
 CHOICE = (
     pa.field("label", pa.int32(), nullable=False),
@@ -57,94 +70,123 @@ class PseudoLabels:
 
 
 def predictions_table(ids: Sequence[str], shard: int, log_probs: Floats) -> Any:
-    """A shard of predictions as a `pyarrow.Table`; log_probs (n, K) are stored as float16."""
-    rows = len(ids)
+    """A shard of predictions as a `pyarrow.Table`; log_probs (n, K) are stored as float16.
+
+    Beside them stand the likeliest class and its log-probability, which a selection reads alone.
+    """
+    rows, stored = len(ids), as_stored(log_probs)
     return pa.table(
         {
             "id": pa.array(ids, pa.string()),
             "shard": pa.array(np.full(rows, shard, np.int32)),
             "row": pa.array(np.arange(rows, dtype=np.int32)),
-            "log_probs": _matrix(log_probs.astype(np.float16)),
+            "label": pa.array(stored.labels),
+            "log_confidence": pa.array(stored.values.max(axis=1).astype(np.float16)),
+            **log_columns(stored),
         }
     )
 
 
 def read_predictions(folder: Path) -> Any:
     """Yield the Predictions of each shard of `folder`, in order; raises DataError."""
-    schema = pa.schema([*PLACE, _list_field("log_probs", _num_classes(folder))])
-    for table in iter_shards(folder):
+    num_classes = num_classes_of(folder, read_manifest(folder))
+    schema = pa.schema([*PLACE, *log_fields(num_classes)])
+    for table in iter_shards(folder, schema.names):
         check_schema(table, schema, folder)
         yield Predictions(
             ids=table.column("id").to_pylist(),
             shard=table.column("shard").to_numpy(),
             row=table.column("row").to_numpy(),
-            log_probs=_values(table.column("log_probs")),
+            log_probs=read_log_columns(table, num_classes, folder).dense(),
         )
+
+
+def log_fields(num_classes: int) -> list[Any]:
+    """The Arrow fields that hold log-probabilities of so many classes."""
+    return distribution_fields(num_classes, "log_probs", "log_rest")
 
 
 def read_log_probs(folder: Path, rows: Sequence[int]) -> Floats:
     """Log-probabilities (n, K) float32 of some rows, counted over all shards, of predictions."""
-    return _values(read_rows(folder, rows, ["log_probs"]).column("log_probs"))
+    num_classes = num_classes_of(folder, read_manifest(folder))
+    names = [item.name for item in log_fields(num_classes)]
+    return read_log_columns(read_rows(folder, rows, names), num_classes, folder).dense()
 
 
 def pseudo_labels_table(
-    predictions: Predictions,
+    place: Any,
     labels: NDArray[np.int32],
     confidences: Floats,
     repeats: NDArray[np.int32],
-    reasons: Sequence[str],
-    probabilities: Floats,
+    reasons: Any,
+    probabilities: Distributions,
 ) -> Any:
-    """A shard of pseudo-labels: every image, kept or not, with the reason; all arrays (n, …)."""
+    """A shard of pseudo-labels: every image, kept or not, with the reason; all arrays (n, …).
+
+    place: the table of predictions, of which id, shard and row are taken; reasons: an Arrow array
+    of text.
+    """
     return pa.table(
-        {
-            "id": pa.array(predictions.ids, pa.string()),
-            "shard": pa.array(predictions.shard),
-            "row": pa.array(predictions.row),
+        {item.name: place.column(item.name).combine_chunks() for item in PLACE}
+        | {
             "label": pa.array(labels.astype(np.int32)),
             "confidence": pa.array(confidences.astype(np.float32)),
             "repeats": pa.array(repeats.astype(np.int32)),
-            "reason": pa.array(reasons, pa.string()),
-            "probabilities": _matrix(probabilities.astype(np.float16)),
+            "reason": reasons,
         }
+        | probability_columns(probabilities)
     )
 
 
 def read_pseudo_labels(folder: Path) -> PseudoLabels:
     """The pseudo-labels in `folder` in the form that training takes; raises DataError."""
-    kind, num_classes = _metadata(folder)
-    schema = pa.schema([*PLACE[1:], *CHOICE, _list_field("probabilities", num_classes)])
+    manifest = read_manifest(folder)
+    label_kind_of(folder, manifest)
     shards, rows, targets = [], [], []
-    for table in iter_shards(folder, schema.names):
-        check_schema(table, schema, folder)
-        repeats = table.column("repeats").to_numpy()
-        _check_within(folder, "repeats", repeats, MOST_REPEATS)
-        shards.append(np.repeat(table.column("shard").to_numpy(), repeats))
-        rows.append(np.repeat(table.column("row").to_numpy(), repeats))
-        if kind == "hard":
-            of_shard = _one_hot(folder, table.column("label").to_numpy(), num_classes)
-        else:
-            of_shard = _normalised(folder, _values(table.column("probabilities")))
-        targets.append(np.repeat(of_shard, repeats, axis=0))
+    for number in range(len(manifest.shards)):
+        part = read_pseudo_label_shard(folder, manifest, number)
+        shards.append(part.shard)
+        rows.append(part.row)
+        targets.append(part.targets)
     if not shards:
         empty = np.empty(0, np.int64)
+        num_classes = num_classes_of(folder, manifest)
         return PseudoLabels(empty, empty, np.empty((0, num_classes), np.float32))
+    return PseudoLabels(np.concatenate(shards), np.concatenate(rows), np.concatenate(targets))
+
+
+def read_pseudo_label_shard(folder: Path, manifest: Manifest, number: int) -> PseudoLabels:
+    """Those of one shard of `folder`, whose manifest this is; raises DataError."""
+    kind, num_classes = label_kind_of(folder, manifest), num_classes_of(folder, manifest)
+    fields = distribution_fields(num_classes, "probabilities", "rest")
+    schema = pa.schema([*PLACE[1:], *CHOICE, *fields])
+    table = read_entry(folder, manifest.shards[number], schema.names)
+    check_schema(table, schema, folder)
+    repeats = table.column("repeats").to_numpy()
+    _check_within(folder, "repeats", repeats, MOST_REPEATS)
+    if kind == "hard":
+        targets = _one_hot(folder, table.column("label").to_numpy(), num_classes)
+    else:
+        stored = read_probability_columns(table, num_classes, folder)
+        targets = _normalised(folder, stored.dense())
     return PseudoLabels(
-        np.concatenate(shards).astype(np.int64),
-        np.concatenate(rows).astype(np.int64),
-        np.concatenate(targets),
+        np.repeat(table.column("shard").to_numpy(), repeats).astype(np.int64),
+        np.repeat(table.column("row").to_numpy(), repeats).astype(np.int64),
+        np.repeat(targets, repeats, axis=0),
     )
 
 
-def _metadata(folder: Path) -> tuple[str, int]:
-    kind = read_manifest(folder).metadata.get("label_kind")
+def label_kind_of(folder: Path, manifest: Manifest) -> str:
+    """The form of the targets, "soft" or "hard", as the manifest of pseudo-labels says it."""
+    kind = manifest.metadata.get("label_kind")
     if kind not in ("soft", "hard"):
         raise DataError(f"{folder}: its manifest does not say label_kind; run its stage again")
-    return str(kind), _num_classes(folder)
+    return str(kind)
 
 
-def _num_classes(folder: Path) -> int:
-    number: Any = read_manifest(folder).metadata.get("num_classes")
+def num_classes_of(folder: Path, manifest: Manifest) -> int:
+    """The number of classes that the manifest of predictions or pseudo-labels says."""
+    number: Any = manifest.metadata.get("num_classes")
     if type(number) is not int or not 1 <= number <= MOST_CLASSES:
         raise DataError(f"{folder}: its manifest does not say num_classes; run its stage again")
     return number
@@ -170,18 +212,3 @@ def _normalised(folder: Path, probabilities: Floats) -> Floats:
 def _check_within(folder: Path, name: str, values: NDArray[np.int32], most: int) -> None:
     if len(values) and not 0 <= values.min() <= values.max() <= most:
         raise DataError(f"{folder}: {name!r} must be 0 to {most} in every row")
-
-
-def _list_field(name: str, length: int) -> Any:
-    return pa.field(name, pa.list_(pa.float16(), length), nullable=False)
-
-
-def _matrix(values: NDArray[np.float16]) -> Any:
-    """(n, K) as a column of fixed-size lists."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-
-
-def _values(column: Any) -> Floats:
-    """A column of fixed-size lists as (n, K) float32."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(len(column), column.type.list_size)

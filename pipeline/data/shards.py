@@ -249,7 +249,10 @@ def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
     """The rows of one shard as a `pyarrow.Table`, or DataError."""
     source = shard if isinstance(shard, Path) else pa.BufferReader(shard.data)
     try:
-        table = pq.read_table(source, columns=columns, partitioning=None, use_threads=False)
+        with pq.ParquetFile(source) as file:
+            table = file.read(columns, use_threads=False)
+        if columns is not None:
+            table = table.select(columns)
         table.validate(full=True)  # text that is not UTF-8, offsets out of range
     except (OSError, ValueError, MemoryError, KeyError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
@@ -260,12 +263,17 @@ def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
 def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
     """Yield every shard of `folder` as a `pyarrow.Table`, in order, its SHA-256 checked."""
     for entry in read_manifest(folder).shards:
-        table = read_shard(check_shard(folder, entry), columns)
-        if table.num_rows != entry.rows:
-            raise DataError(
-                f"{folder / entry.file}: {table.num_rows} rows, {MANIFEST} says {entry.rows}"
-            )
-        yield table
+        yield read_entry(folder, entry, columns)
+
+
+def read_entry(folder: Path, entry: ShardEntry, columns: list[str] | None = None) -> Any:
+    """The shard that `entry` of the manifest of `folder` names, its SHA-256 and rows checked."""
+    table = read_shard(check_shard(folder, entry), columns)
+    if table.num_rows != entry.rows:
+        raise DataError(
+            f"{folder / entry.file}: {table.num_rows} rows, {MANIFEST} says {entry.rows}"
+        )
+    return table
 
 
 def column_labels(table: Any) -> NDArray[np.int64]:

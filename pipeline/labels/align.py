@@ -7,8 +7,6 @@ at once. A single round leaves most of the way: predictions are sure, so only fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,22 +14,13 @@ Floats = NDArray[np.float32]
 
 MAX_ROUNDS = 200
 TOLERANCE = 0.005  # of each class's share
+ROWS_AT_ONCE = 4096
 MOST_NUMBERS = 1 << 24  # probabilities whose mean is close enough to that of all
 
 
-def evenly_drawn(
-    shards: Iterable[Floats], rows: int, num_classes: int, most_numbers: int = MOST_NUMBERS
-) -> Floats:
-    """Every n-th row of all shards, (M, K), n the least that gives no more than `most_numbers`.
-
-    shards: (n, K) each, `rows` in all; read once, a shard at a time.
-    """
-    every = max(1, -(-rows * num_classes // most_numbers))
-    drawn, start = [np.empty((0, num_classes), np.float32)], 0
-    for log_probs in shards:
-        drawn.append(log_probs[-start % every :: every])
-        start += len(log_probs)
-    return np.concatenate(drawn)
+def every_row(rows: int, num_classes: int, most_numbers: int = MOST_NUMBERS) -> int:
+    """Every how manyeth row is enough: the least that gives no more than `most_numbers` numbers."""
+    return max(1, -(-rows * num_classes // most_numbers))
 
 
 def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,16 +31,24 @@ def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[n
     """
     assert (target > 0).all()
     shift = np.zeros(len(target))
-    probabilities = np.exp(log_probs.astype(np.float64))
+    probabilities = np.exp(log_probs)
     there = probabilities.any(axis=0)
     for _ in range(MAX_ROUNDS if there.any() else 0):
-        weights = probabilities * np.exp(shift)
-        mean = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
+        mean = _mean(probabilities, np.exp(shift))
         ratio = np.divide(target, mean, out=np.ones_like(mean), where=there)
         if np.abs(ratio - 1).max() <= TOLERANCE:
             break
         shift += np.log(ratio)
     return shift
+
+
+def _mean(probabilities: Floats, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean (K,) of probabilities (N, K) times `factors` (K,), each row again of sum 1."""
+    total = np.zeros(len(factors))
+    for start in range(0, len(probabilities), ROWS_AT_ONCE):
+        weights = probabilities[start : start + ROWS_AT_ONCE] * factors
+        total += (weights / weights.sum(axis=1, keepdims=True)).sum(axis=0)
+    return total / len(probabilities)
 
 
 def aligned(log_probs: Floats, shift: NDArray[np.float64]) -> Floats:

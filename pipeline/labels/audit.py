@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.labels.select import Reason, Selection
+from pipeline.labels.levels import level_confidences
+from pipeline.labels.select import Counts, Cuts, Reason
 
 
 @dataclass(frozen=True)
@@ -35,34 +36,96 @@ class Audit:
     thresholds: list[float]
 
 
-def audit(
-    labels: NDArray[np.int32],
-    confidences: NDArray[np.float32],
-    selection: Selection,
-    truth: NDArray[np.int32],
-    *,
-    num_classes: int,
-    thresholds: NDArray[np.float32],
-) -> Audit:
-    """The audit of `selection`; arrays (N,), `truth` -1 where not known; thresholds: (K,)."""
-    kept = selection.repeats > 0
-    images = np.bincount(labels[kept], minlength=num_classes)
-    repeats = np.bincount(labels, weights=selection.repeats, minlength=num_classes)
-    by_class = [kept & (labels == label) for label in range(num_classes)]
+@dataclass(frozen=True)
+class ByClass:
+    """A selection in numbers, by class, (K,) each.
+
+    images: all there are; sure: those sure enough; kept: those that count; repeats: how often they
+    count in all; confidence: the sum over those that count.
+    """
+
+    images: Counts
+    sure: Counts
+    kept: Counts
+    repeats: Counts
+    confidence: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Right:
+    """How many predictions are right of those whose truth is known, by class, (K,) each."""
+
+    known: Counts
+    right: Counts
+    known_kept: Counts
+    right_kept: Counts
+
+    @classmethod
+    def none(cls, num_classes: int) -> Right:
+        """Of no images."""
+        return cls(*np.zeros((4, num_classes), np.int64))
+
+    @classmethod
+    def counted(
+        cls,
+        labels: NDArray[np.int32],
+        truth: NDArray[np.int32],
+        kept: NDArray[np.bool_],
+        num_classes: int,
+    ) -> Right:
+        """Counted among some images, (n,); `truth` -1 where it is not known."""
+        known = truth >= 0
+        right = known & (labels == truth)
+        chosen = (known, right, known & kept, right & kept)
+        return cls(*(np.bincount(labels[rows], minlength=num_classes) for rows in chosen))
+
+    def __add__(self, other: Right) -> Right:
+        """Those of both."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Right(*(one + two for one, two in pairs))
+
+
+def by_class(counts: NDArray[np.uint32], cuts: Cuts) -> ByClass:
+    """What `cuts` keep of predictions of which so many are of each class and level, (K, L)."""
+    num_fewer = cuts.num_sure - cuts.num_more
+    all_kept = cuts.fewer > 0
+    confidences = level_confidences().astype(np.float64)
+    sums = []
+    for row, last in zip(counts, np.where(all_kept, cuts.sure, cuts.surest).tolist(), strict=True):
+        sums.append(float(row[:last] @ confidences[:last]))
+    split = np.where(all_kept, 0, cuts.taken) * confidences[cuts.surest % len(confidences)]
+    return ByClass(
+        images=counts.sum(axis=1, dtype=np.int64),
+        sure=cuts.num_sure,
+        kept=np.where(all_kept, cuts.num_sure, cuts.num_more),
+        repeats=cuts.num_more * cuts.more + num_fewer * cuts.fewer,
+        confidence=np.array(sums) + split,
+    )
+
+
+def audit(seen: ByClass, right: Right, thresholds: NDArray[np.float32]) -> Audit:
+    """The audit of a selection; thresholds: (K,)."""
+    images, kept, sure = (int(part.sum()) for part in (seen.images, seen.kept, seen.sure))
+    reasons = {
+        Reason.KEPT: kept,
+        Reason.BELOW_THRESHOLD: images - sure,
+        Reason.OVER_CLASS_TARGET: sure - kept,
+    }
+    accuracies = zip(right.right_kept, right.known_kept, strict=True)
     return Audit(
-        coverage=float(kept.mean()) if len(kept) else 0.0,
-        class_imbalance=float(images.max() / max(images.min(), 1)),
-        classes_missing=int((images == 0).sum()),
-        mean_confidence=_mean(confidences, kept) or 0.0,
-        pseudo_label_accuracy=_accuracy(labels, truth, kept),
-        prediction_accuracy=_accuracy(labels, truth, np.ones_like(kept)),
-        kept=int(kept.sum()),
-        repeated=int(selection.repeats.sum()),
-        reasons={reason.text: int((selection.reasons == reason).sum()) for reason in Reason},
-        images=images.tolist(),
-        repeats=repeats.astype(int).tolist(),
-        confidence=[_mean(confidences, rows) for rows in by_class],
-        accuracy=[_accuracy(labels, truth, rows) for rows in by_class],
+        coverage=_share(kept, images) or 0.0,
+        class_imbalance=float(seen.kept.max() / max(seen.kept.min(), 1)),
+        classes_missing=int((seen.kept == 0).sum()),
+        mean_confidence=_share(seen.confidence.sum(), kept) or 0.0,
+        pseudo_label_accuracy=_share(right.right_kept.sum(), right.known_kept.sum()),
+        prediction_accuracy=_share(right.right.sum(), right.known.sum()),
+        kept=kept,
+        repeated=int(seen.repeats.sum()),
+        reasons={reason.text: number for reason, number in reasons.items()},
+        images=seen.kept.tolist(),
+        repeats=seen.repeats.tolist(),
+        confidence=[_share(*both) for both in zip(seen.confidence, seen.kept, strict=True)],
+        accuracy=[_share(*both) for both in accuracies],
         thresholds=[round(float(value), 6) for value in thresholds],
     )
 
@@ -82,12 +145,5 @@ def audit_metrics(figures: Audit) -> dict[str, float]:
     return {name: value for name in names if (value := getattr(figures, name)) is not None}
 
 
-def _mean(values: NDArray[np.float32], rows: NDArray[np.bool_]) -> float | None:
-    return float(values[rows].mean(dtype=np.float64)) if rows.any() else None
-
-
-def _accuracy(
-    labels: NDArray[np.int32], truth: NDArray[np.int32], rows: NDArray[np.bool_]
-) -> float | None:
-    known = rows & (truth >= 0)
-    return float((labels[known] == truth[known]).mean()) if known.any() else None
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None

@@ -1,39 +1,57 @@
-"""From a folder of predictions to a folder of pseudo-labels and its audit."""
+"""From a folder of predictions to a folder of pseudo-labels and its audit, a shard at a time.
+
+Two passes find where each class is cut: one counts predictions by class and level, and where only
+some of equally sure images fit, another finds the last of them by hash. A third writes.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.predictions import Predictions, pseudo_labels_table, read_predictions
-from pipeline.data.shards import (
-    Manifest,
-    ShardEntry,
-    iter_shards,
-    read_manifest,
-    write_manifest,
-    write_shard,
-)
+from pipeline.data.predictions import num_classes_of
+from pipeline.data.shards import Manifest, iter_shards, read_manifest, write_manifest
+from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import aligned, alignment_shift, evenly_drawn
-from pipeline.labels.audit import Audit, audit
+from pipeline.labels.align import alignment_shift, every_row
+from pipeline.labels.audit import Audit, Right, audit, by_class
 from pipeline.labels.choice import Choice, choose
-from pipeline.labels.select import Reason, sharpen
+from pipeline.labels.levels import level_confidences, no_counts
+from pipeline.labels.select import Cuts
+from pipeline.labels.shard_selector import ShardSelector
+from pipeline.labels.ties import LastTaken, expected_window, last_taken, widest_window
+
+Made = TypeVar("Made", covariant=True)
 
 
-@dataclass(frozen=True)
-class Outlines:
-    """What a choice needs of each prediction, (N,) each, and what only the audit may see."""
+class MapShards(Protocol):
+    """Do a task for each shard of so many, in any place; what it makes comes in their order."""
 
-    labels: NDArray[np.int32]
-    confidences: NDArray[np.float32]
-    ties: NDArray[np.uint64]
-    truths: NDArray[np.int32]
+    def __call__(self, task: Callable[[int], Made], count: int, /) -> Iterator[Made]: ...
+
+
+def in_threads(threads: int) -> MapShards:
+    """Shards in this process, `threads` at once; never more than twice as many are held."""
+
+    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
+        waiting: deque[Future[Any]] = deque()
+        with ThreadPoolExecutor(threads, thread_name_prefix="select") as pool:
+            for number in range(count):
+                waiting.append(pool.submit(task, number))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    return map_shards
 
 
 def select_pseudo_labels(
@@ -41,55 +59,58 @@ def select_pseudo_labels(
     out: Path,
     *,
     classes: Sequence[str],
-    confidence_threshold: float,
-    class_thresholds: Mapping[str, float],
-    threshold_kind: str,
-    images_per_class: int | None,
-    fraction_per_class: float | None,
-    max_repeats: int,
     label_kind: str,
     temperature: float,
     target_shares: NDArray[np.float64] | None,
     truth: Mapping[str, int],
+    stored: StoredFolder | None = None,
+    map_shards: MapShards | None = None,
+    **rules: Any,
 ) -> Audit:
     """Write to `out`, for every prediction, whether it is kept, why, and its target.
 
     target_shares: (K,) the shares of the classes that the predictions are aligned with before
     anything is chosen, None to take them as they are. `truth`: labels by id where they are known;
-    only the audit reads it. Raises SelectionError where nothing is kept, DataError where a
-    prediction is not a number or the predictions are not of `classes`.
+    only the audit reads it. stored: where the shards go, `out` then takes their manifest alone.
+    map_shards: who works on the shards; the result is the same. rules: what else `choose` takes.
+    Raises SelectionError where nothing is kept, DataError where a prediction is not a number or
+    the predictions are not of `classes`.
     """
-    manifest = read_manifest(predictions)
+    manifest, over = read_manifest(predictions), map_shards or in_threads(1)
     _check_classes(predictions, manifest, classes)
-    shift = None
+    selector = ShardSelector(predictions, manifest, len(classes))
+    count = len(manifest.shards)
     if target_shares is not None:
-        shards = (shard.log_probs for shard in _checked(predictions))
-        drawn = evenly_drawn(shards, manifest.rows, len(classes))
-        shift = alignment_shift(drawn, target_shares)
-    seen = _outlines(_checked(predictions, shift), manifest.rows, truth)
-    choice = choose(
-        seen.labels,
-        seen.confidences,
-        seen.ties,
-        classes=classes,
-        confidence_threshold=confidence_threshold,
-        class_thresholds=class_thresholds,
-        threshold_kind=threshold_kind,
-        images_per_class=images_per_class,
-        fraction_per_class=fraction_per_class,
-        max_repeats=max_repeats,
+        selector = _aligned(selector, target_shares, over)
+    counts, choice, last = find_cuts(selector, over, classes=classes, **rules)
+    write = partial(
+        selector.write,
+        cuts=choice.cuts,
+        last=last,
+        out=out if stored is None else stored,
+        temperature=temperature,
+        truth=truth,
     )
-    _check_any(seen, choice, confidence_threshold, class_thresholds)
-    entries = _write(_checked(predictions, shift), manifest, out, seen, choice, temperature)
+    entries, right = [], Right.none(len(classes))
+    for entry, of_shard in over(write, count):
+        entries.append(entry)
+        right += of_shard
     write_manifest(out, entries, {"num_classes": len(classes), "label_kind": label_kind})
-    return audit(
-        seen.labels,
-        seen.confidences,
-        choice.selection,
-        seen.truths,
-        num_classes=len(classes),
-        thresholds=choice.thresholds,
-    )
+    return audit(by_class(counts, choice.cuts), right, choice.thresholds)
+
+
+def find_cuts(
+    selector: ShardSelector, over: MapShards, *, classes: Sequence[str], **rules: Any
+) -> tuple[NDArray[np.uint32], Choice, LastTaken]:
+    """Where each class is cut, by as many passes over the shards as that takes: one, or two.
+
+    Returns the predictions of each class and level too, (K, L). Raises SelectionError where
+    nothing is kept.
+    """
+    counts = _counts(over(selector.tally, len(selector.manifest.shards)), len(classes))
+    choice = choose(counts, classes=classes, **rules)
+    _check_any(counts, choice, rules["confidence_threshold"], rules["class_thresholds"])
+    return counts, choice, _last_taken(selector, choice.cuts, over)
 
 
 def target_shares(kind: str, labeled: Path, num_classes: int) -> NDArray[np.float64] | None:
@@ -113,85 +134,54 @@ def target_shares(kind: str, labeled: Path, num_classes: int) -> NDArray[np.floa
     return shares
 
 
-def tie_breaker(identity: str) -> int:
-    """A 64-bit number that only the image's id decides."""
-    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little")
+def _aligned(
+    selector: ShardSelector, target: NDArray[np.float64], over: MapShards
+) -> ShardSelector:
+    """The selector that aligns predictions with the shares `target`, (K,)."""
+    every = every_row(selector.manifest.rows, selector.num_classes)
+    drawn = over(partial(selector.drawn, every=every), len(selector.manifest.shards))
+    log_probs = np.concatenate([np.empty((0, len(target)), np.float32), *drawn])
+    return replace(selector, shift=alignment_shift(log_probs, target))
 
 
-def _checked(predictions: Path, shift: NDArray[np.float64] | None = None) -> Iterator[Predictions]:
-    """The predictions shard by shard, refused where they are no numbers, aligned by `shift`."""
-    for shard in read_predictions(predictions):
-        surest = shard.log_probs.max(axis=1)  # NaN where one is
-        if wrong := [shard.ids[row] for row in np.flatnonzero(~np.isfinite(surest))]:
-            raise DataError(
-                f"{predictions}: {len(wrong)} predictions are not numbers, the first of image "
-                f"{wrong[0]!r}; the teacher is unusable, train it anew"
-            )
-        if shift is None:
-            yield shard
-        else:
-            yield replace(shard, log_probs=aligned(shard.log_probs, shift))
+def _counts(tallies: Iterator[Any], num_classes: int) -> NDArray[np.uint32]:
+    """The predictions of each class and level, (K, L), of all shards."""
+    counts = no_counts(num_classes)
+    flat = counts.reshape(-1)
+    for places, numbers in tallies:
+        flat[places] += numbers.astype(np.uint32)
+    return counts
 
 
-def _outlines(shards: Iterable[Predictions], count: int, truth: Mapping[str, int]) -> Outlines:
-    seen = Outlines(
-        np.empty(count, np.int32),
-        np.empty(count, np.float32),
-        np.empty(count, np.uint64),
-        np.empty(count, np.int32),
-    )
-    start = 0
-    for shard in shards:
-        rows = slice(start, start := start + len(shard.ids))
-        seen.labels[rows] = shard.log_probs.argmax(axis=1)
-        seen.confidences[rows] = np.exp(shard.log_probs.max(axis=1))
-        seen.ties[rows] = [tie_breaker(identity) for identity in shard.ids]
-        seen.truths[rows] = [truth.get(identity, -1) for identity in shard.ids]
-    return seen
-
-
-def _write(
-    shards: Iterable[Predictions],
-    manifest: Manifest,
-    out: Path,
-    seen: Outlines,
-    choice: Choice,
-    temperature: float,
-) -> list[ShardEntry]:
-    """Write a shard of pseudo-labels for each shard of predictions."""
-    entries, start = [], 0
-    for entry, shard in zip(manifest.shards, shards, strict=True):
-        rows = slice(start, start := start + entry.rows)
-        table = pseudo_labels_table(
-            shard,
-            seen.labels[rows],
-            seen.confidences[rows],
-            choice.selection.repeats[rows],
-            [Reason(code).text for code in choice.selection.reasons[rows].tolist()],
-            sharpen(np.exp(shard.log_probs), temperature),
-        )
-        entries.append(write_shard(out / entry.file, table))
-    return entries
+def _last_taken(selector: ShardSelector, cuts: Cuts, over: MapShards) -> LastTaken:
+    """The last image taken of the tied ones of each class, by the least work that finds it."""
+    if not cuts.taken.any():
+        return LastTaken.none(selector.num_classes)
+    for window in (expected_window(cuts), widest_window(selector.num_classes)):
+        ties = partial(selector.ties, cuts=cuts, window=window)
+        last = last_taken(over(ties, len(selector.manifest.shards)), cuts)
+        if last is not None:
+            return last
+    raise AssertionError("the shards have changed between two passes")
 
 
 def _check_any(
-    seen: Outlines,
+    counts: NDArray[np.uint32],
     choice: Choice,
     confidence_threshold: float,
     class_thresholds: Mapping[str, float],
 ) -> None:
-    if len(seen.labels) and not choice.selection.repeats.any():
-        by_class = f" and class_thresholds = {dict(class_thresholds)}" if class_thresholds else ""
+    if counts.any() and not choice.cuts.num_sure.any():
+        by_name = f" and class_thresholds = {dict(class_thresholds)}" if class_thresholds else ""
+        surest = level_confidences()[counts.any(axis=0).argmax()]
         raise SelectionError(
-            f"select.confidence_threshold = {confidence_threshold}{by_class}: no prediction is "
-            f"that sure (the surest has {seen.confidences.max():.3f}); lower it"
+            f"select.confidence_threshold = {confidence_threshold}{by_name}: no prediction is "
+            f"that sure (the surest has {surest:.3f}); lower it"
         )
 
 
 def _check_classes(predictions: Path, manifest: Manifest, classes: Sequence[str]) -> None:
-    num_classes = manifest.metadata.get("num_classes")
-    if type(num_classes) is not int:
-        raise DataError(f"{predictions}: its manifest does not say num_classes")
+    num_classes = num_classes_of(predictions, manifest)
     if num_classes != len(classes):
         raise DataError(
             f"{predictions}: of {num_classes} classes, but there are {len(classes)}; "

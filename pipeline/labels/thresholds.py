@@ -39,20 +39,15 @@ def fixed_thresholds(
 
 
 def relative_thresholds(
-    labels: NDArray[np.int32],
-    confidences: Floats,
-    thresholds: Floats,
-    own: NDArray[np.bool_],
+    num_sure: NDArray[np.int64], thresholds: Floats, own: NDArray[np.bool_]
 ) -> Floats:
     """Thresholds (K,) lowered for classes of which fewer images are sure.
 
-    labels, confidences: (N,). A class's threshold times (images of it over `thresholds` / the same
-    of the class with most), after FlexMatch (Zhang et al. 2021, eq. 5 to 7, with a linear
-    mapping): what a teacher has learnt less of is not held to the confidence of what it knows
-    best. Classes in `own` (K,) keep theirs. Where no image is sure all do.
+    num_sure: (K,) the images of each class over `thresholds`. A class's threshold times (that
+    number / that of the class with most), after FlexMatch (Zhang et al. 2021, eq. 5 to 7, with a
+    linear mapping): what a teacher has learnt less of is not held to the confidence of what it
+    knows best. Classes in `own` (K,) keep theirs. Where no image is sure all do.
     """
-    sure = confidences >= thresholds[labels]
-    counts = np.bincount(labels[sure], minlength=len(thresholds))
-    share = counts / max(counts.max(initial=0), 1) if sure.any() else np.ones(len(thresholds))
+    share = num_sure / num_sure.max() if num_sure.any() else np.ones(len(thresholds))
     lowered: Floats = np.where(own, thresholds, thresholds * share).astype(np.float32)
     return lowered

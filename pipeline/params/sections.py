@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -140,6 +140,16 @@ class SelectParams(Section):
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
+    workers: int = Field(
+        0, ge=0, description="Ray tasks at work at once; 0: in the stage's own process"
+    )
+    threads: int = Field(2, ge=1, description="CPU threads in the stage's own process")
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What decides which predictions are kept, and how often."""
+        others = {"distribution_alignment", "label_kind", "temperature", "workers", "threads"}
+        return self.model_dump(exclude=others)
 
 
 class GuardParams(Section):

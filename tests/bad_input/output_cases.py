@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from pipeline.data.predictions import predictions_table, pseudo_labels_table, read_predictions
+from pipeline.data.distributions import Distributions
+from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import MANIFEST, iter_shards, read_manifest, write_manifest, write_shard
 from pipeline.evaluate.run import load_result
 from pipeline.labels.predict import predict_folder
@@ -144,15 +146,15 @@ def of_other_images(root: Path) -> Outcome:
     prepared = prepared_stripes(root / "prepared")
     save_model(root / "model")
     predict_folder(root / "model", prepared / "unlabeled", root / "p", batch_size=9, threads=1)
-    seen = next(iter(read_predictions(root / "p")))
-    count = len(seen.ids)
+    seen = next(iter_shards(root / "p"))
+    count = seen.num_rows
     table = pseudo_labels_table(
         seen,
         np.zeros(count, np.int32),
         np.ones(count, np.float32),
         np.ones(count, np.int32),
-        ["kept"] * count,
-        np.full((count, 3), 1 / 3, np.float32),
+        pa.array(["kept"] * count, pa.string()),
+        Distributions(3, np.full((count, 3), 1 / 3, np.float32)),
     ).set_column(2, "row", [np.arange(count, dtype=np.int32) + 1000])
     entry = write_shard(root / "chosen" / "shard_00000.parquet", table)
     write_manifest(root / "chosen", [entry], {"num_classes": 3, "label_kind": "soft"})

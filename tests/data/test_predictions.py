@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from pipeline.data.distributions import Distributions
 from pipeline.data.predictions import (
     Predictions,
     predictions_table,
@@ -25,12 +27,12 @@ def write_labels(out: Path, repeats: list[list[int]], kind: str) -> None:
     entries = []
     for number, counts in enumerate(repeats):
         table = pseudo_labels_table(
-            example(number),
+            predictions_table(example(number).ids, number, LOG_PROBS),
             np.array([0, 2, 1], np.int32),
             np.array([0.7, 0.8, 0.4], np.float32),
             np.array(counts, np.int32),
-            ["kept", "kept", "below_threshold"],
-            np.exp(LOG_PROBS),
+            pa.array(["kept", "kept", "below_threshold"]),
+            Distributions(3, np.exp(LOG_PROBS)),
         )
         entries.append(write_shard(out / shard_name(number), table))
     write_manifest(out, entries, {"num_classes": 3, "label_kind": kind})

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.labels.align import TOLERANCE, aligned, alignment_shift, evenly_drawn
+from pipeline.labels.align import TOLERANCE, aligned, alignment_shift, every_row
 
 
 def predictions(count: int, classes: int, seed: int) -> NDArray[np.float32]:
@@ -53,13 +53,12 @@ def test_sure_predictions_are_aligned_too() -> None:
     assert (result[:60].argmax(axis=1) == 0).all()
 
 
-def test_rows_are_drawn_evenly_whatever_the_shards() -> None:
-    log_probs = predictions(50, 4, 0)
-    for size in (7, 13, 50):
-        parts = [log_probs[start : start + size] for start in range(0, 50, size)]
-        np.testing.assert_array_equal(evenly_drawn(parts, 50, 4), log_probs)
-        np.testing.assert_array_equal(evenly_drawn(parts, 50, 4, 4 * 20), log_probs[::3])
-    assert evenly_drawn([], 0, 4).shape == (0, 4)
+def test_so_many_rows_are_enough() -> None:
+    assert every_row(50, 4) == 1
+    assert every_row(50, 4, 4 * 50) == 1
+    assert every_row(50, 4, 4 * 49) == 2
+    assert every_row(50, 4, 4 * 20) == 3
+    assert every_row(0, 4) == 1
 
 
 def test_nothing_to_align_is_no_shift() -> None:

@@ -3,26 +3,30 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.labels.audit import Audit, audit, audit_metrics
-from pipeline.labels.select import Reason, Selection
+from pipeline.labels.audit import Audit, ByClass, Right, audit, audit_metrics, by_class
+from pipeline.labels.levels import levels_of, no_counts
+from pipeline.labels.select import cut_levels
+from tests.labels.test_select import Image, image_lists, slow_select, targets, thresholds
 
 
 def example(truth: list[int]) -> Audit:
     """Six images, the first four kept; class 2 is predicted once and not kept, class 3 never."""
-    return audit(
-        np.array([0, 0, 1, 0, 2, 1], np.int32),
-        np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], np.float32),
-        Selection(
-            np.array([2, 1, 4, 1, 0, 0], np.int32),
-            np.array(
-                [Reason.KEPT] * 4 + [Reason.BELOW_THRESHOLD, Reason.OVER_CLASS_TARGET], np.uint8
-            ),
-        ),
-        np.array(truth, np.int32),
-        num_classes=4,
-        thresholds=np.array([0.5, 0.55, 0.6, 0.65], np.float32),
+    labels = np.array([0, 0, 1, 0, 2, 1], np.int32)
+    kept = np.arange(6) < 4
+    seen = ByClass(
+        images=np.array([3, 2, 1, 0]),
+        sure=np.array([3, 2, 0, 0]),
+        kept=np.array([3, 1, 0, 0]),
+        repeats=np.array([4, 4, 0, 0]),
+        confidence=np.array([0.9 + 0.8 + 0.6, 0.7, 0.0, 0.0]),
     )
+    right = Right.none(4)
+    for rows in (slice(0, 2), slice(2, 6)):  # of two shards
+        right += Right.counted(labels[rows], np.array(truth, np.int32)[rows], kept[rows], 4)
+    return audit(seen, right, np.array([0.5, 0.55, 0.6, 0.65], np.float32))
 
 
 def test_the_figures_are_those_counted_by_hand() -> None:
@@ -64,22 +68,31 @@ def test_metrics_hold_what_is_known_only() -> None:
 
 
 def test_balanced_counts_have_imbalance_one_and_no_images_none() -> None:
-    labels = np.array([0, 1], np.int32)
-    even = audit(
-        labels,
-        np.ones(2, np.float32),
-        Selection(np.ones(2, np.int32), np.zeros(2, np.uint8)),
-        labels,
-        num_classes=2,
-        thresholds=np.zeros(2, np.float32),
-    )
+    free, one, none = np.zeros(2, np.float32), np.ones(2, np.int64), np.zeros(2, np.int64)
+    even = audit(ByClass(one, one, one, one, np.ones(2)), Right.none(2), free)
     assert (even.class_imbalance, even.classes_missing, even.coverage) == (1.0, 0, 1.0)
-    empty = audit(
-        labels[:0],
-        np.ones(0, np.float32),
-        Selection(np.ones(0, np.int32), np.zeros(0, np.uint8)),
-        labels[:0],
-        num_classes=2,
-        thresholds=np.zeros(2, np.float32),
-    )
+    empty = audit(ByClass(none, none, none, none, np.zeros(2)), Right.none(2), free)
     assert (empty.coverage, empty.kept, empty.pseudo_label_accuracy) == (0.0, 0, None)
+
+
+@given(image_lists, thresholds, targets, st.integers(1, 5))
+def test_a_selection_in_numbers_is_what_counting_image_by_image_gives(
+    images: list[Image], threshold: float, target: int | None, max_repeats: int
+) -> None:
+    counts = no_counts(4)
+    for label, confidence, _ in images:
+        level = levels_of(np.log(np.array([confidence], np.float32)).astype(np.float16))
+        counts[label, int(level[0])] += 1
+    lowest = np.full(4, threshold, np.float32)
+    seen = by_class(
+        counts, cut_levels(counts, lowest, images_per_class=target, max_repeats=max_repeats)
+    )
+    repeats, reasons = slow_select(images, threshold, target, max_repeats)
+    for k in range(4):
+        rows = [row for row, image in enumerate(images) if image[0] == k]
+        kept = [row for row in rows if repeats[row]]
+        assert seen.images[k] == len(rows)
+        assert seen.sure[k] == sum(reasons[row] != "below_threshold" for row in rows)
+        assert seen.kept[k] == len(kept)
+        assert seen.repeats[k] == sum(repeats[row] for row in rows)
+        assert seen.confidence[k] == pytest.approx(sum(images[row][1] for row in kept))

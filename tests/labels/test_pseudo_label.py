@@ -11,7 +11,8 @@ from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit
-from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares, tie_breaker
+from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
+from pipeline.labels.ties import tie_breaker
 from pipeline.params import SelectParams
 from tests.labels.folders import write_labeled, write_predictions
 
@@ -30,7 +31,10 @@ def run(
 ) -> Audit:
     """Select with the defaults of params.yaml's section."""
     shares = changes.pop("target_shares", None)
-    options = SelectParams().model_dump(exclude={"distribution_alignment"}) | changes
+    options = (
+        SelectParams().model_dump(exclude={"distribution_alignment", "workers", "threads"})
+        | changes
+    )
     classes = changes.pop("classes", ("cat", "dog", "owl"))
     options["classes"] = classes
     return select_pseudo_labels(

@@ -7,11 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.labels.pseudo_label import tie_breaker
-from pipeline.labels.select import Reason, Selection, class_target, select, sharpen
+from pipeline.data.distributions import as_stored
+from pipeline.labels.choice import choose_rows
+from pipeline.labels.select import Reason, Selection, class_target, sharpen, sharpened
+from pipeline.labels.ties import tie_breaker
 from pipeline.params import SelectParams
 
 Image = tuple[int, float, int]  # label, confidence, tie breaker
+
+
+def stored(confidence: float) -> float:
+    """A confidence as it comes back from a stored prediction."""
+    return float(np.exp(np.log(np.float32(confidence)).astype(np.float16).astype(np.float32)))
 
 
 def chosen(
@@ -22,13 +29,16 @@ def chosen(
     images_per_class: int | None = None,
     max_repeats: int = 4,
 ) -> Selection:
-    return select(
+    return choose_rows(
         np.array([label for label, _, _ in images], np.int32),
         np.array([confidence for _, confidence, _ in images], np.float32),
         np.array([tie for _, _, tie in images], np.uint64),
-        num_classes=num_classes,
+        classes=[str(number) for number in range(num_classes)],
         confidence_threshold=confidence_threshold,
+        class_thresholds={},
+        threshold_kind="fixed",
         images_per_class=images_per_class,
+        fraction_per_class=None,
         max_repeats=max_repeats,
     )
 
@@ -66,14 +76,14 @@ def texts(selection: Selection) -> list[str]:
 image_lists = st.lists(
     st.tuples(
         st.integers(0, 3),
-        st.sampled_from([0.25, 0.5, 0.5, 0.75, 0.9, 1.0]),
+        st.sampled_from([stored(value) for value in (0.25, 0.5, 0.5, 0.75, 0.9, 1.0)]),
         st.integers(0, 2**64 - 1),
     ),
     max_size=40,
     unique_by=lambda image: image[2],
 )
 targets = st.none() | st.integers(1, 12)
-thresholds = st.sampled_from([0.0, 0.4, 0.5, 0.8, 0.9, 1.0])
+thresholds = st.sampled_from([0.0, 0.4, stored(0.5), 0.8, stored(0.9), 1.0])
 
 
 @given(image_lists, thresholds, targets, st.integers(1, 5))
@@ -106,7 +116,7 @@ def test_the_order_of_the_images_is_of_no_matter(
 
 def test_none_is_the_threshold_only_and_it_includes_its_value() -> None:
     images = [(0, 0.9, 0), (0, 0.8, 1), (1, 0.79, 2), (1, 0.95, 3)]
-    selection = chosen(images, confidence_threshold=0.8)
+    selection = chosen(images, confidence_threshold=stored(0.8))
     assert selection.repeats.tolist() == [1, 1, 0, 1]
     assert texts(selection) == ["kept", "kept", "below_threshold", "kept"]
 
@@ -201,3 +211,12 @@ def test_a_small_temperature_gives_a_hard_target_and_no_nan() -> None:
     probabilities = np.full((1, 100), 0.6 / 99, np.float32)
     probabilities[0, 3] = 0.4
     np.testing.assert_allclose(sharpen(probabilities, 0.001), np.eye(100)[[3]], atol=1e-6)
+
+
+def test_of_many_classes_the_rest_is_sharpened_as_if_each_were_there() -> None:
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.full(400, 0.05), 20) + 1e-9)
+    stored_ones = as_stored(log_probs.astype(np.float32))
+    for temperature in (0.5, 1.0, 3.0):
+        expected = sharpen(np.exp(stored_ones.dense()), temperature)
+        found = sharpened(stored_ones, temperature).dense()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)

@@ -53,11 +53,17 @@ def make_pictures(root: Path) -> Pictures:
         values = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         write_predictions(root / "predictions" / generation, values, rows_per_shard=SHARD, ids=ids)
         teachers.append(values)
-    rules = SelectParams(confidence_threshold=0.7, fraction_per_class=None).model_dump()
-    del rules["distribution_alignment"]
+    chosen = SelectParams(confidence_threshold=0.7, fraction_per_class=None)
     predictions = {key: root / "predictions" / key for key in ("1", "2")}
     out = root / "pseudo_labels"
     select_pseudo_labels(
-        predictions["2"], out, classes=CLASSES, target_shares=None, truth={}, **rules
+        predictions["2"],
+        out,
+        classes=CLASSES,
+        label_kind=chosen.label_kind,
+        temperature=chosen.temperature,
+        target_shares=None,
+        truth={},
+        **chosen.rules,
     )
     return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out)

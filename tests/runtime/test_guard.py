@@ -6,8 +6,7 @@ import pytest
 
 from pipeline.errors import RegressionError
 from pipeline.files import write_json
-from pipeline.labels.audit import Audit, audit
-from pipeline.labels.select import Reason, Selection
+from pipeline.labels.audit import Audit, ByClass, Right, audit
 from pipeline.params import parse_params
 from pipeline.runtime.guard import check_selection, check_teacher, findings_about_student, warn
 from pipeline.runtime.stage import Stage
@@ -29,16 +28,10 @@ def stage(root: Path, generation: str = "2", lost: int = 20, **guard: Any) -> St
 
 def figures(kept: int = 1, images: int = 4) -> Audit:
     """Of images all of class "cat", the first so many kept."""
-    repeats = (np.arange(images) < kept).astype(np.int32)
-    reasons = np.where(repeats, Reason.KEPT, Reason.BELOW_THRESHOLD).astype(np.uint8)
-    return audit(
-        np.zeros(images, np.int32),
-        np.full(images, 0.9, np.float32),
-        Selection(repeats, reasons),
-        np.full(images, -1, np.int32),
-        num_classes=2,
-        thresholds=np.zeros(2, np.float32),
-    )
+    of_cat = np.array([images, 0])
+    chosen = np.array([kept, 0])
+    counted = ByClass(of_cat, chosen, chosen, chosen, chosen * 0.9)
+    return audit(counted, Right.none(2), np.zeros(2, np.float32))
 
 
 def test_warn_finds_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

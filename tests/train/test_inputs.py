@@ -3,10 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.data.predictions import Predictions, predictions_table, pseudo_labels_table
+from pipeline.data.distributions import Distributions
+from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import read_manifest, write_manifest, write_shard
 from pipeline.data.tensors import load_images, read_dataset
 from pipeline.errors import DataError
@@ -25,16 +27,18 @@ def write_pseudo_labels(prepared: Path, out: Path, repeats: Mapping[str, int]) -
         rows = np.arange(entry.rows, dtype=np.int32)
         probabilities = np.eye(3, dtype=np.float32)[rows % 3] * 0.7 + 0.1
         table = predictions_table(ids, number, np.log(probabilities))
-        shard = Predictions(
-            ids, table["shard"].to_numpy(), table["row"].to_numpy(), np.log(probabilities)
-        )
         counts = np.array([repeats.get(identity, 0) for identity in ids], np.int32)
         labels, sure = (rows % 3).astype(np.int32), probabilities.max(axis=1)
         entries.append(
             write_shard(
                 out / entry.file,
                 pseudo_labels_table(
-                    shard, labels, sure, counts, ["kept"] * len(ids), probabilities
+                    table,
+                    labels,
+                    sure,
+                    counts,
+                    pa.array(["kept"] * len(ids), pa.string()),
+                    Distributions(3, probabilities),
                 ),
             )
         )

@@ -1,0 +1,150 @@
+"""What a selection does with one shard of predictions; a pass over all of them is one method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.data.distributions import Distributions, as_stored, read_log_columns
+from pipeline.data.predictions import OUTLINE, PLACE, log_fields, pseudo_labels_table
+from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry, write_shard
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import write_stored_shard
+from pipeline.errors import DataError
+from pipeline.labels.align import aligned
+from pipeline.labels.audit import Right
+from pipeline.labels.levels import NO_LEVEL, count_levels, level_confidences, levels_of
+from pipeline.labels.select import Cuts, Reason, select, sharpened, tied_rows
+from pipeline.labels.ties import (
+    Hashes,
+    InWindow,
+    LastTaken,
+    Numbers,
+    Window,
+    in_window,
+    tie_breakers,
+)
+
+REASONS = pa.array([reason.text for reason in Reason], pa.string())
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a choice needs of a shard's predictions, (n,) each, and the columns that were read."""
+
+    labels: NDArray[np.int32]
+    levels: NDArray[np.uint16]
+    log_probs: Distributions | None
+    table: Any
+
+
+@dataclass(frozen=True)
+class ShardSelector:
+    """Selects among the predictions of one shard a call; travels to other processes as it is.
+
+    manifest: of `predictions`; shift: (K,), what alignment adds to log-probabilities, None for
+    none. Raises DataError for a shard that is not as the manifest says, or no numbers.
+    """
+
+    predictions: Path
+    manifest: Manifest
+    num_classes: int
+    shift: NDArray[np.float64] | None = None
+
+    def tally(self, number: int) -> tuple[NDArray[np.uint32], Numbers]:
+        """Which class and level come how often, as count_levels."""
+        seen = self._outline(number, ids=False)
+        return count_levels(seen.labels, seen.levels)
+
+    def ties(self, number: int, cuts: Cuts, window: Window) -> InWindow:
+        """What there is of tied images around the last that is taken."""
+        seen = self._outline(number, ids=False)
+        rows = tied_rows(seen.labels, seen.levels, cuts)
+        hashes = np.empty(0, np.uint64)
+        if len(rows):
+            hashes = _hashes(self._read(number, [PLACE[0]]), rows)
+        return in_window(seen.labels[rows], hashes, self._first[number] + rows, window)
+
+    def write(
+        self,
+        number: int,
+        cuts: Cuts,
+        last: LastTaken,
+        out: Path | StoredFolder,
+        temperature: float,
+        truth: Mapping[str, int],
+    ) -> tuple[ShardEntry, Right]:
+        """Write the shard of pseudo-labels; returns what its manifest needs, and what is right."""
+        seen = self._outline(number, ids=True)
+        assert seen.log_probs is not None
+        taken = np.zeros(len(seen.labels), np.bool_)
+        rows = tied_rows(seen.labels, seen.levels, cuts)
+        places = self._first[number] + rows
+        taken[rows] = last.takes(seen.labels[rows], _hashes(seen.table, rows), places)
+        selection = select(seen.labels, seen.levels, taken, cuts)
+        table = pseudo_labels_table(
+            seen.table,
+            seen.labels,
+            level_confidences()[seen.levels],
+            selection.repeats,
+            REASONS.take(pa.array(selection.reasons)),
+            sharpened(seen.log_probs, temperature),
+        )
+        truths = np.full(len(seen.labels), -1, np.int32)
+        if truth:
+            truths[:] = [truth.get(name, -1) for name in seen.table.column("id").to_pylist()]
+        right = Right.counted(seen.labels, truths, selection.repeats > 0, self.num_classes)
+        name = self.manifest.shards[number].file
+        if isinstance(out, StoredFolder):
+            return write_stored_shard(out, name, table), right
+        return write_shard(out / name, table), right
+
+    def drawn(self, number: int, every: int) -> NDArray[np.float32]:
+        """Log-probabilities (m, K) of the rows whose place is a multiple of `every`."""
+        seen = self._outline(number, ids=True)
+        assert seen.log_probs is not None
+        return seen.log_probs.dense()[-self._first[number] % every :: every]
+
+    def _outline(self, number: int, *, ids: bool) -> Outline:
+        """The outline of a shard; `ids`: with the columns that pseudo-labels take over."""
+        fields = log_fields(self.num_classes) if ids or self.shift is not None else []
+        table = self._read(number, [*(PLACE if ids else ()), *OUTLINE, *fields])
+        labels = table.column("label").to_numpy()
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise DataError(f"{self.predictions}: a label that is none; run its stage again")
+        levels = levels_of(table.column("log_confidence").to_numpy())
+        if (wrong := np.flatnonzero(levels == NO_LEVEL)).size:
+            names = self._read(number, [PLACE[0]]).column("id")
+            raise DataError(
+                f"{self.predictions}: {len(wrong)} predictions are not numbers, the first of image "
+                f"{names[int(wrong[0])].as_py()!r}; the teacher is unusable, train it anew"
+            )
+        log_probs = None
+        if fields:
+            log_probs = read_log_columns(table, self.num_classes, self.predictions)
+        if log_probs is not None and self.shift is not None:
+            log_probs = as_stored(aligned(log_probs.dense(), self.shift))
+            labels = log_probs.labels
+            levels = levels_of(log_probs.values.max(axis=1).astype(np.float16))
+        return Outline(labels, levels, log_probs, table)
+
+    def _read(self, number: int, fields: list[Any]) -> Any:
+        schema = pa.schema(fields)
+        table = read_entry(self.predictions, self.manifest.shards[number], schema.names)
+        return check_schema(table, schema, self.predictions)
+
+    @cached_property
+    def _first(self) -> Numbers:
+        """The place of the first row of each shard, counted over all."""
+        return np.cumsum([0, *(entry.rows for entry in self.manifest.shards)])
+
+
+def _hashes(table: Any, rows: Numbers) -> Hashes:
+    return tie_breakers(table.column("id").take(pa.array(rows)).to_pylist())

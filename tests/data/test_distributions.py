@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.data.distributions import (
+    MOST_WHOLE,
+    TOP,
+    Distributions,
+    as_stored,
+    log_columns,
+    probability_columns,
+    read_log_columns,
+    read_probability_columns,
+)
+from pipeline.data.predictions import predictions_table, read_log_probs, read_predictions
+from pipeline.data.shards import shard_name, write_manifest, write_shard
+from pipeline.errors import DataError
+
+
+def log_probs(count: int, classes: int) -> NDArray[np.float32]:
+    generator = np.random.default_rng(classes)
+    weights = np.exp(generator.normal(0, 4, (count, classes)))
+    shares: NDArray[np.float32] = np.log(weights / weights.sum(axis=1, keepdims=True))
+    return shares.astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", [2, MOST_WHOLE])
+def test_few_classes_are_stored_whole(classes: int) -> None:
+    values = log_probs(9, classes)
+    back = read_log_columns(pa.table(log_columns(as_stored(values))), classes, "here")
+    np.testing.assert_array_equal(back.dense(), values.astype(np.float16))
+    assert back.labels.tolist() == values.astype(np.float16).argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize("classes", [MOST_WHOLE + 1, 1000])
+def test_of_many_the_likeliest_are_stored_and_the_others_share_the_rest(classes: int) -> None:
+    values = log_probs(9, classes)
+    table = pa.table(log_columns(as_stored(values)))
+    assert table.nbytes < 9 * (TOP * 6 + 2) + 64
+    dense = read_log_columns(table, classes, "here").dense()
+    for row, found in zip(values, dense, strict=True):
+        likeliest = np.argsort(-row.astype(np.float16), kind="stable")[:TOP]
+        np.testing.assert_array_equal(found[likeliest], row[likeliest].astype(np.float16))
+        others = np.delete(np.arange(classes), likeliest)
+        rest = np.exp(row[others]).sum() / len(others)
+        np.testing.assert_allclose(np.exp(found[others]), rest, rtol=5e-3)
+    np.testing.assert_allclose(np.exp(dense).sum(axis=1), 1, rtol=5e-3)
+
+
+def test_probabilities_come_back_too() -> None:
+    stored = as_stored(log_probs(5, 500))
+    assert stored.others is not None
+    chances = Distributions(500, np.exp(stored.values), stored.classes, np.exp(stored.others))
+    back = read_probability_columns(pa.table(probability_columns(chances)), 500, "here")
+    np.testing.assert_allclose(back.dense(), chances.dense(), rtol=2e-3, atol=1e-7)
+
+
+def test_a_folder_of_predictions_of_many_classes_reads_as_one_of_few(tmp_path: Path) -> None:
+    values = log_probs(6, 400)
+    entries = [
+        write_shard(
+            tmp_path / shard_name(number), predictions_table(["a", "b", "c"], number, values[part])
+        )
+        for number, part in enumerate((slice(0, 3), slice(3, 6)))
+    ]
+    write_manifest(tmp_path, entries, {"num_classes": 400})
+    expected = as_stored(values).dense()
+    found = np.concatenate([shard.log_probs for shard in read_predictions(tmp_path)])
+    np.testing.assert_allclose(found, expected, atol=4e-3)
+    np.testing.assert_array_equal(read_log_probs(tmp_path, [4, 0]), found[[4, 0]])
+
+
+def test_a_class_that_is_none_is_refused() -> None:
+    table = pa.table(log_columns(as_stored(log_probs(20, 400))))
+    with pytest.raises(DataError, match="here: 'classes' must be 0 to 256"):
+        read_log_columns(table, 257, "here")
+
+
+def test_of_equally_likely_classes_the_first_is_the_label_however_many_there_are() -> None:
+    for classes in (10, 400):
+        values = log_probs(4, classes)
+        values[:, [7, 3]] = values.max(axis=1, keepdims=True)
+        stored = as_stored(values)
+        assert stored.labels.tolist() == stored.dense().argmax(axis=1).tolist()
+        assert (stored.labels <= 3).all()

@@ -1,0 +1,51 @@
+"""Selection as it is defined, by a sort of all predictions at once: what the passes must give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.predictions import read_predictions
+from pipeline.labels.select import Reason
+from pipeline.labels.ties import tie_breaker
+
+
+def full_sort(
+    labels: NDArray[np.int32],
+    confidences: NDArray[np.float32],
+    hashes: NDArray[np.uint64],
+    *,
+    num_classes: int,
+    threshold: float,
+    target: int | None,
+    max_repeats: int,
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """How often each image counts, and why, (N,): by class, confidence, hash and place."""
+    sure = confidences >= np.float32(threshold)
+    repeats = sure.astype(np.int32)
+    reasons = np.where(sure, Reason.KEPT, Reason.BELOW_THRESHOLD).astype(np.uint8)
+    if target is None:
+        return repeats, reasons
+    rows = np.flatnonzero(sure)
+    order = rows[np.lexsort((hashes[rows], -confidences[rows], labels[rows]))]
+    counts = np.bincount(labels[order], minlength=num_classes)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    whole, rest = np.divmod(target, np.maximum(np.repeat(counts, counts), 1))
+    repeats[order] = np.minimum(whole + (rank < rest), max_repeats)
+    reasons[order] = np.where(rank < target, Reason.KEPT, Reason.OVER_CLASS_TARGET)
+    return repeats, reasons
+
+
+def full_sort_of(predictions: Path, num_classes: int, **rules: Any) -> tuple[list[int], list[str]]:
+    """The same of a folder of predictions, all of it in memory."""
+    shards = list(read_predictions(predictions))
+    log_probs = np.concatenate([shard.log_probs for shard in shards])
+    hashes = np.array([tie_breaker(name) for shard in shards for name in shard.ids], np.uint64)
+    labels = log_probs.argmax(axis=1).astype(np.int32)
+    repeats, reasons = full_sort(
+        labels, np.exp(log_probs.max(axis=1)), hashes, num_classes=num_classes, **rules
+    )
+    return repeats.tolist(), [Reason(code).text for code in reasons.tolist()]

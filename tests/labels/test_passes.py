@@ -1,0 +1,143 @@
+"""Selection a shard at a time, by threads and by Ray, against a sort of everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.data.shards import iter_shards
+from pipeline.errors import SelectionError
+from pipeline.labels import pseudo_label
+from pipeline.labels.pseudo_label import MapShards, in_threads, select_pseudo_labels
+from pipeline.labels.ties import Window
+from tests.labels.folders import write_predictions
+from tests.labels.full_sort import full_sort_of
+
+
+def teacher(count: int, classes: int, sureness: float, seed: int) -> NDArray[np.float32]:
+    """Probabilities (N, K); the surer, the more of them are 1 in half precision."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, sureness, (count, classes))
+    logits[:, 0] += sureness
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def selected(
+    predictions: Path, out: Path, classes: int, over: MapShards | None = None, **changes: Any
+) -> tuple[list[int], list[str]]:
+    rules: dict[str, Any] = {
+        "confidence_threshold": changes.pop("threshold", 0.0),
+        "class_thresholds": {},
+        "threshold_kind": "fixed",
+        "images_per_class": changes.pop("target", None),
+        "fraction_per_class": None,
+        "max_repeats": 4,
+    }
+    select_pseudo_labels(
+        predictions,
+        out,
+        classes=[str(number) for number in range(classes)],
+        label_kind="soft",
+        temperature=1.0,
+        target_shares=changes.pop("shares", None),
+        truth={},
+        map_shards=over,
+        **(rules | changes),
+    )
+    columns = ["repeats", "reason"]
+    rows = [row for table in iter_shards(out, columns) for row in table.to_pylist()]
+    return [row["repeats"] for row in rows], [row["reason"] for row in rows]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    sureness=st.sampled_from([1.0, 5.0, 40.0]),
+    rows_per_shard=st.sampled_from([40, 1000]),
+    threshold=st.sampled_from([0.0, 0.7, 1.0]),
+    target=st.none() | st.integers(1, 200),
+    max_repeats=st.integers(1, 6),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 100),
+)
+def test_the_passes_keep_what_a_full_sort_keeps(
+    tmp_path_factory: pytest.TempPathFactory,
+    sureness: float,
+    rows_per_shard: int,
+    threshold: float,
+    target: int | None,
+    max_repeats: int,
+    threads: int,
+    seed: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("passes")
+    write_predictions(folder / "p", teacher(300, 4, sureness, seed), rows_per_shard=rows_per_shard)
+    rules: dict[str, Any] = {"threshold": threshold, "target": target, "max_repeats": max_repeats}
+    expected = full_sort_of(folder / "p", 4, **rules)
+    if not any(expected[0]):
+        with pytest.raises(SelectionError):
+            selected(folder / "p", folder / "out", 4, in_threads(threads), **rules)
+    else:
+        assert selected(folder / "p", folder / "out", 4, in_threads(threads), **rules) == expected
+
+
+def test_where_all_are_equally_sure_the_hashes_decide(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p", [[1.0, 0.0]] * 5000, rows_per_shard=600)
+    for target in (1, 2500, 4999):
+        rules: dict[str, Any] = {"threshold": 0.5, "target": target, "max_repeats": 2}
+        found = selected(tmp_path / "p", tmp_path / f"out{target}", 2, **rules)
+        assert found == full_sort_of(tmp_path / "p", 2, **rules)
+        assert sum(found[0]) == target
+
+
+def test_images_of_one_id_go_by_their_place(tmp_path: Path) -> None:
+    names = [f"image_{place // 50}" for place in range(200)]
+    write_predictions(tmp_path / "p", [[1.0, 0.0]] * 200, rows_per_shard=30, ids=names)
+    rules: dict[str, Any] = {"threshold": 0.0, "target": 77, "max_repeats": 1}
+    found = selected(tmp_path / "p", tmp_path / "out", 2, **rules)
+    assert found == full_sort_of(tmp_path / "p", 2, **rules)
+    assert sum(found[0]) == 77
+
+
+def test_a_window_that_misses_the_last_image_is_widened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def nowhere(cuts: Any) -> Window:
+        looked.append(1)
+        return Window(np.zeros(2, np.uint64), np.zeros(2, np.uint64))
+
+    monkeypatch.setattr(pseudo_label, "expected_window", nowhere)
+    write_predictions(tmp_path / "p", [[1.0, 0.0]] * 200, rows_per_shard=30)
+    rules: dict[str, Any] = {"threshold": 0.0, "target": 77, "max_repeats": 1}
+    found = selected(tmp_path / "p", tmp_path / "out", 2, **rules)
+    assert looked
+    assert found == full_sort_of(tmp_path / "p", 2, **rules)
+
+
+def test_of_many_classes_the_likeliest_are_stored_and_the_choice_is_the_same(
+    tmp_path: Path,
+) -> None:
+    write_predictions(tmp_path / "p", teacher(400, 300, 4.0, 0), rows_per_shard=90)
+    rules: dict[str, Any] = {"threshold": 0.2, "target": 3, "max_repeats": 3}
+    found = selected(tmp_path / "p", tmp_path / "out", 300, **rules)
+    assert found == full_sort_of(tmp_path / "p", 300, **rules)
+    column = next(iter_shards(tmp_path / "out")).column("probabilities")
+    assert column.type.list_size == 32
+
+
+def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p", teacher(500, 3, 3.0, 1), rows_per_shard=20)
+    shares = np.array([0.5, 0.3, 0.2])
+    for threads in (1, 3):
+        over = in_threads(threads)
+        selected(tmp_path / "p", tmp_path / f"{threads}", 3, over, target=60, shares=shares)
+    for path in (tmp_path / "1").iterdir():
+        assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
