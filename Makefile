@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -83,6 +83,9 @@ bench-pick: setup ## labels for typical, doubtful or random images, digits and F
 
 bench-select: setup ## rows a second of the selection, 1 to 100 million; needs 14 GB of disk
 	python -m benchmarks.selection
+
+bench-ingest: setup ## images a second that training is fed, streamed and from memory
+	python -m benchmarks.ingest
 
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)

@@ -157,23 +157,36 @@ def read_pseudo_labels(folder: Path) -> PseudoLabels:
 
 def read_pseudo_label_shard(folder: Path, manifest: Manifest, number: int) -> PseudoLabels:
     """Those of one shard of `folder`, whose manifest this is; raises DataError."""
-    kind, num_classes = label_kind_of(folder, manifest), num_classes_of(folder, manifest)
-    fields = distribution_fields(num_classes, "probabilities", "rest")
-    schema = pa.schema([*PLACE[1:], *CHOICE, *fields])
+    schema = pseudo_label_schema(folder, manifest)
     table = read_entry(folder, manifest.shards[number], schema.names)
-    check_schema(table, schema, folder)
-    repeats = table.column("repeats").to_numpy()
-    _check_within(folder, "repeats", repeats, MOST_REPEATS)
-    if kind == "hard":
-        targets = _one_hot(folder, table.column("label").to_numpy(), num_classes)
-    else:
-        stored = read_probability_columns(table, num_classes, folder)
-        targets = _normalised(folder, stored.dense())
+    repeats = repeats_of(folder, check_schema(table, schema, folder))
     return PseudoLabels(
         np.repeat(table.column("shard").to_numpy(), repeats).astype(np.int64),
         np.repeat(table.column("row").to_numpy(), repeats).astype(np.int64),
-        np.repeat(targets, repeats, axis=0),
+        np.repeat(targets_of(folder, manifest, table), repeats, axis=0),
     )
+
+
+def pseudo_label_schema(folder: Path, manifest: Manifest) -> Any:
+    """The Arrow schema of what training reads of the pseudo-labels in `folder`."""
+    num_classes = num_classes_of(folder, manifest)
+    fields = distribution_fields(num_classes, "probabilities", "rest")
+    return pa.schema([*PLACE[1:], *CHOICE, *fields])
+
+
+def repeats_of(folder: Path, table: Any) -> NDArray[np.int32]:
+    """How often each row of a table of pseudo-labels counts: (n,); raises DataError."""
+    repeats: NDArray[np.int32] = table.column("repeats").to_numpy()
+    _check_within(folder, "repeats", repeats, MOST_REPEATS)
+    return repeats
+
+
+def targets_of(folder: Path, manifest: Manifest, table: Any) -> Floats:
+    """The target of each row of a table of pseudo-labels: (n, K); raises DataError."""
+    num_classes = num_classes_of(folder, manifest)
+    if label_kind_of(folder, manifest) == "hard":
+        return _one_hot(folder, table.column("label").to_numpy(), num_classes)
+    return _normalised(folder, read_probability_columns(table, num_classes, folder).dense())
 
 
 def label_kind_of(folder: Path, manifest: Manifest) -> str:

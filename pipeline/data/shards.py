@@ -28,6 +28,7 @@ from pipeline.files import file_digest, read_json, write_json, written_whole
 MANIFEST = "manifest.json"
 IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 ROWS_PER_GROUP = 1024
+IMAGES_PER_GROUP = 64  # so that a stream can read a few images from many places
 MOST_ROWS = 1 << 40  # of one shard; more is no count that a writer made
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -129,7 +130,8 @@ class ShardWriter:
             path = self._folder / shard_name(len(self._entries))
             partial = self._stack.enter_context(written_whole(path))
             self._open_file = self._stack.enter_context(parquet_writer(partial, self._schema))
-        self._open_file.write_table(pa.Table.from_pylist(self._held, schema=self._schema))
+        table = pa.Table.from_pylist(self._held, schema=self._schema)
+        self._open_file.write_table(table, row_group_size=IMAGES_PER_GROUP)
         self._rows_in_shard += len(self._held)
         self._held = []
 

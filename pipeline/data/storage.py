@@ -74,6 +74,12 @@ class StoredFolder:
         with _told(self.object_uri(name)), fs.open_input_file(f"{path}/{name}") as file:
             return file.read_buffer()
 
+    def open(self, name: str) -> Any:
+        """The object as an open file that is read in parts; raises as `read`."""
+        fs, path = self._opened()
+        with _told(self.object_uri(name)):
+            return fs.open_input_file(f"{path}/{name}")
+
     def listing(self) -> list[StoredObject]:
         """Every object in and below the folder, by path; none where there is no such folder."""
         from pyarrow.fs import FileSelector, FileType

@@ -25,6 +25,7 @@ from pipeline.data.shards import (
     check_schema,
     check_shard,
     column_labels,
+    iter_shards,
     read_manifest,
     read_shard,
 )
@@ -167,7 +168,7 @@ class DecodedAhead:
 
     def __getitem__(self, rows: slice, /) -> Tensor:
         start, stop, _ = rows.indices(len(self))
-        _finished(self.tasks[start // IMAGES_PER_TASK : -(-stop // IMAGES_PER_TASK)], self.path)
+        finished(self.tasks[start // IMAGES_PER_TASK : -(-stop // IMAGES_PER_TASK)], self.path)
         return self.images[rows]
 
 
@@ -235,7 +236,7 @@ def _read_images(path: Shard, columns: list[str]) -> Any:
 def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecutor) -> None:
     tasks = _decoding(table, out, pool)
     try:
-        _finished(tasks, path)
+        finished(tasks, path)
     finally:
         for task in tasks:
             task.cancel()
@@ -244,14 +245,14 @@ def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecuto
 def _decoding(table: Any, out: Tensor, pool: ThreadPoolExecutor) -> list[Future[None]]:
     """The tasks, IMAGES_PER_TASK images each, that decode the column `image` into `out`."""
     decode_op()  # before the threads
-    data = _column_bytes(table)
+    data = column_bytes(table)
     return [
         pool.submit(decode_into, data[at : at + IMAGES_PER_TASK], out[at : at + IMAGES_PER_TASK])
         for at in range(0, len(data), IMAGES_PER_TASK)
     ]
 
 
-def _finished(tasks: Sequence[Future[None]], path: Shard) -> None:
+def finished(tasks: Sequence[Future[None]], path: Shard) -> None:
     """Wait for tasks that decode; raises DataError where one can't."""
     try:
         for task in tasks:
@@ -261,7 +262,7 @@ def _finished(tasks: Sequence[Future[None]], path: Shard) -> None:
         raise DataError(f"{path}: an image can't be decoded ({reason})") from None
 
 
-def _column_bytes(table: Any) -> list[Tensor]:
+def column_bytes(table: Any) -> list[Tensor]:
     """Each value of the column `image` as a uint8 tensor; one copy a chunk, none a row."""
     data: list[Tensor] = []
     for chunk in table.column("image").chunks:
@@ -273,6 +274,18 @@ def _column_bytes(table: Any) -> list[Tensor]:
         whole = torch.from_numpy(values[offsets[0] : offsets[-1]].copy())
         data += torch.split(whole, np.diff(offsets).tolist())
     return data
+
+
+def images_that_fit(folder: Path, cache_gib: float) -> int:
+    """How many decoded images of a prepared folder `cache_gib` GiB hold."""
+    channels, height, width = stored_shape(folder, read_manifest(folder))
+    return int(cache_gib * GIB) // (channels * height * width)
+
+
+def read_labels(folder: Path) -> Tensor:
+    """The labels (N,) int64 of a prepared folder, -1 where there is none."""
+    parts = [column_labels(table) for table in iter_shards(folder, ["label"])]
+    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]))
 
 
 def _check_fits(folder: Path, rows: int, shape: tuple[int, int, int], cache_gib: float) -> None:

@@ -96,7 +96,12 @@ class TrainParams(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )
-    cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
+    cache_gib: float = Field(
+        4.0,
+        gt=0,
+        description="most memory for the images of a folder, GiB: more are streamed from their "
+        "shards",
+    )
     checkpoint_minutes: float = Field(
         5.0, gt=0, description="longest stretch of training a kill can cost"
     )

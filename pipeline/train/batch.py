@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline import augment as augmentation
 from pipeline.data.batches import batch_rows
+from pipeline.data.streamed import Drawn, ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
 
@@ -27,6 +28,8 @@ class TrainingData:
 
     images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
     In place of any images may stand (N, F) float32, what a network's frozen body makes of them.
+    Images that do not fit into memory come from a stream instead: labeled_stream, whose rows are
+    those of labels, and unlabeled_stream, which brings its pseudo-labels along.
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
     each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities. num_classes:
     K; None: one more than the largest label. taught: (N, K) float32, what the teacher thinks of the
@@ -44,6 +47,8 @@ class TrainingData:
     validation_labels: Tensor | None = None
     num_classes: int | None = None
     taught: Tensor | None = None
+    labeled_stream: ShardStream | None = None
+    unlabeled_stream: ShardStream | None = None
 
 
 def _interrupted() -> None:
@@ -76,7 +81,14 @@ class Worker:
 
 def has_pseudo_labels(data: TrainingData) -> bool:
     """Whether there is anything pseudo-labelled to train on."""
+    if data.unlabeled_stream is not None:
+        return len(data.unlabeled_stream) > 0
     return data.unlabeled_rows is not None and len(data.unlabeled_rows) > 0
+
+
+def count_classes(data: TrainingData) -> int:
+    """The number of classes that the data is of, K."""
+    return data.num_classes or int(data.labels.max()) + 1
 
 
 def on_device(data: TrainingData, device: torch.device) -> TrainingData:
@@ -144,9 +156,14 @@ def labeled_batch(
 
     Raises ParameterError for an odd number of images to mix.
     """
-    rows = _rows("labeled", seed, step, train.batch_size, len(data.images), worker)
+    if data.labeled_stream is not None:
+        how = (seed, step, train.batch_size, worker)
+        images, rows, _ = _drawn(data.labeled_stream, "labeled", *how)
+    else:
+        rows = _rows("labeled", seed, step, train.batch_size, len(data.images), worker)
+        images = data.images[rows]
     draws = _draws("labeled", seed, step, train.batch_size, worker)
-    view = _view(data.images[rows], draws, train.labeled_augment, augment, data, train)
+    view = _view(images, draws, train.labeled_augment, augment, data, train)
     labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
     if augment.mix == "none":
         return LabeledBatch(view, labels, taught)
@@ -169,16 +186,27 @@ def pseudo_labeled_batch(
 
     Mixed among each other where `augment.mix` says so, not with the labelled ones.
     """
+    batch_size = train.batch_size * train.unlabeled_ratio
+    how = (seed, step, batch_size, worker)
+    images, targets = _pseudo_labeled(data, *how)
+    draws = _draws("unlabeled", *how)
+    view = _view(images, draws, train.unlabeled_augment, augment, data, train)
+    return _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
+
+
+def _pseudo_labeled(
+    data: TrainingData, seed: int, step: int, batch_size: int, worker: Worker
+) -> tuple[Tensor, Tensor]:
+    """Images as they are, and their targets."""
+    if data.unlabeled_stream is not None:
+        drawn = _drawn(data.unlabeled_stream, "unlabeled", seed, step, batch_size, worker)
+        assert drawn.targets is not None
+        return drawn.images, drawn.targets
     assert data.unlabeled_images is not None
     assert data.unlabeled_rows is not None
     assert data.unlabeled_targets is not None
-    batch_size = train.batch_size * train.unlabeled_ratio
     rows = _rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
-    images = data.unlabeled_images[data.unlabeled_rows[rows]]
-    draws = _draws("unlabeled", seed, step, batch_size, worker)
-    view = _view(images, draws, train.unlabeled_augment, augment, data, train)
-    targets = data.unlabeled_targets[rows]
-    return _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
+    return data.unlabeled_images[data.unlabeled_rows[rows]], data.unlabeled_targets[rows]
 
 
 def unlabeled_views(
@@ -193,16 +221,29 @@ def unlabeled_views(
 
     (n, C, S, S) each, of the same images; from all there are, whether they were selected or not.
     """
-    assert data.unlabeled_images is not None
     batch_size = train.batch_size * train.unlabeled_ratio
-    rows = _rows("unlabeled", seed, step, batch_size, len(data.unlabeled_images), worker)
-    images = data.unlabeled_images[rows]
-    noised = _draws("unlabeled", seed, step, batch_size, worker)
-    weak = _draws("weak", seed, step, batch_size, worker)
+    how = (seed, step, batch_size, worker)
+    if data.unlabeled_stream is not None:
+        images = _drawn(data.unlabeled_stream.every_image, "unlabeled", *how).images
+    else:
+        assert data.unlabeled_images is not None
+        images = data.unlabeled_images[
+            _rows("unlabeled", *how[:3], len(data.unlabeled_images), worker)
+        ]
+    noised, weak = _draws("unlabeled", *how), _draws("weak", *how)
     return (
         _view(images, weak, "weak", augment, data, train),
         _view(images, noised, train.unlabeled_augment, augment, data, train),
     )
+
+
+def _drawn(
+    images: ShardStream, stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
+) -> Drawn:
+    """This worker's part of global batch `step` of streamed images, on its device."""
+    drawn = images.draw(step, batch_size, _stream_seed(stream, seed), worker.rows)
+    targets = None if drawn.targets is None else drawn.targets.to(worker.device)
+    return Drawn(drawn.images.to(worker.device), drawn.rows.to(worker.device), targets)
 
 
 def _rows(
@@ -272,8 +313,7 @@ def _mixed(
 
 def _probabilities(labels: Tensor, data: TrainingData) -> Tensor:
     """Labels (n,) as rows with one 1: (n, K) float32."""
-    count = data.num_classes or int(data.labels.max()) + 1
-    return nn.functional.one_hot(labels, count).float()
+    return nn.functional.one_hot(labels, count_classes(data)).float()
 
 
 def network_inputs(images: Tensor, data: TrainingData) -> Tensor:

@@ -47,7 +47,7 @@ def separate_head(
     """The head of `network`, if training it on features is training it in the whole; else None.
 
     That needs a body of which nothing trains, images that are the same at every step, a linear
-    classifier, no noise in the body (tried out on some images), and memory for the features.
+    classifier, no noise in the body (tried out on some images), and memory for images and features.
     """
     names = head_names(network)
     classifier = network.get_submodule(names[0])
@@ -57,6 +57,8 @@ def separate_head(
         if not key.startswith(f"{names[0]}.")
     )
     if body_moves or len(names) > 1 or not isinstance(classifier, nn.Linear):
+        return None
+    if data.labeled_stream is not None or data.unlabeled_stream is not None:
         return None
     if _augments(data, train) or _feature_gib(data, classifier.in_features) > train.cache_gib:
         return None

@@ -20,6 +20,8 @@ from pipeline.train.batch import (
     Batch,
     TrainingData,
     Worker,
+    count_classes,
+    has_pseudo_labels,
     network_inputs,
     on_device,
     step_batch,
@@ -168,9 +170,11 @@ def _online_teacher(
     worker: Worker,
 ) -> tuple[OnlineTeacher | None, int]:
     """The online teacher and the step from which it teaches; none for generation 0."""
-    if train.online is None or data.unlabeled_targets is None:
+    if train.online is None or not has_pseudo_labels(data):
         return None, train.steps
-    counts = torch.bincount(data.labels, minlength=data.unlabeled_targets.shape[1])
+    targets = data.unlabeled_targets
+    num_classes = count_classes(data) if targets is None else targets.shape[1]
+    counts = torch.bincount(data.labels, minlength=num_classes)
     prior = counts.float() / counts.sum()
     teacher = OnlineTeacher(network, weights, prior, train.online, across_workers=worker.mean)
     return teacher, round(train.steps * train.online.start_fraction)

@@ -11,10 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.data.chosen import Chosen
 from pipeline.data.decoded import mapped_images
-from pipeline.data.predictions import PseudoLabels, read_pseudo_labels
+from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
 from pipeline.data.shards import read_manifest
-from pipeline.data.tensors import Dataset, load_images, read_dataset
+from pipeline.data.streamed import ShardStream
+from pipeline.data.tensors import (
+    Dataset,
+    images_that_fit,
+    load_images,
+    read_dataset,
+    read_labels,
+)
 from pipeline.errors import DataError
 from pipeline.models.spec import ModelSpec
 from pipeline.train.batch import TrainingData
@@ -49,8 +57,9 @@ def training_data(
 ) -> TrainingData:
     """Load what one run trains on; `pseudo_labels` None for generation 0.
 
-    `cache`: a folder in which the workers of a node share what one of them has decoded. Raises
-    DataError where a shard is unusable or the images exceed `cache_gib` GiB.
+    Images to train on that would take more than `cache_gib` GiB in memory are streamed from their
+    shards. `cache`: a folder in which the workers of a node share what one of them has decoded.
+    Raises DataError where a shard is unusable or the validation images exceed `cache_gib`.
     """
 
     def load(name: str) -> tuple[Tensor, Tensor]:
@@ -59,21 +68,35 @@ def training_data(
         loaded = load_images(prepared / name, threads=threads, cache_gib=cache_gib)
         return loaded.images, loaded.labels
 
+    def stream(name: str, chosen: Path | None = None) -> ShardStream | None:
+        """The images of a folder as a stream, None where they fit into memory."""
+        room = images_that_fit(prepared / name, cache_gib)
+        if read_manifest(prepared / name).rows <= room:
+            return None
+        labels_of = None if chosen is None else Chosen(chosen)
+        # Two windows are held at a time.
+        return ShardStream(prepared / name, window=room // 2, threads=threads, chosen=labels_of)
+
     dataset = read_dataset(prepared)
-    images, labels = load("labeled")
+    num_classes = len(dataset.classes)
+    more: dict[str, Any] = {"num_classes": num_classes, "labeled_stream": stream("labeled")}
+    if more["labeled_stream"] is None:
+        images, labels = load("labeled")
+    else:
+        images, labels = torch.empty(0, dtype=torch.uint8), read_labels(prepared / "labeled")
     validation_images, validation_labels = load("validation")
     for part, seen in (("labeled", labels), ("validation", validation_labels)):
-        _check_labels(prepared / part, seen, len(dataset.classes))
-    data = TrainingData(images, labels, dataset.mean, dataset.std)
-    more: dict[str, Any] = {"num_classes": len(dataset.classes)}
+        _check_labels(prepared / part, seen, num_classes)
     if len(validation_images):
         more |= {"validation_images": validation_images, "validation_labels": validation_labels}
     if pseudo_labels is not None:
-        more |= {"unlabeled_images": load("unlabeled")[0]}
-        more |= _pseudo_labeled(prepared / "unlabeled", pseudo_labels)
-        if more["unlabeled_targets"].shape[1] != len(dataset.classes):
-            raise DataError(f"{pseudo_labels}: not of the {len(dataset.classes)} classes of now")
-    return replace(data, **more)
+        if num_classes_of(pseudo_labels, read_manifest(pseudo_labels)) != num_classes:
+            raise DataError(f"{pseudo_labels}: not of the {num_classes} classes of now")
+        more["unlabeled_stream"] = stream("unlabeled", pseudo_labels)
+        if more["unlabeled_stream"] is None:
+            more |= {"unlabeled_images": load("unlabeled")[0]}
+            more |= _pseudo_labeled(prepared / "unlabeled", pseudo_labels)
+    return replace(TrainingData(images, labels, dataset.mean, dataset.std), **more)
 
 
 def _check_labels(folder: Path, labels: Tensor, num_classes: int) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.tensors import read_dataset
+from pipeline.data.streamed import SlicedImages
+from pipeline.data.tensors import Images, read_dataset
 from pipeline.evaluate.calibration import fit_temperature
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.views import predict_log_probs
@@ -72,7 +73,9 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         spec = started(network, spec, source, job.training.transfer)
         data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
     if train.distillation_weight > 0 and job.teacher_model is not None:
-        data = replace(data, taught=_taught(job.teacher_model, data.images, str(worker.device)))
+        streamed = data.labeled_stream is not None
+        images = SlicedImages(job.prepared / "labeled") if streamed else data.images
+        data = replace(data, taught=_taught(job.teacher_model, images, str(worker.device)))
     weights = fit_network(
         network,
         data,
@@ -154,7 +157,7 @@ def started(
     return spec if wanted is None else replace(spec, mean=wanted[0], std=wanted[1])
 
 
-def _taught(teacher: Path, images: Tensor, device: str) -> Tensor:
+def _taught(teacher: Path, images: Images, device: str) -> Tensor:
     """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
     checkpoint = load_checkpoint(teacher)
     checkpoint.network.to(device)
