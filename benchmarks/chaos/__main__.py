@@ -3,7 +3,8 @@
 python -m benchmarks.chaos [--every N] [--jobs N] [--moments N] [--stages NAME …]
 
 Each stage is killed after each of its file operations and at random moments under DVC; what the
-rerun leaves is compared with an uninterrupted run's, byte by byte.
+rerun leaves is compared with an uninterrupted run's, byte by byte. What was tried is kept, so it
+goes on where it stopped; the page tells of all that was.
 """
 
 from __future__ import annotations
@@ -12,63 +13,86 @@ import argparse
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos.boundaries import clean_runs, everywhere, kill_once, kinds
+from benchmarks.chaos.boundaries import chosen, everywhere, kill_once, kinds
 from benchmarks.chaos.disk import fill_once
-from benchmarks.chaos.moments import kill_at_random, settled, small_repository, start_repro
+from benchmarks.chaos.kept import Journal, kept_clean_runs, kept_folder
+from benchmarks.chaos.moments import Left, kill_at_random, small_repository, uninterrupted
 from benchmarks.chaos.page import PAGE, reliability_page
-from benchmarks.chaos.stages import Bench, contents, copy_code, make_project, steps
-from benchmarks.chaos.traced import build, compiler
+from benchmarks.chaos.stages import forking
+from benchmarks.chaos.traced import compiler
 from benchmarks.runs import RESULTS, machine
-from pipeline.files import write_json, write_text
+from pipeline.files import read_json, write_json, write_text
 from pipeline.progress import say
 
+FAULTS = {"kill": kill_once, "full": fill_once}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
 def at_boundaries(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each stage, of the kills and of the full disks at its file operations."""
-    copy_code(folder / "code")
-    bench = Bench(folder / "code", build(folder))
-    make_project(folder / "project")
-    rows = []
-    for clean in clean_runs(steps(sys.executable), folder / "project", bench):
-        title = clean.step.title
-        if options.stages and title.partition("@")[0] not in options.stages:
-            continue
-        started = time.monotonic()
-        killed = everywhere(kill_once, clean, bench, every=options.every, jobs=options.jobs)
-        filled = everywhere(fill_once, clean, bench, every=options.every_full, jobs=options.jobs)
-        row = asdict(killed) | {"full": filled.kills, "operations": len(clean.operations)}
-        row["problems"] += filled.problems
-        rows.append(row | {"kinds": kinds(clean.operations)})
-        seconds = time.monotonic() - started
-        say(f"{title}: {killed.kills} kills, {filled.kills} full disks in {seconds:.0f} s")
-    return rows
+    bench, cleans = kept_clean_runs(folder, sys.executable)
+    journal = Journal(folder / "faults.jsonl")
+    with forking(bench, options.jobs) as fast:
+        for clean in cleans:
+            title, started = clean.step.title, time.monotonic()
+            if options.stages is not None and title.partition("@")[0] not in options.stages:
+                continue
+            for fault, once in FAULTS.items():
+                every = options.every if fault == "kill" else options.every_full
+                tried = {
+                    row["point"]
+                    for row in journal.rows
+                    if (row["stage"], row["fault"]) == (title, fault)
+                }
+                points = [p for p in chosen(len(clean.operations), every) if p not in tried]
+                for came in everywhere(once, clean, fast, points, jobs=options.jobs):
+                    journal.add({"stage": title, "fault": fault} | asdict(came))
+            say(f"{title}: {time.monotonic() - started:.0f} s")
+    return [_boundary_row(clean.step.title, clean.operations, journal.rows) for clean in cleans]
+
+
+def _boundary_row(title: str, operations: list[str], tried: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in tried if row["stage"] == title]
+    happened = {
+        fault: sum(row["happened"] for row in rows if row["fault"] == fault) for fault in FAULTS
+    }
+    problems = [problem for row in rows for problem in row["problems"]]
+    row = {"stage": title, "operations": len(operations), "kinds": kinds(operations)}
+    return row | {"kills": happened["kill"], "full": happened["full"], "problems": problems}
 
 
 def at_moments(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each signal, of `dvc repro` ended by it at random moments."""
-    if not options.moments:
-        return []
-    source = folder / "repository"
-    small_repository(source)
-    shutil.copytree(source, folder / "clean")
-    if start_repro(folder / "clean").wait():
-        raise RuntimeError((folder / "clean/.git/said").read_text(encoding="utf-8"))
-    expected, problems = contents(folder / "clean"), settled(folder / "clean")
+    journal, record = Journal(folder / "moments.jsonl"), folder / "uninterrupted.json"
+    source = folder / "repository" / "source"
+    if options.moments and not record.exists():
+        shutil.rmtree(source.parent, ignore_errors=True)
+        small_repository(source)
+        write_json(record, asdict(uninterrupted(source)))
     rows = []
     for number in SIGNALS:
-        count = options.moments if number == signal.SIGKILL else max(1, options.moments // 6)
-        came = kill_at_random(source, expected, kills=count, seed=options.seed, number=number)
-        rows.append(asdict(came) | {"signal": number.name})
-    rows[0]["problems"] += problems
+        count = options.moments if number == signal.SIGKILL else options.moments // 6
+        while (done := sum(row["kills"] for row in _of(number, journal))) < count:
+            run = len(_of(number, journal)) + 1
+            expected, seed = Left(**read_json(record)), f"{options.seed} {number.name} {run}"
+            most = count - done
+            kills, problems = kill_at_random(source, expected, most=most, seed=seed, number=number)
+            wrong = [f"{number.name}, run {run}: {problem}" for problem in problems]
+            journal.add({"signal": number.name, "kills": kills, "problems": wrong})
+        runs = _of(number, journal)
+        problems = [problem for row in runs for problem in row["problems"]]
+        row = {"signal": number.name, "runs": len(runs), "problems": problems}
+        rows.append(row | {"kills": sum(run["kills"] for run in runs)})
     return rows
+
+
+def _of(number: signal.Signals, journal: Journal) -> list[dict[str, Any]]:
+    return [row for row in journal.rows if row["signal"] == number.name]
 
 
 def main() -> int:
@@ -79,26 +103,19 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="stages at once")
     parser.add_argument("--moments", type=int, default=30, help="random moments; 0: none")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
-    parser.add_argument("--stages", nargs="*", help="these alone, without @generation")
+    parser.add_argument(
+        "--stages", nargs="*", help="these alone, without @generation; no name: none"
+    )
     options = parser.parse_args()
     if compiler() is None:
         print("chaos: needs a C compiler, the command cc", file=sys.stderr)
         return 2
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        boundaries = at_boundaries(Path(folder), options)
-        moments = at_moments(Path(folder), options)
-    result = {
-        "boundaries": boundaries,
-        "moments": moments,
-        "every": options.every,
-        "minutes": round((time.monotonic() - started) / 60),
-        "machine": machine(),
-    }
+    folder = kept_folder()
+    boundaries, moments = at_boundaries(folder, options), at_moments(folder, options)
+    result = {"boundaries": boundaries, "moments": moments, "machine": machine()}
     problems = [line for row in [*boundaries, *moments] for line in row["problems"]]
-    if not options.stages:
-        write_json(RESULTS / "chaos.json", result)
-        write_text(PAGE, reliability_page(result))
+    write_json(RESULTS / "chaos.json", result)
+    write_text(PAGE, reliability_page(result))
     say(f"{len(problems)} problems")
     for problem in problems:
         say(problem)

@@ -48,11 +48,12 @@ static int is_ray_worker(void) {
     return size > 0 && memmem(line, (size_t)size, "default_worker.py", 17) != NULL;
 }
 
-__attribute__((constructor)) static void begin(void) {
+/* Begin to count, if the environment says so: at the start of a process, or called in a fork. */
+__attribute__((constructor)) void chaos_begin(void) {
     const char *path = getenv("CHAOS_STATE"), *log = getenv("CHAOS_LOG");
     const char *at = getenv("CHAOS_AT"), *full = getenv("CHAOS_FULL");
     root = getenv("CHAOS_ROOT");
-    if (!path || !root) return;
+    if (state || !path || !root) return;
     int file = REAL(open)(path, O_RDWR | O_CLOEXEC);
     if (file < 0) return;
     struct state *shared =

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.chaos.stages import Bench, Step, contents, run_step
+from benchmarks.chaos.left import contents, differences, images, lost_or_doubled
+from benchmarks.chaos.stages import Bench, Step, run_step
 from benchmarks.chaos.traced import Outcome
 from benchmarks.chaos.tracked import twice_logged
 from pipeline.progress import say
@@ -18,21 +19,25 @@ from pipeline.progress import say
 
 @dataclass(frozen=True)
 class Clean:
-    """A stage's uninterrupted run: the folder before it, what was there after, its operations."""
+    """A stage's uninterrupted run: the folder before it, what was there after, its operations.
+
+    `after`: a digest by file; `images`: how often each is there.
+    """
 
     step: Step
     before: Path
     after: dict[str, str]
+    images: dict[str, int]
     operations: list[str]
 
 
-@dataclass
-class Tally:
-    """What the kills of one stage came to; `problems`: one line for each that is not as it was."""
+@dataclass(frozen=True)
+class Fault:
+    """A fault at an operation of a stage, which happened or not, and what was wrong after it."""
 
-    stage: str
-    kills: int = 0
-    problems: list[str] = field(default_factory=list)
+    point: int
+    happened: bool
+    problems: list[str]
 
 
 def clean_runs(steps: Sequence[Step], folder: Path, bench: Bench) -> Iterator[Clean]:
@@ -43,7 +48,7 @@ def clean_runs(steps: Sequence[Step], folder: Path, bench: Bench) -> Iterator[Cl
         outcome = run_step(step, folder, bench)
         if outcome.code:
             raise RuntimeError(f"{step.title} ended with {outcome.code}:\n{outcome.said}")
-        yield Clean(step, before, contents(folder), outcome.operations)
+        yield Clean(step, before, contents(folder), images(folder), outcome.operations)
 
 
 def chosen(operations: int, every: int) -> list[int]:
@@ -52,23 +57,20 @@ def chosen(operations: int, every: int) -> list[int]:
 
 
 def everywhere(
-    once: Callable[[Clean, Bench, int], list[str]],
+    once: Callable[[Clean, Bench, int], Fault],
     clean: Clean,
     bench: Bench,
+    points: Iterable[int],
     *,
-    every: int = 1,
     jobs: int = 1,
-) -> Tally:
-    """Do `once` at each operation of the stage; `every`: at every n-th alone."""
-    points = chosen(len(clean.operations), every)
+) -> Iterator[Fault]:
+    """Do `once` at these operations of the stage, `jobs` at a time; in the order of `points`."""
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda point: once(clean, bench, point), points)
-        problems = [problem for point in found for problem in point]
-    return Tally(clean.step.title, len(points), problems)
+        yield from pool.map(lambda point: once(clean, bench, point), points)
 
 
-def kill_once(clean: Clean, bench: Bench, point: int) -> list[str]:
-    """Kill the stage after operation `point`, run it again; what is not as it was, a line each."""
+def kill_once(clean: Clean, bench: Bench, point: int) -> Fault:
+    """Kill the stage after operation `point` and run it again."""
 
     def judge(cut: Outcome) -> list[str]:
         if cut.killed or cut.code == 0:
@@ -81,7 +83,7 @@ def kill_once(clean: Clean, bench: Bench, point: int) -> list[str]:
 
 def cut_and_rerun(
     clean: Clean, bench: Bench, where: str, judge: Callable[[Outcome], list[str]], **when: int
-) -> list[str]:
+) -> Fault:
     """Run the stage with a fault, then without; what `judge` says of the first, what is left wrong.
 
     where: what the lines begin with; when: the fault, as run_step has it.
@@ -89,31 +91,18 @@ def cut_and_rerun(
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=clean.before.parent) as beside:
         folder = Path(beside) / clean.before.name
         shutil.copytree(clean.before, folder)
-        problems = judge(run_step(clean.step, folder, bench, **when))
+        cut = run_step(clean.step, folder, bench, **when)
+        problems = judge(cut)
         again = run_step(clean.step, folder, bench)
         if again.code:
             problems.append(f"the rerun ended with {again.code}: {again.said[-500:]}")
         else:
             problems += differences(clean.after, contents(folder)) + twice_logged(folder)
+            problems += lost_or_doubled(clean.images, images(folder))
     for problem in problems:
         say(f"{where}: {problem}")
-    return [f"{where}: {problem}" for problem in problems]
-
-
-def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
-    """The files that are missing, left over or other than expected."""
-    names = sorted({*expected, *found})
-    return [
-        f"{name}: {_how(expected.get(name), found.get(name))}"
-        for name in names
-        if expected.get(name) != found.get(name)
-    ]
-
-
-def _how(expected: str | None, found: str | None) -> str:
-    if expected is None:
-        return "left over"
-    return "missing" if found is None else "other bytes"
+    (point,) = when.values()
+    return Fault(point, cut.code != 0, [f"{where}: {problem}" for problem in problems])
 
 
 def kinds(operations: Sequence[str]) -> dict[str, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.chaos.boundaries import Clean, cut_and_rerun
+from benchmarks.chaos.boundaries import Clean, Fault, cut_and_rerun
 from benchmarks.chaos.stages import Bench
 
 
-def fill_once(clean: Clean, bench: Bench, point: int) -> list[str]:
-    """Fill the disk after operation `point`, then make space; what is wrong, a line each."""
+def fill_once(clean: Clean, bench: Bench, point: int) -> Fault:
+    """Fill the disk after operation `point`, then make space and run the stage again."""
     where = f"{clean.step.title}, disk full after {point}, {clean.operations[point - 1]}"
     return cut_and_rerun(
         clean, bench, where, lambda full: refusals(full.code, full.said), full_at=point

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.chaos.boundaries import differences
-from benchmarks.chaos.stages import contents, write_parameters
+from benchmarks.chaos.left import contents, differences, images, lost_or_doubled
+from benchmarks.chaos.stages import write_parameters
 from benchmarks.chaos.traced import inherited
 from benchmarks.chaos.tracked import logged_in_mlflow
 from benchmarks.repository import copy_repository
@@ -27,13 +28,12 @@ END_SECONDS = 60.0
 SENDING_SECONDS = 300.0
 
 
-@dataclass
-class Moments:
-    """What came of it; `runs`: how often the pipeline came to its end; problems: a line each."""
+@dataclass(frozen=True)
+class Left:
+    """What an uninterrupted run leaves: files by name and digest, how often each image is there."""
 
-    kills: int
-    runs: int
-    problems: list[str]
+    files: dict[str, str]
+    images: dict[str, int]
 
 
 def small_repository(folder: Path) -> None:
@@ -98,32 +98,43 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def kill_at_random(
-    repository: Path, expected: dict[str, str], *, kills: int, seed: int, number: signal.Signals
-) -> Moments:
-    """Send `number` to `dvc repro` at `kills` random moments, in as many runs as that takes.
+def uninterrupted(repository: Path) -> Left:
+    """What `dvc repro` leaves in a copy of `repository`; RuntimeError where it is not in order."""
+    project = repository.with_name("clean")
+    shutil.copytree(repository, project)
+    if start_repro(project).wait():
+        raise RuntimeError((project / ".git/said").read_text(encoding="utf-8"))
+    if problems := settled(project):
+        raise RuntimeError("; ".join(problems))
+    return Left(contents(project), images(project))
 
-    Each run is in a copy of `repository` beside it.
+
+def kill_at_random(
+    repository: Path, expected: Left, *, most: int, seed: str, number: signal.Signals
+) -> tuple[int, list[str]]:
+    """Send `number` to `dvc repro` at random moments, at most so often, until it has ended.
+
+    In a copy of `repository` beside it. Returns how often it was sent, and what was wrong at the
+    end, a line each.
     """
-    draws, done, runs, problems = random.Random(seed), 0, 0, list[str]()
-    while done < kills:
-        runs += 1
-        project = repository.with_name(f"{number.name}-{runs}")
+    draws, done = random.Random(seed), 0
+    with tempfile.TemporaryDirectory(prefix="moments-", dir=repository.parent) as beside:
+        project = Path(beside) / "project"
         shutil.copytree(repository, project)
         while True:
             process = start_repro(project)
-            if done == kills or ends_within(process, draws.uniform(0.5, LONGEST_SECONDS)):
+            if done == most or ends_within(process, draws.uniform(0.5, LONGEST_SECONDS)):
                 code = process.wait()
                 break
             end_group(process, number)
             done += 1
-            say(f"{number.name} {done} of {kills}")
-        found = [f"dvc repro ended with {code}"] if code else []
-        found += differences(expected, contents(project)) + settled(project)
-        problems += [f"{number.name}, run {runs}: {problem}" for problem in found]
-        for problem in found:
-            say(problem)
-    return Moments(done, runs, problems)
+            say(f"{number.name} {done}")
+        problems = [f"dvc repro ended with {code}"] if code else []
+        problems += differences(expected.files, contents(project))
+        problems += lost_or_doubled(expected.images, images(project)) + settled(project)
+    for problem in problems:
+        say(problem)
+    return done, problems
 
 
 def settled(project: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chaos.left import DOUBLED, LOST
 from benchmarks.runs import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -13,48 +14,46 @@ HEAD = Path(__file__).with_name("reliability.md")
 
 def reliability_page(result: dict[str, Any]) -> str:
     """The page in Markdown; `result`: as the results file holds it."""
-    rows = [*result["boundaries"], *result["moments"]]
-    total = {"lost": 0, "doubled": 0, "bytes": 0}
-    for line in (line for row in rows for line in row["problems"]):
-        total[problem_kind(line)] += 1
-    which = "each" if result["every"] == 1 else f"every {ordinal(result['every'])}, and the last"
-    lines = [HEAD.read_text(encoding="utf-8"), f"Killed after {which}.", ""]
-    lines += ["| stage | file operations | kills | survived | full disks | survived |"]
+    lines = [HEAD.read_text(encoding="utf-8"), _how_far(result["boundaries"]), ""]
+    lines += ["| stage | file operations | killed after | survived | full disks | survived |"]
     lines += ["|---|---|---|---|---|---|"]
     lines += [_boundary_row(row) for row in result["boundaries"]]
-    if result["moments"]:
-        lines += [
-            "",
-            "`dvc repro`, ended at random moments until it is done:",
-        ]
+    if any(row["runs"] for row in result["moments"]):
+        lines += ["", "`dvc repro`, ended at random moments, again and again until it is done:"]
         lines += ["", "| signal | times | runs that came to their end | as uninterrupted |"]
         lines += ["|---|---|---|---|"]
         lines += [_moment_row(row) for row in result["moments"]]
+    lines += ["", "Together:", "", *_together([*result["boundaries"], *result["moments"]])]
+    return "\n".join([*lines, "", f"{result['machine']}.", ""])
+
+
+def _how_far(rows: list[dict[str, Any]]) -> str:
+    operations, kills = (sum(row[what] for row in rows) for what in ("operations", "kills"))
+    if kills == operations:
+        return f"Killed after each of {operations} operations."
+    return f"Killed so far after {kills} of {operations} operations."
+
+
+def _together(rows: list[dict[str, Any]]) -> list[str]:
+    problems = [line for row in rows for line in row["problems"]]
     tried = sum(row["kills"] + row.get("full", 0) for row in rows)
-    failed = len({line.partition(":")[0] for row in rows for line in row["problems"]})
-    lines += ["", "| faults tried | survived | files lost | files or steps doubled | bytes other |"]
-    lines += ["|---|---|---|---|---|"]
-    lines += [
-        f"| {tried} | {tried - failed} | {total['lost']} | {total['doubled']} | {total['bytes']} |"
+    failed = len({line.partition(":")[0] for line in problems})
+    lost, doubled = (_counted(problems, what) for what in (LOST, DOUBLED))
+    files = sum(line.endswith((": missing", ": left over", ": other bytes")) for line in problems)
+    logged = sum(
+        "logged" in line or "MLflow" in line or line.endswith(" runs") for line in problems
+    )
+    return [
+        "| faults tried | survived | images lost | images doubled "
+        "| files missing, left over or of other bytes | runs or steps logged twice or never |",
+        "|---|---|---|---|---|---|",
+        f"| {tried} | {tried - failed} | {lost} | {doubled} | {files} | {logged} |",
     ]
-    lines += ["", f"{result['machine']}; {result['minutes']} minutes."]
-    return "\n".join([*lines, ""])
 
 
-def problem_kind(line: str) -> str:
-    """Whether something was lost, doubled or left over, or otherwise not as it was."""
-    if line.endswith(": missing") or "MLflow lacks" in line:
-        return "lost"
-    if line.endswith((" times", " runs", "left over")):
-        return "doubled"
-    return "bytes"
-
-
-def ordinal(number: int) -> str:
-    """As in "every 4th"."""
-    ends = {1: "st", 2: "nd", 3: "rd"}
-    end = "th" if 10 < number % 100 < 14 else ends.get(number % 10, "th")
-    return f"{number}{end}"
+def _counted(problems: list[str], what: str) -> int:
+    ends = [line.removesuffix(f" {what}") for line in problems if line.endswith(f" {what}")]
+    return sum(int(line.rpartition(" ")[2]) for line in ends)
 
 
 def _boundary_row(row: dict[str, Any]) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import compileall
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from benchmarks.chaos.forks import Forks, fork_servers
 from benchmarks.chaos.traced import Outcome, run_traced
 from benchmarks.runs import ROOT
-from pipeline.files import file_digest
 from pipeline.runtime.tracking import hold_spools
 
 SMALL: dict[str, Any] = {
@@ -54,10 +55,14 @@ SMALL: dict[str, Any] = {
     "teacher": {},
     "generations": {"1": {"teacher": "0", "select": {}, "student": {}}},
 }
-# Work in progress, times, and MLflow's store, whose runs are compared by what they hold.
-NOT_COMPARED = (".selftrain/", ".dvc/", ".git/", "mlartifacts/", "mlflow.db", "report/times.html")
 RAY_GAVE_UP = "timed out during startup"  # after 30 seconds, on a machine with too much to do
 TRIES = 3
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+LOADED = (  # what takes long to import
+    *("stages.train_teacher", "stages.pseudo_label", "stages.evaluate", "stages.baseline"),
+    *("stages.search_augment", "stages.report", "ray.train.torch", "ray.data"),
+    *("sklearn.semi_supervised", "sklearn.datasets", "timm.layers", "filelock"),
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,23 @@ def write_parameters(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """What the stages run with: the copy of the program, the library that counts."""
+    """What the stages run with: the copy of the program, the library that counts.
+
+    forks: who runs the stages, if not a process of each one's own.
+    """
 
     code: Path
     library: Path
+    forks: Forks | None = None
+
+
+@contextmanager
+def forking(bench: Bench, count: int) -> Iterator[Bench]:
+    """The bench with `count` fork servers, until the block ends."""
+    with fork_servers(
+        bench.code, bench.library, LOADED, count=count, environment=ENVIRONMENT
+    ) as forks:
+        yield replace(bench, forks=forks)
 
 
 def run_step(step: Step, folder: Path, bench: Bench, **when: int) -> Outcome:
@@ -131,22 +149,16 @@ def run_step(step: Step, folder: Path, bench: Bench, **when: int) -> Outcome:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    environment = {
-        "PYTHONPATH": str(bench.code),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(bench.code)}
     for _ in range(TRIES):
-        came = run_traced(bench.library, step.command, folder, environment=environment, **when)
+        came = run_traced(
+            bench.library,
+            step.command,
+            folder,
+            environment=environment,
+            forks=bench.forks,
+            **when,
+        )
         if came.code == 0 or RAY_GAVE_UP not in came.said:
             break
     return came
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that the stages leave in `folder`, by its name there."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    named = {str(path.relative_to(folder)): path for path in files}
-    return {
-        name: file_digest(path) for name, path in named.items() if not name.startswith(NOT_COMPARED)
-    }

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.boundaries import (
-    Clean,
-    chosen,
-    clean_runs,
-    differences,
-    everywhere,
-    kill_once,
-)
+from benchmarks.chaos.boundaries import Clean, chosen, clean_runs, everywhere, kill_once
 from benchmarks.chaos.disk import fill_once, refusals
-from benchmarks.chaos.page import problem_kind, reliability_page
-from benchmarks.chaos.stages import Bench, Step, copy_code, make_project, steps
+from benchmarks.chaos.kept import Journal
+from benchmarks.chaos.left import differences, lost_or_doubled
+from benchmarks.chaos.page import reliability_page
+from benchmarks.chaos.stages import Bench, Step, copy_code, forking, make_project, steps
 from benchmarks.chaos.traced import build, compiler
 
 compiled = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
@@ -43,17 +39,41 @@ def test_differences_name_what_is_missing_left_over_or_changed() -> None:
     assert found == ["b: other bytes", "c: missing", "d: left over"]
 
 
+def test_images_that_are_missing_or_there_too_often_are_counted() -> None:
+    expected = {"a: x": 1, "a: y": 2, "b: x": 1, "b: z": 1}
+    found = {"a: x": 1, "a: y": 3, "b: x": 1, "a: w": 2}
+    assert lost_or_doubled(expected, expected) == []
+    assert lost_or_doubled(expected, found) == ["b: 1 images lost", "a: 3 images doubled"]
+
+
 def test_the_page_counts_faults_and_what_they_cost() -> None:
-    row = {"stage": "s", "operations": 9, "kills": 5, "full": 2, "problems": []}
-    problems = ["s killed after 1, create a: b: missing", "s killed after 1, create a: c: 2 runs"]
+    row = {"stage": "s", "operations": 5, "kills": 5, "full": 2, "problems": []}
+    where = "s killed after 1, create a"
+    ends = ("b: missing", "c: 2 runs", "prepared/test: 3 images lost", "p: 1 images doubled")
+    problems = [f"{where}: {end}" for end in ends]
     moments = {"signal": "SIGKILL", "kills": 30, "runs": 2, "problems": []}
     result = {"boundaries": [row, row | {"problems": problems}], "moments": [moments]}
-    page = reliability_page(result | {"every": 2, "minutes": 3, "machine": "here"})
-    assert "Killed after every 2nd, and the last." in page
-    assert "| `s` | 9 | 5 | 5 | 2 | 2 |" in page
-    assert "| `s` | 9 | 5 | 4 | 2 | 2 |" in page
-    assert "| 44 | 43 | 1 | 1 | 0 |" in page
-    assert problem_kind("x: other bytes") == "bytes"
+    page = reliability_page(result | {"machine": "here"})
+    assert "Killed after each of 10 operations." in page
+    assert "| `s` | 5 | 5 | 5 | 2 | 2 |" in page
+    assert "| `s` | 5 | 5 | 4 | 2 | 2 |" in page
+    assert "| SIGKILL | 30 | 2 | 2 |" in page
+    assert "| 44 | 43 | 3 | 1 | 1 | 1 |" in page
+    part = {"boundaries": [row | {"kills": 3}], "moments": [moments | {"runs": 0, "kills": 0}]}
+    page = reliability_page(part | {"machine": "here"})
+    assert "Killed so far after 3 of 5 operations." in page
+    assert "SIGKILL |" not in page
+
+
+def test_what_was_tried_is_kept_up_to_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "faults.jsonl"
+    assert Journal(path).rows == []
+    Journal(path).add({"point": 1})
+    with path.open("a") as file:
+        file.write('{"point": 2')
+    journal = Journal(path)
+    journal.add({"point": 3})
+    assert journal.rows == Journal(path).rows == [{"point": 1}, {"point": 3}]
 
 
 def test_a_full_disk_is_to_be_said_in_words() -> None:
@@ -71,6 +91,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="module")
+def fast(bench: Bench) -> Iterator[Bench]:
+    """The stages run in forks."""
+    with forking(bench, 1) as forks:
+        yield forks
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Clean]:
     """The uninterrupted runs of all stages, by title."""
     folder = tmp_path_factory.mktemp("chaos") / "project"
@@ -82,12 +109,11 @@ def uninterrupted(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("title", TITLES)
-def test_two_kills_change_nothing(
-    bench: Bench, uninterrupted: dict[str, Clean], title: str
-) -> None:
+def test_two_kills_change_nothing(fast: Bench, uninterrupted: dict[str, Clean], title: str) -> None:
     clean = uninterrupted[title]
     for point in fixed_points(clean.operations):
-        assert kill_once(clean, bench, point) == []
+        fault = kill_once(clean, fast, point)
+        assert (fault.happened, fault.problems) == (True, [])
 
 
 def fixed_points(operations: list[str]) -> list[int]:
@@ -103,19 +129,17 @@ def fixed_points(operations: list[str]) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_full_disk_is_told_and_a_rerun_finishes(
-    bench: Bench, uninterrupted: dict[str, Clean]
+    fast: Bench, uninterrupted: dict[str, Clean]
 ) -> None:
     clean = uninterrupted["select@1"]
     for point in fixed_points(clean.operations):
-        assert fill_once(clean, bench, point) == []
+        assert fill_once(clean, fast, point).problems == []
 
 
 @compiled
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_stage_that_is_not_resumed_as_it_was_is_found_out(
-    bench: Bench, uninterrupted: dict[str, Clean], tmp_path: Path
-) -> None:
+def test_a_stage_that_is_not_resumed_as_it_was_is_found_out(bench: Bench, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "log = Path('log.txt')\n"
@@ -128,8 +152,9 @@ def test_a_stage_that_is_not_resumed_as_it_was_is_found_out(
         Step("worse", [sys.executable, "-c", code], ["out.txt"]),
         before,
         {"log.txt": "x", "out.txt": "x"},
+        {},
         ["create log.txt", "close log.txt", "create out.txt", "close out.txt"],
     )
-    tally = everywhere(kill_once, clean, bench)
-    assert tally.kills == 4
-    assert any("log.txt: other bytes" in problem for problem in tally.problems)
+    faults = list(everywhere(kill_once, clean, bench, [1, 2, 3, 4]))
+    assert [fault.happened for fault in faults] == [True] * 4
+    assert all("log.txt: other bytes" in " ".join(fault.problems) for fault in faults)

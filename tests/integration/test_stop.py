@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from benchmarks.chaos.stages import SMALL, contents, make_project
-from benchmarks.runs import ROOT
+from benchmarks.chaos.left import contents
+from benchmarks.chaos.stages import SMALL, make_project
 from pipeline.runtime.stop import SIGNALS
 from pipeline.train.state import STATE
+from tests.integration.by_hand import descendants, left_of, logged_steps, run, start, wait_until
 from tests.integration.project import YAML_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -29,37 +25,6 @@ def parameters(**train: Any) -> Any:
     values["train"] |= {"steps": 120, "checkpoint_minutes": 60.0} | train
     values["augment"]["search"] = None
     return values
-
-
-def start(stage: str, folder: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for name in ("DVC_ROOT", "RAY_ADDRESS"):
-        environment.pop(name, None)
-    return subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def run(stage: str, folder: Path) -> str:
-    process = start(stage, folder)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    return said
-
-
-def logged_steps(folder: Path) -> list[int]:
-    lines = [
-        line
-        for path in folder.glob(".selftrain/scratch/train_teacher-*/history.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-    return [json.loads(line)["step"] for line in lines]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -73,16 +38,14 @@ def test_it_goes_on_to_the_same_bytes(tmp_path: Path, number: signal.Signals) ->
     whole, stopped = folders
     run("train_teacher", whole)
     process = start("train_teacher", stopped)
-    while not logged_steps(stopped):
-        assert process.poll() is None
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
+    wait_until(lambda: bool(logged_steps(stopped)), process)
+    children = descendants(process)
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "train_teacher: interrupted; a rerun goes on from here" in said
     assert "Traceback" not in said
-    assert not [child for child in children if child.is_running()]
+    assert not left_of(children)
     assert len(list(stopped.glob(f".selftrain/scratch/train_teacher-*/{STATE}"))) == 1
     assert max(logged_steps(stopped)) < 120
     run("train_teacher", stopped)
