@@ -20,6 +20,18 @@ QUIET = {
     "RAY_worker_niceness": "0",  # a stage waits for its workers; 15 would starve them
 }
 
+# Ray listens on 127.0.0.1 alone where it takes itself for one machine, as it does by this variable,
+# whose name is of the systems on which that is so without it.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+if sys.platform.startswith("linux"):
+    LOOPBACK["GLOO_SOCKET_IFNAME"] = "lo"
+
+
+def stay_on_loopback() -> None:
+    """Keep what this process starts of Ray, and its workers, to this machine's own interface."""
+    for name, value in LOOPBACK.items():
+        os.environ.setdefault(name, value)
+
 
 def quiet_ray() -> None:
     """Set Ray's environment and loggers; what the user has set stays."""

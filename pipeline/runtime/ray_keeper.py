@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import ClusterError, SelftrainError
 from pipeline.files import write_json
-from pipeline.runtime.quiet import quiet_ray
+from pipeline.runtime.quiet import quiet_ray, stay_on_loopback
 from pipeline.runtime.ray_kept import Kept
 from pipeline.runtime.ray_session import OBJECT_STORE_BYTES, SPARE_CPUS
 from pipeline.runtime.tracking_spool import is_locked, try_lock
@@ -74,6 +74,7 @@ def authentication(kept: Kept) -> dict[str, str]:
 def start_ray(num_cpus: int, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """`ray start`, with none of the processes that one machine and no dashboard can do without."""
     quiet_ray()
+    stay_on_loopback()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--port=0", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false"),

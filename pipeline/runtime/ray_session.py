@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.runtime.background import PACKAGE_ROOT
-from pipeline.runtime.quiet import muted_stderr, quiet_ray
+from pipeline.runtime.quiet import muted_stderr, quiet_ray, stay_on_loopback
 from pipeline.runtime.ray_kept import kept_ray
 from pipeline.runtime.stop import interrupt_on_signals
 
@@ -65,8 +65,10 @@ def local_options(num_cpus: int) -> dict[str, Any]:
 
 
 def prepare_environment() -> None:
-    """What Ray's processes take from this one's: quiet, and where this package is."""
+    """What Ray's processes take from this one's: quiet, local, and where this package is."""
     quiet_ray()
+    if not os.environ.get("RAY_ADDRESS"):
+        stay_on_loopback()
     paths = [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
