@@ -13,8 +13,8 @@ from pipeline.runtime.stage import Stage, result_line, run_stage
 def ensemble(stage: Stage) -> None:
     """Write ensemble.json, label_issues.csv and metrics/ensemble.json; log the model to ship."""
     layout, how, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
-    keys = stage.params.all_models
-    layout.remove_leftovers(keys)
+    keys = stage.params.ensemble_keys
+    layout.remove_leftovers(stage.params.all_models)
     bootstrap = stage.params.evaluate.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}

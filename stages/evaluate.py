@@ -27,7 +27,7 @@ def evaluate(stage: Stage) -> None:
     """Write evaluations/ and metrics/evaluate/ of the stage's generation."""
     layout, model, how = stage.layout, stage.model, stage.params.evaluate
     torch.set_num_threads(how.threads)
-    before = [] if model == "0" else ["0", stage.params.generations[stage.key].teacher]
+    before = [] if stage.key == "0" else ["0", stage.params.generations[stage.key].teacher]
     inputs = layout.data_digests("labeled", "validation", "test")
     inputs |= {"model": model_digest(layout.model(model))}
     inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
@@ -77,4 +77,4 @@ def evaluate(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", evaluate, per_generation=True, per_seed=True)
+    run_stage("evaluate", evaluate, models="all")

@@ -59,4 +59,4 @@ def pseudo_label(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("pseudo_label", pseudo_label, per_generation=True)
+    run_stage("pseudo_label", pseudo_label, models="generations")

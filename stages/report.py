@@ -25,7 +25,7 @@ def report(stage: Stage) -> None:
         page = layout.report / "index.html"
         write_text(page, render_report(data))
         run.tracker.artifact(page)
-    names = stage_names(params.model_keys[1:], params.seed_keys)
+    names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))
     say(render_table(data, color=sys.stdout.isatty()))
     left = drain(stage.root, DRAIN_SECONDS)

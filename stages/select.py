@@ -68,4 +68,4 @@ def select(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("select", select, per_generation=True)
+    run_stage("select", select, models="generations")

@@ -4,4 +4,4 @@ from pipeline.runtime.stage import run_stage
 from stages.train_teacher import train
 
 if __name__ == "__main__":
-    run_stage("train_student", train, per_generation=True, per_seed=True)
+    run_stage("train_student", train, models="ensemble")

@@ -27,7 +27,7 @@ def train(stage: Stage) -> None:
         inputs |= layout.data_digests("unlabeled")
         before = layout.model(stage.params.generations[key].teacher)
         inputs["teacher"] = teacher = model_digest(before)
-    training = with_found_policy(stage.params, layout.policy).training(key)
+    training = with_found_policy(stage.params, layout.policy).training(model)
     transfer = training.transfer
     source = find_source(transfer.source, sha256=transfer.sha256, root=stage.root, teacher=before)
     inputs |= {"transfer": source.digest} if source else {}

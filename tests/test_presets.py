@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,17 @@ def test_a_preset_opens_with_its_source_its_command_and_what_to_expect(preset: P
     assert " et al. " in opening
     assert f"cp presets/{preset.name} params.yaml" in opening
     assert "Expected: " in opening
+
+
+@presets
+def test_a_control_has_as_many_steps_as_all_generations(preset: Path) -> None:
+    params = load_params(preset)
+    values = read(preset) | {"controls": {"longer": {"steps": params.all_steps}}}
+    assert parse_params(values).training("0.longer").train.steps == params.all_steps
+    assert {control.steps for control in params.controls.values()} <= {params.all_steps}
+    said = re.search(r"longer: {steps: (\d+)}", preset.read_text(encoding="utf-8"))
+    assert said is not None
+    assert int(said[1]) == params.all_steps
 
 
 @presets

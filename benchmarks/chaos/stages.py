@@ -51,6 +51,7 @@ SMALL: dict[str, Any] = {
     "guard": {},
     "evaluate": {"views": "centre", "threads": 1, "bootstrap_samples": 100},
     "ensemble": {"seeds": {}},
+    "controls": {},
     "storage": {},
     "teacher": {},
     "generations": {"1": {"teacher": "0", "select": {}, "student": {}}},

@@ -1,17 +1,11 @@
 """The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
 
 from pipeline.params.augment import AugmentParams, Operation, SearchParams
-from pipeline.params.load import (
-    PARAMS_FILE,
-    Generation,
-    Params,
-    Training,
-    TrainingOverrides,
-    load_params,
-    parse_params,
-)
+from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
+from pipeline.params.run import Generation, Params, Training, TrainingOverrides
 from pipeline.params.sections import (
+    ControlParams,
     DataParams,
     EnsembleParams,
     EvaluateParams,
@@ -28,6 +22,7 @@ from pipeline.params.transfer import TransferParams
 __all__ = [
     "PARAMS_FILE",
     "AugmentParams",
+    "ControlParams",
     "DataParams",
     "EnsembleParams",
     "EvaluateParams",

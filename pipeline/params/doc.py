@@ -40,7 +40,8 @@ def _section(name: str, section: type[BaseModel]) -> Iterator[str]:
         kind = field.annotation
         inner = section_in(get_args(kind)[-1] if get_origin(kind) is dict else kind)
         if inner is not None and not name:
-            nested.append((f'{key}."g"' if get_origin(kind) is dict else key, inner))
+            name_of = "NAME" if key == "controls" else '"g"'
+            nested.append((f"{key}.{name_of}" if get_origin(kind) is dict else key, inner))
             continue
         if inner is not None and inner is not kind:  # or null: its key has a row of its own
             nested.append((f"{name}.{key}", inner))

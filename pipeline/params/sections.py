@@ -201,6 +201,14 @@ class EnsembleParams(Section):
     )
 
 
+class ControlParams(Section):
+    """Generation 0 trained once more, on the labels alone, to compare the generations with."""
+
+    steps: int = Field(
+        ge=1, description="optimizer steps; as many as all generations together are a fair match"
+    )
+
+
 class EvaluateParams(ViewParams):
     """How models are measured."""
 

@@ -59,6 +59,20 @@ class GenerationResult:
 
 
 @dataclass(frozen=True)
+class ControlResult:
+    """Generation 0 trained once more for `steps` steps; all_steps: of all generations together.
+
+    champion: the champion against it, on the same test images.
+    """
+
+    name: str
+    steps: int
+    all_steps: int
+    result: GenerationResult
+    champion: PairedTest
+
+
+@dataclass(frozen=True)
 class ParameterRow:
     """A parameter as params.yaml has it and its default, both in words."""
 
@@ -73,7 +87,8 @@ class ReportData:
 
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
     `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
-    equal; num_seeds: students trained once more for the ensemble; label_issues: all that were
+    equal; num_seeds: students trained once more for the ensemble; controls: the labels alone,
+    trained for longer; label_issues: all that were
     found, worst first; parameters: those that are not at their defaults.
     """
 
@@ -88,6 +103,7 @@ class ReportData:
     num_seeds: int = 0
     label_issues: tuple[LabelIssue, ...] = ()
     baseline: Baseline | None = None
+    controls: tuple[ControlResult, ...] = ()
     views: str = "centre"
     interval: float = 0.95
     galleries: tuple[Gallery, ...] = ()

@@ -11,12 +11,15 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
+from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
+from pipeline.evaluate.significance import compare
 from pipeline.files import stage_json, write_text
 from pipeline.params import Params
 from pipeline.params.differences import differences
 from pipeline.report.data import (
+    ControlResult,
     GenerationResult,
     ParameterRow,
     PseudoLabels,
@@ -59,10 +62,32 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
         num_seeds=len(params.seed_keys),
         label_issues=tuple(issues),
         baseline=Baseline(**stage_json(layout.metrics("baseline"))),
+        controls=tuple(
+            _control(layout, params, key, ensemble["champion"]) for key in params.control_keys
+        ),
         views=params.evaluate.views,
         interval=params.evaluate.interval,
         galleries=_galleries(layout, params, issues, members, dataset["classes"]),
         parameters=parameter_rows(params),
+    )
+
+
+def _control(layout: Layout, params: Params, key: str, champion: str) -> ControlResult:
+    """A control, and the champion beside it."""
+    result, chosen = (load_result(layout.evaluation(name)) for name in (key, champion))
+    how = params.evaluate
+    return ControlResult(
+        name=key.partition(".")[2],
+        steps=params.training(key).train.steps,
+        all_steps=params.all_steps,
+        result=_result_of(key, result),
+        champion=compare(
+            correct(result.test_log_probs, result.test_labels),
+            correct(chosen.test_log_probs, chosen.test_labels),
+            samples=how.bootstrap_samples,
+            interval=how.interval,
+            seed=params.seed,
+        ),
     )
 
 

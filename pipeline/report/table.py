@@ -54,6 +54,9 @@ def _table(data: ReportData) -> Table:
         table.add_row(f"generation {part.generation}{mark}", *_cells(part.test), *_more(part))
     if data.ensemble is not None:
         table.add_row("ensemble", *_cells(data.ensemble), ABSENT, percent(data.ensemble.ece))
+    for control in data.controls:
+        name = f"labels alone, {control.steps:,} steps"
+        table.add_row(name, *_cells(control.result.test), *_more(control.result))
     baseline = data.baseline
     if baseline is not None and baseline.accuracy is not None:
         low, high = 100 * (baseline.low or 0), 100 * (baseline.high or 0)

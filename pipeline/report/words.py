@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.evaluate.result import Evaluation
 from pipeline.evaluate.significance import PairedTest
-from pipeline.report.data import GenerationResult, ReportData
+from pipeline.report.data import ControlResult, GenerationResult, ReportData
 
 ABSENT = "–"
 
@@ -49,7 +49,10 @@ def change(test: PairedTest) -> str:
 
 
 def answer(data: ReportData) -> Answer:
-    """Did the unlabelled images help? The champion against generation 0, on the test images."""
+    """Did the unlabelled images help? The champion against generation 0, on the test images.
+
+    And against the controls, where there are any: more steps might have helped as much.
+    """
     if len(data.generations) < 2:
         return Answer(
             "Nothing to compare yet.",
@@ -58,17 +61,20 @@ def answer(data: ReportData) -> Answer:
         )
     if data.champion_result.against_first is None:
         last = data.generations[-1]
-        sentences = ["Generation 0, trained on the labels alone, was chosen over its students."]
+        chosen = ["Generation 0, trained on the labels alone, was chosen over its students."]
         if last.against_first is not None:
-            sentences.append(_gain(last, last.against_first))
-        return Answer("Not chosen.", "worse", (*sentences, *_context(data)))
+            chosen.append(_gain(last, last.against_first))
+        return Answer("Not chosen.", "worse", (*chosen, *_context(data)))
     test = data.champion_result.against_first
-    shorts = {
-        "better": ("Yes, the unlabelled images helped.", "better"),
-        "worse": ("No, they made the model worse.", "worse"),
-    }
-    short, tone = shorts.get(test.verdict, ("Not shown: no difference beyond chance.", "neutral"))
-    return Answer(short, tone, (_gain(data.champion_result, test), *_context(data)))
+    sentences = (_gain(data.champion_result, test), *_context(data))
+    if test.verdict == "worse":
+        return Answer("No, they made the model worse.", "worse", sentences)
+    if test.verdict != "better":
+        return Answer("Not shown: no difference beyond chance.", "neutral", sentences)
+    if any(control.champion.verdict != "better" for control in data.controls):
+        short = "Not shown: the labels alone, trained for longer, do as well."
+        return Answer(short, "neutral", sentences)
+    return Answer("Yes, the unlabelled images helped.", "better", sentences)
 
 
 def validation_note(data: ReportData) -> str:
@@ -133,6 +139,19 @@ def baseline_sentence(data: ReportData) -> str | None:
     )
 
 
+def control_sentence(control: ControlResult) -> str:
+    """What the labels alone come to with more steps, and the champion against that."""
+    match = "as many as all generations together"
+    if control.steps != control.all_steps:
+        match = f"all generations together have {control.all_steps:,}"
+    test = control.result.test
+    return (
+        f"The labels alone, trained for {control.steps:,} steps ({match}), reach "
+        f"{percent(test.accuracy)} ({span(test)}); the champion against that: "
+        f"{change(control.champion)}."
+    )
+
+
 def _gain(result: GenerationResult, test: PairedTest) -> str:
     return (
         f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
@@ -143,7 +162,8 @@ def _gain(result: GenerationResult, test: PairedTest) -> str:
 
 
 def _context(data: ReportData) -> list[str]:
-    extra = [f"Champion: generation {data.champion}, {data.champion_reason}."]
+    extra = [control_sentence(control) for control in data.controls]
+    extra.append(f"Champion: generation {data.champion}, {data.champion_reason}.")
     return extra + [
         sentence for sentence in (ensemble_sentence(data), baseline_sentence(data)) if sentence
     ]

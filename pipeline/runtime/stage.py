@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -76,7 +76,8 @@ class Stage:
 
     @property
     def model(self) -> str:
-        """The name of the model at work: its generation, or "2.1" for one of ensemble.seeds."""
+        """The name of the model at work: its generation, "2.1" of ensemble.seeds, "0.longer" of
+        controls."""
         return self.generation or "0"
 
     @property
@@ -158,24 +159,22 @@ def run_stage(
     name: str,
     work: Callable[[Stage], None],
     *,
-    per_generation: bool = False,
-    per_seed: bool = False,
+    models: Literal["generations", "ensemble", "controls", "all"] | None = None,
 ) -> None:
     """Run `work` as the stage `name` and exit with its code.
 
-    per_generation: it works on the generation that `--generation` names; per_seed: also on the
-    models of ensemble.seeds, as "2.1". A SelftrainError is shown as one line on stderr: exit code 2
-    for a wrong parameter, else 1.
+    models: which of them it can work on, one at a time, as `--generation` names it: "2", "2.1" of
+    ensemble.seeds, "0.longer" of controls; None: on no single one. A SelftrainError is shown as
+    one line on stderr: exit code 2 for a wrong parameter, else 1.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=work.__doc__)
-    if per_generation:
+    if models is not None:
         parser.add_argument("--generation", required=True, help='generation, "0" for the labels')
     generation = getattr(parser.parse_args(), "generation", None)
     try:
         params = load_params()
-        keys = params.model_keys + (params.seed_keys if per_seed else [])
-        if generation is not None and generation not in keys:
-            raise ParameterError(f"--generation {generation}: params.yaml has {', '.join(keys)}")
+        if generation is not None:
+            _check_model(params, models, generation)
         stage = Stage(name, generation, params, Path.cwd())
         interrupt_on_signals()
         end_with_dvc()
@@ -194,6 +193,18 @@ def run_stage(
             raise
         print(f"{name}: {refused}", file=sys.stderr, flush=True)
         sys.exit(refused.exit_code)
+
+
+def _check_model(params: Params, models: str | None, key: str) -> None:
+    there = {
+        "generations": params.model_keys,
+        "ensemble": params.ensemble_keys,
+        "controls": params.control_keys,
+        "all": params.all_models,
+    }[str(models)]
+    if key not in there:
+        names = ", ".join(there) or "none"
+        raise ParameterError(f"--generation {key}: params.yaml has {names}")
 
 
 @contextmanager

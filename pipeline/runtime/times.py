@@ -46,11 +46,14 @@ def read_times(root: Path, stages: Sequence[str]) -> list[StageTime]:
     return found
 
 
-def stage_names(generations: Sequence[str], seeds: Sequence[str]) -> list[str]:
-    """The stages of a run as DVC shows them, in order; generations without "0"; seeds: "2.1"."""
+def stage_names(
+    generations: Sequence[str], seeds: Sequence[str], controls: Sequence[str] = ()
+) -> list[str]:
+    """The stages of a run in order; generations without "0"; seeds: "2.1"; controls: "0.longer"."""
     names = ["prepare", "search_augment", "train_teacher", "evaluate@0"]
     for key in generations:
         names += [f"{stage}@{key}" for stage in ("pseudo_label", "select", "train_student")]
         names.append(f"evaluate@{key}")
     names += [f"{stage}@{key}" for key in seeds for stage in ("train_student", "evaluate")]
+    names += [f"{stage}@{key}" for key in controls for stage in ("train_control", "evaluate")]
     return [*names, "ensemble", "baseline"]

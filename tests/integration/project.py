@@ -43,6 +43,7 @@ SMALL: dict[str, Any] = {
     "guard": {},
     "evaluate": {"views": "jitter", "jitter_views": 2, "threads": 1},
     "ensemble": {"seeds": {}},
+    "controls": {},
     "storage": {},
     "teacher": {},
     "generations": {

@@ -34,6 +34,7 @@ def everything() -> dict[str, Any]:
         "method": "greedy",
         "seeds": {"1": {"generation": "1", "teacher": "0"}},
     }
+    values["controls"] = {"longer": {"steps": 90}}
     values["generations"] = {
         "1": {"teacher": "0", "select": {"label_kind": "hard"}, "student": {"grow": 1}},
         "2": {
@@ -69,6 +70,11 @@ def test_all_tools_together_go_from_end_to_end(tmp_path: Path) -> None:
     one, again = (load_file(project.folder / f"models/{m}/model.safetensors") for m in ("1", "1.1"))
     assert any(not value.equal(again[key]) for key, value in one.items())
     assert set(project.json("ensemble.json")["weights"]) == {"0", "1", "2", "1.1"}
+    history = (project.folder / "curves/0.longer/loss.csv").read_text().splitlines()
+    assert history[-1].startswith("90,")
+    assert project.json("metrics/evaluate/0.longer.json")["test/accuracy"] > 0.3
+    page = (project.folder / "report/index.html").read_text(encoding="utf-8")
+    assert "trained for 90 steps (as many as all generations together)" in page
     assert 0 <= project.json("metrics/ensemble.json")["test/accuracy"] <= 1
     history = (project.folder / "curves/2/loss.csv").read_text().splitlines()
     assert len(history) > 1

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ParameterError
-from pipeline.params.load import Params, parse_params
+from pipeline.params import Params, parse_params
 
 
 def parsed(corrections: Any) -> Params:

@@ -93,6 +93,32 @@ def test_models_of_other_seeds_are_named_and_seeded_after_their_number() -> None
     assert other.model_seed("2.1") not in drawn
 
 
+def test_a_control_is_generation_0_with_its_own_steps() -> None:
+    values = _values() | {"controls": {"longer": {"steps": 77}}}
+    params = parse_params(values)
+    assert params.all_models == [*params.ensemble_keys, "0.longer"]
+    first, control = params.training("0"), params.training("0.longer")
+    assert control.train == first.train.model_copy(update={"steps": 77})
+    assert (control.model, control.augment) == (first.model, first.augment)
+    assert params.model_seed("0.longer") == params.seed
+    assert params.all_steps == sum(params.training(key).train.steps for key in params.model_keys)
+
+
+@pytest.mark.parametrize(
+    ("controls", "line"),
+    [
+        ({"1": {"steps": 7}}, "controls.1: names begin with a small letter"),
+        ({"a/b": {"steps": 7}}, "controls.a/b: names begin with a small letter"),
+        ({"longer": {}}, "controls.longer.steps is missing"),
+        ({"longer": {"steps": 0}}, "controls.longer.steps = 0"),
+    ],
+)
+def test_a_wrong_control_is_named(controls: dict[str, Any], line: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_params(_values() | {"controls": controls})
+    assert line in str(caught.value)
+
+
 def test_a_greedy_ensemble_needs_validation_images() -> None:
     values = _values() | {"ensemble": {"method": "greedy"}}
     assert parse_params(values).ensemble.method == "greedy"

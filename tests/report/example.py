@@ -11,7 +11,13 @@ from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import evaluate
 from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import compare
-from pipeline.report.data import GenerationResult, PseudoLabels, ReportData, TrainingCurve
+from pipeline.report.data import (
+    ControlResult,
+    GenerationResult,
+    PseudoLabels,
+    ReportData,
+    TrainingCurve,
+)
 
 DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -100,6 +106,16 @@ def with_robustness(data: ReportData) -> ReportData:
         for number, part in enumerate(data.generations)
     )
     return replace(data, generations=parts)
+
+
+def with_control(data: ReportData, skill: float, *, steps: int = 2300) -> ReportData:
+    """The same run beside a model of the labels alone with this skill; of 2,300 steps in all."""
+    log_probs, labels = predictions(len(data.classes), skill)
+    result = GenerationResult("0.longer", evaluate(log_probs, labels), evaluate(log_probs, labels))
+    champion = correct(*predictions(len(data.classes), 7.2))
+    test = compare(correct(log_probs, labels), champion)
+    control = ControlResult("longer", steps, 2300, result, test)
+    return replace(data, controls=(control,))
 
 
 def without_figures(data: ReportData) -> ReportData:

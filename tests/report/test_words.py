@@ -4,9 +4,10 @@ import pytest
 
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue
+from pipeline.report.page import render_report
 from pipeline.report.table import render_table
-from pipeline.report.words import answer, p_value, percent, points
-from tests.report.example import example_report
+from pipeline.report.words import answer, change, p_value, percent, points
+from tests.report.example import example_report, with_control
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,21 @@ from tests.report.example import example_report
 )
 def test_the_answer_follows_the_paired_test(skills: tuple[float, ...], short: str) -> None:
     assert answer(example_report(skills=skills)).short == short
+
+
+def test_a_gain_counts_only_beside_as_many_steps_on_the_labels_alone() -> None:
+    data = example_report(skills=(5.0, 7.2))
+    beaten, level = with_control(data, 6.0), with_control(data, 7.2, steps=2000)
+    assert answer(beaten).short == "Yes, the unlabelled images helped."
+    assert answer(level).short.startswith("Not shown: the labels alone, trained for longer")
+    said = answer(beaten).sentences[1]
+    assert "2,300 steps (as many as all generations together)" in said
+    assert f"the champion against that: {change(beaten.controls[0].champion)}." in said
+    assert "2,000 steps (all generations together have 2,300)" in answer(level).sentences[1]
+    accuracy = percent(beaten.controls[0].result.test.accuracy)
+    assert f"labels alone, 2,300 steps  {accuracy}" in render_table(beaten)
+    assert "Labels alone, 2,300 steps</th>" in render_report(beaten)
+    assert "Labels alone" not in render_report(data)
 
 
 def test_a_champion_that_saw_labels_alone_is_said_so() -> None:
