@@ -87,6 +87,9 @@ bench-select: setup ## rows a second of the selection, 1 to 100 million; needs 1
 bench-ingest: setup ## images a second that training is fed, streamed and from memory
 	python -m benchmarks.ingest
 
+bench-scaling: setup ## two Ray workers, and two actors that predict, against twice one
+	OMP_NUM_THREADS=1 python -m benchmarks.scaling
+
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)
 

@@ -44,10 +44,12 @@ def pictures(count: int, side: int) -> Iterator[dict[str, object]]:
         yield {"id": f"image_{place}", "image": encoded[place % DISTINCT], "label": place % 10}
 
 
-def write_pictures(folder: Path, count: int, side: int) -> None:
+def write_pictures(folder: Path, count: int, side: int, rows_per_shard: int = SHARD) -> None:
     """A prepared folder of `count` generated pictures."""
     shape = {"channels": 3, "image_size": side}
-    write_shards(folder, pictures(count, side), IMAGE_SCHEMA, rows_per_shard=SHARD, metadata=shape)
+    write_shards(
+        folder, pictures(count, side), IMAGE_SCHEMA, rows_per_shard=rows_per_shard, metadata=shape
+    )
 
 
 def streamed(folder: Path, count: int, threads: int) -> float:

@@ -24,8 +24,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from benchmarks.runs import RESULTS, ROOT, machine
-from pipeline.files import write_json
+from benchmarks.measure import Row, compared, keep
+from benchmarks.runs import ROOT
 from pipeline.progress import say
 
 RAN = re.compile(r"^Running stage '(.+)':")
@@ -106,29 +106,26 @@ def one_round(folder: Path) -> dict[str, Any]:
     }
 
 
-def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the rounds; `ours` and `reference`: seconds of the demo and its arithmetic."""
-    ours, reference, nothing = (
-        statistics.median(each[name] for each in rounds)
-        for name in ("demo", "arithmetic", "nothing to do")
-    )
+def rows_of(rounds: list[dict[str, Any]]) -> list[Row]:
+    """The table of the rounds: seconds, medians."""
+    pairs = {"ours": "demo", "reference": "arithmetic"}
+    answers = {name: [each[key] for each in rounds] for name, key in pairs.items()}
     stages = {
         name: statistics.median(each["stages"][name] for each in rounds)
         for name in rounds[0]["stages"]
     }
     with_ray = [value for name, value in stages.items() if name.startswith(WITH_RAY)]
     without = [value for name, value in stages.items() if not name.startswith(WITH_RAY)]
-    return {
-        "ours": ours,
-        "reference": reference,
-        "ratio": ours / reference,
-        "nothing to do": nothing,
-        "a stage without Ray": statistics.median(without),
-        "a stage with Ray": statistics.median(with_ray),
-        "stages": stages,
-        "rounds": len(rounds),
-        "machine": machine(),
-    }
+    nothing = statistics.median(each["nothing to do"] for each in rounds)
+    limits = (
+        ("the demo", statistics.median(answers["ours"]), 90.0),
+        ("a stage without Ray, the median one", statistics.median(without), 6.0),
+        ("a stage without Ray, the longest", max(without), 6.0),
+        ("a stage with Ray, the longest", max(with_ray), 20.0),
+        ("nothing to do", nothing, 3.0),
+    )
+    rows = [compared("the demo against its arithmetic", "s", answers)]
+    return rows + [Row(name, "s", value, at_most=bar) for name, value, bar in limits]
 
 
 def main() -> None:
@@ -145,9 +142,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
             rounds.append(one_round(Path(folder)))
         say(f"round {number + 1} of {options.rounds}: {json.dumps(rounds[-1])}")
-    result = summary(rounds)
-    write_json(RESULTS / "orchestration.json", result)
-    say(json.dumps(result, indent=2))
+    keep("orchestration", rows_of(rounds), rounds=options.rounds, about={"each": rounds})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.orchestration import RAN, shortened, summary
+from benchmarks.orchestration import RAN, rows_of, shortened
 from benchmarks.runs import ROOT
 from pipeline.params import load_params
 
@@ -29,12 +29,14 @@ def test_medians_over_the_rounds_and_stages_with_ray_apart() -> None:
         }
         for demo, prepare in ((30.0, 5.0), (20.0, 1.0), (90.0, 6.0))
     ]
-    result = summary(rounds)
-    assert (result["ours"], result["reference"], result["ratio"]) == (30.0, 10.0, 3.0)
-    assert result["stages"]["prepare"] == 5.0
-    assert result["a stage without Ray"] == 4.0
-    assert result["a stage with Ray"] == pytest.approx(9.0)
-    assert result["rounds"] == 3
+    rows = {row.name: row for row in rows_of(rounds)}
+    whole = rows["the demo against its arithmetic"]
+    assert (whole.ours, whole.reference, whole.ratio) == (30.0, 10.0, 3.0)
+    assert rows["the demo"].met is True
+    assert rows["a stage without Ray, the median one"].ours == 4.0
+    assert rows["a stage without Ray, the longest"].ours == 5.0
+    assert rows["a stage with Ray, the longest"].ours == pytest.approx(9.0)
+    assert rows["nothing to do"].ours == 2.0
 
 
 def test_the_short_run_has_the_demos_stages_and_valid_parameters(tmp_path: Path) -> None:
