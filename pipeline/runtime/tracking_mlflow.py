@@ -149,17 +149,29 @@ class Destination:
         place = (experiment, tag, key)
         if place in self._runs:
             return self._runs[place], True
-        found = self.client.search_runs([experiment], f"tags.`{tag}` = '{key}'", max_results=1)
-        if found:
-            run_id = str(found[0].info.run_id)
-            self._tags(run_id, tags)
+        known = self._found(experiment, tag, key)
+        if known is not None:
+            self._tags(known, tags)
         else:
-            created = self.client.create_run(
-                experiment, start_time=started, tags=tags, run_name=name
-            )
-            run_id = str(created.info.run_id)
+            self.client.create_run(experiment, start_time=started, tags=tags, run_name=name)
+        run_id = known or self._found(experiment, tag, key)
+        if run_id is None:
+            raise MlflowException(f"the server does not have the run {name} that it made")
         self._runs[place] = run_id
-        return run_id, bool(found)
+        return run_id, known is not None
+
+    def _found(self, experiment: str, tag: str, key: str) -> str | None:
+        """The run with this tag, None where there is none.
+
+        A server that answers too late is asked again and makes a second one: the fuller is kept.
+        """
+        found = self.client.search_runs([experiment], f"tags.`{tag}` = '{key}'")
+        if not found:
+            return None
+        kept, *doubles = sorted(found, key=lambda run: (-_fullness(run), run.info.run_id))
+        for double in doubles:
+            self.client.delete_run(double.info.run_id)
+        return str(kept.info.run_id)
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
@@ -183,6 +195,11 @@ class Destination:
         names = self.client.get_run(run_id).data.metrics
         histories = {name: self.client.get_metric_history(run_id, name) for name in names}
         return {(name, point.step) for name, points in histories.items() for point in points}
+
+
+def _fullness(run: Any) -> int:
+    """How much a run holds, by which two of the same are told apart."""
+    return len(run.data.metrics) + len(run.data.params) + len(run.data.tags)
 
 
 def batches(
