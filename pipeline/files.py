@@ -15,7 +15,11 @@ from typing import Any
 from pipeline.errors import DataError, DiskError
 
 CHUNK_BYTES = 1 << 20
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+REFUSALS = {
+    errno.ENOSPC: "make space",
+    errno.EDQUOT: "make space",
+    errno.EROFS: "make it writable",
+}
 PARTIALS = ".*.partial"  # names of what is being written
 
 
@@ -154,11 +158,11 @@ def disk_error(error: BaseException | None) -> DiskError | None:
     """
     while error is not None:
         text = str(error)
-        for number in REFUSALS:
+        for number, advice in REFUSALS.items():
             reason = os.strerror(number)
             if getattr(error, "errno", None) == number or reason in text:
                 path = getattr(error, "filename", None)
                 where = f"{path}: " if path else ""
-                return DiskError(f"{where}{reason}; make space, and the same command goes on")
+                return DiskError(f"{where}{reason}; {advice}, and the same command goes on")
         error = getattr(error, "cause", None) or error.__cause__
     return None
