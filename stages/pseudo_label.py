@@ -38,6 +38,7 @@ def pseudo_label(stage: Stage) -> None:
             batch_size=predict.batch_size,
             seed=seed,
             threads=predict.threads,
+            precision=predict.precision,
             device=predict.device,
         )
         num_classes = len(read_spec(models[-1]).classes)

@@ -69,13 +69,16 @@ class PseudoLabels:
     targets: Floats
 
 
-def predictions_table(ids: Sequence[str], shard: int, log_probs: Floats) -> Any:
+def predictions_table(
+    ids: Sequence[str], shard: int, log_probs: Floats, precision: Sequence[str] = ("float32",)
+) -> Any:
     """A shard of predictions as a `pyarrow.Table`; log_probs (n, K) are stored as float16.
 
     Beside them stand the likeliest class and its log-probability, which a selection reads alone.
+    precision: in which number format each model computed; noted in the file's metadata.
     """
     rows, stored = len(ids), as_stored(log_probs)
-    return pa.table(
+    table = pa.table(
         {
             "id": pa.array(ids, pa.string()),
             "shard": pa.array(np.full(rows, shard, np.int32)),
@@ -85,6 +88,7 @@ def predictions_table(ids: Sequence[str], shard: int, log_probs: Floats) -> Any:
             **log_columns(stored),
         }
     )
+    return table.replace_schema_metadata({"precision": ", ".join(precision)})
 
 
 def read_predictions(folder: Path) -> Any:

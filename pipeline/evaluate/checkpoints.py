@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from pipeline.data.tensors import Images, load_images
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.significance import compare
+from pipeline.evaluate.views import num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
+from pipeline.models.passes import Passes, choose_passes, has_bfloat16
+from pipeline.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ def checkpoint_log_probs(
     seed: int = 0,
     alike: bool = False,
     batch_size: int = 512,
+    passes: Passes | None = None,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
     """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K); see views.
@@ -55,10 +60,58 @@ def checkpoint_log_probs(
         view=view,
         jitter_views=jitter_views,
         batch_size=batch_size,
+        passes=passes,
         seed=seed,
         alike=alike,
         device=device,
     )
+
+
+def checkpoint_passes(
+    checkpoint: Checkpoint,
+    count: int,
+    *,
+    view: str,
+    jitter_views: int,
+    batch_size: int,
+    precision: str,
+) -> Passes:
+    """How the model, on its device, predicts `count` images, whatever part of them at a time.
+
+    precision: float32, bfloat16, or auto: bfloat16 where the machine has instructions for it and
+    the model was as accurate in it on its validation images.
+    """
+    spec = checkpoint.spec
+    device = next(checkpoint.network.parameters()).device
+    half = spec.bfloat16_agrees and has_bfloat16(device) if precision == "auto" else False
+    return choose_passes(
+        checkpoint.network,
+        (spec.channels, spec.image_size, spec.image_size),
+        count * num_views(view, jitter_views),
+        most=batch_size,
+        bfloat16=half or precision == "bfloat16",
+    )
+
+
+def bfloat16_agrees(network: nn.Module, images: Tensor, labels: Tensor, spec: ModelSpec) -> bool:
+    """Whether bfloat16 changes the accuracy on these images by no more than its interval.
+
+    images: (N, C, S, S) uint8; labels: (N,). False where there are none, and where the network's
+    device has no instructions for it, so that trying would take long.
+    """
+    device = next(network.parameters()).device
+    if not len(images) or not has_bfloat16(device):
+        return False
+    full, half = (
+        correct(
+            predict_log_probs(
+                network, images, mean=spec.mean, std=spec.std, passes=passes, device=device
+            ),
+            labels.cpu().numpy(),
+        )
+        for passes in (Passes(channels_last=True), Passes(channels_last=True, bfloat16=True))
+    )
+    return compare(full, half).verdict not in ("better", "worse")
 
 
 def count_on_validation(

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from pipeline.augment import Draws, jitter
 from pipeline.data.tensors import Images
 from pipeline.errors import ModelError, ParameterError
+from pipeline.models.passes import Passes, choose_passes, laid_out, run_pass
 from pipeline.progress import Advance
 
 VIEWS = ("centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter")
@@ -93,6 +94,7 @@ def predict_log_probs(
     start: int = 0,
     alike: bool = False,
     batch_size: int = 512,
+    passes: Passes | None = None,
     device: str | torch.device = "cpu",
     advance: Advance | None = None,
 ) -> NDArray[np.float32]:
@@ -101,14 +103,21 @@ def predict_log_probs(
     images: (N, C, S, S) uint8; mean, std: of each channel, on the scale of [0, 1]; view: one of
     VIEWS; start, alike: see views; `advance` is told the images done. The network, already on
     `device`, runs in evaluation mode and is left in the mode it was in. No images give an array
-    of shape (0, 0).
+    of shape (0, 0). batch_size: most images of a pass; passes: how they run, None: as suits so many
+    images, in float32.
     """
     shift, scale = (_per_channel(values, device) for values in (mean, std))
     parts: list[Tensor] = []
     was_training = network.training
     network.eval()
     try:
-        with torch.inference_mode():
+        if passes is None and len(images):
+            shape = (len(mean), *(crop_size or side for side in images[:1].shape[-2:]))
+            count = len(images) * num_views(view, jitter_views)
+            passes = choose_passes(network, shape, count, most=batch_size)
+        passes = passes or Passes()
+        batch_size = passes.images or batch_size
+        with laid_out(network, passes), torch.inference_mode():
             for at in range(0, len(images), batch_size):
                 batch = _scaled(images[at : at + batch_size], device)
                 seen = views(
@@ -121,7 +130,7 @@ def predict_log_probs(
                     alike=alike,
                 )
                 shown = ((crop - shift) / scale for crop in seen)
-                parts.append(_mean_log_probs(network, shown, temperature).cpu())
+                parts.append(_mean_log_probs(network, shown, temperature, passes).cpu())
                 if advance is not None:
                     advance(len(batch))
     finally:
@@ -140,11 +149,13 @@ def _scaled(images: Tensor | NDArray[np.uint8], device: str | torch.device) -> T
     return batch.to(device).float() / 255
 
 
-def _mean_log_probs(network: nn.Module, shown: Iterator[Tensor], temperature: float) -> Tensor:
+def _mean_log_probs(
+    network: nn.Module, shown: Iterator[Tensor], temperature: float, passes: Passes
+) -> Tensor:
     """Log of the mean probability over normalised views; stays finite where it would underflow."""
     total, count = None, 0
     for view in shown:
-        log_probs = F.log_softmax(network(view).float() / temperature, dim=1)
+        log_probs = F.log_softmax(run_pass(network, view, passes) / temperature, dim=1)
         total = log_probs if total is None else torch.logaddexp(total, log_probs)
         count += 1
     assert total is not None  # every name has a view

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 class ShardPredictor:
     """Predicts one shard of `folder` a call; the models are loaded at the first call and stay.
 
-    `device`: as the parameter says it; auto means what there is where the predictor works.
+    `device`, `precision`: as the parameters say them; auto means what suits the device where the
+    predictor works, the models and the number of images in the whole `folder`.
 
     Of several models the probabilities are averaged with equal weight; each looks at the images
     with its own normalisation and temperature. The same shard gives the same bytes, whoever
@@ -54,6 +55,7 @@ class ShardPredictor:
     batch_size: int
     seed: int
     threads: int = 1
+    precision: str = "float32"
     device: str = "cpu"
 
     @cached_property
@@ -80,27 +82,35 @@ class ShardPredictor:
     def __call__(self, number: int) -> int:
         """Predict shard `number`; returns its number of rows."""
         from pipeline.data.tensors import shard_images, stored_shape
-        from pipeline.evaluate.checkpoints import checkpoint_log_probs
+        from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
         from pipeline.models.device import resolve_device
 
         shard = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(shard, ["id"]).column("id").to_pylist()
         shape = stored_shape(self.folder, self.manifest)
+        seen: dict[str, Any] = {
+            "view": self.views,
+            "jitter_views": self.jitter_views,
+            "batch_size": self.batch_size,
+        }
+        how = [
+            checkpoint_passes(teacher, self.manifest.rows, precision=self.precision, **seen)
+            for teacher in self.teachers
+        ]
         with shard_images(shard, shape, threads=self.threads) as images:
             members = [
                 checkpoint_log_probs(
                     teacher,
                     images,
-                    view=self.views,
-                    jitter_views=self.jitter_views,
-                    batch_size=self.batch_size,
+                    passes=passes,
                     seed=self.seed + number,
                     device=str(resolve_device(self.device)),
+                    **seen,
                 )
-                for teacher in self.teachers
+                for teacher, passes in zip(self.teachers, how, strict=True)
             ]
         log_probs = average_log_probs(members).astype(np.float32)
-        table = predictions_table(ids, number, log_probs)
+        table = predictions_table(ids, number, log_probs, [passes.precision for passes in how])
         if isinstance(self.out, StoredFolder):
             write_stored_shard(self.out, shard.name, table)
         else:

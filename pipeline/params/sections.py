@@ -76,7 +76,12 @@ class ViewParams(Section):
 
     views: Views = Field("centre", description="views averaged for each image")
     jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
-    batch_size: int = Field(512, ge=1, description="images a forward pass")
+    batch_size: int = Field(
+        512,
+        ge=1,
+        description="most images a forward pass; long predictions on a CPU take the fastest number "
+        "of them",
+    )
 
 
 class PredictParams(ViewParams, TeacherParams):
@@ -89,6 +94,11 @@ class PredictParams(ViewParams, TeacherParams):
         1.0, gt=0, le=1, description="of an actor that works on a GPU; 0.5: two share one"
     )
     threads: int = Field(1, ge=1, description="CPU threads of each actor")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of long predictions; auto: bfloat16 where the machine has instructions for it "
+        "and the teacher is as accurate in it on the validation images",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )

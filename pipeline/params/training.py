@@ -93,6 +93,11 @@ class TrainParams(Section):
         False, description="batch statistics over all workers, not of each; on GPUs only"
     )
     threads: int = Field(2, ge=1, description="CPU threads of each worker; part of the result")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the network's passes, not of its weights and losses; auto: bfloat16 on a "
+        "GPU that has it, float32 on a CPU (docs/benchmarks.md)",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.auxiliary import all_logits, total_loss
+from pipeline.models.passes import has_bfloat16
 from pipeline.params import TrainParams
 from pipeline.train.batch import Batch, LabeledBatch, Worker
 from pipeline.train.losses import distillation_loss, labeled_loss, pseudo_label_loss
 from pipeline.train.noise import model_noise
 from pipeline.train.online import OnlineTeacher
+
+
+def passes_in(precision: str, device: torch.device) -> torch.autocast:
+    """In the block the network's passes compute as train.precision = `precision` says."""
+    on_gpu = device.type == "cuda" and has_bfloat16(device)
+    half = precision == "bfloat16" or (precision == "auto" and on_gpu)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 class Losses(NamedTuple):
@@ -51,11 +59,16 @@ def step_losses(
 
     `online`: who labels the weak view of the unlabelled images, where the batch has one.
     """
-    unlabeled, images = _unlabeled(batch, online), batch.labeled.images
+    with passes_in(train.precision, worker.device):
+        unlabeled, images = _unlabeled(batch, online), batch.labeled.images
     if unlabeled is not None:
         images = torch.cat([images, unlabeled.images])
-    with model_noise(seed, step, worker.rank, worker.device):
-        heads = all_logits(forward(images))
+    # A block of its own: within one, torch keeps the weights as the teacher's pass has cast them.
+    with (
+        model_noise(seed, step, worker.rank, worker.device),
+        passes_in(train.precision, worker.device),
+    ):
+        heads = [logits.float() for logits in all_logits(forward(images))]
     losses = [_head_losses(logits, batch.labeled, unlabeled, train) for logits in heads]
     return losses[0]._replace(total=total_loss([loss.total for loss in losses]))
 

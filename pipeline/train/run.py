@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.data.streamed import SlicedImages
 from pipeline.data.tensors import Images, read_dataset
 from pipeline.evaluate.calibration import fit_temperature
-from pipeline.evaluate.checkpoints import checkpoint_log_probs
+from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_log_probs
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
@@ -87,7 +87,8 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
     )
     if worker.rank == 0:
         temperature = calibrated_temperature(network, weights, data, spec, str(worker.device))
-        save_checkpoint(job.model, weights, replace(spec, temperature=temperature))
+        spec = replace(spec, temperature=temperature, bfloat16_agrees=_agrees(network, data, spec))
+        save_checkpoint(job.model, weights, spec)
 
 
 def fit_network(
@@ -139,6 +140,14 @@ def calibrated_temperature(
         network.eval(), data.validation_images, mean=spec.mean, std=spec.std, device=device
     )
     return round(fit_temperature(log_probs, np.asarray(data.validation_labels)), 6)
+
+
+def _agrees(network: nn.Module, data: TrainingData, spec: ModelSpec) -> bool:
+    """Whether the trained network may predict in bfloat16, as its validation images say."""
+    images, labels = data.validation_images, data.validation_labels
+    return (
+        images is not None and labels is not None and bfloat16_agrees(network, images, labels, spec)
+    )
 
 
 def started(

@@ -3,11 +3,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pipeline.data.tensors import load_images
-from pipeline.evaluate.checkpoints import checkpoint_log_probs, count_on_validation
-from pipeline.models.checkpoint import load_checkpoint
-from tests.tiny import prepared_stripes, save_model
+from pipeline.evaluate.checkpoints import (
+    bfloat16_agrees,
+    checkpoint_log_probs,
+    checkpoint_passes,
+    count_on_validation,
+)
+from pipeline.models import passes
+from pipeline.models.checkpoint import Checkpoint, load_checkpoint
+from pipeline.models.passes import has_bfloat16
+from tests.tiny import prepared_stripes, save_model, tiny_network, tiny_spec
+
+needs_bfloat16 = pytest.mark.skipif(
+    not has_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16"
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +71,51 @@ def test_without_validation_images_nothing_is_counted(tmp_path: Path) -> None:
     save_model(tmp_path / "model")
     counts = counted(tmp_path / "model", tmp_path / "model", tmp_path / "prepared")
     assert (counts["images"], counts["accuracy"], counts["teacher_accuracy"]) == (0, None, None)
+
+
+class Fine(nn.Module):
+    """Tells dark from bright by a difference that bfloat16 rounds away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Linear(64, 1, bias=False)
+        nn.init.constant_(self.mean.weight, 1 / 64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        value = self.mean(images.flatten(1))
+        return torch.cat([value, torch.full_like(value, 3.5)], dim=1)
+
+
+def grey(levels: Tensor) -> Tensor:
+    return levels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+
+
+@needs_bfloat16
+def test_bfloat16_is_refused_where_it_costs_accuracy() -> None:
+    network = Fine().eval()
+    spec = tiny_spec(mean=[-3.0], std=[1.0], classes=["bright", "dark"])
+    apart = torch.tensor([20, 230]).repeat(40)
+    close = torch.tensor([127, 128]).repeat(40)  # 3.498 and 3.502; both are 3.5 in bfloat16
+    assert bfloat16_agrees(network, grey(apart), (apart < 128).long(), spec)
+    assert not bfloat16_agrees(network, grey(close), (close < 128).long(), spec)
+    assert not bfloat16_agrees(network, grey(close)[:0], close[:0], spec)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+    ("precision", "agrees", "images", "half"),
+    [
+        ("auto", True, 10**9, True),
+        ("auto", True, 10, False),
+        ("auto", False, 10**9, False),
+        ("float32", True, 10**9, False),
+        ("bfloat16", False, 10**9, True),
+    ],
+)
+def test_bfloat16_is_for_long_predictions_of_models_that_agree(
+    monkeypatch: pytest.MonkeyPatch, precision: str, agrees: bool, images: int, half: bool
+) -> None:
+    monkeypatch.setattr(passes, "_kept_size", lambda *_: 32)
+    checkpoint = Checkpoint(tiny_network().eval(), tiny_spec(bfloat16_agrees=agrees))
+    how = {"view": "ten_crop", "jitter_views": 8, "batch_size": 512, "precision": precision}
+    assert checkpoint_passes(checkpoint, images, **how).bfloat16 is half  # type: ignore[arg-type]

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from pipeline.labels.predict import (
     predict_folder,
     unpredicted,
 )
+from pipeline.models import passes
 from pipeline.models.checkpoint import load_checkpoint
 from tests.tiny import prepared_stripes, save_model
 
@@ -104,6 +106,33 @@ def test_jitter_does_not_depend_on_the_batch_size(project: Path, tmp_path: Path)
         finish_predictions(predict.folder, out, 3)
         found.append(np.concatenate([shard.log_probs for shard in read_predictions(out)]))
     np.testing.assert_allclose(found[0], found[1], rtol=2e-3, atol=2e-3)
+
+
+def test_a_long_prediction_says_the_same_in_whatever_order_and_notes_its_precision(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    predict = predictor(project, tmp_path / "short", views="flip")
+    count = len(predict.manifest.shards)
+    for number in range(count):
+        predict(number)
+    monkeypatch.setattr(passes, "LONG_WORK", 1.0)
+    how = {"views": "flip", "batch_size": 512, "precision": "bfloat16"}
+    for number in range(count):
+        predictor(project, tmp_path / "long", **how)(number)
+    for number in reversed(range(count)):
+        predictor(project, tmp_path / "again", **how)(number)
+    assert files(tmp_path / "long") == files(tmp_path / "again")
+    noted, found = {}, {}
+    for name in ("short", "long"):
+        shard = tmp_path / name / "shard_00000.parquet"
+        noted[name] = pq.read_schema(shard).metadata[b"precision"]
+        finish_predictions(predict.folder, tmp_path / name, 3)
+        shards = [np.exp(shard.log_probs) for shard in read_predictions(tmp_path / name)]
+        found[name] = np.concatenate(shards)
+    assert noted == {"short": b"float32", "long": b"bfloat16"}
+    assert np.abs(found["short"] - found["long"]).max() > 0
+    assert (found["short"].argmax(1) == found["long"].argmax(1)).mean() > 0.7  # a cold teacher
 
 
 def test_a_predictor_travels_before_and_after_use(project: Path, tmp_path: Path) -> None:

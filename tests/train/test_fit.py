@@ -59,13 +59,18 @@ def train(
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "precision"), [("adamw", "float32"), ("sgd", "float32"), ("adamw", "bfloat16")]
+)
+def test_a_killed_run_goes_on_to_the_same_weights(
+    tmp_path: Path, optimizer: str, precision: str
+) -> None:
     data = stripe_data(9, unlabeled=20)
     whole: Logged = []
-    expected = train(data, logged=whole, optimizer=optimizer)
+    expected = train(data, logged=whole, optimizer=optimizer, precision=precision)
     pieces: Logged = []
     how: dict[str, Any] = {"state": tmp_path, "optimizer": optimizer, "checkpoint_minutes": 1e-9}
+    how["precision"] = precision
     for kill_at in (3, 4, 7):
         with pytest.raises(KilledError):
             train(data, kill_at=kill_at, logged=pieces, **how)
@@ -210,6 +215,16 @@ def test_the_loss_goes_down_and_stripes_are_learned(optimizer: str) -> None:
     )
     assert sum(logged[-5:]) < 0.3 * sum(logged[:5])
     assert accuracy(network, weights, data) >= 0.95
+
+
+def test_bfloat16_is_for_passes_and_learns_as_well() -> None:
+    data = stripe_data(90)
+    full = train(data, steps=60, augment=PLAIN)
+    half = train(data, steps=60, augment=PLAIN, precision="bfloat16")
+    assert {value.dtype for value in half.values()} == {value.dtype for value in full.values()}
+    assert not same_tensors(full, half)
+    assert accuracy(tiny_network(**NOISE), half, data) > 0.9
+    assert same_tensors(train(data, precision="auto"), train(data, precision="float32"))
 
 
 def test_a_student_learns_from_pseudo_labels_where_labels_are_few() -> None:
