@@ -51,7 +51,7 @@ check: setup ## style, types and layers
 audit: setup ## look for known problems in the code and in what it needs; needs a network
 	@$(BIN)/uv tool run --quiet bandit --version >/dev/null || { echo "make audit fetches bandit and pip-audit: no network, nothing was looked at" >&2; exit 1; }
 	$(BIN)/uv tool run --quiet bandit --quiet --recursive --severity-level medium pipeline stages cluster benchmarks
-	$(BIN)/uv tool run --quiet pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(BIN)/uv tool run --quiet pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 format: setup ## put the code in its standard form
 	ruff check --fix .

@@ -35,7 +35,7 @@ AGENTS = (
     "runtime-env-agent",
     "metrics-export",
 )
-ANY = "0.0.0.0"
+ANY = "0.0.0.0"  # nosec B104 # a port is to be free on every interface
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -103,7 +103,7 @@ def local_cluster(
         raise ClusterError("several nodes on one machine need Linux, for its loopback addresses")
     with ExitStack() as stack:
         # A short path: Ray's sockets lie in it, whose names may have 107 characters.
-        folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # nosec B108
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         network = f"127.{secrets.randbelow(200) + 32}.{secrets.randbelow(256)}"
         environment = _environment(folder)

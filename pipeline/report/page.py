@@ -120,14 +120,14 @@ def page_environment() -> Environment:
 def page_styles() -> dict[str, Markup]:
     """The style sheets as templates name them, to be inserted as they are."""
     sheets = {"page_style": "page.css", "gallery_style": "galleries.css"}
-    return {name: Markup(_resource(file)) for name, file in sheets.items()}
+    return {name: Markup(_resource(file)) for name, file in sheets.items()}  # nosec B704
 
 
 def gallery_script() -> PageScript:
     """The galleries' script and its SHA-256 as a content security policy names it."""
     text = "\n" + _resource("galleries.js")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return PageScript(Markup(text), f"sha256-{digest}")
+    return PageScript(Markup(text), f"sha256-{digest}")  # nosec B704 # of this package
 
 
 def _resource(name: str) -> str:
@@ -244,6 +244,6 @@ def page_figures(data: ReportData) -> dict[str, PageFigure]:
             "Accuracy on the validation images during training, of the averaged weights.",
         )
     return {
-        name: PageFigure(Markup(inline(svg, caption)), caption)  # nosec B704: escaped in the SVG
+        name: PageFigure(Markup(inline(svg, caption)), caption)  # nosec B704 # escaped in the SVG
         for name, (svg, caption) in made.items()
     }

@@ -48,7 +48,8 @@ def keep(kept: Kept, num_cpus: int, idle_s: float = IDLE_SECONDS) -> None:
     """
     kept.facts.unlink(missing_ok=True)
     environment = authentication(kept)
-    with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:  # short: Ray's sockets
+    # A short path, for Ray's sockets.
+    with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:  # nosec B108 # private
         process = start_ray(num_cpus, Path(folder), environment)
         try:
             address = wait_for(process, Path(folder))
