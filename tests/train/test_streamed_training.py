@@ -32,8 +32,11 @@ ENOUGH = 1.0
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """420 images, 150 of them labelled, in shards of 40; two in three pseudo-labels count."""
-    folder = tmp_path_factory.mktemp("made")
+    return make_streamed(tmp_path_factory.mktemp("made"))
+
+
+def make_streamed(folder: Path) -> Path:
+    """640 images, 220 of them with a label, in shards of 40; two in three pseudo-labels count."""
     prepared = prepared_stripes(
         folder / "prepared", 640, labels=220, images_per_shard=40, validation_fraction=0.2
     )

@@ -16,16 +16,21 @@ from torch import Tensor, distributed, nn
 
 from pipeline.params import AugmentParams
 from pipeline.train.batch import Worker, step_batch
+from pipeline.train.inputs import training_data
 from pipeline.train.objective import step_losses
 from tests.tiny import stripe_data, train_params
+from tests.train.test_streamed_training import FEW, make_streamed
 
 WORLD = 2
 STEP = 5
 SECONDS = 300
 
 
-def gradients(worker: Worker) -> dict[str, Tensor]:
-    """Of one step on labelled and pseudo-labelled images, by name, once workers are joined."""
+def gradients(worker: Worker, made: str = "") -> dict[str, Tensor]:
+    """Of one step on labelled and pseudo-labelled images, by name, once workers are joined.
+
+    made: a folder of images and pseudo-labels that are streamed; "" for some in memory.
+    """
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
@@ -35,6 +40,12 @@ def gradients(worker: Worker) -> dict[str, Tensor]:
         nn.Linear(256, 3),
     )
     data = stripe_data(18, unlabeled=30)
+    if made:
+        data = training_data(
+            Path(made) / "prepared", Path(made) / "chosen", threads=1, cache_gib=FEW
+        )
+        assert data.labeled_stream is not None
+        assert data.unlabeled_stream is not None
     train = train_params(batch_size=6, unlabeled_ratio=2)
     augment = AugmentParams(num_ops=2, operations=("rotate", "brightness"), cutout=0.3)
     forward = worker.wrap(network)
@@ -46,23 +57,28 @@ def gradients(worker: Worker) -> dict[str, Tensor]:
     }
 
 
-def run_worker(rank: int, meeting: str, out: str) -> None:
+def run_worker(rank: int, meeting: str, out: str, made: str) -> None:
     """What each of the processes does."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD
     )
     wrap = nn.parallel.DistributedDataParallel
-    torch.save(gradients(Worker(rank, WORLD, torch.device("cpu"), wrap)), f"{out}/{rank}.pt")
+    worker = Worker(rank, WORLD, torch.device("cpu"), wrap)
+    torch.save(gradients(worker, made), f"{out}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
-    meeting = str(tmp_path / "meeting")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_two_workers_have_the_gradients_of_one(tmp_path: Path, streamed: bool) -> None:
+    meeting, made = str(tmp_path / "meeting"), ""
+    if streamed:
+        made = str(make_streamed(tmp_path / "made"))
     command = [sys.executable, "-m", "tests.train.test_workers"]
     workers = [
-        subprocess.Popen([*command, str(rank), meeting, str(tmp_path)]) for rank in range(WORLD)
+        subprocess.Popen([*command, str(rank), meeting, str(tmp_path), made])
+        for rank in range(WORLD)
     ]
     try:
         assert [worker.wait(SECONDS) for worker in workers] == [0] * WORLD
@@ -70,7 +86,7 @@ def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
         for worker in workers:
             worker.kill()
             worker.wait()
-    alone = gradients(Worker())
+    alone = gradients(Worker(), made)
     assert len(alone) == 6
     assert all(float(value.abs().max()) > 1e-4 for value in alone.values())
     for rank in range(WORLD):
