@@ -12,7 +12,7 @@ from tests.docs.blocks import blocks
 @pytest.mark.slow
 def test_the_blocks_of_the_page_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    for number, block in enumerate(blocks("library.md", "python")):
+    for number, block in enumerate(blocks("docs/library.md", "python")):
         exec(compile(block, f"library.md, block {number}", "exec"), names)
     assert names["results"]["teacher"].accuracy > 0.5
     assert names["results"]["student"].accuracy > 0.5

@@ -41,20 +41,22 @@ def make_images(root: Path) -> None:
     (root / "unlabeled/more/broken.jpg").write_bytes(b"no image")
 
 
-def shrink(project: Project) -> None:
-    """Few steps and one student: the page's own take half an hour."""
+def shrink(project: Project, generations: int = 1) -> None:
+    """Few steps and students, no control: the page's own take half an hour."""
     values = project.parameters()
     values["train"] |= FEW
     values["teacher"] = {}
     values["model"]["width"] = 4
     for section in ("predict", "evaluate"):
         values[section] |= {"jitter_views": 2, "threads": 1}
-    del values["generations"]["2"]
+    values["controls"] = {}
+    for number in range(generations, len(values["generations"])):
+        del values["generations"][str(number + 1)]
     project.set_parameters(values)
 
 
 def test_the_page_leads_from_a_folder_to_an_answer(tmp_path: Path) -> None:
-    init, repro, predict, serve, ask = blocks("start.md", "bash")
+    init, repro, predict, serve, ask = blocks("docs/start.md", "bash")
     project = copy_project(tmp_path / "selftrain", {})
     make_images(project.folder / "my_images")
     said = project.run("bash", "-c", init).stdout

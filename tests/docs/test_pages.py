@@ -1,0 +1,95 @@
+"""What the pages point to is there: files, headings, targets of make, modules, parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import parse_params
+from tests.docs.blocks import PAGES, ROOT, blocks
+
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+pages = pytest.mark.parametrize("page", NAMES)
+
+
+def prose(path: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^( *)```.*?^\1```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+
+
+def anchors(path: Path) -> set[str]:
+    """The fragments that a page's headings can be reached by, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), flags=re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pages
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, fragment = target.partition("#")
+        linked = path.parent / name if name else path
+        assert linked.exists(), f"{page}: {target}"
+        if fragment:
+            assert fragment in anchors(linked), f"{page}: {target}"
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Each `make NAME` and `python -m MODULE` of the pages, in blocks and in the text."""
+    for path, name in zip(PAGES, NAMES, strict=True):
+        for text in (*re.findall(r"`([^`\n]+)`", prose(path)), *blocks(name, "bash")):
+            for kind, what in re.findall(r"\b(make|python -m) ([\w.-]+)", text):
+                yield name, f"{kind} {what}"
+
+
+def test_commands_name_a_target_or_a_module() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    found = sorted(set(commands()))
+    assert len(found) > 40
+    for page, command in found:
+        what = command.rsplit(" ", 1)[1]
+        if command.startswith("make "):
+            assert what in targets or what == "bench-NAME", f"{page}: {command}"
+            continue
+        path = ROOT / what.replace(".", "/")
+        if path.parts[len(ROOT.parts)] in ("stages", "pipeline", "cluster", "benchmarks"):
+            there = path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+            assert there or what.endswith(".X"), f"{page}: {command}"
+
+
+def snippets() -> list[tuple[str, dict[str, Any]]]:
+    """The YAML blocks of the pages."""
+    reader = YAML(typ="safe", pure=True)
+    return [(name, reader.load(block)) for name in NAMES for block in blocks(name, "yaml")]
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with what the snippet sets, section by section."""
+    both = dict(base)
+    for key, value in changes.items():
+        inner = base.get(key)
+        both[key] = merged(inner, value) if isinstance(inner, dict) else value
+    return both
+
+
+def test_every_yaml_snippet_is_a_change_that_params_yaml_takes() -> None:
+    file = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text("utf-8"))
+    file["data"]["image_size"] = 320  # what is said of large networks is said of large images
+    found = snippets()
+    assert len(found) >= 5
+    for page, snippet in found:
+        parse_params(merged(file, snippet), page)
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text("utf-8")
+    names = [path.name for path in PAGES if path.parent.name == "docs" and path.stem != "README"]
+    assert [name for name in names if f"({name})" not in index] == []
