@@ -1,0 +1,80 @@
+"""README.md: its commands run word for word, its snippets are parameters, its files are there."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import load_params, parse_params
+from tests.docs.blocks import blocks
+from tests.integration.project import SMALL, copy_project
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a block, without their comments."""
+    return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
+
+
+def merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(values)
+    for key, value in more.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+@pytest.mark.parametrize("snippet", blocks("../README.md", "yaml"), ids=lambda text: text[:12])
+def test_a_snippet_is_a_change_of_params_yaml(snippet: str) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert parse_params(merged(values, yaml.load(snippet))) != load_params(ROOT / "params.yaml")
+
+
+def test_every_file_that_a_link_or_a_preset_names_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert len(links) > 10
+    missing = [link for link in links if not (ROOT / link).exists()]
+    named = re.findall(r"^\| `(\w+)` \|", README, re.M)
+    presets = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    assert presets == set(named)
+    assert not missing
+
+
+def test_what_make_is_asked_for_is_there() -> None:
+    targets = set(re.findall(r"\bmake ([a-z][a-z-]*)", README)) - {"and"}
+    assert {"demo", "ui", "test"} <= targets
+    for target in targets:
+        asked = subprocess.run(
+            ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert asked.returncode == 0, f"make {target}: {asked.stderr}"
+    demo = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True)
+    assert demo.stdout.splitlines()[-1] == "dvc repro"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_commands_of_a_run_do_what_they_say(tmp_path: Path) -> None:
+    block = next(text for text in blocks("../README.md", "bash") if "dvc metrics diff" in text)
+    every = {"confidence_threshold": 0.0, "fraction_per_class": None}  # a threshold takes some
+    project = copy_project(tmp_path, merged(SMALL, {"generations": {"2": {"select": every}}}))
+    project.run("dvc", "repro", "prepare")  # as the page has run `make demo` before it
+    said = {}
+    for command in commands(block):
+        said[command] = project.run("bash", "-c", command).stdout
+    assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
+    assert "test/accuracy" in said["dvc metrics show"]
+    assert (project.folder / "dvc_plots" / "index.html").exists()
+    tried = next(text for command, text in said.items() if command.startswith("dvc exp run"))
+    assert "Running stage 'select@2'" in tried
+    assert "Running stage 'select@1'" not in tried
+    assert "coverage" in said["dvc metrics diff"]
