@@ -105,7 +105,16 @@ def _white(images: Tensor) -> float:
 
 def _clipped(values: Tensor, like: Tensor) -> Tensor:
     """`values` within the range and as the type of `like`; uint8 drops fractions."""
-    return values.clamp_(0, _white(like)).to(like.dtype)
+    values = values.clamp_(0, _white(like))
+    return as_levels(values) if like.dtype == torch.uint8 else values.to(like.dtype)
+
+
+def as_levels(values: Tensor) -> Tensor:
+    """Floats in [0, 255] as uint8, fractions dropped.
+
+    Through int16: on a CPU torch turns floats into bytes one by one, four times as slowly.
+    """
+    return values.to(torch.int16).to(torch.uint8)
 
 
 def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.augment.colour import as_levels
+
 Padding = Literal["zeros", "border", "reflection"]
 Interpolation = Literal["bilinear", "nearest"]
 
@@ -97,7 +99,7 @@ def sample(
     result = F.grid_sample(
         source, places, mode=interpolation, padding_mode=padding, align_corners=False
     )
-    return result if images.is_floating_point() else result.round_().to(images.dtype)
+    return result if images.is_floating_point() else as_levels(result.round_())
 
 
 def _places(matrices: Tensor, height: int, width: int, projective: bool) -> Tensor:

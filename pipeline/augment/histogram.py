@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.augment.colour import as_levels
+
 
 def autocontrast(images: Tensor) -> Tensor:
     """Stretch each channel so that its darkest value is black and its brightest white.
@@ -19,7 +21,9 @@ def autocontrast(images: Tensor) -> Tensor:
     flat = high == low
     low = low.masked_fill(flat, 0)
     scale = white / (high - low).masked_fill(flat, white)
-    return (images - low).mul_(scale).clamp_(0, white).to(images.dtype)
+    values = images if images.is_floating_point() else images.float()
+    values = (values - low).mul_(scale).clamp_(0, white)
+    return values if images.is_floating_point() else as_levels(values)
 
 
 def equalize(images: Tensor) -> Tensor:
@@ -29,17 +33,22 @@ def equalize(images: Tensor) -> Tensor:
     whose values leave no step between levels is unchanged.
     """
     if images.is_floating_point():
-        levels = (images * 255.999).to(torch.uint8)
+        levels = as_levels(images * 255.999)
         return equalize(levels).to(images.dtype).div_(255)
-    values = images.flatten(2).long()
-    table = _equalizing_table(_histograms(values))
-    return table.gather(2, values).view_as(images)
+    channels = images.shape[0] * images.shape[1]
+    # Where each value stands in a row of 256 levels for every channel, one after the other.
+    rows = torch.arange(0, 256 * channels, 256, dtype=torch.int32, device=images.device)
+    places = (images.int() + rows.view(*images.shape[:2], 1, 1)).flatten()
+    table = _equalizing_table(_counts(places, 256 * channels).view(*images.shape[:2], 256))
+    return table.flatten().index_select(0, places).view_as(images)
 
 
-def _histograms(values: Tensor) -> Tensor:
-    """How often each of 256 levels occurs in each channel: (N, C, 256) int64."""
-    counts = values.new_zeros(*values.shape[:2], 256)
-    return counts.scatter_add_(2, values, values.new_ones(1, 1, 1).expand_as(values))
+def _counts(places: Tensor, length: int) -> Tensor:
+    """How often each of 0 … length - 1 occurs: (length,) int64."""
+    if places.device.type == "cpu":
+        return torch.bincount(places, minlength=length)
+    counts = places.new_zeros(length, dtype=torch.int64)  # bincount waits for the GPU
+    return counts.index_add_(0, places, counts.new_ones(1).expand(len(places)))
 
 
 def _equalizing_table(counts: Tensor) -> Tensor:
