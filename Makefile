@@ -9,10 +9,10 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-augment bench-decode bench-evaluate bench-features ablation chaos screenshots audit
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.synced: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "selftrain needs Python >= 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -63,7 +63,7 @@ docs: setup ## renew docs/parameters.md
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra cloud --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
 
-bench: bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
+bench: bench-pseudo_label bench-train bench-augment bench-decode bench-evaluate bench-features bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
 
 bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
 	python -m benchmarks.digits
@@ -82,6 +82,24 @@ bench-corrections: setup ## labels by a person, as the report asks for them or a
 
 bench-pick: setup ## labels for typical, doubtful or random images, digits and Fashion-MNIST; DATA=fashion_mnist.parquet
 	python -m benchmarks.pick $(if $(wildcard $(DATA)),--data $(DATA))
+
+bench-pseudo_label: setup ## images a second of pseudo_label through Ray, against a bare loop
+	OMP_NUM_THREADS=1 python -m benchmarks.pseudo_labelling
+
+bench-train: setup ## images a second of training, against a bare loop
+	OMP_NUM_THREADS=1 python -m benchmarks.training
+
+bench-augment: setup ## RandAugment of a batch, against torchvision's image by image
+	OMP_NUM_THREADS=1 python -m benchmarks.augmentation
+
+bench-decode: setup ## images a second into the training cache, against bare decoding
+	OMP_NUM_THREADS=1 python -m benchmarks.decoding
+
+bench-evaluate: setup ## ten crops by four models, against forty bare passes
+	OMP_NUM_THREADS=1 python -m benchmarks.evaluation
+
+bench-features: setup ## epochs on kept features, against epochs through the body
+	OMP_NUM_THREADS=1 python -m benchmarks.features
 
 bench-select: setup ## rows a second of the selection, 1 to 100 million; needs 14 GB of disk
 	python -m benchmarks.selection

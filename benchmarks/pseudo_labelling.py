@@ -1,0 +1,179 @@
+"""Images a second of the stage pseudo_label through Ray, against a bare loop; memory for ten times
+the images.
+
+python -m benchmarks.pseudo_labelling [--rounds 3] [--images 50000] [--network wrn_28_2]
+
+Generated 32×32 PNGs in 16 shards, one actor with one thread, bfloat16 where the processor has it.
+The bare loop reads the shards with pyarrow, decodes, and runs channels-last passes of the same size
+and precision; it writes nothing. Ours counts from the end of its first shard to the end of its
+last; what comes before, less the time of one shard, is its start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.ingest import write_pictures
+from benchmarks.measure import Row, compared, in_turn, keep
+from pipeline.data.shards import read_manifest
+from pipeline.data.tensors import column_bytes, decode_into
+from pipeline.evaluate.checkpoints import checkpoint_passes
+from pipeline.labels.predict import ShardPredictor
+from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
+from pipeline.models.passes import Passes, has_bfloat16, laid_out, run_pass
+from pipeline.models.spec import ModelSpec
+from pipeline.params import ModelParams
+from pipeline.runtime.prediction import distributed_predict
+
+SHARDS, SIDE, MEAN, STD = 16, 32, 0.5, 0.25
+MEMORY_ROWS = 256  # images of a shard where memory is measured
+
+
+def make_model(folder: Path, name: str) -> None:
+    """An untrained model, taken to agree with itself in bfloat16."""
+    spec = ModelSpec(
+        network=ModelParams(name=name).network,
+        classes=[str(number) for number in range(10)],
+        image_size=SIDE,
+        channels=3,
+        mean=[MEAN] * 3,
+        std=[STD] * 3,
+        generation="0",
+        bfloat16_agrees=True,
+    )
+    save_checkpoint(folder, network_of(spec).state_dict(), spec)
+
+
+def predictor_of(folder: Path, images: Path, out: Path) -> ShardPredictor:
+    """As the stage makes it."""
+    return ShardPredictor(
+        models=(folder / "model",),
+        folder=images,
+        out=out,
+        views="centre",
+        jitter_views=1,
+        batch_size=512,
+        seed=0,
+        precision="auto",
+    )
+
+
+def through_ray(folder: Path, starts: list[float]) -> float:
+    """Images a second from the first shard to the last; the seconds of the start go to `starts`."""
+    with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
+        out = Path(name) / "predictions"
+        predictor = predictor_of(folder, folder / "images", out)
+        entries = predictor.manifest.shards
+        begun = time.time()
+        distributed_predict(
+            predictor,
+            list(range(len(entries))),
+            actors=(1, 1),
+            gpus_per_actor=1.0,
+            scratch=Path(name),
+            title="pseudo_label",
+        )
+        ended = sorted((out / entry.file).stat().st_mtime for entry in entries)
+    rate = sum(entry.rows for entry in entries[1:]) / (ended[-1] - ended[0])
+    starts.append(ended[0] - begun - entries[0].rows / rate)
+    return rate
+
+
+def bare_loop(folder: Path, passes: Passes) -> float:
+    """Images a second of reading, decoding and predicting, one thread."""
+    network, size = load_checkpoint(folder / "model").network, passes.images or 512
+    files = [folder / "images" / entry.file for entry in read_manifest(folder / "images").shards]
+    done, begun = 0, time.time()
+    with laid_out(network, passes), torch.inference_mode():
+        for file in files:
+            data = column_bytes(pq.read_table(file, columns=["image"], use_threads=False))
+            pixels = torch.empty((len(data), 3, SIDE, SIDE), dtype=torch.uint8)
+            decode_into(data, pixels)
+            for batch in torch.split(pixels, size):
+                run_pass(network, (batch.float() / 255 - MEAN) / STD, passes).log_softmax(dim=1)
+            done += len(data)
+    return done / (time.time() - begun)
+
+
+def peak_memory(folder: Path, images: Path) -> float:
+    """MiB that a process of its own takes at most to predict the folder `images`."""
+    command = [sys.executable, "-m", "benchmarks.pseudo_labelling", "--peak"]
+    command += [str(folder), str(images)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(answer.stdout.splitlines()[-1])
+
+
+def say_peak(folder: Path, images: Path) -> None:
+    """Predict every shard in this process and print its peak memory."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
+        predictor = predictor_of(folder, images, Path(name))
+        for number in range(len(predictor.manifest.shards)):
+            predictor(number)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measured(folder: Path, count: int, rounds: int) -> list[Row]:
+    """The comparisons."""
+    rows_a_shard = -(-count // SHARDS)
+    write_pictures(folder / "images", count, SIDE, rows_per_shard=rows_a_shard)
+    how = {"view": "centre", "jitter_views": 1, "batch_size": 512}
+    model = load_checkpoint(folder / "model")
+    passes = checkpoint_passes(model, count, precision="auto", **how)  # type: ignore[arg-type]
+    starts: list[float] = []
+    answers = in_turn(
+        {
+            "ours": lambda: through_ray(folder, starts),
+            "reference": lambda: bare_loop(folder, passes),
+        },
+        rounds,
+    )
+    row = compared(
+        f"{count:,} images, {passes.precision}, {passes.images} a pass",
+        "images/s",
+        answers,
+        at_least=0.9,
+    )
+    few, many = folder / "few", folder / "many"
+    write_pictures(few, 4 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
+    write_pictures(many, 40 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
+    peaks = {"ours": [peak_memory(folder, many)], "reference": [peak_memory(folder, few)]}
+    return [
+        row,
+        Row("start of Ray and of its actor", "s", sorted(starts)[len(starts) // 2]),
+        compared("peak memory, ten times the images", "MiB", peaks, at_most=1.1),
+    ]
+
+
+def main() -> None:
+    """Measure and keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--network", default="wrn_28_2")
+    parser.add_argument("--peak", type=Path, nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        say_peak(*args.peak)
+        return
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
+        folder = Path(name)
+        make_model(folder / "model", args.network)
+        rows = measured(folder, args.images, args.rounds)
+    half = has_bfloat16(torch.device("cpu"))
+    about = {"network": args.network, "images": args.images, "bfloat16": half}
+    keep("pseudo_label", rows, rounds=args.rounds, about=about)
+
+
+if __name__ == "__main__":
+    main()
