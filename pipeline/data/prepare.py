@@ -21,7 +21,8 @@ from pipeline.data.assign import Side, SplitRules, assign_sides
 from pipeline.data.corrections import Corrected, apply_corrections, read_corrections
 from pipeline.data.images import decode_png
 from pipeline.data.ingest import Records, ingest, spilled
-from pipeline.data.shards import IMAGE_SCHEMA, ShardWriter, write_shard
+from pipeline.data.shard_writer import ShardWriter
+from pipeline.data.shards import IMAGE_SCHEMA, write_shard
 from pipeline.data.sources.rows import Source
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import upload_shards

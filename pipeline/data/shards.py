@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,6 @@ from pipeline.files import file_digest, read_json, write_json, written_whole
 MANIFEST = "manifest.json"
 IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 ROWS_PER_GROUP = 1024
-IMAGES_PER_GROUP = 64  # so that a stream can read a few images from many places
 MOST_ROWS = 1 << 40  # of one shard; more is no count that a writer made
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -82,96 +79,6 @@ class Manifest:
 def shard_name(number: int) -> str:
     """The file name of a shard: `shard_00042.parquet`."""
     return f"shard_{number:05d}.parquet"
-
-
-class ShardWriter:
-    """Write rows to `shard_00000.parquet`, … in a folder, and the manifest when closed.
-
-    Rows are held in memory by the thousand, not by the shard. Used as a context, an error inside
-    leaves no manifest.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        schema: Any,
-        *,
-        rows_per_shard: int,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._folder, self._schema, self._rows_per_shard = folder, schema, rows_per_shard
-        self._metadata = dict(metadata or {})
-        self._entries: list[ShardEntry] = []
-        self._held: list[Mapping[str, Any]] = []
-        self._rows_in_shard = 0
-        self._open_file: Any = None
-        self._stack = ExitStack()
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append one row: a value for each column of the schema."""
-        self._held.append(row)
-        full = self._rows_in_shard + len(self._held) == self._rows_per_shard
-        if full or len(self._held) == ROWS_PER_GROUP:
-            self._flush()
-        if full:
-            self._finish_shard()
-
-    def close(self) -> Manifest:
-        """Finish the last shard and write the manifest."""
-        self._flush()
-        self._finish_shard()
-        return write_manifest(self._folder, self._entries, self._metadata)
-
-    def _flush(self) -> None:
-        if not self._held:
-            return
-        if self._open_file is None:
-            path = self._folder / shard_name(len(self._entries))
-            partial = self._stack.enter_context(written_whole(path))
-            self._open_file = self._stack.enter_context(parquet_writer(partial, self._schema))
-        table = pa.Table.from_pylist(self._held, schema=self._schema)
-        self._open_file.write_table(table, row_group_size=IMAGES_PER_GROUP)
-        self._rows_in_shard += len(self._held)
-        self._held = []
-
-    def _finish_shard(self) -> None:
-        if self._open_file is None:
-            return
-        self._stack.close()
-        path = self._folder / shard_name(len(self._entries))
-        self._entries.append(ShardEntry(path.name, self._rows_in_shard, file_digest(path)))
-        self._rows_in_shard, self._open_file = 0, None
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._stack.__exit__(kind, error, trace)
-
-
-def write_shards(
-    folder: Path,
-    rows: Iterable[Mapping[str, Any]],
-    schema: Any,
-    *,
-    rows_per_shard: int,
-    metadata: Mapping[str, Any] | None = None,
-) -> Manifest:
-    """Write `rows` as shards of `rows_per_shard` rows under `folder`, then the manifest."""
-    writer = ShardWriter(folder, schema, rows_per_shard=rows_per_shard, metadata=metadata)
-    with writer:
-        for row in rows:
-            writer.add(row)
-    return read_manifest(folder)
 
 
 def write_shard(path: Path, table: Any) -> ShardEntry:

@@ -25,7 +25,6 @@ from pipeline.data.shards import (
     check_schema,
     check_shard,
     column_labels,
-    iter_shards,
     read_manifest,
     read_shard,
 )
@@ -280,12 +279,6 @@ def images_that_fit(folder: Path, cache_gib: float) -> int:
     """How many decoded images of a prepared folder `cache_gib` GiB hold."""
     channels, height, width = stored_shape(folder, read_manifest(folder))
     return int(cache_gib * GIB) // (channels * height * width)
-
-
-def read_labels(folder: Path) -> Tensor:
-    """The labels (N,) int64 of a prepared folder, -1 where there is none."""
-    parts = [column_labels(table) for table in iter_shards(folder, ["label"])]
-    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]))
 
 
 def _check_fits(folder: Path, rows: int, shape: tuple[int, int, int], cache_gib: float) -> None:

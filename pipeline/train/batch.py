@@ -7,18 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline import augment as augmentation
-from pipeline.data.batches import batch_rows
-from pipeline.data.streamed import Drawn, ShardStream
+from pipeline.data.streamed import ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
+from pipeline.train.drawn import drawn_images, drawn_rows, drawn_views
 
-Stream = Literal["labeled", "unlabeled", "weak"]
-STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3}  # 2 is the network's own noise
 View = Literal["none", "weak", "strong"]
 
 
@@ -158,11 +155,11 @@ def labeled_batch(
     """
     if data.labeled_stream is not None:
         how = (seed, step, train.batch_size, worker)
-        images, rows, _ = _drawn(data.labeled_stream, "labeled", *how)
+        images, rows, _ = drawn_images(data.labeled_stream, "labeled", *how)
     else:
-        rows = _rows("labeled", seed, step, train.batch_size, len(data.images), worker)
+        rows = drawn_rows("labeled", seed, step, train.batch_size, len(data.images), worker)
         images = data.images[rows]
-    draws = _draws("labeled", seed, step, train.batch_size, worker)
+    draws = drawn_views("labeled", seed, step, train.batch_size, worker)
     view = _view(images, draws, train.labeled_augment, augment, data, train)
     labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
     if augment.mix == "none":
@@ -189,7 +186,7 @@ def pseudo_labeled_batch(
     batch_size = train.batch_size * train.unlabeled_ratio
     how = (seed, step, batch_size, worker)
     images, targets = _pseudo_labeled(data, *how)
-    draws = _draws("unlabeled", *how)
+    draws = drawn_views("unlabeled", *how)
     view = _view(images, draws, train.unlabeled_augment, augment, data, train)
     return _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
 
@@ -199,13 +196,13 @@ def _pseudo_labeled(
 ) -> tuple[Tensor, Tensor]:
     """Images as they are, and their targets."""
     if data.unlabeled_stream is not None:
-        drawn = _drawn(data.unlabeled_stream, "unlabeled", seed, step, batch_size, worker)
+        drawn = drawn_images(data.unlabeled_stream, "unlabeled", seed, step, batch_size, worker)
         assert drawn.targets is not None
         return drawn.images, drawn.targets
     assert data.unlabeled_images is not None
     assert data.unlabeled_rows is not None
     assert data.unlabeled_targets is not None
-    rows = _rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
+    rows = drawn_rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
     return data.unlabeled_images[data.unlabeled_rows[rows]], data.unlabeled_targets[rows]
 
 
@@ -224,46 +221,17 @@ def unlabeled_views(
     batch_size = train.batch_size * train.unlabeled_ratio
     how = (seed, step, batch_size, worker)
     if data.unlabeled_stream is not None:
-        images = _drawn(data.unlabeled_stream.every_image, "unlabeled", *how).images
+        images = drawn_images(data.unlabeled_stream.every_image, "unlabeled", *how).images
     else:
         assert data.unlabeled_images is not None
         images = data.unlabeled_images[
-            _rows("unlabeled", *how[:3], len(data.unlabeled_images), worker)
+            drawn_rows("unlabeled", *how[:3], len(data.unlabeled_images), worker)
         ]
-    noised, weak = _draws("unlabeled", *how), _draws("weak", *how)
+    noised, weak = drawn_views("unlabeled", *how), drawn_views("weak", *how)
     return (
         _view(images, weak, "weak", augment, data, train),
         _view(images, noised, train.unlabeled_augment, augment, data, train),
     )
-
-
-def _drawn(
-    images: ShardStream, stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
-) -> Drawn:
-    """This worker's part of global batch `step` of streamed images, on its device."""
-    drawn = images.draw(step, batch_size, _stream_seed(stream, seed), worker.rows)
-    targets = None if drawn.targets is None else drawn.targets.to(worker.device)
-    return Drawn(drawn.images.to(worker.device), drawn.rows.to(worker.device), targets)
-
-
-def _rows(
-    stream: Stream, seed: int, step: int, batch_size: int, count: int, worker: Worker
-) -> Tensor:
-    rows = batch_rows(step, batch_size, count, _stream_seed(stream, seed))
-    return torch.from_numpy(rows[worker.rows]).to(worker.device)
-
-
-def _draws(
-    stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
-) -> augmentation.Draws:
-    return augmentation.Draws(
-        _stream_seed(stream, seed, step), batch_size, worker.rows, str(worker.device)
-    )
-
-
-def _stream_seed(stream: Stream, *numbers: int) -> int:
-    sequence = np.random.SeedSequence([STREAMS[stream], *numbers])
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _view(

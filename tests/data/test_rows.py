@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.rows import find_rows, read_rows
-from pipeline.data.shards import write_shards
+from pipeline.data.shard_writer import write_shards
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import upload_shards
 from pipeline.errors import DataError

@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.shard_writer import ShardWriter, write_shards
 from pipeline.data.shards import (
     MANIFEST,
-    ShardWriter,
     check_shard,
     iter_shards,
     manifest_digest,
     read_manifest,
     write_manifest,
     write_shard,
-    write_shards,
 )
 from pipeline.errors import DataError
 from pipeline.files import file_digest

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.data.shard_writer import write_shards
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     MANIFEST,
@@ -16,7 +17,6 @@ from pipeline.data.shards import (
     read_manifest,
     write_manifest,
     write_shard,
-    write_shards,
 )
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import (
