@@ -32,7 +32,7 @@ def merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("snippet", blocks("../README.md", "yaml"), ids=lambda text: text[:12])
+@pytest.mark.parametrize("snippet", blocks("README.md", "yaml"), ids=lambda text: text[:12])
 def test_a_snippet_is_a_change_of_params_yaml(snippet: str) -> None:
     yaml = YAML(typ="safe", pure=True)
     values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def test_what_make_is_asked_for_is_there() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_commands_of_a_run_do_what_they_say(tmp_path: Path) -> None:
-    block = next(text for text in blocks("../README.md", "bash") if "dvc metrics diff" in text)
+    block = next(text for text in blocks("README.md", "bash") if "dvc metrics diff" in text)
     every = {"confidence_threshold": 0.0, "fraction_per_class": None}  # a threshold takes some
     project = copy_project(tmp_path, merged(SMALL, {"generations": {"2": {"select": every}}}))
     project.run("dvc", "repro", "prepare")  # as the page has run `make demo` before it
