@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.chaos.boundaries import chosen, everywhere, kill_once, kinds
 from benchmarks.chaos.disk import fill_once
-from benchmarks.chaos.kept import Journal, kept_clean_runs, kept_folder
+from benchmarks.chaos.kept import Journal, kept_clean_runs, kept_folder, moments_file
 from benchmarks.chaos.moments import Left, kill_at_random, small_repository, uninterrupted
 from benchmarks.chaos.page import PAGE, reliability_page
 from benchmarks.chaos.stages import forking
@@ -68,7 +68,7 @@ def _boundary_row(title: str, operations: list[str], tried: list[dict[str, Any]]
 
 def at_moments(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each signal, of `dvc repro` ended by it at random moments."""
-    journal, record = Journal(folder / "moments.jsonl"), folder / "uninterrupted.json"
+    journal, record = Journal(moments_file(folder)), folder / "uninterrupted.json"
     source = folder / "repository" / "source"
     if options.moments and not record.exists():
         shutil.rmtree(source.parent, ignore_errors=True)
@@ -81,13 +81,13 @@ def at_moments(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]
             run = len(_of(number, journal)) + 1
             expected, seed = Left(**read_json(record)), f"{options.seed} {number.name} {run}"
             most = count - done
-            kills, problems = kill_at_random(source, expected, most=most, seed=seed, number=number)
-            wrong = [f"{number.name}, run {run}: {problem}" for problem in problems]
-            journal.add({"signal": number.name, "kills": kills, "problems": wrong})
+            came = kill_at_random(source, expected, most=most, seed=seed, number=number)
+            wrong = [f"{number.name}, run {run}: {problem}" for problem in came.problems]
+            journal.add({"signal": number.name} | asdict(came) | {"problems": wrong})
         runs = _of(number, journal)
         problems = [problem for row in runs for problem in row["problems"]]
         row = {"signal": number.name, "runs": len(runs), "problems": problems}
-        rows.append(row | {"kills": sum(run["kills"] for run in runs)})
+        rows.append(row | {what: sum(run[what] for run in runs) for what in ("kills", "locks")})
     return rows
 
 

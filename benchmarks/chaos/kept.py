@@ -15,13 +15,14 @@ from benchmarks.runs import KEPT
 from pipeline.files import file_digest, read_json, value_digest, write_json
 from pipeline.runtime.stage import code_digest
 
-SHOWN = ("__main__.py", "page.py")  # what only shows the results
+MOMENTS = "moments.py"
+OTHER = ("__main__.py", "page.py", MOMENTS)  # that the faults at file operations do not depend on
 
 
 def kept_folder() -> Path:
     """Where the faults of this code and these parameters are kept."""
     here = Path(__file__).parent
-    tried_by = [path for path in sorted(here.glob("*.[pc]*")) if path.name not in SHOWN]
+    tried_by = [path for path in sorted(here.glob("*.[pc]*")) if path.name not in OTHER]
     digest = value_digest(
         {
             "chaos": {path.name: file_digest(path) for path in tried_by},
@@ -30,6 +31,12 @@ def kept_folder() -> Path:
         }
     )
     return KEPT / f"chaos-{digest[:16]}"
+
+
+def moments_file(folder: Path) -> Path:
+    """Where under it the kills at random moments are kept."""
+    digest = file_digest(Path(__file__).with_name(MOMENTS))
+    return folder / f"moments-{digest[:16]}.jsonl"
 
 
 def kept_clean_runs(folder: Path, python: str) -> tuple[Bench, list[Clean]]:

@@ -26,6 +26,7 @@ from pipeline.progress import say
 LONGEST_SECONDS = 40.0
 END_SECONDS = 60.0
 SENDING_SECONDS = 300.0
+LOCK = Path(".dvc/tmp/rwlock")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def small_repository(folder: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
 
 
-def start_repro(folder: Path) -> subprocess.Popen[bytes]:
-    """`dvc repro` in `folder`, with a process group of its own."""
+def start_repro(folder: Path, *stages: str) -> subprocess.Popen[bytes]:
+    """`dvc repro` of all or these stages in `folder`, with a process group of its own."""
     binaries = Path(sys.executable).parent
     environment = inherited() | {
         "PATH": os.pathsep.join([str(binaries), os.environ["PATH"]]),
@@ -54,7 +55,7 @@ def start_repro(folder: Path) -> subprocess.Popen[bytes]:
     }
     with (folder / ".git" / "said").open("ab") as said:
         return subprocess.Popen(
-            [str(binaries / "dvc"), "repro"],
+            [str(binaries / "dvc"), "repro", *stages],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -109,15 +110,24 @@ def uninterrupted(repository: Path) -> Left:
     return Left(contents(project), images(project))
 
 
+@dataclass(frozen=True)
+class Moments:
+    """How often a run was killed; how often DVC's lock file then had to be removed by hand, as DVC
+    says; what was wrong at the end, a line each."""
+
+    kills: int
+    locks: int
+    problems: list[str]
+
+
 def kill_at_random(
     repository: Path, expected: Left, *, most: int, seed: str, number: signal.Signals
-) -> tuple[int, list[str]]:
+) -> Moments:
     """Send `number` to `dvc repro` at random moments, at most so often, until it has ended.
 
-    In a copy of `repository` beside it. Returns how often it was sent, and what was wrong at the
-    end, a line each.
+    In a copy of `repository` beside it.
     """
-    draws, done = random.Random(seed), 0
+    draws, done, locks = random.Random(seed), 0, 0
     with tempfile.TemporaryDirectory(prefix="moments-", dir=repository.parent) as beside:
         project = Path(beside) / "project"
         shutil.copytree(repository, project)
@@ -125,16 +135,30 @@ def kill_at_random(
             process = start_repro(project)
             if done == most or ends_within(process, draws.uniform(0.5, LONGEST_SECONDS)):
                 code = process.wait()
+                if code and locks < done and _names_its_lock(project):
+                    (project / LOCK).unlink(missing_ok=True)
+                    locks += 1
+                    continue
                 break
             end_group(process, number)
             done += 1
             say(f"{number.name} {done}")
-        problems = [f"dvc repro ended with {code}"] if code else []
+        said = (project / ".git" / "said").read_text(encoding="utf-8", errors="replace")
+        problems = [f"dvc repro ended with {code}, {' '.join(said.split())[-500:]}"] if code else []
         problems += differences(expected.files, contents(project))
         problems += lost_or_doubled(expected.images, images(project)) + settled(project)
     for problem in problems:
         say(problem)
-    return done, problems
+    return Moments(done, locks, problems)
+
+
+def _names_its_lock(project: Path) -> bool:
+    """Whether `dvc repro` ended because of its lock file.
+
+    DVC writes it in place, and takes a process that has got the number of a killed one for that.
+    """
+    said = (project / ".git" / "said").read_text(encoding="utf-8", errors="replace")
+    return "rwlock" in said[-1000:].lower()
 
 
 def settled(project: Path) -> list[str]:

@@ -20,8 +20,9 @@ def reliability_page(result: dict[str, Any]) -> str:
     lines += [_boundary_row(row) for row in result["boundaries"]]
     if any(row["runs"] for row in result["moments"]):
         lines += ["", "`dvc repro`, ended at random moments, again and again until it is done:"]
-        lines += ["", "| signal | times | runs that came to their end | as uninterrupted |"]
-        lines += ["|---|---|---|---|"]
+        columns = ("signal", "times", "runs that came to their end", "as uninterrupted")
+        lines += ["", f"| {' | '.join(columns)} | DVC's lock removed by hand |"]
+        lines += ["|---|---|---|---|---|"]
         lines += [_moment_row(row) for row in result["moments"]]
     lines += ["", "Together:", "", *_together([*result["boundaries"], *result["moments"]])]
     return "\n".join([*lines, "", f"{result['machine']}.", ""])
@@ -67,4 +68,5 @@ def _boundary_row(row: dict[str, Any]) -> str:
 
 def _moment_row(row: dict[str, Any]) -> str:
     wrong = len({problem.partition(":")[0] for problem in row["problems"]})
-    return f"| {row['signal']} | {row['kills']} | {row['runs']} | {row['runs'] - wrong} |"
+    as_it_was = row["runs"] - wrong
+    return f"| {row['signal']} | {row['kills']} | {row['runs']} | {as_it_was} | {row['locks']} |"

@@ -37,6 +37,7 @@ from pipeline.train.transfer import training_mode
 
 VALIDATIONS = 10  # times a run is validated, for its curve
 VALIDATION_BATCH = 1024
+CALMER = "lower train.learning_rate, or set train.clip_norm"
 Log = Callable[[int, dict[str, float]], None]
 
 
@@ -110,6 +111,7 @@ def fit(
             saved = now
         if stop:
             worker.stopped()
+    _check_weights(network, train.steps)
     best = run.best.tensors if run.best and train.keep == "best" else None
     return drop_auxiliary(network, best or run.average.tensors)
 
@@ -181,8 +183,9 @@ def _online_teacher(
 
 
 def _save(run: _Run, losses: Losses, folder: Path, done: int, worker: Worker) -> None:
-    """Keep the state after `done` steps, unless the loss is not finite."""
+    """Keep the state after `done` steps, unless the loss or what came of it is not finite."""
     _check_finite(losses.total.item(), done - 1)
+    _check_weights(run.network, done)
     if worker.rank == 0:
         save_state(folder, step=done, **run.state)
         worker.saved(folder)
@@ -216,7 +219,10 @@ def _validate(network: nn.Module, weights: dict[str, Tensor], data: TrainingData
 
 def _check_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss is {loss} at step {step + 1}; lower train.learning_rate, or set "
-            "train.clip_norm"
-        )
+        raise TrainingError(f"the loss is {loss} at step {step + 1}; {CALMER}")
+
+
+def _check_weights(network: nn.Module, done: int) -> None:
+    """A step of a finite loss can still have broken the weights, as only the next would tell."""
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        raise TrainingError(f"weights are not finite after step {done}; {CALMER}")

@@ -31,10 +31,12 @@ from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.pretrained import read_file
 from pipeline.models.spec import SPEC, WEIGHTS
+from pipeline.train.state import STATE
 from tests.bad_input.outcome import table_of
 from tests.bad_input.output_cases import RULES
 from tests.bad_input.source_cases import ROWS
 from tests.tiny import prepared_stripes, save_model, tiny_network
+from tests.train.test_state import Run
 
 EXAMPLES = int(os.environ.get("SELFTRAIN_FUZZ_EXAMPLES", "25"))
 FUZZ = settings(
@@ -100,6 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     predict_folder(root / "model", unlabeled, root / "predictions", batch_size=64, threads=1)
     select_pseudo_labels(root / "predictions", root / "pseudo_labels", **RULES)
     pq.write_table(pa.table(table_of(ROWS[:8])).drop_columns("split"), root / "table.parquet")
+    Run(0, 1).save(root / "state", 1)
     torch.save(tiny_network().state_dict(), root / "weights.pth")
     return root
 
@@ -179,6 +182,13 @@ def test_a_parquet_source(made: Path, edits: list[Edit]) -> None:
 @given(edits=EDITS)
 def test_a_models_weights(made: Path, edits: list[Edit]) -> None:
     fuzzed(made / "model" / WEIGHTS, edits, lambda: load_checkpoint(made / "model"))
+
+
+@FUZZ
+@given(edits=EDITS)
+def test_a_training_state(made: Path, edits: list[Edit]) -> None:
+    run = Run(1, 1)
+    fuzzed(made / "state" / STATE, edits, lambda: run.load(made / "state"))
 
 
 @FUZZ

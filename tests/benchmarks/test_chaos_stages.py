@@ -51,13 +51,13 @@ def test_the_page_counts_faults_and_what_they_cost() -> None:
     where = "s killed after 1, create a"
     ends = ("b: missing", "c: 2 runs", "prepared/test: 3 images lost", "p: 1 images doubled")
     problems = [f"{where}: {end}" for end in ends]
-    moments = {"signal": "SIGKILL", "kills": 30, "runs": 2, "problems": []}
+    moments = {"signal": "SIGKILL", "kills": 30, "runs": 2, "locks": 1, "problems": []}
     result = {"boundaries": [row, row | {"problems": problems}], "moments": [moments]}
     page = reliability_page(result | {"machine": "here"})
     assert "Killed after each of 10 operations." in page
     assert "| `s` | 5 | 5 | 5 | 2 | 2 |" in page
     assert "| `s` | 5 | 5 | 4 | 2 | 2 |" in page
-    assert "| SIGKILL | 30 | 2 | 2 |" in page
+    assert "| SIGKILL | 30 | 2 | 2 | 1 |" in page
     assert "| 44 | 43 | 3 | 1 | 1 | 1 |" in page
     part = {"boundaries": [row | {"kills": 3}], "moments": [moments | {"runs": 0, "kills": 0}]}
     page = reliability_page(part | {"machine": "here"})

@@ -1,16 +1,17 @@
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn, optim
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, TrainingError
 from pipeline.train.ema import WeightAverage
 from pipeline.train.optimizer import build_optimizer
 from pipeline.train.state import STATE, load_state, save_state
-from tests.tiny import same_tensors, tiny_network
+from tests.tiny import same_tensors, stripe_data, tiny_network
+from tests.train.test_fit import KilledError, train
 
 Kind = Literal["adamw", "sgd"]
 
@@ -118,3 +119,24 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / STATE)
     with pytest.raises(CheckpointError, match="delete it"):
         Run(0, 0).load(tmp_path)
+
+
+def test_the_state_of_before_a_loss_that_is_no_number_stays(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"state": tmp_path, "checkpoint_minutes": 1e-9}
+    with pytest.raises(KilledError):
+        train(stripe_data(9), kill_at=4, **how)
+    good = (tmp_path / STATE).read_bytes()
+    with pytest.raises(TrainingError, match="at step 4;"):
+        train(stripe_data(9, std=(float("nan"),)), **how)
+    assert (tmp_path / STATE).read_bytes() == good
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_weights_that_a_step_of_a_finite_loss_broke_are_neither_saved_nor_given_back(
+    tmp_path: Path, state: bool
+) -> None:
+    how: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e39, "log_every": 100}
+    where = {"state": tmp_path, "checkpoint_minutes": 1e-9} if state else {"steps": 1}
+    with pytest.raises(TrainingError, match="weights are not finite after step 1;"):
+        train(stripe_data(9), **how, **where)
+    assert not (tmp_path / STATE).exists()
