@@ -143,10 +143,12 @@ def kill_at_random(
             end_group(process, number)
             done += 1
             say(f"{number.name} {done}")
-        said = (project / ".git" / "said").read_text(encoding="utf-8", errors="replace")
-        problems = [f"dvc repro ended with {code}, {' '.join(said.split())[-500:]}"] if code else []
-        problems += differences(expected.files, contents(project))
-        problems += lost_or_doubled(expected.images, images(project)) + settled(project)
+        if code:
+            said = (project / ".git" / "said").read_text(encoding="utf-8", errors="replace")
+            problems = [f"dvc repro ended with {code}, {' '.join(said.split())[-500:]}"]
+        else:
+            problems = differences(expected.files, contents(project)) + settled(project)
+            problems += lost_or_doubled(expected.images, images(project))
     for problem in problems:
         say(problem)
     return Moments(done, locks, problems)
@@ -158,7 +160,7 @@ def _names_its_lock(project: Path) -> bool:
     DVC writes it in place, and takes a process that has got the number of a killed one for that.
     """
     said = (project / ".git" / "said").read_text(encoding="utf-8", errors="replace")
-    return "rwlock" in said[-1000:].lower()
+    return "rwlock" in said.rpartition("ERROR:")[2].lower()
 
 
 def settled(project: Path) -> list[str]:

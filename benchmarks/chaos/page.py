@@ -20,11 +20,14 @@ def reliability_page(result: dict[str, Any]) -> str:
     lines += [_boundary_row(row) for row in result["boundaries"]]
     if any(row["runs"] for row in result["moments"]):
         lines += ["", "`dvc repro`, ended at random moments, again and again until it is done:"]
-        columns = ("signal", "times", "runs that came to their end", "as uninterrupted")
+        columns = ("signal", "times", "runs", "that ended as the uninterrupted one")
         lines += ["", f"| {' | '.join(columns)} | DVC's lock removed by hand |"]
         lines += ["|---|---|---|---|---|"]
         lines += [_moment_row(row) for row in result["moments"]]
-    lines += ["", "Together:", "", *_together([*result["boundaries"], *result["moments"]])]
+    rows = [*result["boundaries"], *result["moments"]]
+    lines += ["", "Together:", "", *_together(rows)]
+    if problems := [problem for row in rows for problem in row["problems"]]:
+        lines += ["", "What was wrong:", "", *(f"- {problem}" for problem in problems)]
     return "\n".join([*lines, "", f"{result['machine']}.", ""])
 
 

@@ -59,10 +59,12 @@ def test_the_page_counts_faults_and_what_they_cost() -> None:
     assert "| `s` | 5 | 5 | 4 | 2 | 2 |" in page
     assert "| SIGKILL | 30 | 2 | 2 | 1 |" in page
     assert "| 44 | 43 | 3 | 1 | 1 | 1 |" in page
+    assert f"What was wrong:\n\n- {where}: b: missing\n" in page
     part = {"boundaries": [row | {"kills": 3}], "moments": [moments | {"runs": 0, "kills": 0}]}
     page = reliability_page(part | {"machine": "here"})
     assert "Killed so far after 3 of 5 operations." in page
     assert "SIGKILL |" not in page
+    assert "wrong" not in page
 
 
 def test_what_was_tried_is_kept_up_to_a_torn_line(tmp_path: Path) -> None:
