@@ -11,14 +11,14 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report.data import GenerationResult, ReportData, TrainingCurve
-from pipeline.report.svg import BLUE, CYCLE, GREEN, GREY, ORANGE, draw_svg, printable
+from pipeline.report.svg import BLUE, CYCLE, GREEN, GREY, ORANGE, VIOLET, draw_svg, printable
 
 MOST_NAMED = 40
 MOST_NUMBERED = 20
 
 
 def accuracy_figure(data: ReportData) -> str:
-    """Test accuracy by generation with intervals, the ensemble, and the peer as a line."""
+    """Test accuracy by generation with intervals, the ensemble, controls, the peer as a line."""
 
     def draw(ax: Axes) -> None:
         places = np.arange(len(data.generations))
@@ -36,6 +36,11 @@ def accuracy_figure(data: ReportData) -> str:
         if data.ensemble is not None:
             _with_interval(ax, np.array([len(places)]), [data.ensemble], GREEN, "ensemble", "D")
             names.append("all")
+        for control in data.controls:
+            place = np.array([len(names)])
+            steps = f"labels alone, {control.steps:,} steps"
+            _with_interval(ax, place, [control.result.test], VIOLET, steps, "v")
+            names.append(control.name)
         if data.baseline is not None and data.baseline.accuracy is not None:
             level = 100 * data.baseline.accuracy
             ax.axhline(level, color=ORANGE, linestyle="--", label="LabelSpreading")

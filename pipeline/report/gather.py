@@ -151,7 +151,7 @@ def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
     return replace(
         _result_of(key, load_result(layout.evaluation(key))),
         pseudo_labels=_pseudo_labels(audit) if audit else None,
-        curve=_curve(layout.curves(key)),
+        curve=training_curve(layout.curves(key), taught=key != "0"),
         findings=(*(audit["findings"] if audit else ()), *findings),
     )
 
@@ -179,12 +179,13 @@ def _pseudo_labels(audit: dict[str, Any]) -> PseudoLabels:
     )
 
 
-def _curve(folder: Path) -> TrainingCurve:
+def training_curve(folder: Path, *, taught: bool) -> TrainingCurve:
+    """What a training run logged; without pseudo-labels (`taught` false) there is no such loss."""
     losses, validation = read_curve(folder / LOSS_FILE), read_curve(folder / VALIDATION_FILE)
     return TrainingCurve(
         steps=tuple(int(step) for step in losses["step"]),
         loss_labeled=tuple(losses["loss_labeled"]),
-        loss_pseudo=tuple(losses["loss_pseudo"]),
+        loss_pseudo=tuple(losses["loss_pseudo"]) if taught else (),
         validation_steps=tuple(int(step) for step in validation["step"]),
         validation_accuracy=tuple(validation["val/accuracy"]),
     )

@@ -200,6 +200,10 @@ def page_figures(data: ReportData) -> dict[str, PageFigure]:
     shown = ", ".join(
         f"generation {part.generation} {percent(part.test.accuracy)}" for part in data.generations
     )
+    shown += "".join(
+        f", the labels alone for {control.steps:,} steps {percent(control.result.test.accuracy)}"
+        for control in data.controls
+    )
     made = {
         "accuracy": (figures.accuracy_figure(data), f"Test accuracy by generation: {shown}."),
         "reliability": (

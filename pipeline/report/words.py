@@ -69,6 +69,8 @@ def answer(data: ReportData) -> Answer:
     sentences = (_gain(data.champion_result, test), *_context(data))
     if test.verdict == "worse":
         return Answer("No, they made the model worse.", "worse", sentences)
+    if any(control.champion.verdict == "worse" for control in data.controls):
+        return Answer("No: the labels alone, trained for longer, do better.", "worse", sentences)
     if test.verdict != "better":
         return Answer("Not shown: no difference beyond chance.", "neutral", sentences)
     if any(control.champion.verdict != "better" for control in data.controls):

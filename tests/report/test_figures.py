@@ -7,7 +7,7 @@ import pytest
 from pipeline.report import figures
 from pipeline.report.data import ReportData
 from pipeline.report.svg import inline, printable
-from tests.report.example import example_report, with_robustness
+from tests.report.example import example_report, with_control, with_robustness
 
 FIGURES = [
     figures.accuracy_figure,
@@ -65,6 +65,13 @@ def test_accuracy_figure_names_generations_ensemble_and_peer() -> None:
     shown = texts(figures.accuracy_figure(example_report()))
     for words in ("0", "1", "2", "3", "all", "LabelSpreading", "with views", "one centre view"):
         assert words in shown
+
+
+def test_accuracy_figure_shows_the_labels_alone_trained_for_longer() -> None:
+    data = example_report()
+    assert "longer" not in texts(figures.accuracy_figure(data))
+    shown = texts(figures.accuracy_figure(with_control(data, 6.0)))
+    assert {"longer", "labels alone, 2,300 steps"} <= set(shown)
 
 
 def test_confusion_figure_shows_the_counts() -> None:

@@ -28,6 +28,7 @@ def test_a_gain_counts_only_beside_as_many_steps_on_the_labels_alone() -> None:
     beaten, level = with_control(data, 6.0), with_control(data, 7.2, steps=2000)
     assert answer(beaten).short == "Yes, the unlabelled images helped."
     assert answer(level).short.startswith("Not shown: the labels alone, trained for longer")
+    assert answer(with_control(data, 9.0)).short.startswith("No: the labels alone")
     said = answer(beaten).sentences[1]
     assert "2,300 steps (as many as all generations together)" in said
     assert f"the champion against that: {change(beaten.controls[0].champion)}." in said
