@@ -72,11 +72,12 @@ def snippets() -> list[tuple[str, dict[str, Any]]]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with what the snippet sets, section by section."""
+    """`base` with what `changes` sets, section by section; `base` stays as it was."""
     both = dict(base)
     for key, value in changes.items():
         inner = base.get(key)
-        both[key] = merged(inner, value) if isinstance(inner, dict) else value
+        sections = isinstance(inner, dict) and isinstance(value, dict)
+        both[key] = merged(base[key], value) if sections else value
     return both
 
 

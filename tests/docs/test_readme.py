@@ -1,18 +1,18 @@
-"""README.md: its commands run word for word, its snippets are parameters, its files are there."""
+"""README.md: its commands run word for word, its table of presets is whole.
+
+Its links and snippets are held by test_pages.py, as every page's.
+"""
 
 from __future__ import annotations
 
-import copy
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
-from pipeline.params import load_params, parse_params
 from tests.docs.blocks import blocks
+from tests.docs.test_pages import merged
 from tests.integration.project import SMALL, copy_project
 
 ROOT = Path(__file__).parents[2]
@@ -24,29 +24,10 @@ def commands(text: str) -> list[str]:
     return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
 
 
-def merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(values)
-    for key, value in more.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
-@pytest.mark.parametrize("snippet", blocks("README.md", "yaml"), ids=lambda text: text[:12])
-def test_a_snippet_is_a_change_of_params_yaml(snippet: str) -> None:
-    yaml = YAML(typ="safe", pure=True)
-    values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert parse_params(merged(values, yaml.load(snippet))) != load_params(ROOT / "params.yaml")
-
-
-def test_every_file_that_a_link_or_a_preset_names_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-    assert len(links) > 10
-    missing = [link for link in links if not (ROOT / link).exists()]
+def test_the_table_of_presets_names_them_all() -> None:
     named = re.findall(r"^\| `(\w+)` \|", README, re.M)
     presets = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     assert presets == set(named)
-    assert not missing
 
 
 def test_what_make_is_asked_for_is_there() -> None:

@@ -42,7 +42,7 @@ def make_images(root: Path) -> None:
 
 
 def shrink(project: Project, generations: int = 1) -> None:
-    """Few steps and students, no control: the page's own take half an hour."""
+    """Few steps and students, no control: the page's own take an hour."""
     values = project.parameters()
     values["train"] |= FEW
     values["teacher"] = {}
