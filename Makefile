@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-augment bench-decode bench-evaluate bench-features ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-augment bench-decode bench-evaluate bench-features bench-gpu ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -97,6 +97,9 @@ bench-decode: setup ## images a second into the training cache, against bare dec
 
 bench-evaluate: setup ## ten crops by four models, against forty bare passes
 	OMP_NUM_THREADS=1 python -m benchmarks.evaluation
+
+bench-gpu: ## training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
+	python -m benchmarks.gpu
 
 bench-features: setup ## epochs on kept features, against epochs through the body
 	OMP_NUM_THREADS=1 python -m benchmarks.features

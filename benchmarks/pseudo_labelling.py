@@ -35,7 +35,7 @@ from pipeline.params import ModelParams
 from pipeline.runtime.prediction import distributed_predict
 
 SHARDS, SIDE, MEAN, STD = 16, 32, 0.5, 0.25
-MEMORY_ROWS = 256  # images of a shard where memory is measured
+MEMORY_ROWS, SMALL_NETWORK = 256, "wrn_10_1"  # images of a shard where memory is measured
 
 
 def make_model(folder: Path, name: str) -> None:
@@ -53,10 +53,10 @@ def make_model(folder: Path, name: str) -> None:
     save_checkpoint(folder, network_of(spec).state_dict(), spec)
 
 
-def predictor_of(folder: Path, images: Path, out: Path) -> ShardPredictor:
+def predictor_of(model: Path, images: Path, out: Path) -> ShardPredictor:
     """As the stage makes it."""
     return ShardPredictor(
-        models=(folder / "model",),
+        models=(model,),
         folder=images,
         out=out,
         views="centre",
@@ -71,7 +71,7 @@ def through_ray(folder: Path, starts: list[float]) -> float:
     """Images a second from the first shard to the last; the seconds of the start go to `starts`."""
     with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
         out = Path(name) / "predictions"
-        predictor = predictor_of(folder, folder / "images", out)
+        predictor = predictor_of(folder / "model", folder / "images", out)
         entries = predictor.manifest.shards
         begun = time.time()
         distributed_predict(
@@ -104,19 +104,19 @@ def bare_loop(folder: Path, passes: Passes) -> float:
     return done / (time.time() - begun)
 
 
-def peak_memory(folder: Path, images: Path) -> float:
+def peak_memory(model: Path, images: Path) -> float:
     """MiB that a process of its own takes at most to predict the folder `images`."""
     command = [sys.executable, "-m", "benchmarks.pseudo_labelling", "--peak"]
-    command += [str(folder), str(images)]
+    command += [str(model), str(images)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(answer.stdout.splitlines()[-1])
 
 
-def say_peak(folder: Path, images: Path) -> None:
+def say_peak(model: Path, images: Path) -> None:
     """Predict every shard in this process and print its peak memory."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
-        predictor = predictor_of(folder, images, Path(name))
+        predictor = predictor_of(model, images, Path(name))
         for number in range(len(predictor.manifest.shards)):
             predictor(number)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -143,10 +143,11 @@ def measured(folder: Path, count: int, rounds: int) -> list[Row]:
         answers,
         at_least=0.9,
     )
-    few, many = folder / "few", folder / "many"
+    few, many, small = folder / "few", folder / "many", folder / "small"
+    make_model(small, SMALL_NETWORK)
     write_pictures(few, 4 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
     write_pictures(many, 40 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
-    peaks = {"ours": [peak_memory(folder, many)], "reference": [peak_memory(folder, few)]}
+    peaks = {"ours": [peak_memory(small, many)], "reference": [peak_memory(small, few)]}
     return [
         row,
         Row("start of Ray and of its actor", "s", sorted(starts)[len(starts) // 2]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.data.png import check_png
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
@@ -34,7 +34,6 @@ from pipeline.files import read_json
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 64
 GIB = 1 << 30
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST_SIDE = 1 << 14
 GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
 
@@ -182,30 +181,13 @@ def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
 def decode_into(data: Sequence[Tensor], out: Tensor) -> None:
     """Decode PNG or JPEG bytes, each a uint8 tensor, into out: (n, C, S, S) uint8."""
     decode_image, mode = decode_op(), GREY_MODE if out.shape[1] == 1 else RGB_MODE
-    for place, item in enumerate(data):
+    wanted = out.shape[1:]
+    for item, place in zip(data, out.unbind(0), strict=True):
         check_png(item.numpy())
         image: Tensor = decode_image(item, mode)
-        if image.shape != out.shape[1:] or image.dtype != torch.uint8:
-            raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(out.shape[1:])}")
-        out[place] = image
-
-
-def check_png(data: NDArray[np.uint8]) -> None:
-    """Raise RuntimeError for PNG bytes with a damaged chunk: torchvision can crash on them.
-
-    Other formats pass. Checks the chunks' lengths and CRC-32 (PNG specification, 5.3).
-    """
-    view, at = data.data, 8
-    if bytes(view[:8]) != PNG_SIGNATURE:
-        return
-    while at + 12 <= len(view):
-        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
-        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            break
-        if bytes(view[at + 4 : at + 8]) == b"IEND":
-            return
-        at = end + 4
-    raise RuntimeError("a damaged PNG")
+        if image.shape != wanted or image.dtype != torch.uint8:
+            raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(wanted)}")
+        place.copy_(image)
 
 
 def decode_op() -> Any:

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torchvision.transforms.v2 import RandAugment
 
-from benchmarks import augmentation, decoding, evaluation, features, pseudo_labelling, training
+from benchmarks import (
+    augmentation,
+    decoding,
+    evaluation,
+    features,
+    gpu,
+    pseudo_labelling,
+    training,
+)
 from benchmarks.ingest import write_pictures
 from pipeline.data.predictions import read_predictions
 from pipeline.labels.predict import finish_predictions
@@ -54,10 +62,20 @@ def test_the_bare_loop_predicts_as_many_images_as_there_are(tmp_path: Path) -> N
     images = tmp_path / "images"
     write_pictures(images, 40, pseudo_labelling.SIDE, rows_per_shard=16)
     assert pseudo_labelling.bare_loop(tmp_path, Passes(images=16, channels_last=True)) > 0
-    predictor = pseudo_labelling.predictor_of(tmp_path, images, tmp_path / "out")
+    predictor = pseudo_labelling.predictor_of(tmp_path / "model", images, tmp_path / "out")
     torch.set_num_threads(1)
     for number in range(3):
         predictor(number)
     finish_predictions(images, tmp_path / "out", 10)
     found = np.concatenate([shard.log_probs for shard in read_predictions(tmp_path / "out")])
     assert found.shape == (40, 10)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu"])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "no GPU" in capsys.readouterr().out
