@@ -7,13 +7,14 @@ balanced over the classes; tested on its 10,000 test images, `presets/fashion_mn
 validation images. After one run the hidden truth of so many unlabelled images is added, as a person
 would, and all generations are trained again from the start: images as the report offers them
 (margin and disagreement of the teachers, diverse), images of the smallest margin alone, or images
-drawn at random, with the same seed. Finished runs are kept under .selftrain/benchmarks.
+drawn at random, with the same seed. Each finished training is kept under .selftrain/benchmarks.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,17 @@ from torch import Tensor
 
 from benchmarks.fashion_mnist import fashion_part, few_label_rows, few_labels, parse_arguments
 from benchmarks.in_process import Floats, Images, self_train
-from benchmarks.runs import RESULTS, ROOT, gain_table, kept, machine, percent
+from benchmarks.runs import (
+    RESULTS,
+    ROOT,
+    Part,
+    at_once,
+    gain_table,
+    kept,
+    machine,
+    parts_kept,
+    percent,
+)
 from pipeline.files import write_json
 from pipeline.labels.doubt import class_pairs, diverse, doubt, margins
 from pipeline.params import Params, load_params
@@ -87,7 +98,8 @@ def run_seed(
 
     def work() -> dict[str, float]:
         scene = scene_of(seed, train, test, num_labels=NUM_LABELS, num_unlabeled=num_unlabeled)
-        return measured(scene, run_params(seed, steps), seed)
+        part = parts_kept(HERE, str(seed), what)
+        return measured(scene, run_params(seed, steps), seed, part=part)
 
     what = {"seed": seed, "unlabeled": num_unlabeled, "steps": steps}
     row: dict[str, float] = kept(HERE, str(seed), what, work)
@@ -123,15 +135,27 @@ def scene_of(
 
 
 def measured(
-    scene: Scene, params: Params, seed: int, clicks: tuple[int, ...] = CLICKS
+    scene: Scene,
+    params: Params,
+    seed: int,
+    clicks: tuple[int, ...] = CLICKS,
+    part: Part = at_once,
 ) -> dict[str, float]:
-    """The accuracy before, and of each way and number of labels, as "offered 48"."""
-    first = outcome(scene, params)
-    found = {BEFORE: first.accuracy}
+    """The accuracy before, and of each way and number of labels, as "offered 48".
+
+    `part` may keep each.
+    """
+    before = cache(lambda: outcome(scene, params))
+
+    def after(way: str, count: int) -> float:
+        rows = picked(way, before().teachers, count, seed)
+        return outcome(answered(scene, rows), params).accuracy
+
+    found = {BEFORE: part(BEFORE, lambda: before().accuracy)}
     for count in clicks:
         for way in WAYS:
-            rows = picked(way, first.teachers, count, seed)
-            found[f"{way} {count}"] = outcome(answered(scene, rows), params).accuracy
+            name = f"{way} {count}"
+            found[name] = part(name, partial(after, way, count))
     return found
 
 

@@ -8,13 +8,14 @@ one a class. A teacher and a student of 150 steps each are trained; the hidden t
 unlabelled images more is added (20 or 30 of digits, 20 or 50 of Fashion-MNIST), as a person
 would, and both are trained again from the start: typical images of the clusters of their pixels,
 doubtful ones by the teacher of the run before, diverse, or images drawn at random. Tested on 899
-digits or 2,000 test images. Finished runs are kept under .selftrain/benchmarks.
+digits or 2,000 test images. Each finished training is kept under .selftrain/benchmarks.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ from benchmarks import corrections
 from benchmarks.corrections import BEFORE, Outcome, Scene, answered, outcome
 from benchmarks.digits_data import digits, split_digits
 from benchmarks.fashion_mnist import fashion_part, few_label_rows, few_labels
-from benchmarks.runs import RESULTS, ROOT, gain_table, kept, machine, percent
+from benchmarks.runs import (
+    RESULTS,
+    ROOT,
+    Part,
+    at_once,
+    gain_table,
+    kept,
+    machine,
+    parts_kept,
+    percent,
+)
 from pipeline.files import file_digest, write_json
 from pipeline.labels.doubt import class_pairs, diverse, doubt
 from pipeline.labels.pool import pixel_features
@@ -91,15 +102,17 @@ def run_case(case: Case, seed: int, data: Path | None, steps: int) -> dict[str, 
     """Test accuracy before, and after the labels more by each way."""
 
     def work() -> dict[str, float]:
-        return measured(scene_of(case, seed, data), run_params(case, seed, steps), seed, case.more)
+        scene, params = scene_of(case, seed, data), run_params(case, seed, steps)
+        return measured(scene, params, seed, case.more, parts_kept(HERE, name, what))
 
+    name = f"{case.data}-{case.labels}-{seed}"
     what = {
         "case": case.name,
         "seed": seed,
         "steps": steps,
         "scene": file_digest(Path(corrections.__file__)),
     }
-    row: dict[str, float] = kept(HERE, f"{case.data}-{case.labels}-{seed}", what, work)
+    row: dict[str, float] = kept(HERE, name, what, work)
     say(f"{case.name}, seed {seed}: {percent(row)}")
     return row
 
@@ -136,14 +149,18 @@ def scene_of(case: Case, seed: int, data: Path | None) -> Scene:
     return Scene(few_labels(train, test, **counts), train[1][others])
 
 
-def measured(scene: Scene, params: Params, seed: int, more: int) -> dict[str, float]:
-    """The accuracy before, and after `more` labels by each way."""
-    before = outcome(scene, params)
-    found = {BEFORE: before.accuracy}
-    for way in WAYS:
-        rows = picked(way, scene, before, more, seed)
-        found[way] = outcome(answered(scene, rows), params).accuracy
-    return found
+def measured(
+    scene: Scene, params: Params, seed: int, more: int, part: Part = at_once
+) -> dict[str, float]:
+    """The accuracy before, and after `more` labels by each way; `part` may keep each."""
+    before = cache(lambda: outcome(scene, params))
+
+    def after(way: str) -> float:
+        rows = picked(way, scene, before(), more, seed)
+        return outcome(answered(scene, rows), params).accuracy
+
+    found = {BEFORE: part(BEFORE, lambda: before().accuracy)}
+    return found | {way: part(way, partial(after, way)) for way in WAYS}
 
 
 def picked(way: str, scene: Scene, before: Outcome, more: int, seed: int) -> list[int]:

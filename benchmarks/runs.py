@@ -18,6 +18,7 @@ from pipeline.runtime.stage import code_digest
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ROOT / ".selftrain" / "benchmarks"
+Part = Callable[[str, Callable[[], float]], float]  # what a run's part of this name came to
 SHARED = ("fashion_mnist.py", "in_process.py")
 
 
@@ -33,6 +34,20 @@ def kept(benchmark: Path, name: str, what: dict[str, Any], work: Callable[[], An
     if not path.exists():
         write_json(path, work())
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def at_once(part: str, work: Callable[[], float]) -> float:
+    """A run's part that is not kept."""
+    return work()
+
+
+def parts_kept(benchmark: Path, name: str, what: dict[str, Any]) -> Part:
+    """Keep each part of the run `name` by itself: one that is stopped goes on at its next part."""
+
+    def part_kept(part: str, work: Callable[[], float]) -> float:
+        return float(kept(benchmark, f"{name}-{part.replace(' ', '-')}", what, work))
+
+    return part_kept
 
 
 def machine() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks import runs
-from benchmarks.runs import kept, spread
+from benchmarks.runs import kept, parts_kept, spread
 
 
 def test_a_run_is_done_once_for_the_same_parameters_and_code(
@@ -28,6 +29,31 @@ def test_a_run_is_done_once_for_the_same_parameters_and_code(
     benchmark.write_text("second")
     assert kept(benchmark, "0", {"seed": 0}, work) == {"run": 3}
     assert len(done) == 3
+
+
+def test_a_stopped_run_goes_on_at_its_next_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "KEPT", tmp_path / "kept")
+    benchmark = tmp_path / "benchmark.py"
+    benchmark.write_text("code")
+    trained: list[str] = []
+
+    def run(stop_at: str) -> list[float]:
+        part = parts_kept(benchmark, "0", {"seed": 0})
+
+        def train(name: str) -> float:
+            if name == stop_at:
+                raise KeyboardInterrupt
+            trained.append(name)
+            return float(len(trained))
+
+        return [part(name, partial(train, name)) for name in ("none", "offered 48", "random 48")]
+
+    with pytest.raises(KeyboardInterrupt):
+        run("random 48")
+    assert run("never") == [1.0, 2.0, 3.0]
+    assert trained == ["none", "offered 48", "random 48"]
 
 
 def test_intervals_are_students() -> None:
