@@ -41,8 +41,8 @@ def make_images(root: Path) -> None:
     (root / "unlabeled/more/broken.jpg").write_bytes(b"no image")
 
 
-def shrink(project: Project, generations: int = 1) -> None:
-    """Few steps and students, no control: the page's own take an hour."""
+def shrink(project: Project) -> None:
+    """Few steps, one student and no control: the page's own take an hour."""
     values = project.parameters()
     values["train"] |= FEW
     values["teacher"] = {}
@@ -50,8 +50,7 @@ def shrink(project: Project, generations: int = 1) -> None:
     for section in ("predict", "evaluate"):
         values[section] |= {"jitter_views": 2, "threads": 1}
     values["controls"] = {}
-    for number in range(generations, len(values["generations"])):
-        del values["generations"][str(number + 1)]
+    del values["generations"]["2"]
     project.set_parameters(values)
 
 
