@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
 
 from benchmarks.ingest import write_pictures
-from benchmarks.measure import Row, compared, in_turn, keep
+from benchmarks.measure import Row, compare, compared, in_turn, keep
 from pipeline.data.shards import read_manifest
 from pipeline.data.tensors import column_bytes, decode_into
 from pipeline.evaluate.checkpoints import checkpoint_passes
@@ -34,7 +35,7 @@ from pipeline.models.spec import ModelSpec
 from pipeline.params import ModelParams
 from pipeline.runtime.prediction import distributed_predict
 
-SHARDS, SIDE, MEAN, STD = 16, 32, 0.5, 0.25
+SHARDS, FEW_SHARDS, SIDE, MEAN, STD = 16, 4, 32, 0.5, 0.25
 MEMORY_ROWS, SMALL_NETWORK = 256, "wrn_10_1"  # images of a shard where memory is measured
 
 
@@ -88,11 +89,28 @@ def through_ray(folder: Path, starts: list[float]) -> float:
     return rate
 
 
-def bare_loop(folder: Path, passes: Passes) -> float:
-    """Images a second of reading, decoding and predicting, one thread."""
+def without_ray(folder: Path, shards: int) -> float:
+    """Images a second of the predictor's own process, over the first so many shards."""
+    with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
+        predictor = predictor_of(folder / "model", folder / "images", Path(name))
+        assert predictor.teachers  # loaded before the clock starts
+        begun = time.process_time()
+        rows = sum(predictor(number) for number in range(shards))
+        return rows / (time.process_time() - begun)
+
+
+def bare_loop(
+    folder: Path,
+    passes: Passes,
+    shards: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Images a second of reading, decoding and predicting, one thread; shards: the first so many,
+    None for all."""
     network, size = load_checkpoint(folder / "model").network, passes.images or 512
-    files = [folder / "images" / entry.file for entry in read_manifest(folder / "images").shards]
-    done, begun = 0, time.time()
+    entries = read_manifest(folder / "images").shards[:shards]
+    files = [folder / "images" / entry.file for entry in entries]
+    done, begun = 0, clock()
     with laid_out(network, passes), torch.inference_mode():
         for file in files:
             data = column_bytes(pq.read_table(file, columns=["image"], use_threads=False))
@@ -101,7 +119,7 @@ def bare_loop(folder: Path, passes: Passes) -> float:
             for batch in torch.split(pixels, size):
                 run_pass(network, (batch.float() / 255 - MEAN) / STD, passes).log_softmax(dim=1)
             done += len(data)
-    return done / (time.time() - begun)
+    return done / (clock() - begun)
 
 
 def peak_memory(model: Path, images: Path) -> float:
@@ -122,13 +140,23 @@ def say_peak(model: Path, images: Path) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def measured(folder: Path, count: int, rounds: int) -> list[Row]:
+def measured(folder: Path, count: int, rounds: int, *, ray: bool) -> list[Row]:
     """The comparisons."""
     rows_a_shard = -(-count // SHARDS)
     write_pictures(folder / "images", count, SIDE, rows_per_shard=rows_a_shard)
     how = {"view": "centre", "jitter_views": 1, "batch_size": 512}
     model = load_checkpoint(folder / "model")
     passes = checkpoint_passes(model, count, precision="auto", **how)  # type: ignore[arg-type]
+    own = compare(
+        "the predictor alone, seconds of its own",
+        "images/s",
+        lambda: without_ray(folder, FEW_SHARDS),
+        lambda: bare_loop(folder, passes, FEW_SHARDS, time.process_time),
+        rounds=rounds,
+        at_least=0.9,
+    )
+    if not ray:
+        return [own]
     starts: list[float] = []
     answers = in_turn(
         {
@@ -149,6 +177,7 @@ def measured(folder: Path, count: int, rounds: int) -> list[Row]:
     write_pictures(many, 40 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
     peaks = {"ours": [peak_memory(small, many)], "reference": [peak_memory(small, few)]}
     return [
+        own,
         row,
         Row("start of Ray and of its actor", "s", sorted(starts)[len(starts) // 2]),
         compared("peak memory, ten times the images", "MiB", peaks, at_most=1.1),
@@ -161,6 +190,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--network", default="wrn_28_2")
+    parser.add_argument("--without-ray", action="store_true", help="the predictor alone")
     parser.add_argument("--peak", type=Path, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
@@ -170,7 +200,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
         folder = Path(name)
         make_model(folder / "model", args.network)
-        rows = measured(folder, args.images, args.rounds)
+        rows = measured(folder, args.images, args.rounds, ray=not args.without_ray)
     half = has_bfloat16(torch.device("cpu"))
     about = {"network": args.network, "images": args.images, "bfloat16": half}
     keep("pseudo_label", rows, rounds=args.rounds, about=about)
