@@ -24,8 +24,8 @@ $(VENV)/.synced: requirements.lock pyproject.toml
 
 setup: $(VENV)/.synced ## make .venv from requirements.lock
 
-demo: setup ## the whole pipeline on handwritten digits, to report/index.html
-	dvc repro
+demo: setup ## the whole pipeline on handwritten digits, to report/index.html; VERBOSE=1 shows all that Ray and DVC say
+	SELFTRAIN_VERBOSE=$(VERBOSE) dvc repro $(if $(VERBOSE),--verbose)
 
 cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
 	OMP_NUM_THREADS=1 python -m cluster.demo
@@ -119,7 +119,7 @@ ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet
 chaos: setup ## kill every stage after each of its file operations and at random moments; to docs/reliability.md
 	python -m benchmarks.chaos
 
-screenshots: setup ## docs/screenshots, of the report of the last run; needs chromium
+screenshots: setup ## docs/screenshots, of the last run's report and of its runs in MLflow; needs chromium
 	python -m benchmarks.screenshots
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1

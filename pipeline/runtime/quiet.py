@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+VERBOSE = "SELFTRAIN_VERBOSE"
+LEVELS = ("RAY_BACKEND_LOG_LEVEL", "RAY_DATA_LOG_LEVEL")
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -33,10 +35,18 @@ def stay_on_loopback() -> None:
         os.environ.setdefault(name, value)
 
 
+def is_verbose() -> bool:
+    """Whether the user wants to see what Ray says too: `--verbose`, or SELFTRAIN_VERBOSE=1."""
+    return os.environ.get(VERBOSE, "") not in ("", "0")
+
+
 def quiet_ray() -> None:
     """Set Ray's environment and loggers; what the user has set stays."""
     for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+        if not (is_verbose() and name in LEVELS):
+            os.environ.setdefault(name, value)
+    if is_verbose():
+        return
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -45,8 +55,12 @@ def quiet_ray() -> None:
 def muted_stderr() -> Iterator[None]:
     """Hold back what the block writes to file descriptor 2, and show it only if the block fails.
 
-    Ray's core announces its log level there before it heeds it.
+    Ray's core announces its log level there before it heeds it. Nothing is held back where the user
+    wants to see it all.
     """
+    if is_verbose():
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

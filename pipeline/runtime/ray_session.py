@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.runtime.background import PACKAGE_ROOT
-from pipeline.runtime.quiet import muted_stderr, quiet_ray, stay_on_loopback
+from pipeline.runtime.quiet import is_verbose, muted_stderr, quiet_ray, stay_on_loopback
 from pipeline.runtime.ray_kept import kept_ray
 from pipeline.runtime.stop import interrupt_on_signals
 
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
 SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-CALM: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 @contextmanager
@@ -38,16 +37,21 @@ def ray_session(num_cpus: int) -> Iterator[None]:
             ray.shutdown()
 
 
+def _logging() -> dict[str, Any]:
+    """What Ray and its workers show here: errors, or all where the user wants that."""
+    return {"log_to_driver": is_verbose(), "logging_level": "INFO" if is_verbose() else "ERROR"}
+
+
 def _connect(kept: str | None, num_cpus: int) -> None:
     """Connect to Ray; `kept` is the address of the kept instance."""
     import ray
 
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**CALM, **_shipped())
+        ray.init(**_logging(), **_shipped())
         return
     if kept is not None:
         try:
-            ray.init(address=kept, **CALM)
+            ray.init(address=kept, **_logging())
             return
         except (ConnectionError, RuntimeError):  # it has just died, or is of another version
             ray.shutdown()
@@ -56,7 +60,7 @@ def _connect(kept: str | None, num_cpus: int) -> None:
 
 def local_options(num_cpus: int) -> dict[str, Any]:
     """What `ray.init` takes to start Ray on this machine for `num_cpus` CPUs of work."""
-    return CALM | {
+    return _logging() | {
         "address": "local",
         "num_cpus": num_cpus + SPARE_CPUS,
         "include_dashboard": False,

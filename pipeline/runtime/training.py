@@ -292,4 +292,10 @@ def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: An
 
 
 def _note(values: dict[str, float]) -> str:
-    return f"loss {values['loss']:.3f}" if "loss" in values else ""
+    """What a step shows behind its number: the loss, images a second, accuracy on validation."""
+    shown = {
+        "loss": "loss {:.3f}",
+        "images_per_second": "{:,.0f} images/s",
+        "val/accuracy": "validation {:.1%}",
+    }
+    return ", ".join(text.format(values[name]) for name, text in shown.items() if name in values)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.quiet import muted_stderr
+from pipeline.runtime.quiet import LEVELS, QUIET, VERBOSE, muted_stderr, quiet_ray
 
 
 @contextmanager
@@ -54,6 +54,23 @@ def test_a_block_that_fails_shows_what_it_wrote(tmp_path: Path, error: type[Base
             failing(error)
         os.write(2, b"after")
     assert seen.read_bytes() == b"why it failed after"
+
+
+def test_who_wants_to_see_it_all_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in QUIET:
+        monkeypatch.setenv(name, "as it was")  # so that it is restored
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(VERBOSE, "1")
+    quiet_ray()
+    assert not any(name in os.environ for name in LEVELS)
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    seen = tmp_path / "stderr"
+    with descriptor_to(seen), muted_stderr():
+        os.write(2, b"chatter")
+    assert seen.read_bytes() == b"chatter"
+    monkeypatch.setenv(VERBOSE, "0")
+    quiet_ray()
+    assert os.environ["RAY_BACKEND_LOG_LEVEL"] == "fatal"
 
 
 def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
