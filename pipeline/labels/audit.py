@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.labels.levels import level_confidences
 from pipeline.labels.select import Counts, Cuts, Reason
+
+HISTOGRAM_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Audit:
 
     class_imbalance: the largest over the smallest class count among the kept images (a class
     without any counts as 1); coverage: share of the unlabelled images kept; thresholds: the
-    confidence that a class needed.
+    confidence that a class needed; histogram, kept_histogram: images by confidence in
+    HISTOGRAM_BINS equal bins of [0, 1], all of them and those kept.
     """
 
     coverage: float
@@ -34,6 +39,8 @@ class Audit:
     confidence: list[float | None]
     accuracy: list[float | None]
     thresholds: list[float]
+    histogram: list[int]
+    kept_histogram: list[int]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class ByClass:
     """A selection in numbers, by class, (K,) each.
 
     images: all there are; sure: those sure enough; kept: those that count; repeats: how often they
-    count in all; confidence: the sum over those that count.
+    count in all; confidence: the sum over those that count. Of all classes together, by confidence:
+    histogram, kept_histogram, as in Audit.
     """
 
     images: Counts
@@ -49,6 +57,8 @@ class ByClass:
     kept: Counts
     repeats: Counts
     confidence: NDArray[np.float64]
+    histogram: Counts
+    kept_histogram: Counts
 
 
 @dataclass(frozen=True)
@@ -90,16 +100,20 @@ def by_class(counts: NDArray[np.uint32], cuts: Cuts) -> ByClass:
     num_fewer = cuts.num_sure - cuts.num_more
     all_kept = cuts.fewer > 0
     confidences = level_confidences().astype(np.float64)
-    sums = []
+    sums, kept_at = [], np.zeros(counts.shape[1], np.int64)
     for row, last in zip(counts, np.where(all_kept, cuts.sure, cuts.surest).tolist(), strict=True):
         sums.append(float(row[:last] @ confidences[:last]))
-    split = np.where(all_kept, 0, cuts.taken) * confidences[cuts.surest % len(confidences)]
+        kept_at[:last] += row[:last]
+    taken, level = np.where(all_kept, 0, cuts.taken), cuts.surest % len(confidences)
+    np.add.at(kept_at, level, taken)
     return ByClass(
         images=counts.sum(axis=1, dtype=np.int64),
         sure=cuts.num_sure,
         kept=np.where(all_kept, cuts.num_sure, cuts.num_more),
         repeats=cuts.num_more * cuts.more + num_fewer * cuts.fewer,
-        confidence=np.array(sums) + split,
+        confidence=np.array(sums) + taken * confidences[level],
+        histogram=_histogram(confidences, counts.sum(axis=0, dtype=np.int64)),
+        kept_histogram=_histogram(confidences, kept_at),
     )
 
 
@@ -127,6 +141,8 @@ def audit(seen: ByClass, right: Right, thresholds: NDArray[np.float32]) -> Audit
         confidence=[_share(*both) for both in zip(seen.confidence, seen.kept, strict=True)],
         accuracy=[_share(*both) for both in accuracies],
         thresholds=[round(float(value), 6) for value in thresholds],
+        histogram=seen.histogram.tolist(),
+        kept_histogram=seen.kept_histogram.tolist(),
     )
 
 
@@ -143,6 +159,25 @@ def audit_metrics(figures: Audit) -> dict[str, float]:
         "repeated",
     )
     return {name: value for name in names if (value := getattr(figures, name)) is not None}
+
+
+def selection_table(figures: Audit, classes: Sequence[str]) -> dict[str, list[Any]]:
+    """The selection by class, as `columns` and `data`: a row of values each."""
+    parts = (
+        classes,
+        figures.thresholds,
+        figures.images,
+        figures.repeats,
+        figures.confidence,
+        figures.accuracy,
+    )
+    names = ("class", "threshold", "kept", "counted", "mean_confidence", "right")
+    return {"columns": list(names), "data": [list(row) for row in zip(*parts, strict=True)]}
+
+
+def _histogram(confidences: NDArray[np.float64], counts: Counts) -> Counts:
+    bins: Counts = np.histogram(confidences, HISTOGRAM_BINS, (0.0, 1.0), weights=counts)[0]
+    return bins
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.labels.audit import Audit, ByClass, Right, audit, audit_metrics, by_class
-from pipeline.labels.levels import levels_of, no_counts
+from pipeline.labels.audit import (
+    HISTOGRAM_BINS,
+    Audit,
+    ByClass,
+    Right,
+    audit,
+    audit_metrics,
+    by_class,
+    selection_table,
+)
+from pipeline.labels.levels import level_confidences, levels_of, no_counts
 from pipeline.labels.select import cut_levels
 from tests.labels.test_select import Image, image_lists, slow_select, targets, thresholds
 
@@ -22,6 +31,8 @@ def example(truth: list[int]) -> Audit:
         kept=np.array([3, 1, 0, 0]),
         repeats=np.array([4, 4, 0, 0]),
         confidence=np.array([0.9 + 0.8 + 0.6, 0.7, 0.0, 0.0]),
+        histogram=np.array([2, 4]),
+        kept_histogram=np.array([0, 4]),
     )
     right = Right.none(4)
     for rows in (slice(0, 2), slice(2, 6)):  # of two shards
@@ -44,6 +55,14 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert figures.repeats == [4, 4, 0, 0]
     assert figures.confidence == [pytest.approx(2.3 / 3), pytest.approx(0.7), None, None]
     assert figures.accuracy == [pytest.approx(2 / 3), 1.0, None, None]
+    assert (figures.histogram, figures.kept_histogram) == ([2, 4], [0, 4])
+
+
+def test_the_table_has_a_row_of_each_class() -> None:
+    table = selection_table(example([0, 1, 1, 0, 2, 0]), ["a", "b", "c", "d"])
+    assert len(table["columns"]) == 6
+    assert table["data"][0][:4] == ["a", 0.5, 3, 4]
+    assert table["data"][3] == ["d", 0.65, 0, 0, None, None]
 
 
 def test_unknown_truth_is_left_out() -> None:
@@ -69,9 +88,10 @@ def test_metrics_hold_what_is_known_only() -> None:
 
 def test_balanced_counts_have_imbalance_one_and_no_images_none() -> None:
     free, one, none = np.zeros(2, np.float32), np.ones(2, np.int64), np.zeros(2, np.int64)
-    even = audit(ByClass(one, one, one, one, np.ones(2)), Right.none(2), free)
+    even = audit(ByClass(one, one, one, one, np.ones(2), one, one), Right.none(2), free)
     assert (even.class_imbalance, even.classes_missing, even.coverage) == (1.0, 0, 1.0)
-    empty = audit(ByClass(none, none, none, none, np.zeros(2)), Right.none(2), free)
+    nothing = ByClass(none, none, none, none, np.zeros(2), none, none)
+    empty = audit(nothing, Right.none(2), free)
     assert (empty.coverage, empty.kept, empty.pseudo_label_accuracy) == (0.0, 0, None)
 
 
@@ -79,10 +99,11 @@ def test_balanced_counts_have_imbalance_one_and_no_images_none() -> None:
 def test_a_selection_in_numbers_is_what_counting_image_by_image_gives(
     images: list[Image], threshold: float, target: int | None, max_repeats: int
 ) -> None:
-    counts = no_counts(4)
+    counts, levels = no_counts(4), []
     for label, confidence, _ in images:
         level = levels_of(np.log(np.array([confidence], np.float32)).astype(np.float16))
-        counts[label, int(level[0])] += 1
+        levels.append(int(level[0]))
+        counts[label, levels[-1]] += 1
     lowest = np.full(4, threshold, np.float32)
     seen = by_class(
         counts, cut_levels(counts, lowest, images_per_class=target, max_repeats=max_repeats)
@@ -96,3 +117,6 @@ def test_a_selection_in_numbers_is_what_counting_image_by_image_gives(
         assert seen.kept[k] == len(kept)
         assert seen.repeats[k] == sum(repeats[row] for row in rows)
         assert seen.confidence[k] == pytest.approx(sum(images[row][1] for row in kept))
+    stored, times = level_confidences()[np.array(levels, int)], np.array(repeats, int)
+    for bins, those in ((seen.histogram, stored), (seen.kept_histogram, stored[times > 0])):
+        assert bins.tolist() == np.histogram(those, HISTOGRAM_BINS, (0, 1))[0].tolist()

@@ -30,7 +30,7 @@ def figures(kept: int = 1, images: int = 4) -> Audit:
     """Of images all of class "cat", the first so many kept."""
     of_cat = np.array([images, 0])
     chosen = np.array([kept, 0])
-    counted = ByClass(of_cat, chosen, chosen, chosen, chosen * 0.9)
+    counted = ByClass(of_cat, chosen, chosen, chosen, chosen * 0.9, of_cat, chosen)
     return audit(counted, Right.none(2), np.zeros(2, np.float32))
 
 
