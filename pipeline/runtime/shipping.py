@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CheckpointError, DataError
+from pipeline.evaluate.ensemble import weighted_log_probs
+from pipeline.evaluate.metrics import correct
+from pipeline.evaluate.promotion import rights_by_content
 from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
-from pipeline.files import read_json
+from pipeline.evaluate.run import ModelResult
+from pipeline.files import read_json, write_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params
 from pipeline.runtime.layout import Layout
@@ -71,6 +77,31 @@ def named_classifier(name: str | None, layout: Layout, params: Params, device: s
 
     models, recipe = named_models(name, layout, params)
     return open_classifier(models, recipe, device=device)
+
+
+def write_rights(
+    path: Path, validation: Path, results: Mapping[str, ModelResult], recipe: Recipe
+) -> None:
+    """Write which images of the folder `validation` the shipped model has right, as JSON.
+
+    results: by model, with log-probabilities of those images in the order of the shards.
+    """
+    from pipeline.data.shards import iter_shards
+
+    members = {key: results[key].validation_log_probs for key in recipe.weights}
+    labels = next(iter(results.values())).validation_labels
+    rights: Iterable[bool] = ()
+    if len(labels):
+        rights = correct(weighted_log_probs(members, recipe.weights), labels).tolist()
+    images = (
+        image.as_py() for table in iter_shards(validation, ["image"]) for image in table["image"]
+    )
+    write_json(path, rights_by_content(images, rights))
+
+
+def registered_name(params: Params) -> str:
+    """The registered model of a run: by experiment and source, in letters that MLflow takes."""
+    return re.sub(r"[/:.%]", "_", f"{params.tracking.experiment}-{params.data.source}")
 
 
 def _recipe(params: Params, weights: dict[str, float]) -> Recipe:

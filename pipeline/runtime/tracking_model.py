@@ -15,7 +15,8 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
-DIGEST_TAG = "selftrain.model_digest"
+from pipeline.runtime.tracking_mlflow import MODEL_DIGEST
+
 PACKAGES = (
     "mlflow",
     "numpy",
@@ -33,13 +34,13 @@ PACKAGES = (
 
 def log_model(client: Any, experiment: str, run_id: str, folder: Path, digest: str) -> None:
     """Log the classifier `folder` under a run, once for each `digest`, whatever was cut before."""
-    where = f"source_run_id = '{run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
+    where = f"source_run_id = '{run_id}' AND tags.`{MODEL_DIGEST}` = '{digest}'"
     for held in client.search_logged_models([experiment], where):
         if str(held.status) == "READY":
             return
         client.delete_logged_model(held.model_id)
     model = client.create_logged_model(
-        experiment, name="classifier", source_run_id=run_id, tags={DIGEST_TAG: digest}
+        experiment, name="classifier", source_run_id=run_id, tags={MODEL_DIGEST: digest}
     )
     with tempfile.TemporaryDirectory() as scratch:
         saved = Path(scratch) / "model"
