@@ -6,7 +6,7 @@ from pipeline.evaluate.run import load_result
 from pipeline.evaluate.together import put_together
 from pipeline.files import write_json
 from pipeline.models.spec import model_digest
-from pipeline.runtime.shipping import shipped
+from pipeline.runtime.shipping import registered_name, shipped, write_rights
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -35,8 +35,13 @@ def ensemble(stage: Stage) -> None:
         write_json(layout.ensemble, together.to_json())
         write_label_issues(layout.label_issues, issues)
         write_json(layout.metrics("ensemble"), metrics)
-        save_classifier(run.scratch / "classifier", *shipped(layout, stage.params))
+        models, recipe = shipped(layout, stage.params)
+        save_classifier(run.scratch / "classifier", models, recipe)
         run.tracker.model(run.scratch / "classifier")
+        rights = run.scratch / "validation.json"
+        write_rights(rights, layout.prepared / "validation", results, recipe)
+        compared = {"samples": bootstrap["bootstrap_samples"], "interval": bootstrap["interval"]}
+        run.tracker.register(registered_name(stage.params), rights, compared)
         run.tracker.metrics(metrics)
         run.tracker.artifact(layout.label_issues)
         run.tracker.tags({"champion": together.champion}, lineage=True)

@@ -9,6 +9,7 @@ from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.knn import network_knn_accuracy
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.run import (
+    RESULT_FILE,
     compare_with,
     load_result,
     measure,
@@ -19,7 +20,6 @@ from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import model_digest
-from pipeline.report.gather import write_model_figures
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -68,8 +68,8 @@ def evaluate(stage: Stage) -> None:
         write_confusion(layout.confusion(model), result, classes)
         run.tracker.metrics(result.metrics)
         run.images = len(result.test_labels) + len(result.validation_labels)
-        for figure in write_model_figures(run.scratch / "figures", model, result, classes):
-            run.tracker.artifact(figure, "figures")
+        about = {"generation": model, "classes": classes}
+        run.tracker.drawn("evaluation", layout.evaluation(model) / RESULT_FILE, about)
     test, against = result.test, result.against_teacher
     verdict = f"; against its teacher: {against.verdict}" if against else ""
     shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"

@@ -6,7 +6,7 @@ from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
-from pipeline.labels.audit import audit_metrics
+from pipeline.labels.audit import audit_metrics, selection_table
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.labels.thresholds import check_class_names
 from pipeline.runtime.guard import check_selection, check_teacher, warn
@@ -61,6 +61,9 @@ def select(stage: Stage) -> None:
         run.tracker.metrics(metrics)
         run.tracker.tags({"guard": "; ".join(findings) or "nothing found"})
         run.tracker.artifact(layout.audit(key))
+        run.tracker.drawn("selection", layout.audit(key), {"generation": key, "classes": classes})
+        write_json(run.scratch / "selection.json", selection_table(figures, classes))
+        run.tracker.table(run.scratch / "selection.json")
     warn(stage, findings)
     right = metrics.get("pseudo_label_accuracy")
     known = f", {right:.2%} right" if right is not None else ""

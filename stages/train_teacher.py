@@ -6,6 +6,7 @@ from pipeline.evaluate.checkpoints import count_on_validation
 from pipeline.files import publish_folder, write_json
 from pipeline.models.device import resolve_device
 from pipeline.models.spec import model_digest
+from pipeline.report.samples import write_samples
 from pipeline.runtime.policy import with_found_policy
 from pipeline.runtime.ray_kept import start_early
 from pipeline.runtime.stage import Stage, result_line, run_stage
@@ -60,6 +61,10 @@ def train(stage: Stage) -> None:
         )
         write_json(layout.metrics("guard", model), asdict(counts))
         run.tracker.model(layout.model(model))
+        looks = (layout.classes, training.augment, seed)
+        sheets = write_samples(run.scratch, layout.prepared, pseudo_labels, *looks)
+        for sheet in sheets:
+            run.tracker.artifact(sheet, "figures")
         run.images = history[-1].step * training.train.images_a_step(taught=key != "0")
     last = [point.values for point in history if "loss" in point.values][-1]
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)

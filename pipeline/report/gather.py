@@ -15,7 +15,7 @@ from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.evaluate.significance import compare
-from pipeline.files import stage_json, write_text
+from pipeline.files import stage_json
 from pipeline.params import Params
 from pipeline.params.differences import differences
 from pipeline.report.data import (
@@ -26,7 +26,6 @@ from pipeline.report.data import (
     ReportData,
     TrainingCurve,
 )
-from pipeline.report.figures import confusion_figure, per_class_figure, reliability_figure
 from pipeline.report.galleries import Gallery
 from pipeline.report.gather_galleries import gather_galleries, issue_gallery
 from pipeline.runtime.guard import findings_about_student
@@ -120,29 +119,6 @@ def _galleries(
     labeled = {key: layout.labeled_predictions(key) for key in weights}
     doubted = issue_gallery(layout.prepared / "labeled", issues, labeled, weights, classes)
     return (*found, doubted) if doubted else tuple(found)
-
-
-def write_model_figures(
-    folder: Path, generation: str, result: ModelResult, classes: Sequence[str]
-) -> list[Path]:
-    """Draw one model's confusion, reliability and accuracy by class as SVG files."""
-    part = _result_of(generation, result)
-    data = ReportData(
-        dataset="",
-        classes=tuple(classes),
-        counts={},
-        generations=(part,),
-        champion=generation,
-        champion_reason="",
-    )
-    figures = {
-        "confusion": confusion_figure,
-        "reliability": reliability_figure,
-        "per_class": per_class_figure,
-    }
-    for name, draw in figures.items():
-        write_text(folder / f"{name}.svg", draw(data))
-    return [folder / f"{name}.svg" for name in figures]
 
 
 def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:

@@ -29,12 +29,7 @@ def preview_rows(
     images: Tensor, labels: Sequence[str], augment: AugmentParams, seed: int
 ) -> list[SheetRow]:
     """The views of `images` (n, C, S, S) float under `augment`, then each of its parts alone."""
-    rows = [SheetRow("original", images, labels)]
-    rows += [SheetRow("weak", augmentation.weak(images, _draws(seed, images), **augment.weak_view))]
-    for number in range(STRONG_VIEWS):
-        draws = _draws(seed + 1 + number, images)
-        view = augmentation.strong(images, draws, **augment.strong_view)
-        rows.append(SheetRow(f"strong, draw {number + 1}", view))
+    rows = view_rows(images, labels, augment, seed)
     rows += _mixed_rows(images, labels, augment, seed)
     if augment.num_ops:
         level = augment.magnitude / MAGNITUDES
@@ -43,6 +38,19 @@ def preview_rows(
             shown = one_operation(images, name, signs * level, seed)
             rows.append(SheetRow(f"{name} {augment.magnitude:g}", shown))
     return rows + list(_erased_rows(images, augment, seed))
+
+
+def view_rows(
+    images: Tensor, captions: Sequence[str], augment: AugmentParams, seed: int
+) -> list[SheetRow]:
+    """`images` (n, C, S, S) float as they are, and as training sees them: weak, strong views."""
+    rows = [SheetRow("original", images, captions)]
+    rows += [SheetRow("weak", augmentation.weak(images, _draws(seed, images), **augment.weak_view))]
+    for number in range(STRONG_VIEWS):
+        draws = _draws(seed + 1 + number, images)
+        view = augmentation.strong(images, draws, **augment.strong_view)
+        rows.append(SheetRow(f"strong, draw {number + 1}", view))
+    return rows
 
 
 def every_operation_rows(images: Tensor, seed: int) -> list[SheetRow]:

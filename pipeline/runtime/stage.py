@@ -28,9 +28,12 @@ from pipeline.files import (
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.runtime.layout import Layout
+from pipeline.runtime.quiet import VERBOSE
 from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals
+from pipeline.runtime.system_metrics import FIRST, sampled
 from pipeline.runtime.times import note_time
 from pipeline.runtime.tracking import Tracker
+from pipeline.runtime.tracking_datasets import used_datasets
 
 STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
@@ -105,7 +108,11 @@ class Stage:
         run = Run(scratch, tracker, fingerprint)
         try:
             tracker.parameters(flat(parameters))
-            yield run
+            tracker.inputs(used_datasets(self.layout, self.params.data.source, self.key, inputs))
+            if (recorded := self.root / "dvc.lock").exists():
+                tracker.artifact(recorded)  # as DVC has recorded what this stage reads
+            with sampled(tracker.metrics, tracker.next_step(FIRST)):
+                yield run
             seconds = time.monotonic() - self.started
             tracker.metrics({"seconds": seconds})
             note_time(self.root, self.title, seconds=seconds, images=run.images, commit=commit)
@@ -120,8 +127,13 @@ class Stage:
     def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
         lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
         tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": commit}
-        if self.generation is not None:
-            tags["generation"] = self.generation
+        tags |= {
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": f"stages/{self.name}.py",
+            "mlflow.source.git.commit": commit,
+        }
+        if self.generation is not None or self.name == "train_teacher":
+            tags["generation"] = self.model
         tags |= {f"input.{name}": digest for name, digest in inputs.items()}
         return Tracker(
             self.root,
@@ -170,7 +182,11 @@ def run_stage(
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=work.__doc__)
     if models is not None:
         parser.add_argument("--generation", required=True, help='generation, "0" for the labels')
-    generation = getattr(parser.parse_args(), "generation", None)
+    parser.add_argument("--verbose", action="store_true", help=f"show what Ray says; {VERBOSE}=1")
+    given = parser.parse_args()
+    generation = getattr(given, "generation", None)
+    if given.verbose:
+        os.environ[VERBOSE] = "1"
     try:
         params = load_params()
         if generation is not None:

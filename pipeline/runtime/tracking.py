@@ -9,23 +9,26 @@ kept and sent by the sender of a later stage.
 from __future__ import annotations
 
 import importlib.util
-import os
-import socket
+import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError
 from pipeline.files import read_json, write_json, write_text
-from pipeline.progress import say
 from pipeline.runtime.background import start_program
+from pipeline.runtime.tracking_server import (
+    forget_lost_store,
+    say_kept,
+    say_unreachable,
+    tracking_uri,
+)
 from pipeline.runtime.tracking_spool import (
     Event,
     all_spools,
@@ -44,20 +47,11 @@ from pipeline.runtime.tracking_spool import (
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 HELD = "held"
+TABLES = "mlflow.loggedArtifacts"
 LOCK_SECONDS = 10.0
 NUDGE_SECONDS = 30.0
-PROBE_SECONDS = 1.0
 PARAMETER_CHARACTERS = 6000
 TAG_CHARACTERS = 8000
-
-
-def tracking_uri(root: Path, uri: str | None) -> str:
-    """The server in use: MLFLOW_TRACKING_URI, else `uri`, else a sqlite file under `root`."""
-    chosen = os.environ.get("MLFLOW_TRACKING_URI") or uri or "sqlite:///mlflow.db"
-    prefix = "sqlite:///"
-    if chosen.startswith(prefix):
-        return prefix + str(root.resolve() / chosen.removeprefix(prefix))
-    return chosen
 
 
 class Tracker:
@@ -108,7 +102,7 @@ class Tracker:
         write_json(tracking_folder(self.root) / "server.json", {"uri": self.uri})
         self._seen = load_seen(self._spool, self.uri)
         self._append({"kind": "status", "status": "RUNNING"})
-        self._said = _say_unreachable(self.uri)
+        self._said = say_unreachable(self.uri)
         start_sender(self.root)
 
     def parameters(self, values: Mapping[str, object]) -> None:
@@ -116,6 +110,10 @@ class Tracker:
         texts = {clean_name(key): str(value) for key, value in values.items()}
         shortened = {key: text[:PARAMETER_CHARACTERS] for key, text in texts.items()}
         self._append({"kind": "parameters", "values": shortened})
+
+    def next_step(self, name: str) -> int:
+        """The first step at which the metric `name` was not logged yet."""
+        return self._seen.steps.get(name, -1) + 1
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at `step`, except those of which the run has logged it, or a later one."""
@@ -140,6 +138,31 @@ class Tracker:
             raise ValueError(f"folder must lie within the run's artifacts, got {folder!r}")
         self._keep("artifact", path, f"{folder}/{path.name}", {"folder": folder})
 
+    def table(self, path: Path) -> None:
+        """Log a JSON file of `columns` and `data` (rows) that MLflow shows as a table."""
+        self.artifact(path)
+        self.tags({TABLES: json.dumps([{"path": path.name, "type": "table"}])})
+
+    def drawn(self, what: str, path: Path, about: Mapping[str, object]) -> None:
+        """Log the figures `what` of the values in the JSON file `path`; the sender draws them.
+
+        what, about: as pipeline.report.drawn.draw takes them.
+        """
+        self._keep("drawn", path, f"{what}.drawn", {"what": what, "about": dict(about)})
+
+    def inputs(self, datasets: Sequence[Mapping[str, object]]) -> None:
+        """Say which data sets the run uses, as tracking_datasets describes them."""
+        self._append({"kind": "inputs", "datasets": [dict(each) for each in datasets]})
+
+    def register(self, name: str, rights: Path, compared: Mapping[str, float]) -> None:
+        """Make the model logged last a version of the registered model `name`.
+
+        rights: a JSON file of promotion.rights_by_content; compared: options of promotion.promote.
+        """
+        model = self._seen.digests["model"]
+        extra = {"name": name, "model": model, "compared": dict(compared)}
+        self._keep("register", rights, f"register/{model}", extra)
+
     def model(self, folder: Path) -> None:
         """Log a checkpoint folder (model.safetensors, model.json) as a loadable MLflow model."""
         self._keep("model", folder, "model", {})
@@ -153,7 +176,7 @@ class Tracker:
         self._lock.release()
         error = last_error(self.root)
         if error and not self._said:
-            _say_kept(error)
+            say_kept(error)
         start_sender(self.root)
 
     def __enter__(self) -> Tracker:
@@ -266,31 +289,3 @@ def hold_lock(path: Path, name: str) -> FileLock:
     except Timeout:
         raise BusyError(f"{name}: another process is tracking this run (lock {path})") from None
     return lock
-
-
-def forget_lost_store(root: Path, uri: str) -> None:
-    """Once the sqlite file is deleted nothing counts as logged to it."""
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        for path in (tracking_folder(root) / "runs").glob("*/seen.json"):
-            path.unlink(missing_ok=True)
-
-
-def _say_unreachable(uri: str) -> bool:
-    """Say at once, if it takes no time to see, that nothing can be sent; returns whether it did."""
-    if importlib.util.find_spec("mlflow") is None:
-        _say_kept("mlflow is not installed")
-        return True
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return False
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        with socket.create_connection((parts.hostname or "", port), timeout=PROBE_SECONDS):
-            return False
-    except OSError as error:
-        _say_kept(f"{parts.scheme}://{parts.hostname}:{port}: {error}")
-        return True
-
-
-def _say_kept(reason: str) -> None:
-    say(f"MLflow is out of reach ({reason}); what is logged is kept and sent by a later stage")

@@ -10,12 +10,8 @@ import shutil
 from pathlib import Path
 
 from pipeline.files import write_json
-from pipeline.runtime.tracking import (
-    forget_lost_store,
-    hold_lock,
-    start_sender,
-    tracking_uri,
-)
+from pipeline.runtime.tracking import hold_lock, start_sender
+from pipeline.runtime.tracking_server import forget_lost_store, tracking_uri
 from pipeline.runtime.tracking_spool import (
     Event,
     Seen,
@@ -28,6 +24,8 @@ from pipeline.runtime.tracking_spool import (
     sent_bytes,
     tracking_folder,
 )
+
+SAME_AGAIN = ("status", "parameters", "tags", "inputs")  # logged again, they change nothing
 
 
 def import_spools(root: Path, source: Path, uri: str | None) -> int:
@@ -59,9 +57,7 @@ def _import_spool(root: Path, came: Spool, server: str) -> int:
         seen = load_seen(spool, server)
         events = [event for event, _ in read_events(came, sent_bytes(came, server))]
         fresh = [event for event in (_unseen(each, seen) for each in events) if event]
-        if all(event["kind"] in ("status", "parameters", "tags") for event in fresh) and (
-            seen.steps or seen.digests
-        ):
+        if all(event["kind"] in SAME_AGAIN for event in fresh) and (seen.steps or seen.digests):
             return 0  # the run itself was logged before: nothing to reopen it for
         for event in fresh:
             append_event(spool, _with_file(event, came, spool))

@@ -7,15 +7,17 @@ truth: a run it does not have is sent from the beginning.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.files import read_json, write_json
@@ -26,9 +28,22 @@ PARAMETERS_A_CALL = 100
 RUN_KEY = "selftrain.run_key"
 LINEAGE = "selftrain.lineage"
 PARENT = "mlflow.parentRunId"
+MODEL_DIGEST = "selftrain.model_digest"
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "Self-training. One parent run for each set of prepared images, and "
+    "under it a run for each stage and generation: docs/tracking.md.",
+}
+FIGURES = "figures"
+DRAWER = "pipeline.report.drawn"  # by name: the report lies above the runtime
+
 T = TypeVar("T")
+
+
+class UndrawableError(Exception):
+    """The figures of an event can't be drawn, now or later."""
 
 
 class Destination:
@@ -54,7 +69,7 @@ class Destination:
         for kind, events, end in batches(read_events(spool, offset)):
             try:
                 self._write(kind, events, spool, (experiment, parent, run_id), already)
-            except (MlflowException, OSError) as error:
+            except (MlflowException, OSError, UndrawableError) as error:
                 if not _is_refused(error):
                     raise
                 note_refused(spool, kind, events, error)
@@ -84,6 +99,14 @@ class Destination:
 
                 folder = spool.folder / event["path"]
                 log_model(self.client, experiment, run_id, folder, event["digest"])
+            elif kind == "drawn":
+                self._drawn(run_id, spool.folder / event["path"], event)
+            elif kind == "inputs":
+                self.client.log_inputs(run_id, dataset_inputs(event["datasets"]))
+            elif kind == "register":
+                from pipeline.runtime.tracking_registry import register
+
+                register(self.client, experiment, run_id, event, spool.folder / event["path"])
             elif kind == "status":
                 self._status(run_id, event)
                 self._status(parent, event)
@@ -118,6 +141,17 @@ class Destination:
             self.client.log_artifacts(run_id, str(path), target)
         else:
             self.client.log_artifact(run_id, str(path), folder or None)
+
+    def _drawn(self, run_id: str, path: Path, event: Event) -> None:
+        try:
+            draw = importlib.import_module(DRAWER).draw
+            with tempfile.TemporaryDirectory() as scratch:
+                draw(event["what"], path, event["about"], Path(scratch))
+                self.client.log_artifacts(run_id, scratch, FIGURES)
+        except (MlflowException, OSError):
+            raise
+        except Exception as error:
+            raise UndrawableError(f"{event['what']}: {error!r}") from error
 
     def _status(self, run_id: str, event: Event) -> None:
         if event["status"] == "RUNNING":
@@ -178,7 +212,9 @@ class Destination:
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 self._experiments[name] = str(
-                    self.client.create_experiment(name, artifact_location=self._artifact_root())
+                    self.client.create_experiment(
+                        name, artifact_location=self._artifact_root(), tags=EXPERIMENT_TAGS
+                    )
                 )
             else:
                 if found.lifecycle_stage == "deleted":
@@ -213,6 +249,23 @@ def batches(
             yield kind, [event for event, _ in some], some[-1][1]
 
 
+def dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetInput]:
+    """The data sets of used_datasets as MLflow's entities."""
+    return [
+        DatasetInput(
+            Dataset(
+                name=each["name"],
+                digest=each["digest"],
+                source_type="local",
+                source=json.dumps({"uri": each["source"]}),
+                profile=json.dumps({"num_rows": each["rows"]}),
+            ),
+            [InputTag("mlflow.data.context", each["context"])],
+        )
+        for each in datasets
+    ]
+
+
 def in_parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`values` in order, `size` at a time."""
     return (values[start : start + size] for start in range(0, len(values), size))
@@ -229,4 +282,4 @@ def _is_refused(error: Exception) -> bool:
     """Whether trying again can't help: the server calls the request wrong, or a file is gone."""
     if isinstance(error, MlflowException):
         return error.error_code in REFUSED
-    return isinstance(error, FileNotFoundError)
+    return isinstance(error, FileNotFoundError | UndrawableError)

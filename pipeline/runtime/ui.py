@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
-from pipeline.runtime.tracking import tracking_uri
+from pipeline.runtime.tracking_server import tracking_uri
 
 HOST = "127.0.0.1"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -164,6 +166,39 @@ def test_mlflow_holds_one_parent_and_a_child_run_for_each_stage(project: Project
     assert (
         student.data.tags["git_commit"] == project.run("git", "rev-parse", "HEAD~").stdout.strip()
     )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{project.folder}/mlflow.db"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("selftrain")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=100)
+    runs = {run.info.run_name: run for run in found}
+    (parent,) = (run for run in found if "mlflow.parentRunId" not in run.data.tags)
+    assert "| **generation " in parent.data.tags["mlflow.note.content"]
+    inputs: Any = runs["evaluate@1"].inputs
+    used = {each.dataset.name: each.dataset for each in inputs.dataset_inputs}
+    counts = project.json("metrics/prepare.json")
+    test = used["digits/prepared/test"]
+    assert json.loads(test.profile) == {"num_rows": counts["test"]}
+    assert runs["train_teacher"].data.tags["generation"] == "0"
+    assert "system/cpu_utilization_percentage" in runs["train_student@1"].data.metrics
+    drawn = {
+        name: {each.path for each in client.list_artifacts(runs[name].info.run_id, "figures")}
+        for name in ("select@1", "evaluate@2", "train_student@2")
+    }
+    assert drawn == {
+        "select@1": {"figures/class_balance.svg", "figures/confidence.svg"},
+        "evaluate@2": {f"figures/{n}.svg" for n in ("confusion", "per_class", "reliability")},
+        "train_student@2": {f"figures/samples_{n}.png" for n in ("labeled", "pseudo_labeled")},
+    }
+    champion = client.get_model_version_by_alias("selftrain-digits", "champion")
+    assert champion.run_id == runs["ensemble"].info.run_id
 
 
 def test_a_changed_threshold_reruns_its_selection_and_what_follows(project: Project) -> None:

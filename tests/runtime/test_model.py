@@ -22,7 +22,8 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.spec import ModelSpec
 from pipeline.runtime import tracking_sender
 from pipeline.runtime.classify import classify
-from pipeline.runtime.tracking import Tracker, last_error, tracking_uri
+from pipeline.runtime.tracking import Tracker, last_error
+from pipeline.runtime.tracking_server import tracking_uri
 from tests.runtime.isolated import Isolated, post
 
 pytestmark = [

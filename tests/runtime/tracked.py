@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.runtime import tracking_sender
-from pipeline.runtime.tracking import Tracker, last_error, tracking_uri
+from pipeline.runtime.tracking import Tracker, last_error
+from pipeline.runtime.tracking_server import tracking_uri
 
 QUIET_MLFLOW = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
