@@ -1,6 +1,6 @@
-"""Pictures of the last run's report for docs/screenshots: desktop, phone, dark, an open image.
+"""Pictures of the last run for docs/screenshots: its report, and its runs in MLflow's interface.
 
-python -m benchmarks.screenshots [--page report/index.html] [--out docs/screenshots]
+python -m benchmarks.screenshots [--root .] [--out docs/screenshots] [--only report|mlflow]
 
 Needs a Chromium on this machine (Debian: apt install chromium); none is fetched.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import ROOT
+from benchmarks.screenshots_mlflow import take_mlflow
+from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -29,18 +31,24 @@ SHOTS: dict[str, tuple[dict[str, int], str, str]] = {
 def main() -> None:
     """Write every picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots", description=__doc__)
-    parser.add_argument("--page", type=Path, default=ROOT / "report" / "index.html")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where dvc repro ran")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
+    parser.add_argument("--only", choices=("report", "mlflow"))
     given = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         say("no chromium on this machine; no pictures")
         return
-    if not given.page.is_file():
-        say(f"{given.page}: not there; run dvc repro first")
+    page = given.root / "report" / "index.html"
+    if not page.is_file():
+        say(f"{page}: not there; run dvc repro first")
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    take(chromium, given.page, given.out)
+    if given.only != "mlflow":
+        take(chromium, page, given.out)
+    if given.only != "report":
+        uri = load_params(given.root / PARAMS_FILE).tracking.uri
+        take_mlflow(chromium, given.root, uri, given.out)
 
 
 def take(chromium: str, page: Path, out: Path) -> None:
