@@ -17,6 +17,26 @@ class Advance(Protocol):
     def __call__(self, amount: int = 1, note: str = "") -> None: ...
 
 
+class _Pace:
+    """How much is done, and how fast since the first report: what comes before it is start-up."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._first: tuple[float, int] | None = None
+
+    def add(self, amount: int) -> None:
+        self.done += amount
+        self._first = self._first or (time.monotonic(), amount)
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, None until there is a second report."""
+        if self._first is None or self.done == self._first[1]:
+            return None
+        since, before = self._first
+        return (self.done - before) / max(time.monotonic() - since, 1e-9)
+
+
 def say(line: str) -> None:
     """Print one line at once, also when the output is a pipe."""
     print(line, flush=True)
@@ -50,37 +70,37 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    started, done = time.monotonic(), 0
+    pace = _Pace()
     with Progress(*columns) as bar:
-        task = bar.add_task(title, total=total, note="", rate="0")
+        task = bar.add_task(title, total=total, note="", rate="–")
 
         def advance(amount: int = 1, note: str = "") -> None:
-            nonlocal done
-            done += amount
-            bar.update(task, advance=amount, note=note, rate=_rate(done, started))
+            pace.add(amount)
+            rate = pace.rate
+            shown = "–" if rate is None else _in_words(rate)
+            bar.update(task, advance=amount, note=note, rate=shown)
 
         yield advance
 
 
 def _lines(title: str, total: int, unit: str) -> Advance:
     started = shown = time.monotonic()
-    done = 0
+    pace = _Pace()
 
     def advance(amount: int = 1, note: str = "") -> None:
-        nonlocal done, shown
-        done += amount
+        nonlocal shown
+        pace.add(amount)
         now = time.monotonic()
-        if now - shown >= LINE_SECONDS or (done >= total and shown > started):
+        if now - shown >= LINE_SECONDS or (pace.done >= total and shown > started):
             shown = now
-            left = (now - started) * max(total - done, 0) / max(done, 1)
-            say(
-                f"{title}: {done}/{total} {unit}, {_rate(done, started)}/s, "
-                f"{left:.0f} s left{'  ' + note if note else ''}"
-            )
+            line = f"{title}: {pace.done}/{total} {unit}"
+            if rate := pace.rate:
+                left = max(total - pace.done, 0) / rate
+                line += f", {_in_words(rate)}/s, {left:.0f} s left"
+            say(f"{line}  {note}" if note else line)
 
     return advance
 
 
-def _rate(done: int, started: float) -> str:
-    rate = done / max(time.monotonic() - started, 1e-9)
+def _in_words(rate: float) -> str:
     return f"{rate:.1f}" if rate < 100 else f"{rate:,.0f}"

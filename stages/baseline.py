@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from pipeline.evaluate.baseline import prepared_label_spreading
 from pipeline.files import write_json
+from pipeline.progress import say
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -13,6 +14,7 @@ def baseline(stage: Stage) -> None:
     parts = ("labeled", "validation", "unlabeled", "test")
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
+    say(f"{stage.title}: scikit-learn's LabelSpreading over the pixels of all images")
     with stage.run(layout.data_digests(*parts), bootstrap) as run:
         result = prepared_label_spreading(layout.prepared, **bootstrap)
         write_json(layout.metrics("baseline"), asdict(result))

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 
+from pipeline.data.shards import read_manifest
 from pipeline.data.tensors import ImageSet
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.knn import network_knn_accuracy
@@ -11,6 +12,7 @@ from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.run import (
     RESULT_FILE,
     compare_with,
+    images_seen,
     load_result,
     measure,
     save_result,
@@ -19,7 +21,8 @@ from pipeline.evaluate.run import (
 from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.models.spec import model_digest
+from pipeline.models.spec import model_digest, read_spec
+from pipeline.progress import progress
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -34,7 +37,10 @@ def evaluate(stage: Stage) -> None:
     parameters = {"evaluate": how.model_dump(mode="json"), "seed": stage.params.seed}
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
-    with stage.run(inputs, parameters) as run:
+    with (
+        stage.run(inputs, parameters) as run,
+        progress(stage.title, _images_seen(stage)) as advance,
+    ):
         checkpoint = load_checkpoint(layout.model(model))
         classes = checkpoint.spec.classes
 
@@ -42,7 +48,9 @@ def evaluate(stage: Stage) -> None:
         drawn["seed"] = stage.params.seed
 
         def predict(images: ImageSet, view: str) -> Floats:
-            return checkpoint_log_probs(checkpoint, images.images, view=view, **drawn)
+            return checkpoint_log_probs(
+                checkpoint, images.images, view=view, advance=advance, **drawn
+            )
 
         nearest = how.knn and partial(
             network_knn_accuracy,
@@ -62,7 +70,7 @@ def evaluate(stage: Stage) -> None:
         save_result(out, result)
         labeled = layout.prepared / "labeled"
         batches = how.model_dump(include={"threads", "batch_size"})
-        predict_folder(layout.model(model), labeled, out / "labeled", **batches)
+        predict_folder(layout.model(model), labeled, out / "labeled", advance=advance, **batches)
         publish_folder(out, layout.evaluation(model))
         write_json(layout.metrics("evaluate", model), result.metrics)
         write_confusion(layout.confusion(model), result, classes)
@@ -74,6 +82,20 @@ def evaluate(stage: Stage) -> None:
     verdict = f"; against its teacher: {against.verdict}" if against else ""
     shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"
     result_line(stage, shown + verdict)
+
+
+def _images_seen(stage: Stage) -> int:
+    """How many images the stage predicts, each time it does."""
+    layout, how = stage.layout, stage.params.evaluate
+    parts = ("test", "validation", "labeled")
+    test, validation, labeled = (read_manifest(layout.prepared / part).rows for part in parts)
+    return labeled + images_seen(
+        test,
+        validation,
+        channels=read_spec(layout.model(stage.model)).channels,
+        view=how.views,
+        robustness_images=how.robustness_images,
+    )
 
 
 if __name__ == "__main__":

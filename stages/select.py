@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from pipeline.data.shards import read_shard
+from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
@@ -10,7 +10,7 @@ from pipeline.labels.audit import audit_metrics, selection_table
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.labels.thresholds import check_class_names
 from pipeline.runtime.guard import check_selection, check_teacher, warn
-from pipeline.runtime.selection import shard_mapper
+from pipeline.runtime.selection import shard_mapper, shown
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -35,6 +35,7 @@ def select(stage: Stage) -> None:
         truth = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
         out = run.scratch / "pseudo_labels"
         shares = target_shares(chosen.distribution_alignment, labeled, len(classes))
+        rows = [entry.rows for entry in read_manifest(predictions).shards]
         stored = None
         if storage is not None:
             stored = stored_prefix(storage, "pseudo_labels", run.fingerprint)
@@ -47,7 +48,7 @@ def select(stage: Stage) -> None:
                 target_shares=shares,
                 truth=truth,
                 stored=stored,
-                map_shards=over,
+                map_shards=shown(over, rows, f"{stage.title}: a pass"),
                 label_kind=chosen.label_kind,
                 temperature=chosen.temperature,
                 **chosen.rules,

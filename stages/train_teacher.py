@@ -67,6 +67,8 @@ def train(stage: Stage) -> None:
             run.tracker.artifact(sheet, "figures")
         run.images = history[-1].step * training.train.images_a_step(taught=key != "0")
     last = [point.values for point in history if "loss" in point.values][-1]
+    if key == "0":
+        last.pop("loss_pseudo", None)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)
     result_line(stage, f"{history[-1].step} steps, {shown}")
 

@@ -49,8 +49,22 @@ def test_a_long_step_says_when_it_is_done(clock: Clock, capsys: pytest.CaptureFi
         clock.now += 1.0
         advance(3_000)
     assert capsys.readouterr().out.splitlines() == [
-        "prepare: 9000/12000 images, 1,500/s, 2 s left",
-        "prepare: 12000/12000 images, 1,714/s, 0 s left",
+        "prepare: 9000/12000 images",
+        "prepare: 12000/12000 images, 3,000/s, 0 s left",
+    ]
+
+
+def test_what_comes_before_the_first_report_does_not_count_as_slow(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("pseudo_label@1", 1600) as advance:
+        clock.now += 20.0  # actors start
+        advance(100)
+        clock.now += 5.0
+        advance(500)
+    assert capsys.readouterr().out.splitlines() == [
+        "pseudo_label@1: 100/1600 images",
+        "pseudo_label@1: 600/1600 images, 100/s, 10 s left",
     ]
 
 

@@ -22,6 +22,7 @@ from pipeline.addresses import storage_problem
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
 from pipeline.files import file_digest, read_json, write_json, written_whole
+from pipeline.progress import progress
 
 MANIFEST = "manifest.json"
 IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
@@ -158,7 +159,7 @@ def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
     """The rows of one shard as a `pyarrow.Table`, or DataError."""
     source = shard if isinstance(shard, Path) else pa.BufferReader(shard.data)
     try:
-        with pq.ParquetFile(source) as file:
+        with pq.ParquetFile(source, pre_buffer=False) as file:  # half the time of few columns
             table = file.read(columns, use_threads=False)
         if columns is not None:
             table = table.select(columns)
@@ -173,6 +174,14 @@ def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]
     """Yield every shard of `folder` as a `pyarrow.Table`, in order, its SHA-256 checked."""
     for entry in read_manifest(folder).shards:
         yield read_entry(folder, entry, columns)
+
+
+def shown_shards(folder: Path, columns: list[str], title: str) -> Iterator[Any]:
+    """The same, with a progress of the images gone through."""
+    with progress(title, read_manifest(folder).rows) as advance:
+        for table in iter_shards(folder, columns):
+            yield table
+            advance(table.num_rows)
 
 
 def read_entry(folder: Path, entry: ShardEntry, columns: list[str] | None = None) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.data.images import decode_png
 from pipeline.data.shards import column_labels, iter_shards, read_manifest
 from pipeline.evaluate.significance import accuracy_interval
+from pipeline.progress import Advance, progress
 
 # Its cost grows with the square of the images.
 MOST_IMAGES = 20_000
@@ -39,7 +40,9 @@ def prepared_label_spreading(
     count = sum(read_manifest(prepared / part).rows for part in parts)
     if count > most_images:
         return _too_many(count, most_images)
-    labeled, validation, unlabeled, test = (_pixels_and_labels(prepared / part) for part in parts)
+    with progress("baseline: decode", count) as advance:
+        decoded = [_pixels_and_labels(prepared / part, advance) for part in parts]
+    labeled, validation, unlabeled, test = decoded
     known = [part for part in (labeled, validation) if len(part[0])]
     return label_spreading(
         np.concatenate([images for images, _ in known]),
@@ -108,7 +111,9 @@ def _flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def _pixels_and_labels(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _pixels_and_labels(
+    folder: Path, advance: Advance
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The images (n, S, S, C) uint8 of a prepared part, (0,) where it has none, and labels (n,).
 
     Without torch, whose import would take longer than decoding as many images as fit.
@@ -118,6 +123,7 @@ def _pixels_and_labels(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int6
     for table in iter_shards(folder, ["image", "label"]):
         images += [decode_png(data) for data in table.column("image").to_pylist()]
         labels.append(column_labels(table))
+        advance(table.num_rows)
     stacked = np.stack(images) if images else np.empty(0, np.uint8)
     return stacked, np.concatenate(labels)
 

@@ -16,6 +16,7 @@ from pipeline.evaluate.views import num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16
 from pipeline.models.spec import ModelSpec
+from pipeline.progress import Advance
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def checkpoint_log_probs(
     batch_size: int = 512,
     passes: Passes | None = None,
     device: str = "cpu",
+    advance: Advance | None = None,
 ) -> NDArray[np.float32]:
     """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K); see views.
 
@@ -64,6 +66,7 @@ def checkpoint_log_probs(
         seed=seed,
         alike=alike,
         device=device,
+        advance=advance,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.predictions import read_predictions
-from pipeline.data.shards import iter_shards
+from pipeline.data.shards import shown_shards
 from pipeline.errors import DataError
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.metrics import Floats, Integers
@@ -54,7 +54,8 @@ def find_label_issues(
     """
     found: list[LabelIssue] = []
     shards = zip(*(read_predictions(predictions[key]) for key in weights), strict=True)
-    for table, members in zip(iter_shards(labeled, ["id", "label"]), shards, strict=True):
+    tables = shown_shards(labeled, ["id", "label"], "ensemble: labels looked at")
+    for table, members in zip(tables, shards, strict=True):
         ids = table.column("id").to_pylist()
         labels = table.column("label").to_numpy().astype(np.int64)
         if any(member.ids != ids for member in members):

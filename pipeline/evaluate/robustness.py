@@ -67,6 +67,13 @@ def measure_robustness(
     )
 
 
+def times_seen(channels: int) -> int:
+    """How often measure_robustness predicts an image of so many channels."""
+    from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
+
+    return 1 + len(SEVERITIES) * len(corruption_names(channels))
+
+
 def corrupted(images: Tensor, name: str, severity: int, *, seed: int) -> Tensor:
     """`images` (N, C, S, S) uint8 under a corruption; the draws depend on seed, name and place.
 

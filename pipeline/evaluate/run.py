@@ -27,6 +27,7 @@ from pipeline.evaluate.robustness import (
     mean_corruption_error,
     measure_robustness,
     robustness_from_json,
+    times_seen,
 )
 from pipeline.evaluate.significance import PairedTest, compare
 from pipeline.files import csv_text, read_json, write_json, write_text, written_whole
@@ -128,6 +129,14 @@ def measure(
         knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
         robustness=_robustness(predict, test, robustness_images, seed),
     )
+
+
+def images_seen(
+    test: int, validation: int, *, channels: int, view: str, robustness_images: int | None
+) -> int:
+    """How many images `measure` predicts of so many, an image each time that it does."""
+    seen = test * (1 if view == "centre" else 2) + validation
+    return seen + min(test, robustness_images or 0) * times_seen(channels)
 
 
 def _robustness(predict: Predict, test: ImageSet, most: int | None, seed: int) -> Robustness | None:

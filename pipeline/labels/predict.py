@@ -29,6 +29,7 @@ from pipeline.errors import CheckpointError, DataError, SelftrainError
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import file_digest
 from pipeline.models.spec import read_spec
+from pipeline.progress import Advance
 
 if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
@@ -146,8 +147,19 @@ def finish_predictions(
     return write_manifest(manifest_in or out, entries, metadata)
 
 
-def predict_folder(model: Path, folder: Path, out: Path, *, batch_size: int, threads: int) -> None:
-    """Write what one model thinks of the images of `folder` to `out`, from one centre view each."""
+def predict_folder(
+    model: Path,
+    folder: Path,
+    out: Path,
+    *,
+    batch_size: int,
+    threads: int,
+    advance: Advance | None = None,
+) -> None:
+    """Write what one model thinks of the images of `folder` to `out`, from one centre view each.
+
+    `advance` is told the images done.
+    """
     predictor = ShardPredictor(
         models=(model,),
         folder=folder,
@@ -159,7 +171,9 @@ def predict_folder(model: Path, folder: Path, out: Path, *, batch_size: int, thr
         threads=threads,
     )
     for number in unpredicted(folder, out):
-        predictor(number)
+        rows = predictor(number)
+        if advance is not None:
+            advance(rows)
     finish_predictions(folder, out, len(read_spec(model).classes))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,16 +60,14 @@ class ShardSelector:
 
     def tally(self, number: int) -> tuple[NDArray[np.uint32], Numbers]:
         """Which class and level come how often, as count_levels."""
-        seen = self._outline(number, ids=False)
+        seen = self._outline(number)
         return count_levels(seen.labels, seen.levels)
 
     def ties(self, number: int, cuts: Cuts, window: Window) -> InWindow:
         """What there is of tied images around the last that is taken."""
-        seen = self._outline(number, ids=False)
+        seen = self._outline(number, PLACE[:1])  # one reading: most shards have a tie
         rows = tied_rows(seen.labels, seen.levels, cuts)
-        hashes = np.empty(0, np.uint64)
-        if len(rows):
-            hashes = _hashes(self._read(number, [PLACE[0]]), rows)
+        hashes = _hashes(seen.table, rows)
         return in_window(seen.labels[rows], hashes, self._first[number] + rows, window)
 
     def write(
@@ -82,7 +80,7 @@ class ShardSelector:
         truth: Mapping[str, int],
     ) -> tuple[ShardEntry, Right]:
         """Write the shard of pseudo-labels; returns what its manifest needs, and what is right."""
-        seen = self._outline(number, ids=True)
+        seen = self._outline(number, PLACE, log_probs=True)
         assert seen.log_probs is not None
         taken = np.zeros(len(seen.labels), np.bool_)
         rows = tied_rows(seen.labels, seen.levels, cuts)
@@ -108,14 +106,16 @@ class ShardSelector:
 
     def drawn(self, number: int, every: int) -> NDArray[np.float32]:
         """Log-probabilities (m, K) of the rows whose place is a multiple of `every`."""
-        seen = self._outline(number, ids=True)
+        seen = self._outline(number, PLACE, log_probs=True)
         assert seen.log_probs is not None
         return seen.log_probs.dense()[-self._first[number] % every :: every]
 
-    def _outline(self, number: int, *, ids: bool) -> Outline:
-        """The outline of a shard; `ids`: with the columns that pseudo-labels take over."""
-        fields = log_fields(self.num_classes) if ids or self.shift is not None else []
-        table = self._read(number, [*(PLACE if ids else ()), *OUTLINE, *fields])
+    def _outline(
+        self, number: int, also: Sequence[Any] = (), *, log_probs: bool = False
+    ) -> Outline:
+        """The outline of a shard; also: further columns to read, fields of a schema."""
+        fields = log_fields(self.num_classes) if log_probs or self.shift is not None else []
+        table = self._read(number, [*also, *OUTLINE, *fields])
         labels = table.column("label").to_numpy()
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise DataError(f"{self.predictions}: a label that is none; run its stage again")
@@ -126,14 +126,14 @@ class ShardSelector:
                 f"{self.predictions}: {len(wrong)} predictions are not numbers, the first of image "
                 f"{names[int(wrong[0])].as_py()!r}; the teacher is unusable, train it anew"
             )
-        log_probs = None
+        stored = None
         if fields:
-            log_probs = read_log_columns(table, self.num_classes, self.predictions)
-        if log_probs is not None and self.shift is not None:
-            log_probs = as_stored(aligned(log_probs.dense(), self.shift))
-            labels = log_probs.labels
-            levels = levels_of(log_probs.values.max(axis=1).astype(np.float16))
-        return Outline(labels, levels, log_probs, table)
+            stored = read_log_columns(table, self.num_classes, self.predictions)
+        if stored is not None and self.shift is not None:
+            stored = as_stored(aligned(stored.dense(), self.shift))
+            labels = stored.labels
+            levels = levels_of(stored.values.max(axis=1).astype(np.float16))
+        return Outline(labels, levels, stored, table)
 
     def _read(self, number: int, fields: list[Any]) -> Any:
         schema = pa.schema(fields)

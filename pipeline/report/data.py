@@ -74,11 +74,11 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """A parameter as params.yaml has it and its default, both in words."""
+    """A parameter as params.yaml has it and as the preset does, both in words."""
 
     key: str
     value: str
-    default: str
+    preset: str
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class ReportData:
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
     `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
     equal; num_seeds: students trained once more for the ensemble; controls: the labels alone,
-    trained for longer; label_issues: all that were
-    found, worst first; parameters: those that are not at their defaults.
+    trained for longer; label_issues: all that were found, worst first; preset: the nearest, "" for
+    none; parameters: those that differ from it.
     """
 
     dataset: str
@@ -107,6 +107,7 @@ class ReportData:
     views: str = "centre"
     interval: float = 0.95
     galleries: tuple[Gallery, ...] = ()
+    preset: str = ""
     parameters: tuple[ParameterRow, ...] = ()
 
     @property

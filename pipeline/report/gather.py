@@ -17,7 +17,7 @@ from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import stage_json
 from pipeline.params import Params
-from pipeline.params.differences import differences
+from pipeline.params.differences import Difference, nearest_preset
 from pipeline.report.data import (
     ControlResult,
     GenerationResult,
@@ -49,6 +49,7 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
     issues = read_label_issues(layout.label_issues)
     members = {key: weight for key, weight in ensemble["weights"].items() if weight > 0}
     members = members or {ensemble["champion"]: 1.0}
+    preset, changed = nearest_preset(params, layout.root) or ("", [])
     return ReportData(
         dataset=dataset["source"],
         classes=tuple(dataset["classes"]),
@@ -67,7 +68,8 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
         views=params.evaluate.views,
         interval=params.evaluate.interval,
         galleries=_galleries(layout, params, issues, members, dataset["classes"]),
-        parameters=parameter_rows(params),
+        preset=preset,
+        parameters=tuple(map(parameter_row, changed)),
     )
 
 
@@ -90,13 +92,9 @@ def _control(layout: Layout, params: Params, key: str, champion: str) -> Control
     )
 
 
-def parameter_rows(params: Params) -> tuple[ParameterRow, ...]:
-    """The parameters that are not at their defaults, but for where tracking goes."""
-    return tuple(
-        ParameterRow(key, _in_words(value), _in_words(default))
-        for key, value, default in differences(params)
-        if not key.startswith("tracking.")
-    )
+def parameter_row(found: Difference) -> ParameterRow:
+    """A parameter that differs, in words."""
+    return ParameterRow(found.key, _in_words(found.value), _in_words(found.preset))
 
 
 def _in_words(value: Any) -> str:

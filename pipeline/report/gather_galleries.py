@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.predictions import read_log_probs, read_predictions
 from pipeline.data.rows import find_rows, read_rows
-from pipeline.data.shards import iter_shards
+from pipeline.data.shards import shown_shards
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import class_pairs, doubt, pair_names
@@ -147,7 +147,8 @@ def _views(predictions: Sequence[Path], pseudo_labels: Path) -> UnlabeledViews:
     columns = ["label", "confidence", "reason"]
     labels, confidences, kept, before, doubts, pairs = [], [], [], [], [], []
     shards = zip(*(read_predictions(folder) for folder in predictions), strict=True)
-    for table, members in zip(iter_shards(pseudo_labels, columns), shards, strict=True):
+    tables = shown_shards(pseudo_labels, columns, "report: galleries")
+    for table, members in zip(tables, shards, strict=True):
         seen = [np.exp(member.log_probs) for member in members]
         labels.append(table.column("label").to_numpy().astype(np.int64))
         confidences.append(table.column("confidence").to_numpy())

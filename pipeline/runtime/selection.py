@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import SelftrainError
 from pipeline.labels.pseudo_label import MapShards, in_threads
+from pipeline.progress import progress
 from pipeline.runtime.ray_session import ray_session
 
 TASKS_PER_WORKER = 8  # so that none is left alone with much at the end
@@ -33,6 +34,18 @@ def shard_mapper(workers: int, threads: int, *, stored: bool) -> Iterator[MapSha
             return _ray_map(task, count, workers, stored)
 
         yield map_shards
+
+
+def shown(over: MapShards, rows: Sequence[int], title: str) -> MapShards:
+    """`over` with a progress of each pass over the shards, which hold so many images each."""
+
+    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
+        with progress(title, sum(rows[:count])) as advance:
+            for number, made in enumerate(over(task, count)):
+                advance(rows[number])
+                yield made
+
+    return map_shards
 
 
 def _ray_map(task: Callable[[int], Any], count: int, workers: int, stored: bool) -> Iterator[Any]:

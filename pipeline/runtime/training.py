@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,20 +19,20 @@ from pipeline.errors import ParameterError, SelftrainError
 from pipeline.models.device import resolve_device
 from pipeline.models.spec import SPEC
 from pipeline.params import Training, TrainParams
-from pipeline.progress import progress, say
+from pipeline.progress import say
 from pipeline.runtime.home import Home, at_home, blind_nodes, node_folder
 from pipeline.runtime.quiet import quiet_ray
 from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
 from pipeline.runtime.stop import stop_is_a_wish
 from pipeline.runtime.stop_workers import StopFiles, fit_or_stop
 from pipeline.runtime.tracking import Tracker
+from pipeline.runtime.training_progress import following
 from pipeline.train.batch import Worker
 from pipeline.train.fit import Log
 from pipeline.train.history import Point, read_history
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
 
-POLL_SECONDS = 0.5
 MAX_FAILURES = 2
 RESIZE_CHECKPOINTS = 4  # a larger group starts from the last state: at most a quarter is lost
 
@@ -52,14 +50,14 @@ def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str
     history = scratch / "history.jsonl"
     _keep_whole_lines(history)
     if (job.model / SPEC).exists():
-        with _following(history, tracker, title, train):
+        with following(history, tracker, title, train):
             return read_history(history)
     with _workplace(train, scratch) as home:
         device = _device(train)
         _announce(train, home, device, title)
         how = {"job": _plain(job), "history": str(history), "home": home, "device": device}
         trainer = _trainer(how, train, scratch, device)
-        with _following(history, tracker, title, train), stop_is_a_wish() as wish:
+        with following(history, tracker, title, train), stop_is_a_wish() as wish:
             if train.workers:
                 fit_or_stop(lambda: _unwrapped_fit(trainer), scratch, wish)
             else:
@@ -252,50 +250,3 @@ def _job_of(values: dict[str, Any]) -> TrainJob:
     }
     training = Training.model_validate(values["training"], strict=False)
     return TrainJob(**(values | paths | {"training": training}))
-
-
-@contextmanager
-def _following(history: Path, tracker: Tracker, title: str, train: TrainParams) -> Iterator[None]:
-    """Show and track what rank 0 appends to `history` while the block trains."""
-    ended = threading.Event()
-    with (
-        progress(title, train.steps, "steps") as advance,
-        ThreadPoolExecutor(1, "follower") as threads,
-    ):
-        follower = threads.submit(_follow, history, ended, tracker, advance)
-        try:
-            yield
-        finally:
-            ended.set()
-        follower.result()
-
-
-def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: Any) -> None:
-    offset = shown = 0
-    last = False
-    while not last:
-        last = ended.wait(POLL_SECONDS)
-        if not history.exists():
-            continue
-        with history.open("rb") as file:
-            file.seek(offset)
-            whole = file.read().rpartition(b"\n")[0]
-        if not whole:
-            continue
-        offset += len(whole) + 1
-        for line in whole.splitlines():
-            point = json.loads(line)
-            tracker.metrics(point["values"], point["step"])
-            if point["step"] > shown:
-                advance(point["step"] - shown, _note(point["values"]))
-                shown = point["step"]
-
-
-def _note(values: dict[str, float]) -> str:
-    """What a step shows behind its number: the loss, images a second, accuracy on validation."""
-    shown = {
-        "loss": "loss {:.3f}",
-        "images_per_second": "{:,.0f} images/s",
-        "val/accuracy": "validation {:.1%}",
-    }
-    return ", ".join(text.format(values[name]) for name, text in shown.items() if name in values)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import progress
 from pipeline.data.shard_writer import ShardWriter, write_shards
 from pipeline.data.shards import (
     MANIFEST,
@@ -16,6 +17,7 @@ from pipeline.data.shards import (
     iter_shards,
     manifest_digest,
     read_manifest,
+    shown_shards,
     write_manifest,
     write_shard,
 )
@@ -38,6 +40,22 @@ def test_rows_come_back_in_order(tmp_path: Path, count: int, per_shard: int) -> 
     assert manifest.rows == count
     assert [e.rows for e in manifest.shards[:-1]] == [per_shard] * (len(manifest.shards) - 1)
     assert [row for table in iter_shards(tmp_path) for row in table.to_pylist()] == rows
+
+
+def test_shards_are_shown_as_they_go_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    write_shards(tmp_path, some_rows(10), SCHEMA, rows_per_shard=4)
+    tables = list(shown_shards(tmp_path, ["id"], "report: galleries"))
+    assert [table.num_rows for table in tables] == [4, 4, 2]
+    assert tables[0].column_names == ["id"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0].split(" images")[0] for line in lines] == [
+        "report: galleries: 4/10",
+        "report: galleries: 8/10",
+        "report: galleries: 10/10",
+    ]
 
 
 def test_same_rows_same_bytes(tmp_path: Path) -> None:

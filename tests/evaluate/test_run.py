@@ -14,6 +14,7 @@ from pipeline.evaluate.run import (
     RESULT_FILE,
     ModelResult,
     compare_with,
+    images_seen,
     load_result,
     measure,
     save_result,
@@ -73,6 +74,19 @@ def test_the_centre_view_is_predicted_once(prepared: Path) -> None:
         measure(guesser, prepared, view=view, threads=1, cache_gib=1.0, **BOOTSTRAP)
         images = len(load_images(prepared / "test"))
         assert len([asked for asked in guesser.asked if asked[0] == images]) == times
+
+
+@pytest.mark.parametrize(("view", "robustness_images"), [("centre", 4), ("flip", None)])
+def test_the_images_that_are_predicted_are_known_before(
+    prepared: Path, view: str, robustness_images: int | None
+) -> None:
+    guesser = Guesser(4)
+    how: dict[str, Any] = {"view": view, "robustness_images": robustness_images}
+    measure(guesser, prepared, threads=1, cache_gib=1.0, **how, **BOOTSTRAP)
+    test, validation = (read_manifest(prepared / part).rows for part in ("test", "validation"))
+    channels = load_images(prepared / "test").images.shape[1]
+    expected = images_seen(test, validation, channels=channels, **how)
+    assert sum(count for count, _ in guesser.asked) == expected
 
 
 def test_without_validation_images_there_are_no_figures_of_them(tmp_path: Path) -> None:

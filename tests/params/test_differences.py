@@ -1,6 +1,11 @@
+from pathlib import Path
 from typing import Any
 
-from pipeline.params.differences import differences
+import pytest
+
+from pipeline.errors import ParameterError
+from pipeline.params import Params
+from pipeline.params.differences import differences, nearest_preset
 from pipeline.params.load import parse_params
 
 LEAST: dict[str, Any] = {
@@ -9,38 +14,64 @@ LEAST: dict[str, Any] = {
 }
 
 
-def found(**changes: Any) -> dict[str, Any]:
-    rows = list(differences(parse_params(LEAST | changes)))
-    assert len({key for key, _, _ in rows}) == len(rows)
-    return {key: (value, default) for key, value, default in rows}
+def params(**changes: Any) -> Params:
+    return parse_params(LEAST | changes)
 
 
-def test_needed_parameters_are_all_that_differs_in_the_least_file() -> None:
-    plain = found()
-    assert plain["data.image_size"] == (16, None)
-    assert all(default is None for _, default in plain.values())
-    assert "data.channels" not in plain
-    assert "seed" not in plain
+def found(here: Params, there: Params) -> dict[str, Any]:
+    rows = differences(here, there)
+    assert len({row.key for row in rows}) == len(rows)
+    return {row.key: (row.value, row.preset) for row in rows}
 
 
-def test_a_changed_parameter_comes_with_its_default() -> None:
-    plain = found()
-    changed = found(
+def test_nothing_differs_from_itself() -> None:
+    assert found(params(), params()) == {}
+
+
+def test_where_a_run_takes_place_does_not_count() -> None:
+    other = LEAST["data"] | {"path": "elsewhere.parquet"}
+    assert found(params(data=other, tracking={"experiment": "mine"}), params()) == {}
+
+
+def test_a_changed_parameter_comes_with_that_of_the_preset() -> None:
+    generation = {"teacher": "0", "select": {}, "student": {"train": {"steps": 9}}}
+    changed = params(
         seed=3,
         select={"label_kind": "hard", "class_thresholds": {"3": 0.5}},
-        generations={"1": {"teacher": "0", "select": {}, "student": {"train": {"steps": 9}}}},
+        generations={"1": generation},
     )
-    assert {key: value for key, value in changed.items() if key not in plain} == {
+    expected = {
         "seed": (3, 0),
         "select.label_kind": ("hard", "soft"),
         "select.class_thresholds.3": (0.5, None),
         "generations.1.teacher": ("0", None),
         "generations.1.student.train.steps": (9, None),
     }
+    assert found(changed, params()) == expected
+    swapped = {key: (there, here) for key, (here, there) in expected.items()}
+    assert found(params(), changed) == swapped
 
 
 def test_a_section_in_place_of_null_is_shown_key_by_key() -> None:
     search = {"num_ops": [1, 2], "magnitude": [5.0, 6.0]}
-    changed = found(augment={"search": search})
-    assert changed["augment.search.num_ops"][0] is not None
+    changed = found(params(augment={"search": search}), params())
+    assert changed["augment.search.num_ops"] == ([1, 2], None)
     assert "augment.search" not in changed
+
+
+def test_the_preset_of_the_fewest_differences_is_nearest(tmp_path: Path) -> None:
+    assert nearest_preset(params(), tmp_path) is None
+    (tmp_path / "presets").mkdir()
+    text = "data: {source: digits, image_size: 16, channels: 3}\ntrain: {steps: 10}\n"
+    (tmp_path / "presets" / "b.yaml").write_text(text + "seed: 1\n")
+    (tmp_path / "presets" / "a.yaml").write_text(text.replace("10", "20") + "seed: 1\n")
+    name, rows = nearest_preset(params(seed=2), tmp_path) or ("", [])
+    assert name == "presets/b.yaml"
+    assert [(row.key, row.value, row.preset) for row in rows] == [("seed", 2, 1)]
+
+
+def test_a_preset_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "a.yaml").write_text("train: {steps: many}\n")
+    with pytest.raises(ParameterError, match="a.yaml"):
+        nearest_preset(params(), tmp_path)

@@ -62,6 +62,7 @@ def test_a_page_of_the_largest_images_stays_under_three_megabytes() -> None:
     data = example_report(names, skills=(5.0, 6.0))
     whole = replace(
         with_gallery(data, *[image] * MOST_SHOWN, times=5),
+        preset="presets/digits_50.yaml",
         parameters=tuple(ParameterRow(f"train.key_{n}", "1", "2") for n in range(80)),
     )
     offered = Gallery("offered", "Offered", "", (image,) * MOST_OFFERED)
@@ -75,9 +76,11 @@ def test_parameters_that_differ_are_shown(data: ReportData) -> None:
         ParameterRow("train.steps", "900", "–"),
         ParameterRow("select.label_kind", "hard", "soft"),
     )
-    words = Reader(render_report(replace(data, parameters=rows))).words
-    assert "not at their defaults (2)" in words
+    near = replace(data, preset="presets/digits_50.yaml")
+    words = Reader(render_report(replace(near, parameters=rows))).words
+    assert "differ from presets/digits_50.yaml, the nearest preset (2)" in words
     assert "select.label_kindhardsoft" in words
+    assert "All parameters are those of presets/digits_50.yaml" in Reader(render_report(near)).words
 
 
 def test_times_have_a_page_of_their_own() -> None:

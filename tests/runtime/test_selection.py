@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import progress
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError
-from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
 from pipeline.params import SelectParams
-from pipeline.runtime.selection import shard_mapper
+from pipeline.runtime.selection import shard_mapper, shown
 from tests.labels.folders import write_predictions
 from tests.labels.test_passes import teacher
 
@@ -60,3 +61,17 @@ def test_a_users_mistake_comes_out_of_a_task_as_itself(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", values, rows_per_shard=10)
     with pytest.raises(DataError, match="'image_33'"):
         select(tmp_path / "predictions", tmp_path / "out", 1)
+
+
+def test_a_pass_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    over = shown(in_threads(2), [10, 20, 5], "select@1: a pass")
+    assert list(over(lambda number: number * number, 3)) == [0, 1, 4]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "select@1: a pass: 10/35 images",
+        "select@1: a pass: 30/35 images",
+        "select@1: a pass: 35/35 images",
+    ]
