@@ -71,8 +71,8 @@ def reproduced(folder: Path) -> tuple[float, Seconds]:
     ended = time.perf_counter()
     if process.returncode:
         raise RuntimeError("".join(said[-20:]))
-    ends = [*(when for _, when in begun[1:]), ended]
-    stages = {name: end - when for (name, when), end in zip(begun, ends, strict=True)}
+    times = [*(when for _, when in begun), ended]
+    stages = {name: end - when for (name, when), end in zip(begun, times[1:], strict=True)}
     return ended - started, stages
 
 
