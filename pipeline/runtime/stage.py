@@ -144,6 +144,7 @@ class Stage:
             tags=tags,
             uri=self.params.tracking.uri,
             experiment=self.params.tracking.experiment,
+            started=time.time() - (time.monotonic() - self.started),
         )
 
 

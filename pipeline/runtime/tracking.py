@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,8 @@ class Tracker:
 
     The run is known by `run_key`: a rerun of the same key goes on with the same MLflow run, and
     metric steps that were logged before are not logged again. Runs with one
-    `lineage_key` are children of one parent run. Raises BusyError while another process has
+    `lineage_key` are children of one parent run. started: when the work began, in seconds since
+    the epoch, None for now. Raises BusyError while another process has
     the same run open.
     """
 
@@ -74,6 +76,7 @@ class Tracker:
         tags: Mapping[str, str],
         uri: str | None = None,
         experiment: str = "selftrain",
+        started: float | None = None,
     ) -> None:
         self.root = root.resolve()
         self.uri = tracking_uri(self.root, uri)
@@ -90,15 +93,16 @@ class Tracker:
             "tags": {key: str(value)[:TAG_CHARACTERS] for key, value in tags.items()},
             "experiment": experiment,
         }
-        self._open(header)
+        self._open(header, time.time() if started is None else started)
 
-    def _open(self, header: Mapping[str, object]) -> None:
+    def _open(self, header: Mapping[str, object], started: float) -> None:
         forget_lost_store(self.root, self.uri)
         if not self._spool.events.exists():
             self._spool.sent.unlink(missing_ok=True)
         cut_torn_line(self._spool)
         if not (self._spool.header.exists() and read_json(self._spool.header) == header):
             write_json(self._spool.header, header)
+            os.utime(self._spool.header, (started, started))  # when the run began, to the sender
         write_json(tracking_folder(self.root) / "server.json", {"uri": self.uri})
         self._seen = load_seen(self._spool, self.uri)
         self._append({"kind": "status", "status": "RUNNING"})

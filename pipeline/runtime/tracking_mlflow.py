@@ -61,7 +61,7 @@ class Destination:
         """Send the unsent events of one spool; raises what MLflow raises, with the rest kept."""
         header = read_json(spool.header)
         offset = sent_bytes(spool, self.uri)
-        started = int(spool.header.stat().st_mtime * 1000)  # the stage's start, not the sender's
+        started = int(spool.header.stat().st_mtime * 1000)  # when its work began
         experiment, parent, run_id, known = self._runs_of(header, started)
         if not known:
             offset = 0

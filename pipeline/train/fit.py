@@ -75,7 +75,7 @@ def fit(
     start = load_state(state_folder, **run.state) if state_folder is not None else 0
     forward = worker.wrap(network)
     saved = logged = time.monotonic()
-    images_done = 0
+    images_done, done = 0, start
 
     def make(step: int) -> Batch:
         in_force, _ = phase(train, step)
@@ -111,7 +111,7 @@ def fit(
             saved = now
         if stop:
             worker.stopped()
-    _check_weights(network, train.steps)
+    _check_weights(network, done)
     best = run.best.tensors if run.best and train.keep == "best" else None
     return drop_auxiliary(network, best or run.average.tensors)
 

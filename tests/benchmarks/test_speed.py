@@ -17,6 +17,7 @@ from benchmarks import (
     gpu,
     pseudo_labelling,
     training,
+    usb,
 )
 from benchmarks.ingest import write_pictures
 from pipeline.data.predictions import read_predictions
@@ -55,6 +56,7 @@ def test_features_evaluation_and_training_give_rows(
         training.row_of("wrn_10_1", "bfloat16", steps=1, rounds=1),
     ):
         assert made.ours > 0
+    assert all(usb.ours(name, 1, "wrn_10_1") > 0 for name in usb.BARS)
 
 
 def test_the_bare_loop_predicts_as_many_images_as_there_are(tmp_path: Path) -> None:
@@ -69,6 +71,14 @@ def test_the_bare_loop_predicts_as_many_images_as_there_are(tmp_path: Path) -> N
     finish_predictions(images, tmp_path / "out", 10)
     found = np.concatenate([shard.log_probs for shard in read_predictions(tmp_path / "out")])
     assert found.shape == (40, 10)
+
+
+def test_without_the_environment_of_usb_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["usb", "--python", str(tmp_path / "python")])
+    with pytest.raises(SystemExit, match="no such file"):
+        usb.main()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

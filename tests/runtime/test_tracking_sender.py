@@ -167,6 +167,16 @@ def test_drain_says_what_is_left_and_why(root: Path, no_sender: NoSender) -> Non
     assert "127.0.0.1" in result.error
 
 
+def test_a_run_begins_when_its_work_did(root: Path, no_sender: NoSender) -> None:
+    began = time.time() - 1000
+    tracker = open_tracker(root, started=began)
+    tracker.finish()
+    send_all(root)
+    info = Store(root).runs()["train@0"].info
+    assert abs(info.start_time - 1000 * began) < 2000
+    assert info.end_time - info.start_time > 900_000
+
+
 def test_no_events_are_left_where_nothing_was_logged(tmp_path: Path) -> None:
     write_json(tracking_folder(tmp_path) / "server.json", {"uri": "http://127.0.0.1:9"})
     assert send_all(tmp_path) == 0

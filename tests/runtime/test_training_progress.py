@@ -33,11 +33,9 @@ def test_what_is_appended_is_shown_and_tracked(
         (20, {"val/accuracy": 0.875}),
         (40, {"loss": 0.125}),
     ]
+    whole = "".join(json.dumps({"step": step, "values": values}) + "\n" for step, values in points)
     with following(history, cast(Tracker, tracked), "train_student@1", STEPS):
-        with history.open("w", encoding="utf-8") as file:
-            for step, values in points:
-                file.write(json.dumps({"step": step, "values": values}) + "\n")
-            file.write('{"step": 41, "val')  # torn: not yet whole
+        history.write_text(whole + '{"step": 41, "val')  # the last line is torn: not yet whole
     assert tracked.seen == points
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "train_student@1: 10/40 steps  loss 0.500, 1,234 images/s"

@@ -23,7 +23,12 @@ QUIET_MLFLOW = [
 NoSender = Callable[[], None]
 
 
-def open_tracker(root: Path, run_key: str = "train@0-aa", uri: str | None = None) -> Tracker:
+def open_tracker(
+    root: Path,
+    run_key: str = "train@0-aa",
+    uri: str | None = None,
+    started: float | None = None,
+) -> Tracker:
     return Tracker(
         root,
         run_key=run_key,
@@ -32,6 +37,7 @@ def open_tracker(root: Path, run_key: str = "train@0-aa", uri: str | None = None
         lineage_name="digits",
         tags={"commit": "c0ffee"},
         uri=uri,
+        started=started,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.params import OnlineParams
+from pipeline.train import fit
 from pipeline.train.batch import TrainingData
 from tests.tiny import (
     PLAIN,
@@ -90,3 +91,13 @@ def test_training_stops_when_validation_has_not_become_better() -> None:
     seen = [values["val/accuracy"] for _, values in logged if "val/accuracy" in values]
     assert max(step for step, _ in logged) < 200
     assert max(seen[-2:]) <= seen[-3] == max(seen)
+
+
+def test_weights_that_broke_are_told_with_the_step_that_was_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(fit, "_check_weights", lambda network, done: checked.append(done))
+    logged: Logged = []
+    train(with_validation(), logged=logged, steps=200, learning_rate=0.02, patience=2)
+    assert checked == [max(step for step, _ in logged)]
