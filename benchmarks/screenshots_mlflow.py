@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ START_SECONDS = 180.0
 SETTLE_SECONDS = 6.0  # charts are drawn after the data have come
 TIMEOUT_MS = 120_000
 UNFOLD_OFFSET = -32  # pixels from a run's name to the sign that shows its children
+CHILD, CLICKS = "train_teacher", 6
 TRAINING = quote("tags.stage LIKE 'train%'")
 
 
@@ -31,14 +34,13 @@ TRAINING = quote("tags.stage LIKE 'train%'")
 class Shot:
     """A page of the interface, the text that is there once it has loaded, and what is done then.
 
-    unfold: the run whose children are shown; then: a text that is there after that.
+    press: a text to click; unfold: the run whose children are shown.
     """
 
     place: str
     text: str
     unfold: str | None = None
     press: str | None = None
-    then: str | None = None
     height: int = 900
 
 
@@ -102,9 +104,9 @@ def shots(address: str) -> dict[str, Shot]:
     lineage = parent["run_name"]
     charts = f"{page}?compareRunsMode=CHART&searchFilter={TRAINING}"
     return {
-        "mlflow_runs": Shot(page, lineage, unfold=lineage, then="train_teacher"),
+        "mlflow_runs": Shot(page, lineage, unfold=lineage),
         "mlflow_lineage": Shot(f"{page}/{parent['run_id']}", "labelled", press="Show more"),
-        "mlflow_charts": Shot(charts, lineage, unfold=lineage, then="train_teacher", height=1250),
+        "mlflow_charts": Shot(charts, lineage, unfold=lineage, height=1250),
         "mlflow_run": Shot(of(last), "learning_rate"),
         "mlflow_confusion": Shot(
             of(f"evaluate@{generation}", "/artifacts/figures/confusion.svg"), "confusion.svg"
@@ -123,15 +125,24 @@ def _open(page: Any, address: str, shot: Shot) -> None:
     if shot.press is not None:
         page.get_by_text(shot.press).first.click()
     if shot.unfold is not None:
-        box = page.get_by_text(shot.unfold, exact=True).first.bounding_box()
-        page.mouse.click(box["x"] + UNFOLD_OFFSET, box["y"] + box["height"] / 2)
-    if shot.then is not None:
-        page.get_by_text(shot.then).first.wait_for()
+        _unfold(page, shot.unfold)
     with suppress(Exception):  # the assistant covers a third of the page, where it opens itself
         page.get_by_role("button", name="Close").first.click(timeout=3000)
     time.sleep(2 * SETTLE_SECONDS)
     for place in page.get_by_text("Path: file:").all():  # of this machine, not of the run
         place.evaluate("element => { element.style.visibility = 'hidden'; }")
+
+
+def _unfold(page: Any, run: str) -> None:
+    """Show the children of a run; a click on rows that are still being drawn is lost."""
+    for _ in range(CLICKS):
+        box = page.get_by_text(run, exact=True).first.bounding_box()
+        page.mouse.click(box["x"] + UNFOLD_OFFSET, box["y"] + box["height"] / 2)
+        with suppress(Exception):
+            page.get_by_text(CHILD).first.wait_for(timeout=10_000)
+            return
+    page.screenshot(path=(failed := Path(tempfile.gettempdir()) / "screenshot_failed.png"))
+    sys.exit(f"the children of {run} don't appear; what is there instead: {failed}")
 
 
 def _show_training(context: Any, address: str) -> None:
