@@ -5,7 +5,7 @@ import sys
 from pipeline.files import write_text
 from pipeline.progress import say
 from pipeline.report.gather import gather_report
-from pipeline.report.note import render_note
+from pipeline.report.note import headline, render_note
 from pipeline.report.page import render_report, render_times
 from pipeline.report.table import render_table
 from pipeline.runtime.stage import Stage, result_line, run_stage
@@ -26,6 +26,7 @@ def report(stage: Stage) -> None:
         page = layout.report / "index.html"
         write_text(page, render_report(data))
         run.tracker.artifact(page)
+        run.tracker.headline(headline(data))
         run.tracker.tags({"mlflow.note.content": render_note(data)}, lineage=True)
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))

@@ -50,6 +50,20 @@ def render_note(data: ReportData) -> str:
     return "\n".join([*lines, "", *(f"- {escaped(text)}" for text in sentences if text), ""])
 
 
+def headline(data: ReportData) -> dict[str, float]:
+    """The figures by which one lineage is compared with another, accuracies in [0, 1]."""
+    champion = next(part for part in data.generations if part.generation == data.champion)
+    found = {
+        "test/accuracy": champion.test.accuracy,
+        "test/accuracy/generation_0": data.generations[0].test.accuracy,
+    }
+    if data.ensemble is not None:
+        found["test/accuracy/ensemble"] = data.ensemble.accuracy
+    for control in data.controls:
+        found[f"test/accuracy/control_{control.name}"] = control.result.test.accuracy
+    return found
+
+
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is: what has a meaning there as a character reference."""
     return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable(text, 10_000))

@@ -131,6 +131,11 @@ class Tracker:
             self._nudged = time.monotonic()
             start_sender(self.root)
 
+    def headline(self, values: Mapping[str, float]) -> None:
+        """Set metrics of the run's parent; the last that were set count."""
+        named = {clean_name(key): float(value) for key, value in values.items()}
+        self._append({"kind": "headline", "values": named})
+
     def tags(self, values: Mapping[str, str], *, lineage: bool = False) -> None:
         """Set tags of the run, or of its parent; `mlflow.note.content` is its description."""
         texts = {key: str(value)[:TAG_CHARACTERS] for key, value in values.items()}

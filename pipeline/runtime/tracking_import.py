@@ -25,7 +25,7 @@ from pipeline.runtime.tracking_spool import (
     tracking_folder,
 )
 
-SAME_AGAIN = ("status", "parameters", "tags", "inputs")  # logged again, they change nothing
+SAME_AGAIN = ("status", "parameters", "tags", "inputs", "headline")  # again, they change nothing
 
 
 def import_spools(root: Path, source: Path, uri: str | None) -> int:

@@ -90,6 +90,8 @@ class Destination:
         for event in events:
             if kind == "parameters":
                 self._parameters(run_id, event["values"])
+            elif kind == "headline":
+                self._metrics(parent, [{**event, "step": 0}], set())
             elif kind == "tags":
                 self._tags(parent if event["lineage"] else run_id, event["values"])
             elif kind == "artifact":

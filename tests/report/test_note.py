@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import replace
 
-from pipeline.report.note import COLUMNS, escaped, render_note
+from pipeline.report.note import COLUMNS, escaped, headline, render_note
 from tests.report.example import example_report
 
 
@@ -28,6 +28,20 @@ def test_every_generation_has_its_row_with_the_figures_of_the_report() -> None:
     for row, part in zip(table[2:], data.generations, strict=False):
         assert row[1] == f"{100 * part.test.accuracy:.1f} %"
     assert "points" in table[3][-1]
+
+
+def test_the_headline_is_the_champion_and_what_it_is_held_against() -> None:
+    data = example_report()
+    first, *_, last = data.generations
+    assert data.ensemble is not None
+    assert headline(data) == {
+        "test/accuracy": last.test.accuracy,
+        "test/accuracy/generation_0": first.test.accuracy,
+        "test/accuracy/ensemble": data.ensemble.accuracy,
+    }
+    assert headline(replace(data, ensemble=None, champion="0"))["test/accuracy"] == (
+        first.test.accuracy
+    )
 
 
 def test_the_verdict_comes_first_and_the_counts_are_said() -> None:

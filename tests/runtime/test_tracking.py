@@ -27,6 +27,9 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
         tracker.artifact(report, "reports")
         report.write_text("later")
         tracker.tags({"mlflow.note.content": "**digits**"}, lineage=True)
+        tracker.headline({"test/accuracy": 0.5})
+        time.sleep(0.01)  # of one millisecond MLflow shows the largest
+        tracker.headline({"test/accuracy": 0.25})
     assert send_all(root) == 0
     store = Store(root)
     child, parent = store.runs()["train@0"], store.runs()["digits"]
@@ -36,6 +39,8 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
     assert store.points("train@0", "loss") == [(s, 1 / (s + 1)) for s in range(10)]
     assert store.artifact("train@0", "reports/report.json", root) == "first"
     assert parent.data.tags["mlflow.note.content"] == "**digits**"
+    assert parent.data.metrics == {"test/accuracy": 0.25}
+    assert "test/accuracy" not in child.data.metrics
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
 
 
