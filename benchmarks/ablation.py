@@ -17,15 +17,15 @@ import os
 import platform
 import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.ablation_page import page, run_of, summary
 from benchmarks.ablation_rows import ROWS, Row, row_params, with_steps
+from benchmarks.runs import side_by_side
 from pipeline.files import file_digest, value_digest, write_json, write_text
 from pipeline.params import Params, load_params
 from pipeline.progress import say
@@ -173,7 +173,7 @@ def run_all(data: Iterable[DataSet], processes: int) -> dict[str, Any]:
     """Every row of every data set, `processes` runs at once; finished ones are not run again."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sets = list(data)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with side_by_side(processes) as pool:
         futures = {
             pool.submit(run_task, row, part, seed): (part.name, row, seed)
             for part in sets

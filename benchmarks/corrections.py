@@ -14,10 +14,8 @@ under .selftrain/benchmarks.
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from benchmarks.runs import (
     machine,
     parts_kept,
     percent,
+    side_by_side,
 )
 from pipeline.files import write_json
 from pipeline.labels.doubt import class_pairs, diverse, doubt, margins
@@ -78,7 +77,7 @@ def main() -> None:
     if given is None:
         return
     run = partial(run_seed, data=given.data, num_unlabeled=given.unlabeled, steps=given.steps)
-    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
+    with side_by_side(given.processes) as pool:
         rows = list(pool.map(run, range(given.seeds)))
     if given.steps == STEPS and given.unlabeled == NUM_UNLABELED:
         result = {

@@ -14,15 +14,14 @@ import json
 import os
 import platform
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.runs import side_by_side
 from pipeline.files import value_digest, write_json
 from pipeline.params import Params, load_params
 from pipeline.progress import say
@@ -63,7 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     params = load_params(given.params)
     rows: list[Accuracies] = []
-    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
+    with side_by_side(given.processes) as pool:
         for row in pool.map(partial(run_seed, params=params), range(given.seeds)):
             rows.append(row)
             shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in row.items())

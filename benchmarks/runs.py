@@ -7,6 +7,8 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,20 @@ import numpy as np
 
 from pipeline.files import value_digest, write_json
 from pipeline.runtime.stage import code_digest
+from pipeline.runtime.stop import end_with_parent
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ROOT / ".selftrain" / "benchmarks"
 Part = Callable[[str, Callable[[], float]], float]  # what a run's part of this name came to
 SHARED = ("fashion_mnist.py", "in_process.py")
+
+
+def side_by_side(processes: int) -> ProcessPoolExecutor:
+    """So many fresh processes for runs of minutes, which end when this one is killed."""
+    return ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=end_with_parent
+    )
 
 
 def kept(benchmark: Path, name: str, what: dict[str, Any], work: Callable[[], Any]) -> Any:

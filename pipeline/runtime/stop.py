@@ -31,8 +31,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def end_with_dvc() -> None:
-    """Let Linux send SIGTERM when the `dvc` that started this process is gone."""
-    if "DVC_ROOT" not in os.environ or not sys.platform.startswith("linux"):
+    """end_with_parent, where that is `dvc`."""
+    if "DVC_ROOT" in os.environ:
+        end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Let Linux send SIGTERM when the process that started this one is gone."""
+    if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import runs
@@ -59,3 +63,27 @@ def test_a_stopped_run_goes_on_at_its_next_part(
 def test_intervals_are_students() -> None:
     assert spread([1.0, 2.0, 3.0]) == "2.0 ± 2.5"  # 4.303 / √3
     assert spread([1.0, 2.0, 3.0], "+") == "+2.0 ± 2.5"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells children")
+def test_runs_side_by_side_end_with_who_started_them(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, time\n"
+        "from benchmarks.runs import side_by_side\n"
+        "if __name__ == '__main__':\n"
+        "    pool = side_by_side(1)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 600).result()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(runs.ROOT)}
+    with subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        gone, alive = psutil.wait_procs([worker], timeout=60)
+        for process in alive:
+            process.kill()
+    assert gone
