@@ -4,7 +4,7 @@ python -m benchmarks.corrections --data fashion_mnist.parquet [--seeds 3] [--pro
 
 The protocol: by seed, 200 labels and 10,000 unlabelled images of Fashion-MNIST's training part,
 balanced over the classes; tested on its 10,000 test images, `presets/fashion_mnist.yaml` without
-validation images and with 500 steps a generation. After one run the hidden truth of so many
+validation images and with 300 steps a generation. After one run the hidden truth of so many
 unlabelled images is added, as a person would, and all generations are trained again from the start:
 images as the report offers them (margin and disagreement of the teachers, diverse), images of the
 smallest margin alone, or images drawn at random, with the same seed. Each finished training is kept
@@ -47,7 +47,7 @@ RESULT = RESULTS / "corrections.json"
 NUM_LABELS, NUM_UNLABELED, NUM_TEST = 200, 10_000, 10_000
 CLICKS = (48, 200)  # one page of the report, and about four
 WAYS = ("offered", "margin", "random")
-STEPS = 500  # the preset's would take hours
+STEPS = 300  # the preset's would take hours
 BEFORE = "none"
 
 
