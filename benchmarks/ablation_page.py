@@ -76,7 +76,11 @@ def sentence(row: Row, figures: Mapping[str, Any]) -> str:
     if low <= 0 <= high:
         return f"{subject}: no difference beyond the interval."
     helps = (low > 0) == row.adds
-    return f"{subject}: {row.part} {'helps' if helps else 'hurts'}."
+    return f"{subject}: {row.part} {_verb('help' if helps else 'hurt', row.part)}."
+
+
+def _verb(verb: str, subject: str) -> str:
+    return verb if subject.endswith("labels") else f"{verb}s"
 
 
 def _table(rows: Mapping[str, Any]) -> list[str]:
