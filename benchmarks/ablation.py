@@ -4,7 +4,7 @@ python -m benchmarks.ablation [--data FOLDER] [--seeds 5] [--fashion-seeds 3] [-
 
 Digits: 50 labels, 848 unlabelled, 899 test images. Fashion-MNIST, where FOLDER holds
 fashion_mnist.parquet: 1,000 labels, 20,000 unlabelled, 10,000 test images. No validation images.
-All of it takes an estimated 80 minutes on two cores (100 s a run on digits, 160 on Fashion-MNIST).
+All of it takes about 40 minutes of two cores (30 s a run on digits, 140 on Fashion-MNIST).
 Every run is kept under .selftrain/benchmarks, by its parameters and the code it rests on, so that
 it goes on where it stopped. `--steps 4` is a trial: its table goes there too, not into docs/.
 """

@@ -106,7 +106,7 @@ class ShardSelector:
 
     def drawn(self, number: int, every: int) -> NDArray[np.float32]:
         """Log-probabilities (m, K) of the rows whose place is a multiple of `every`."""
-        seen = self._outline(number, PLACE, log_probs=True)
+        seen = self._outline(number, log_probs=True)
         assert seen.log_probs is not None
         return seen.log_probs.dense()[-self._first[number] % every :: every]
 

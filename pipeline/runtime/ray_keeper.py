@@ -9,7 +9,6 @@ It also ends when no stage has used Ray for ten minutes. Killed, it takes Ray wi
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import secrets
 import shutil
@@ -30,6 +29,7 @@ from pipeline.files import write_json
 from pipeline.runtime.quiet import quiet_ray, stay_on_loopback
 from pipeline.runtime.ray_kept import Kept
 from pipeline.runtime.ray_session import OBJECT_STORE_BYTES, SPARE_CPUS
+from pipeline.runtime.stop import end_with_parent
 from pipeline.runtime.tracking_spool import is_locked, try_lock
 
 IDLE_SECONDS = 600.0
@@ -37,7 +37,6 @@ POLL_SECONDS = 0.5
 LOCK_SECONDS = 5.0  # a stage looks whether the lock is held by holding it for a moment
 LOG_BYTES = 1 << 20
 START_SECONDS = 120.0
-PR_SET_PDEATHSIG = 1
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -88,7 +87,7 @@ def start_ray(num_cpus: int, folder: Path, environment: dict[str, str]) -> subpr
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_end_with_parent if sys.platform.startswith("linux") else None,
+        preexec_fn=end_with_parent,
     )
 
 
@@ -97,11 +96,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _end_with_parent() -> None:
-    """Let Linux end this process when the one that started it is gone, killed even."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for(process: subprocess.Popen[bytes], folder: Path) -> str:

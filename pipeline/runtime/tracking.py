@@ -59,10 +59,9 @@ class Tracker:
     """Logs one run: its parameters, metrics, artifacts and models; use it as a context manager.
 
     The run is known by `run_key`: a rerun of the same key goes on with the same MLflow run, and
-    metric steps that were logged before are not logged again. Runs with one
-    `lineage_key` are children of one parent run. started: when the work began, in seconds since
-    the epoch, None for now. Raises BusyError while another process has
-    the same run open.
+    metric steps that were logged before are not logged again. Runs with one `lineage_key` are
+    children of one parent run. started: when the work began, in seconds since the epoch, None for
+    now. Raises BusyError while another process has the same run open.
     """
 
     def __init__(
