@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,10 @@ def test_training_goes_on_after_a_killed_worker_and_ends_in_order_when_asked(
     assert max(steps) < STEPS
     run("train_teacher", disturbed)
     assert contents(disturbed) == contents(whole)
-    assert logged_steps(disturbed) == logged_steps(whole)  # none was trained again
+    every = logged_steps(whole)
+    assert logged_steps(disturbed)[len(steps) :] == [step for step in every if step > max(steps)]
+    again = Counter(steps) - Counter(every)
+    assert len(again) <= 1, again  # killed after a step was logged, before it was saved
 
 
 def predicted(folder: Path) -> list[Path]:
