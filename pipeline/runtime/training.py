@@ -1,4 +1,4 @@
-"""Train through Ray Train: in the stage's own process, or spread over workers with DDP."""
+"""Train in the stage's own process, or spread over Ray Train's workers with DDP."""
 
 from __future__ import annotations
 
@@ -38,42 +38,39 @@ RESIZE_CHECKPOINTS = 4  # a larger group starts from the last state: at most a q
 
 
 def distributed_train(job: TrainJob, scratch: Path, tracker: Tracker, title: str) -> list[Point]:
-    """Train the job's model through Ray Train; returns what it logged, in order of steps.
+    """Train the job's model; returns what it logged, in order of steps.
 
-    `train.workers` 0: in this process; N: over N Ray workers, whose rank 0 writes the checkpoint.
-    A worker that dies is replaced, or with `train.min_workers` done without, and training goes on
-    from the last saved state; where the model is there already, nothing is trained. Raises
-    ParameterError for synchronised statistics without a GPU.
+    `train.workers` 0: in this process, without Ray; N: over N workers of Ray Train, whose rank 0
+    writes the checkpoint. A worker that dies is replaced, or with `train.min_workers` done without,
+    and training goes on from the last saved state; where the model is there already, nothing is
+    trained. Raises ParameterError for synchronised statistics without a GPU.
     """
-    quiet_ray()
     scratch, train = scratch.resolve(), job.training.train
     history = scratch / "history.jsonl"
     _keep_whole_lines(history)
     if (job.model / SPEC).exists():
         with following(history, tracker, title, train):
             return read_history(history)
-    with _workplace(train, scratch) as home:
+    if train.workers:
+        _train_over_workers(job, history, tracker, title)
+    else:
+        with following(history, tracker, title, train), stop_is_a_wish() as wish:
+            worker = Worker(device=torch.device(_device(train)), stop=wish)
+            with _logging(history, Home(), worker.rank) as log:
+                train_model(job, worker, log)
+    return read_history(history)
+
+
+def _train_over_workers(job: TrainJob, history: Path, tracker: Tracker, title: str) -> None:
+    quiet_ray()
+    scratch, train = history.parent, job.training.train
+    with ray_session(train.workers * train.threads), at_home(scratch) as home:
         device = _device(train)
         _announce(train, home, device, title)
         how = {"job": _plain(job), "history": str(history), "home": home, "device": device}
         trainer = _trainer(how, train, scratch, device)
         with following(history, tracker, title, train), stop_is_a_wish() as wish:
-            if train.workers:
-                fit_or_stop(lambda: _unwrapped_fit(trainer), scratch, wish)
-            else:
-                how["stop"] = wish
-                _unwrapped_fit(trainer)
-    return read_history(history)
-
-
-@contextmanager
-def _workplace(train: TrainParams, scratch: Path) -> Iterator[Home]:
-    """Ray where there are workers, and how they reach the driver's files."""
-    if not train.workers:
-        yield Home()
-    else:
-        with ray_session(train.workers * train.threads), at_home(scratch) as home:
-            yield home
+            fit_or_stop(lambda: _unwrapped_fit(trainer), scratch, wish)
 
 
 def _device(train: TrainParams) -> str:
@@ -92,8 +89,6 @@ def _device(train: TrainParams) -> str:
 
 def _announce(train: TrainParams, home: Home, device: str, title: str) -> None:
     """Say what makes the work slow, or wait, before it begins."""
-    if not train.workers:
-        return
     gpus = train.gpus_per_worker if device == "cuda" else 0.0
     if missing := unmet_demand({"CPU": train.threads, "GPU": gpus}):
         say(f"{title}: no node has {missing} for a worker; waiting until the cluster has one")
@@ -123,7 +118,7 @@ def _trainer(how: dict[str, Any], train: TrainParams, scratch: Path, device: str
         scaling_config=scaling(
             num_workers=(sizes[0], sizes[-1]) if elastic else train.workers,
             use_gpu=use_gpu,
-            resources_per_worker=resources if train.workers else None,
+            resources_per_worker=resources,
             elastic_resize_monitor_interval_s=RESIZE_CHECKPOINTS * train.checkpoint_minutes * 60,
         ),
         run_config=RunConfig(
@@ -172,14 +167,10 @@ def _worker_loop(config: dict[str, Any]) -> None:
         worker = replace(
             worker, saved=lambda folder: home.give(folder / STATE, there.state / STATE)
         )
-    if train.workers:
-        wish = StopFiles(there.state, home)
-        worker = replace(worker, stop=wish, stopped=wish.wait_for_end)
-    else:
-        worker = replace(worker, stop=config["stop"])
-    cache = node_folder() / "decoded" if train.workers else None
+    wish = StopFiles(there.state, home)
+    worker = replace(worker, stop=wish, stopped=wish.wait_for_end)
     with _logging(Path(config["history"]), home, rank) as log:
-        train_model(job, worker, log, cache)
+        train_model(job, worker, log, cache=node_folder() / "decoded")
     if rank == 0 and not home.here:
         home.give(job.model, there.model)
 
