@@ -139,7 +139,9 @@ def main() -> None:
         return
     rounds = []
     for number in range(options.rounds):
-        with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
+        with tempfile.TemporaryDirectory(
+            prefix="orchestration-", ignore_cleanup_errors=True
+        ) as folder:
             rounds.append(one_round(Path(folder)))
         say(f"round {number + 1} of {options.rounds}: {json.dumps(rounds[-1])}")
     keep("orchestration", rows_of(rounds), rounds=options.rounds, about={"each": rounds})

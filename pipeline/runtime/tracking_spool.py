@@ -99,11 +99,12 @@ def all_spools(root: Path) -> list[Spool]:
 
 def read_events(spool: Spool, offset: int = 0) -> list[tuple[Event, int]]:
     """The whole events from byte `offset` on, each with the offset behind it."""
-    if not spool.events.exists():
+    try:
+        with spool.events.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
         return []
-    with spool.events.open("rb") as file:
-        file.seek(offset)
-        data = file.read()
     events, end = [], offset
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         end += len(line)
@@ -138,13 +139,14 @@ def sent_bytes(spool: Spool, uri: str | None = None) -> int:
 
 
 def unsent_events(spool: Spool) -> int:
-    """How many whole events no server has yet."""
-    if not spool.events.exists():
+    """How many whole events no server has yet; none of a spool that is compacted meanwhile."""
+    try:
+        offset = sent_bytes(spool)
+        if spool.events.stat().st_size == offset:
+            return 0
+        return len(read_events(spool, offset))
+    except FileNotFoundError:
         return 0
-    offset = sent_bytes(spool)
-    if spool.events.stat().st_size == offset:
-        return 0
-    return len(read_events(spool, offset))
 
 
 def is_finished(spool: Spool) -> bool:
