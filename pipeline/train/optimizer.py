@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import nn, optim
 
 
@@ -24,9 +26,10 @@ def build_optimizer(
     """
     groups = _groups(network, weight_decay, rates or {})
     set_learning_rate(groups, learning_rate)
-    if name == "adamw":
-        return optim.AdamW(groups, lr=learning_rate, fused=True)
-    return optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    kind: Any = _uncompiled(optim.AdamW if name == "adamw" else optim.SGD)
+    more = {} if name == "adamw" else {"momentum": momentum, "nesterov": momentum > 0}
+    made: optim.Optimizer = kind(groups, lr=learning_rate, fused=True, **more)
+    return made
 
 
 def set_learning_rate(groups: list[dict[str, Any]], learning_rate: float) -> None:
@@ -50,3 +53,14 @@ def _groups(
         ):
             groups.append({"params": chosen, "weight_decay": decay, "share": share})
     return groups
+
+
+def _uncompiled(kind: type[optim.Optimizer]) -> type[optim.Optimizer]:
+    """The optimizer without what it wraps its methods in for torch.compile.
+
+    Importing the compiler takes a second, and torch does so at the first call of any of them.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    plain: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    plain["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), plain)

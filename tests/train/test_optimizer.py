@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn, optim
@@ -117,3 +120,17 @@ def test_decay_goes_with_the_share_and_not_to_biases() -> None:
         "1.weight": (0.1, 0.3),
         "1.bias": (0.1, 0.0),
     }
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    program = """
+import sys
+from pipeline.train.fit import fit
+from tests.tiny import PLAIN, stripe_data, tiny_network, train_params
+
+for optimizer in ("adamw", "sgd"):
+    params = train_params(steps=2, optimizer=optimizer)
+    fit(tiny_network(), stripe_data(12), train=params, augment=PLAIN, seed=0)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
