@@ -29,7 +29,8 @@ def row_of(side: int, count: int, threads: int, rounds: int) -> Row:
         folder = Path(name)
         write_pictures(folder, count, side)
         files = [folder / entry.file for entry in read_manifest(folder).shards]
-        data = [item for file in files for item in column_bytes(read_shard(file, ["image"]))]
+        items = [item for file in files for item in column_bytes(read_shard(file, ["image"]))]
+        data = [torch.from_numpy(item.copy()) for item in items]
         decode_image = decode_op()
 
         def bare() -> None:

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.measure import Row, compared, in_turn, keep, rate
 from pipeline.data.batches import batch_rows
-from pipeline.data.images import encode_png
+from pipeline.data.png import encode_png
 from pipeline.data.shard_writer import write_shards
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.streamed import ShardStream

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.data.blocks import Blocks, blocks_of, open_entry, read_group
 from pipeline.data.chosen import Chosen
+from pipeline.data.png import Bytes
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.stream_order import Integers, StreamOrder, window_size_for
 from pipeline.data.tensors import IMAGES_PER_TASK, column_bytes, decode_into, finished, stored_shape
@@ -44,14 +45,15 @@ class Held:
 
     items: Integers
     rows: Integers
-    data: list[Tensor]
+    data: list[Bytes]
     targets: NDArray[np.float32] | None
 
 
 class ShardStream:
     """The images of a prepared folder, or as often as pseudo-labels of them count.
 
-    window: most images held at once; two windows are, while one is followed by the next.
+    window: most images held at once; two windows are, while one is followed by the next. shape: of
+    an image, (C, S, S).
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class ShardStream:
     ) -> None:
         self.folder, self._window, self._threads, self._chosen = folder, window, threads, chosen
         self._manifest = read_manifest(folder)
-        self._shape = stored_shape(folder, self._manifest)
+        self.shape = stored_shape(folder, self._manifest)
         self._order: StreamOrder | None = None
         self._held: dict[tuple[int, int], Future[Held]] = {}
         self._ahead = ThreadPoolExecutor(1, "stream")
@@ -84,7 +86,7 @@ class ShardStream:
             self._order = StreamOrder(self._counts, window_size_for(self._window), seed)
             self._held.clear()
         rank, world_size = part.start or 0, part.step or 1
-        data: list[Tensor] = []
+        data: list[Bytes] = []
         rows, targets = [], []
         for piece in self._order.batch(step, batch_size):
             held = self._part(piece.epoch, piece.window, rank, world_size)
@@ -164,8 +166,8 @@ class ShardStream:
                 rows.append(blocks.start[one] + places)
         return Held(items, np.concatenate(rows), data, np.concatenate(targets) if targets else None)
 
-    def _decoded(self, data: Sequence[Tensor]) -> Tensor:
-        images = torch.empty((len(data), *self._shape), dtype=torch.uint8)
+    def _decoded(self, data: Sequence[Bytes]) -> Tensor:
+        images = torch.empty((len(data), *self.shape), dtype=torch.uint8)
         tasks = [
             self._decoders.submit(decode_into, data[part], images[part])
             for part in _parts(len(data), self._threads)

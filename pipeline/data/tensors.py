@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.png import check_png
+from pipeline.data.png import Bytes, check_png, decode_ours
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
@@ -33,6 +35,7 @@ from pipeline.files import read_json
 
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 64
+_LOADING = threading.Lock()
 GIB = 1 << 30
 LARGEST_SIDE = 1 << 14
 GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
@@ -178,16 +181,21 @@ def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
     return int(channels), size, size
 
 
-def decode_into(data: Sequence[Tensor], out: Tensor) -> None:
-    """Decode PNG or JPEG bytes, each a uint8 tensor, into out: (n, C, S, S) uint8."""
+def decode_into(data: Sequence[Bytes], out: Tensor) -> None:
+    """Decode PNG or JPEG bytes, each a uint8 array, into out: (n, C, S, S) uint8.
+
+    Raises RuntimeError for an image that can't be decoded, or is of another size.
+    """
+    others = decode_ours(data, out.numpy())
+    if not others:
+        return
     decode_image, mode = decode_op(), GREY_MODE if out.shape[1] == 1 else RGB_MODE
-    wanted = out.shape[1:]
-    for item, place in zip(data, out.unbind(0), strict=True):
-        check_png(item.numpy())
-        image: Tensor = decode_image(item, mode)
-        if image.shape != wanted or image.dtype != torch.uint8:
-            raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(wanted)}")
-        place.copy_(image)
+    for place in others:
+        check_png(data[place])
+        image: Tensor = decode_image(torch.from_numpy(data[place].copy()), mode)
+        if image.shape != out.shape[1:] or image.dtype != torch.uint8:
+            raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(out.shape[1:])}")
+        out[place] = image
 
 
 def decode_op() -> Any:
@@ -197,14 +205,15 @@ def decode_op() -> Any:
     Python wrapper warns at every call.
     """
     ops: Any = torch.ops
-    if not hasattr(ops.image, "decode_image"):
-        spec = importlib.util.find_spec("torchvision")
-        root = Path(spec.origin).parent if spec and spec.origin else Path()
-        for library in (*sorted(root.glob("image*.so")), *sorted(root.glob("image*.pyd"))):
-            with suppress(OSError):
-                ops.load_library(library)
-    if not hasattr(ops.image, "decode_image"):
-        importlib.import_module("torchvision.io")
+    with _LOADING:
+        if not hasattr(ops.image, "decode_image"):
+            spec = importlib.util.find_spec("torchvision")
+            root = Path(spec.origin).parent if spec and spec.origin else Path()
+            for library in (*sorted(root.glob("image*.so")), *sorted(root.glob("image*.pyd"))):
+                with suppress(OSError):
+                    ops.load_library(library)
+        if not hasattr(ops.image, "decode_image"):
+            importlib.import_module("torchvision.io")
     return ops.image.decode_image
 
 
@@ -225,7 +234,6 @@ def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecuto
 
 def _decoding(table: Any, out: Tensor, pool: ThreadPoolExecutor) -> list[Future[None]]:
     """The tasks, IMAGES_PER_TASK images each, that decode the column `image` into `out`."""
-    decode_op()  # before the threads
     data = column_bytes(table)
     return [
         pool.submit(decode_into, data[at : at + IMAGES_PER_TASK], out[at : at + IMAGES_PER_TASK])
@@ -243,17 +251,16 @@ def finished(tasks: Sequence[Future[None]], path: Shard) -> None:
         raise DataError(f"{path}: an image can't be decoded ({reason})") from None
 
 
-def column_bytes(table: Any) -> list[Tensor]:
-    """Each value of the column `image` as a uint8 tensor; one copy a chunk, none a row."""
-    data: list[Tensor] = []
+def column_bytes(table: Any) -> list[Bytes]:
+    """Each value of the column `image` as a uint8 array, where the table has it."""
+    data: list[Bytes] = []
     for chunk in table.column("image").chunks:
         if not len(chunk):
             continue
         offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int32)
-        offsets = offsets[chunk.offset : chunk.offset + len(chunk) + 1]
+        edges = offsets[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
         values = np.frombuffer(chunk.buffers()[2] or b"", dtype=np.uint8)
-        whole = torch.from_numpy(values[offsets[0] : offsets[-1]].copy())
-        data += torch.split(whole, np.diff(offsets).tolist())
+        data += [values[start:stop] for start, stop in pairwise(edges)]
     return data
 
 

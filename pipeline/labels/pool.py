@@ -90,9 +90,7 @@ def _decoded(folder: Path, rows: Sequence[int]) -> Tensor:
         (len(rows), *stored_shape(folder, read_manifest(folder))), dtype=torch.uint8
     )
     try:
-        decode_into(
-            [torch.from_numpy(np.frombuffer(item, np.uint8).copy()) for item in data], images
-        )
+        decode_into([np.frombuffer(item, np.uint8) for item in data], images)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{folder}: an image can't be decoded ({reason})") from None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
@@ -79,5 +80,5 @@ def _decoded(folder: Path, table: Any, rows: Sequence[int]) -> Tensor:
     shape = stored_shape(folder, read_manifest(folder))
     images = torch.empty((len(rows), *shape), dtype=torch.uint8)
     data = [table.column("image")[row].as_py() for row in rows]
-    decode_into([torch.frombuffer(bytearray(item), dtype=torch.uint8) for item in data], images)
+    decode_into([np.frombuffer(item, np.uint8) for item in data], images)
     return images

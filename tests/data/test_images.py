@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.data.images import BadImageError, decode, decode_png, encode_png, store
+from pipeline.data.images import BadImageError, decode, decode_png, store
+from pipeline.data.png import encode_png
 from tests.data.helpers import Pixels, encoded, noise, photo
 
 

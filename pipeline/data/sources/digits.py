@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.data.images import encode_png
+from pipeline.data.png import encode_png
 from pipeline.data.sources.rows import Row
 
 LARGEST_VALUE = 16
