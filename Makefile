@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-usb bench-augment bench-decode bench-evaluate bench-features bench-gpu ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-precision bench-usb bench-augment bench-decode bench-evaluate bench-features bench-gpu ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -63,7 +63,7 @@ docs: setup ## renew docs/parameters.md
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra cloud --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
 
-bench: bench-pseudo_label bench-train bench-augment bench-decode bench-evaluate bench-features bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
+bench: bench-pseudo_label bench-train bench-precision bench-augment bench-decode bench-evaluate bench-features bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
 
 bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
 	python -m benchmarks.digits
@@ -88,6 +88,9 @@ bench-pseudo_label: setup ## images a second of pseudo_label through Ray, agains
 
 bench-train: setup ## images a second of training, against a bare loop
 	OMP_NUM_THREADS=1 python -m benchmarks.training
+
+bench-precision: setup ## what training in bfloat16 costs in accuracy; DATA=fashion_mnist.parquet
+	python -m benchmarks.precision --data $(DATA)
 
 bench-usb: setup ## images a second of training, against USB's pseudolabel and fixmatch; USB=its python
 	OMP_NUM_THREADS=1 python -m benchmarks.usb --python $(USB)

@@ -14,7 +14,7 @@ from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.significance import compare
 from pipeline.evaluate.views import num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
-from pipeline.models.passes import Passes, choose_passes, has_bfloat16
+from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
 from pipeline.models.spec import ModelSpec
 from pipeline.progress import Advance
 
@@ -99,11 +99,12 @@ def checkpoint_passes(
 def bfloat16_agrees(network: nn.Module, images: Tensor, labels: Tensor, spec: ModelSpec) -> bool:
     """Whether bfloat16 changes the accuracy on these images by no more than its interval.
 
-    images: (N, C, S, S) uint8; labels: (N,). False where there are none, and where the network's
-    device has no instructions for it, so that trying would take long.
+    The network is in evaluation mode; images: (N, C, S, S) uint8; labels: (N,). False where there
+    are none, and where the network's device has no instructions for it, so that trying would take
+    long, or one of its layers no kernel.
     """
     device = next(network.parameters()).device
-    if not len(images) or not has_bfloat16(device):
+    if not len(images) or not runs_in_bfloat16(network, images.shape[1:]):
         return False
     full, half = (
         correct(

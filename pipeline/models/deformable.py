@@ -42,8 +42,10 @@ class DeformableConv2d(DeformConv2d):  # type: ignore[misc]
             nn.init.zeros_(weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
-        offsets, weights = self.look(features).split([2 * self.taps, self.taps], dim=1)
+        """(N, inputs, H, W) → (N, outputs, H / stride, W / stride) float32: bfloat16 has no kernel
+        on CPUs."""
+        features = features.float()
+        offsets, weights = self.look(features).float().split([2 * self.taps, self.taps], dim=1)
         moved: Tensor = deform_conv2d(
             features.contiguous(),
             offsets.contiguous(),

@@ -72,6 +72,26 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+def runs_in_bfloat16(network: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether the device has bfloat16, and each layer kernels for it, forwards and backwards.
+
+    The network is in evaluation mode; shape: of an image, (C, S, S), or of its features, (F,).
+    """
+    device = _device(network)
+    if device is None or not has_bfloat16(device):
+        return False
+    images = torch.zeros(2, *shape, device=device, requires_grad=True)
+    try:
+        with torch.enable_grad():
+            logits = run_pass(network, images, Passes(bfloat16=True))
+            torch.autograd.backward(logits.sum())
+    except RuntimeError:  # what torch says of a layer that has none
+        return False
+    finally:
+        network.zero_grad(set_to_none=True)
+    return True
+
+
 @contextmanager
 def laid_out(network: nn.Module, passes: Passes) -> Iterator[None]:
     """In the block the weights lie as `passes` says; afterwards as they did."""

@@ -47,6 +47,12 @@ class TrainingData:
     labeled_stream: ShardStream | None = None
     unlabeled_stream: ShardStream | None = None
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of what the network sees one by one: (C, S, S), or (F,)."""
+        stream = self.labeled_stream
+        return tuple(self.images.shape[1:]) if stream is None else stream.shape
+
 
 def _interrupted() -> None:
     raise KeyboardInterrupt

@@ -31,6 +31,7 @@ from pipeline.train.ema import WeightAverage, averaged_logits
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.optimizer import build_optimizer, set_learning_rate
+from pipeline.train.precision import with_precision
 from pipeline.train.schedule import phase
 from pipeline.train.state import load_state, save_state
 from pipeline.train.transfer import training_mode
@@ -72,6 +73,7 @@ def fit(
         )
     data = on_device(data, worker.device)
     run = _set_up(network, data, train, rates, worker)
+    train = with_precision(train, network, data.image_shape, worker.device)
     start = load_state(state_folder, **run.state) if state_folder is not None else 0
     forward = worker.wrap(network)
     saved = logged = time.monotonic()

@@ -8,19 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.auxiliary import all_logits, total_loss
-from pipeline.models.passes import has_bfloat16
 from pipeline.params import TrainParams
 from pipeline.train.batch import Batch, LabeledBatch, Worker
 from pipeline.train.losses import distillation_loss, labeled_loss, pseudo_label_loss
 from pipeline.train.noise import model_noise
 from pipeline.train.online import OnlineTeacher
-
-
-def passes_in(precision: str, device: torch.device) -> torch.autocast:
-    """In the block the network's passes compute as train.precision = `precision` says."""
-    on_gpu = device.type == "cuda" and has_bfloat16(device)
-    half = precision == "bfloat16" or (precision == "auto" and on_gpu)
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+from pipeline.train.precision import passes_in
 
 
 class Losses(NamedTuple):
@@ -57,7 +50,8 @@ def step_losses(
 ) -> Losses:
     """The losses on this worker's part of global batch `step`.
 
-    `online`: who labels the weak view of the unlabelled images, where the batch has one.
+    train.precision: float32 or bfloat16, auto decided; `online`: who labels the weak view of the
+    unlabelled images, where the batch has one.
     """
     with passes_in(train.precision, worker.device):
         unlabeled, images = _unlabeled(batch, online), batch.labeled.images

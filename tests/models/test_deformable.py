@@ -19,6 +19,17 @@ def test_it_starts_as_the_convolution_it_replaces(stride: int) -> None:
     torch.testing.assert_close(DeformableConv2d(plain)(features), plain(features))
 
 
+def test_it_is_right_where_other_layers_compute_in_bfloat16() -> None:
+    deformable, features = (
+        DeformableConv2d(nn.Conv2d(4, 6, 3, padding=1)),
+        random_features(2, 4, 7, 7),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = deformable(features.bfloat16())
+    torch.testing.assert_close(seen, deformable(features), rtol=0.02, atol=0.02)
+    seen.sum().backward()
+
+
 def at(image: Tensor, y: float, x: float) -> Tensor:
     """image (C, H, W) at a place between pixels, bilinear, zero outside: (C,)."""
     top, left = math.floor(y), math.floor(x)

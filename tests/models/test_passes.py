@@ -20,6 +20,7 @@ from pipeline.models.passes import (
     measured_folder,
     operations,
     run_pass,
+    runs_in_bfloat16,
     same_bytes,
 )
 
@@ -141,3 +142,38 @@ def test_weights_lie_as_they_did_afterwards(network: nn.Module) -> None:
 
 def test_a_cpu_says_whether_it_has_bfloat16() -> None:
     assert has_bfloat16(torch.device("cpu")) in (True, False)
+
+
+class NoKernel(nn.Module):
+    """A layer that torch has in float32 alone, forwards or backwards."""
+
+    def __init__(self, backwards: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.backwards = backwards
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.layer(features)
+        if self.backwards:
+            logits.register_hook(self.refuse)  # type: ignore[no-untyped-call]
+        else:
+            self.refuse(logits)
+        return logits
+
+    @staticmethod
+    def refuse(values: Tensor) -> None:
+        if values.dtype == torch.bfloat16:
+            raise RuntimeError("not implemented for 'BFloat16'")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_bfloat16_needs_kernels_of_every_layer(
+    monkeypatch: pytest.MonkeyPatch, backwards: bool
+) -> None:
+    monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+    network = NoKernel(backwards)
+    assert runs_in_bfloat16(network.layer, (4,))
+    assert not runs_in_bfloat16(network, (4,))
+    assert all(weight.grad is None for weight in network.parameters())
+    monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
+    assert not runs_in_bfloat16(network.layer, (4,))

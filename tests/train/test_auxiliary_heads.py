@@ -18,7 +18,9 @@ from pipeline.train.state import STATE
 from tests.tiny import PLAIN, prepared_stripes, same_tensors, stripe_data, train_params
 
 DATA = stripe_data(6, unlabeled=12)
-PARAMS = train_params(steps=2, batch_size=4, unlabeled_ratio=1, unlabeled_weight=0.5)
+PARAMS = train_params(
+    steps=2, batch_size=4, unlabeled_ratio=1, unlabeled_weight=0.5, precision="float32"
+)
 
 
 def googlenet(auxiliary: bool = True) -> nn.Module:

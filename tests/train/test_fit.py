@@ -224,7 +224,6 @@ def test_bfloat16_is_for_passes_and_learns_as_well() -> None:
     assert {value.dtype for value in half.values()} == {value.dtype for value in full.values()}
     assert not same_tensors(full, half)
     assert accuracy(tiny_network(**NOISE), half, data) > 0.9
-    assert same_tensors(train(data, precision="auto"), train(data, precision="float32"))
 
 
 def test_a_student_learns_from_pseudo_labels_where_labels_are_few() -> None:
