@@ -104,6 +104,7 @@ def page_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_unparted,
     )
     environment.filters |= {
         "percent": percent,
@@ -115,6 +116,12 @@ def page_environment() -> Environment:
         "whole": lambda name: str(name).encode("utf-8", "replace").decode("utf-8"),
     }
     return environment
+
+
+def _unparted(value: Any) -> Any:
+    """What a template shows, numbers kept on one line with their %."""
+    words = isinstance(value, str) and not isinstance(value, Markup)
+    return value.replace(" %", "\u00a0%") if words else value
 
 
 def page_styles() -> dict[str, Markup]:

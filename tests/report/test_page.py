@@ -63,6 +63,12 @@ def test_the_page_is_whole_html_that_needs_no_network(page: str) -> None:
     assert "@import" not in page
 
 
+def test_no_number_is_parted_from_its_percent_sign(page: str) -> None:
+    shown = re.sub(r"<(style|script|svg).*?</\1>", "", page, flags=re.DOTALL)
+    assert re.findall(r"[0-9] %.{0,40}", shown) == []
+    assert "\u00a0%" in shown
+
+
 def test_the_page_says_what_was_measured(page: str, data: ReportData) -> None:
     words = Reader(page).words
     assert "Yes, the unlabelled images helped." in words
