@@ -49,11 +49,11 @@ RATES: dict[str, Rate] = {
     "source_bytes": Rate(110e3, "bytes", "assumed: a JPEG of 500×375"),
     "prediction_bytes": Rate(111, "bytes", "measured: 1,000 classes, `make bench-select`"),
     "pseudo_label_bytes": Rate(121, "bytes", "measured: 1,000 classes, `make bench-select`"),
-    "prepare_seconds": Rate(8.0e-3, "s an image", f"a JPEG of 500×375 to a PNG of 224×224; {HERE}"),
+    "prepare_seconds": Rate(6.3e-3, "s an image", f"a JPEG of 500×375 to a PNG of 224×224; {HERE}"),
     "prepare_serial_seconds": Rate(
         85e-6, "s an image", f"what `prepare` does in one thread: bookkeeping, writing; {HERE}"
     ),
-    "decode_seconds": Rate(1.6e-3, "s an image", f"a PNG of 224×224; {HERE}"),
+    "decode_seconds": Rate(1.2e-3, "s an image", f"a PNG of 224×224; {HERE}"),
     "select_seconds": Rate(6.7e-6, "s a row", f"1,000 classes, chosen and written; {HERE}"),
     "gpus": Rate(8, "a node", "the task"),
     "cores": Rate(128, "a node", "assumed: a DGX A100"),
