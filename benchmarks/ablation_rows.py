@@ -17,8 +17,7 @@ class Row:
     """What is taken away, or put in place of something, and which figure of the run counts.
 
     part: what the row tells of; adds: whether the row has it, and not the full form; figure: "last"
-    generation with test-time views, its "centre" view, or the "ensemble" of all generations; main:
-    whether it is run on the larger data set too.
+    generation with test-time views, its "centre" view, or the "ensemble" of all generations.
     """
 
     name: str
@@ -27,7 +26,6 @@ class Row:
     change: Callable[[Values], None] = lambda values: None
     adds: bool = False
     figure: str = "last"
-    main: bool = False
 
 
 def row_params(row: Row, params: Params) -> Params:
@@ -67,6 +65,11 @@ def _supervised(values: Values) -> None:
     values["generations"] = {}
 
 
+def _supervised_strongly(values: Values) -> None:
+    _supervised(values)
+    values["teacher"]["train"]["labeled_augment"] = "strong"
+
+
 def _no_data_noise(values: Values) -> None:
     for training in _student_trainings(values):
         training.update(labeled_augment="none", unlabeled_augment="none")
@@ -99,8 +102,16 @@ def _online(values: Values) -> None:
     _student_trainings(values)[-1]["online"] = {}
 
 
+def _offline(values: Values) -> None:
+    for training in _student_trainings(values):
+        training["online"] = None
+
+
 def _no_balancing(values: Values) -> None:
     _select(values, fraction_per_class=None, distribution_alignment="none")
+    for training in _student_trainings(values):
+        if training.get("online") is not None:
+            training["online"] = training["online"] | {"distribution_alignment": False}
 
 
 def _surest_first(values: Values) -> None:
@@ -110,7 +121,7 @@ def _surest_first(values: Values) -> None:
         part["select"] = part.get("select", {}) | {"fraction_per_class": round(share, 2)}
 
 
-FULL = Row("full", "the preset, the last generation with test-time views", "all of it", main=True)
+FULL = Row("full", "the preset, the last generation with test-time views", "all of it")
 ROWS = (
     FULL,
     Row(
@@ -118,35 +129,36 @@ ROWS = (
         "the labels alone, as many steps as all generations together, the same noise",
         "self-training",
         _supervised,
-        main=True,
+    ),
+    Row(
+        "supervised, strong noise",
+        "the same, the labelled images augmented as strongly as unlabelled ones",
+        "self-training",
+        _supervised_strongly,
     ),
     Row(
         "no data noise",
         "students see plain images, without augmentation",
         "data noise",
         _no_data_noise,
-        main=True,
     ),
     Row(
         "no model noise",
         "students without dropout and stochastic depth",
         "model noise",
         _no_model_noise,
-        main=True,
     ),
     Row(
         "hard labels",
         "the teacher's choice in place of its probabilities",
         "soft labels",
         lambda values: _select(values, label_kind="hard"),
-        main=True,
     ),
     Row(
         "no balancing",
         "every prediction as the teacher makes it, however the classes fall",
         "balancing",
         _no_balancing,
-        main=True,
     ),
     Row(
         "quotas",
@@ -174,7 +186,6 @@ ROWS = (
         "one student, taught by generation 0, for the steps of all students",
         "repeating",
         _one_generation,
-        main=True,
     ),
     Row(
         "growing student",
@@ -191,11 +202,16 @@ ROWS = (
         adds=True,
     ),
     Row(
+        "offline teacher",
+        "the student learns what generation 0 said of the images, before it and once",
+        "an online teacher",
+        _offline,
+    ),
+    Row(
         "no test-time views",
         "the same runs, one centre view",
         "averaging over views",
         figure="centre",
-        main=True,
     ),
     Row(
         "ensemble",
@@ -203,6 +219,13 @@ ROWS = (
         "the ensemble",
         adds=True,
         figure="ensemble",
-        main=True,
     ),
 )
+GENERATIONS = tuple(
+    row.name for row in ROWS if row.name not in ("supervised, strong noise", "offline teacher")
+)
+MAIN = (
+    *("full", "supervised", "no data noise", "no model noise", "hard labels", "no balancing"),
+    *("one generation", "no test-time views", "ensemble"),
+)
+ONLINE = ("full", "supervised", "supervised, strong noise", "offline teacher", "no test-time views")

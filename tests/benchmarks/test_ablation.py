@@ -13,11 +13,14 @@ from scipy import stats
 from benchmarks import ablation
 from benchmarks.ablation import DataSet, Task, run_task
 from benchmarks.ablation_page import page, run_of, sentence, spread, summary
-from benchmarks.ablation_rows import FULL, ROWS, Row, row_params, with_steps
+from benchmarks.ablation_rows import FULL, MAIN, ONLINE, ROWS, Row, row_params, with_steps
+from pipeline.files import write_json
 from pipeline.params import Params
 
 DIGITS = DataSet("digits", "digits_50", 50, 848, 899, seeds=2, steps=2)
-FASHION = DataSet("Fashion-MNIST", "fashion_mnist", 1000, 20_000, 10_000, seeds=2, main_rows=True)
+SIZES = (1000, 20_000, 10_000)
+FASHION = DataSet("Fashion-MNIST", "fashion_mnist", *SIZES, seeds=2, names=MAIN)
+TEACHES_ITSELF = DataSet("online", "fashion_mnist_online", *SIZES, seeds=2, names=ONLINE)
 TRAINED = [row for row in ROWS if run_of(row) == row.name]
 BY_NAME = {row.name: row for row in ROWS}
 
@@ -28,7 +31,12 @@ def all_steps(params: Params) -> int:
 
 @pytest.mark.parametrize(
     ("data", "row"),
-    [(data, row) for data in (DIGITS, FASHION) for row in data.rows if row in TRAINED],
+    [
+        (data, row)
+        for data in (DIGITS, FASHION, TEACHES_ITSELF)
+        for row in data.rows
+        if row in TRAINED
+    ],
     ids=lambda value: value.name,
 )
 def test_rows_differ_from_the_full_form_and_cost_the_same_steps(data: DataSet, row: Row) -> None:
@@ -66,6 +74,21 @@ def test_rows_change_what_they_name(data: DataSet) -> None:
     assert (grown.width, grown.depth) > (same.width, same.depth)
     assert params["online teacher"].training(last).train.online is not None
     assert full.training(last).train.online is None
+
+
+def test_an_online_teacher_is_kept_but_for_the_row_that_takes_it_away() -> None:
+    full = TEACHES_ITSELF.params
+    params = {row.name: row_params(row, full) for row in ROWS if row.name != "surest first"}
+    for name, each in params.items():
+        if name.startswith("supervised"):
+            assert each.model_keys == ["0"]
+            continue
+        online = each.training("1").train.online
+        assert (online is None) == (name == "offline teacher")
+        assert online is None or online.distribution_alignment == (name != "no balancing")
+    strong = params["supervised, strong noise"].training("0").train
+    assert strong.labeled_augment == full.training("1").train.unlabeled_augment == "strong"
+    assert params["supervised"].training("0").train.labeled_augment == "weak"
 
 
 def test_fewer_steps_are_for_every_generation() -> None:
@@ -139,13 +162,47 @@ def test_sentences_say_helps_hurts_or_neither() -> None:
 
 
 def test_the_page_has_a_line_for_every_row_of_every_data_set() -> None:
+    sets = (DIGITS, FASHION, TEACHES_ITSELF)
     data = {
         part.name: {"protocol": part.protocol, "rows": summary(outcomes(), part.rows)}
-        for part in (DIGITS, FASHION)
+        for part in sets
     }
     text = page({"data": data})
     for row in ROWS:
-        assert text.count(f"| {row.name} |") == (3 if row.main else 2)
-    assert text.count("Supervised: −19.95 ± 0.64 points: self-training helps.") == 2
+        tables = sum(row.name in part.names for part in sets)
+        assert tables
+        assert text.count(f"| {row.name} |") == 1 + tables
+    assert text.count("Supervised: −19.95 ± 0.64 points: self-training helps.") == len(sets)
     assert "1,000 labels, 20,000 unlabelled and 10,000 test images" in text
     assert "2 steps a generation" in text
+
+
+def test_one_data_set_is_renewed_and_the_others_keep_their_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures(part: DataSet, protocol: str) -> dict[str, object]:
+        return {"protocol": protocol, "rows": summary(outcomes(), part.rows)}
+
+    kept = {part.name: figures(part, "as it was") for part in (DIGITS, FASHION)}
+    write_json(tmp_path / "result.json", {"machine": "m", "data": kept})  # sorts
+    (tmp_path / "fashion_mnist.parquet").touch()
+    monkeypatch.setattr(ablation, "RESULT", tmp_path / "result.json")
+    monkeypatch.setattr(ablation, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(
+        ablation,
+        "run_all",
+        lambda sets, processes: {"data": {each.name: figures(each, "again") for each in sets}},
+    )
+    command = ["ablation", "--data", str(tmp_path), "--only"]
+    monkeypatch.setattr("sys.argv", [*command, FASHION.name])
+    ablation.main()
+    result = json.loads((tmp_path / "result.json").read_text())
+    said = {name: part["protocol"] for name, part in result["data"].items()}
+    assert said == {DIGITS.name: "as it was", FASHION.name: "again"}
+    lines = (tmp_path / "page.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("## ")] == ["## digits", "## Fashion-MNIST"]
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ") and "±" in line]
+    assert rows == [*DIGITS.names, *FASHION.names]
+    monkeypatch.setattr("sys.argv", [*command, "nothing"])
+    with pytest.raises(SystemExit):
+        ablation.main()
