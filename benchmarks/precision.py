@@ -59,7 +59,7 @@ def params_of(case: Case, seed: int, precision: str) -> Params:
     values["model"] = case.model.model_copy(update=noise).model_dump(mode="json")
     values["train"] |= {"steps": case.student_steps, "precision": precision}
     values["teacher"]["train"] = {"steps": case.teacher_steps}
-    values["generations"] = {key: values["generations"][key] for key in ("1",)}
+    values["generations"] = {"1": values["generations"]["1"]}
     values["evaluate"]["views"] = "centre"
     values["controls"] = {}
     return parse_params(values, str(PRESET))

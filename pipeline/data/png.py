@@ -62,29 +62,31 @@ def _decode(data: Sequence[Bytes], out: Bytes, rows: Bytes) -> list[int]:
         packed = _packed(item.data, start)
         if packed is None:
             continue
+        inflate = zlib.decompressobj()
         try:
-            raw = zlib.decompressobj().decompress(packed, rows.shape[1])
+            raw = inflate.decompress(packed, rows.shape[1] + 1)  # so that one too many is seen
         except zlib.error:
             raise RuntimeError("a damaged PNG") from None
-        if len(raw) == rows.shape[1]:
+        if inflate.eof and len(raw) == rows.shape[1]:
             rows[place] = np.frombuffer(raw, np.uint8)
             ours[place] = True
     by_row = rows.reshape(count, height, -1)
     ours &= (by_row[:, :, 0] == UP).all(axis=1)
     if ours.all():
-        _add_up(by_row[:, :, 1:], out)
-        return []
-    out[ours] = _add_up(by_row[ours, :, 1:], np.empty_like(out[ours]))
+        out[...] = _added_up(by_row[:, :, 1:], channels)
+    elif ours.any():
+        out[ours] = _added_up(by_row[ours, :, 1:], channels)
     return np.flatnonzero(~ours).tolist()
 
 
-def _add_up(rows: Bytes, out: Bytes) -> Bytes:
-    """The pixels of rows that each say what they add to the one above, (n, H, W · C), in `out`."""
+def _added_up(rows: Bytes, channels: int) -> Bytes:
+    """The pixels (n, C, H, W) of rows that each say what they add to the one above, (n, H, W · C).
+
+    The rows are changed in place.
+    """
     for above, line in pairwise(range(rows.shape[1])):
         np.add(rows[:, above], rows[:, line], out=rows[:, line])  # modulo 256
-    count, channels, height, width = out.shape
-    out[...] = rows.reshape(count, height, width, channels).transpose(0, 3, 1, 2)
-    return out
+    return rows.reshape(*rows.shape[:2], -1, channels).transpose(0, 3, 1, 2)
 
 
 def check_png(data: Bytes) -> None:

@@ -25,9 +25,8 @@ def with_precision(
     if train.precision != "auto":
         return train
     network.eval()
-    half = runs_in_bfloat16(network, shape) and (
-        device.type == "cuda" or operations(network, shape) >= WORTH_CONVERTING
-    )
+    worth = device.type == "cuda" or operations(network, shape) >= WORTH_CONVERTING
+    half = worth and runs_in_bfloat16(network, shape)
     training_mode(network)
     return train.model_copy(update={"precision": "bfloat16" if half else "float32"})
 
