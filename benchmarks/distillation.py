@@ -29,8 +29,8 @@ from pipeline.files import write_json
 from pipeline.models.build import build_network, count_parameters
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams
 from pipeline.progress import say
-from pipeline.train.batch import TrainingData
 from pipeline.train.run import fit_network
+from pipeline.train.training_data import TrainingData
 
 HERE = Path(__file__)
 RESULT = RESULTS / "distillation.json"

@@ -17,9 +17,9 @@ from benchmarks.measure import Row, compare, keep
 from pipeline.models.build import build_network
 from pipeline.models.parts import network_parts
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import TrainingData
 from pipeline.train.features import feature_data, separate_head
 from pipeline.train.fit import fit
+from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import freeze
 
 IMAGES, BATCH, CLASSES = 512, 64, 10

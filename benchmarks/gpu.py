@@ -25,8 +25,10 @@ from pipeline.models.build import build_network
 from pipeline.models.passes import Passes, operations, run_pass
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.progress import say
-from pipeline.train.batch import TrainingData, Worker, on_device, step_batch
+from pipeline.train.batch import step_batch
 from pipeline.train.fit import fit
+from pipeline.train.training_data import TrainingData, on_device
+from pipeline.train.worker import Worker
 
 NETWORKS = {"wrn_28_2": (32, 64, 7), "resnet50": (224, 32, 3)}  # side, labelled images, ratio
 CLASSES, MATRIX = 10, 8192

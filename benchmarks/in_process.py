@@ -21,9 +21,10 @@ from pipeline.models.checkpoint import network_of
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Params, Training
-from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.run import calibrated_temperature, fit_network
+from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import start_from
+from pipeline.train.worker import Worker
 
 Floats = NDArray[np.float32]
 

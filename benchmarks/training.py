@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from benchmarks.measure import Row, compare, keep
 from pipeline.models.build import build_network
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import TrainingData
 from pipeline.train.fit import fit
+from pipeline.train.training_data import TrainingData
 
 LABELED, RATIO, SIDE, CLASSES = 64, 7, 32, 10
 BATCH = LABELED * (1 + RATIO)

@@ -33,9 +33,9 @@ from pipeline.models.pretrained import read_folder
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams, TransferParams
 from pipeline.progress import say
-from pipeline.train.batch import TrainingData
 from pipeline.train.fit import fit
 from pipeline.train.run import fit_network
+from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import start_from
 
 HERE = Path(__file__)

@@ -14,7 +14,7 @@ from pipeline.models.build import build_network
 from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import TrainingData
+from pipeline.train.training_data import TrainingData
 from tests.data.helpers import ListSource, encoded, run_prepare
 
 CLASSES = ("left", "middle", "right")

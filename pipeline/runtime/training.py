@@ -27,11 +27,11 @@ from pipeline.runtime.stop import stop_is_a_wish
 from pipeline.runtime.stop_workers import StopFiles, fit_or_stop
 from pipeline.runtime.tracking import Tracker
 from pipeline.runtime.training_progress import following
-from pipeline.train.batch import Worker
 from pipeline.train.fit import Log
 from pipeline.train.history import Point, read_history
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
+from pipeline.train.worker import Worker
 
 MAX_FAILURES = 2
 RESIZE_CHECKPOINTS = 4  # a larger group starts from the last state: at most a quarter is lost

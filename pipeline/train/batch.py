@@ -2,104 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pipeline import augment as augmentation
-from pipeline.data.streamed import ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.drawn import drawn_images, drawn_rows, drawn_views
+from pipeline.train.training_data import (
+    TrainingData,
+    count_classes,
+    has_pseudo_labels,
+    normalized,
+)
+from pipeline.train.worker import Worker
 
 View = Literal["none", "weak", "strong"]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The tensors of one run.
-
-    images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
-    In place of any images may stand (N, F) float32, what a network's frozen body makes of them.
-    Images that do not fit into memory come from a stream instead: labeled_stream, whose rows are
-    those of labels, and unlabeled_stream, which brings its pseudo-labels along.
-    unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
-    each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities. num_classes:
-    K; None: one more than the largest label. taught: (N, K) float32, what the teacher thinks of the
-    labelled images, where that is distilled.
-    """
-
-    images: Tensor
-    labels: Tensor
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    unlabeled_images: Tensor | None = None
-    unlabeled_rows: Tensor | None = None
-    unlabeled_targets: Tensor | None = None
-    validation_images: Tensor | None = None
-    validation_labels: Tensor | None = None
-    num_classes: int | None = None
-    taught: Tensor | None = None
-    labeled_stream: ShardStream | None = None
-    unlabeled_stream: ShardStream | None = None
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """The shape of what the network sees one by one: (C, S, S), or (F,)."""
-        stream = self.labeled_stream
-        return tuple(self.images.shape[1:]) if stream is None else stream.shape
-
-
-def _interrupted() -> None:
-    raise KeyboardInterrupt
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One of `world_size` workers that train together; `wrap` joins their gradients (DDP).
-
-    `mean`: the mean over the workers of a tensor that each has. `saved`: told by rank 0 of the
-    folder in which it has just saved the state of training. `stop`: whether to end after this
-    step, asked of rank 0 alone; `stopped`: what ends it then, its state saved.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
-    mean: Callable[[Tensor], Tensor] = lambda values: values
-    saved: Callable[[Path], None] = lambda folder: None
-    stop: Callable[[], bool] = lambda: False
-    stopped: Callable[[], None] = _interrupted
-
-    @property
-    def rows(self) -> slice:
-        """This worker's part of a global batch."""
-        return slice(self.rank, None, self.world_size)
-
-
-def has_pseudo_labels(data: TrainingData) -> bool:
-    """Whether there is anything pseudo-labelled to train on."""
-    if data.unlabeled_stream is not None:
-        return len(data.unlabeled_stream) > 0
-    return data.unlabeled_rows is not None and len(data.unlabeled_rows) > 0
-
-
-def count_classes(data: TrainingData) -> int:
-    """The number of classes that the data is of, K."""
-    return data.num_classes or int(data.labels.max()) + 1
-
-
-def on_device(data: TrainingData, device: torch.device) -> TrainingData:
-    """`data` with its tensors on `device`."""
-    moved: dict[str, Any] = {
-        key: value.to(device) for key, value in vars(data).items() if isinstance(value, Tensor)
-    }
-    return replace(data, **moved)
 
 
 class Batch(NamedTuple):
@@ -288,15 +208,3 @@ def _mixed(
 def _probabilities(labels: Tensor, data: TrainingData) -> Tensor:
     """Labels (n,) as rows with one 1: (n, K) float32."""
     return nn.functional.one_hot(labels, count_classes(data)).float()
-
-
-def network_inputs(images: Tensor, data: TrainingData) -> Tensor:
-    """(n, C, S, S) uint8 as a network reads them un-augmented; features (n, F) float stay."""
-    return images if images.is_floating_point() else normalized(images.float() / 255, data)
-
-
-def normalized(pixels: Tensor, data: TrainingData) -> Tensor:
-    """(n, C, S, S) in [0, 1] → the same by each channel's mean and deviation."""
-    mean = torch.tensor(data.mean, device=pixels.device).view(1, -1, 1, 1)
-    std = torch.tensor(data.std, device=pixels.device).view(1, -1, 1, 1)
-    return (pixels - mean) / std

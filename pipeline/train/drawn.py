@@ -5,7 +5,7 @@ Each stream of a run has its own seeds, so that one draws the same whatever the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from torch import Tensor
 from pipeline import augment as augmentation
 from pipeline.data.batches import batch_rows
 from pipeline.data.streamed import Drawn, ShardStream
-
-if TYPE_CHECKING:
-    from pipeline.train.batch import Worker
+from pipeline.train.worker import Worker
 
 Stream = Literal["labeled", "unlabeled", "weak"]
 STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3}  # 2 is the network's own noise

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from pipeline.models.parts import batched_features, features_and_logits, head_names
 from pipeline.params import TrainParams
-from pipeline.train.batch import TrainingData, Worker, has_pseudo_labels, normalized, on_device
 from pipeline.train.noise import model_noise
+from pipeline.train.training_data import TrainingData, has_pseudo_labels, normalized, on_device
 from pipeline.train.transfer import training_mode
+from pipeline.train.worker import Worker
 
 PROBES = 4  # training passes that are compared with one in evaluation mode
 PROBED_IMAGES = 64  # of each: a block skipped in 1 of 20 is missed once in 500,000

@@ -16,16 +16,7 @@ from pipeline.errors import ParameterError, TrainingError
 from pipeline.models.auxiliary import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.ahead import made_ahead
-from pipeline.train.batch import (
-    Batch,
-    TrainingData,
-    Worker,
-    count_classes,
-    has_pseudo_labels,
-    network_inputs,
-    on_device,
-    step_batch,
-)
+from pipeline.train.batch import Batch, step_batch
 from pipeline.train.best import BestWeights
 from pipeline.train.ema import WeightAverage, averaged_logits
 from pipeline.train.objective import Losses, step_losses
@@ -34,7 +25,15 @@ from pipeline.train.optimizer import build_optimizer, set_learning_rate
 from pipeline.train.precision import with_precision
 from pipeline.train.schedule import phase
 from pipeline.train.state import load_state, save_state
+from pipeline.train.training_data import (
+    TrainingData,
+    count_classes,
+    has_pseudo_labels,
+    network_inputs,
+    on_device,
+)
 from pipeline.train.transfer import training_mode
+from pipeline.train.worker import Worker
 
 VALIDATIONS = 10  # times a run is validated, for its curve
 VALIDATION_BATCH = 1024

@@ -24,7 +24,7 @@ from pipeline.data.tensors import (
 )
 from pipeline.errors import DataError
 from pipeline.models.spec import ModelSpec
-from pipeline.train.batch import TrainingData
+from pipeline.train.training_data import TrainingData
 
 
 def model_spec(

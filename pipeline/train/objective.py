@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from pipeline.models.auxiliary import all_logits, total_loss
 from pipeline.params import TrainParams
-from pipeline.train.batch import Batch, LabeledBatch, Worker
+from pipeline.train.batch import Batch, LabeledBatch
 from pipeline.train.losses import distillation_loss, labeled_loss, pseudo_label_loss
 from pipeline.train.noise import model_noise
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.precision import passes_in
+from pipeline.train.worker import Worker
 
 
 class Losses(NamedTuple):

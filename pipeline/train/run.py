@@ -19,11 +19,12 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Training, TransferParams
-from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.features import feature_data, separate_head
 from pipeline.train.fit import Log, fit
 from pipeline.train.inputs import model_spec, training_data
+from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import layer_rates, read_source, start_from
+from pipeline.train.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from pipeline.models.device import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, Training, TrainParams
 from pipeline.progress import Advance
-from pipeline.train.batch import TrainingData, Worker
 from pipeline.train.fit import fit
 from pipeline.train.inputs import model_spec, training_data
+from pipeline.train.training_data import TrainingData
+from pipeline.train.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
 from pipeline.params import parse_params
 from pipeline.runtime.layout import Layout
-from pipeline.train.batch import Worker
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
+from pipeline.train.worker import Worker
 from tests.bad_input.outcome import Case, Outcome, stops
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
 

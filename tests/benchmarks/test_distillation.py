@@ -13,7 +13,7 @@ import torch
 from benchmarks import distillation
 from benchmarks.distillation import ALONE, STUDENTS, TAUGHT_BY, Lesson, size, table, taught
 from benchmarks.in_process import Images
-from pipeline.train.batch import TrainingData
+from pipeline.train.training_data import TrainingData
 
 
 def patches(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,8 +15,8 @@ from pipeline.data.stored_shards import stored_prefix, upload_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.params import ModelParams, Training
-from pipeline.train.batch import Worker
 from pipeline.train.run import TrainJob, train_model
+from pipeline.train.worker import Worker
 from tests.s3 import BUCKET, s3_url
 from tests.tiny import CLASSES, PLAIN, prepared_stripes, train_params
 

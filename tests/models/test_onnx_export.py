@@ -16,8 +16,8 @@ from pipeline.evaluate.recipe import Recipe
 from pipeline.models.build import build_network
 from pipeline.models.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.models.onnx_export import PixelClassifier, export_onnx
-from pipeline.train.batch import TrainingData
 from pipeline.train.fit import fit
+from pipeline.train.training_data import TrainingData
 from tests.tiny import PLAIN, save_model, tiny_spec, train_params
 
 onnxruntime = pytest.importorskip("onnxruntime")

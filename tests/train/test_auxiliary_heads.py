@@ -11,10 +11,11 @@ from pipeline.models.build import build_network
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training
-from pipeline.train.batch import Worker, labeled_batch, pseudo_labeled_batch
+from pipeline.train.batch import labeled_batch, pseudo_labeled_batch
 from pipeline.train.fit import fit
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
+from pipeline.train.worker import Worker
 from tests.tiny import PLAIN, prepared_stripes, same_tensors, stripe_data, train_params
 
 DATA = stripe_data(6, unlabeled=12)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from pipeline.models.build import build_network
 from pipeline.models.parts import network_parts
 from pipeline.params import ModelParams, Training, TransferParams
-from pipeline.train.batch import TrainingData
 from pipeline.train.features import separate_head
 from pipeline.train.fit import fit
 from pipeline.train.run import fit_network
+from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import freeze
 from tests.tiny import (
     PLAIN,

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from pipeline.errors import ParameterError, TrainingError
 from pipeline.params import AugmentParams
-from pipeline.train.batch import TrainingData, Worker, labeled_batch, pseudo_labeled_batch
+from pipeline.train.batch import labeled_batch, pseudo_labeled_batch
 from pipeline.train.fit import fit
 from pipeline.train.state import STATE
+from pipeline.train.training_data import TrainingData
+from pipeline.train.worker import Worker
 from tests.tiny import (
     PLAIN,
     STRONG,

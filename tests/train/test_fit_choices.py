@@ -8,7 +8,7 @@ import torch
 
 from pipeline.params import OnlineParams
 from pipeline.train import fit
-from pipeline.train.batch import TrainingData
+from pipeline.train.training_data import TrainingData
 from tests.tiny import (
     PLAIN,
     accuracy,

@@ -12,8 +12,8 @@ from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import read_manifest, write_manifest, write_shard
 from pipeline.data.tensors import load_images, read_dataset
 from pipeline.errors import DataError
-from pipeline.train.batch import TrainingData
 from pipeline.train.inputs import training_data
+from pipeline.train.training_data import TrainingData
 from tests.tiny import prepared_stripes
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.models.build import build_network
-from pipeline.train.batch import TrainingData
 from pipeline.train.fit import fit
+from pipeline.train.training_data import TrainingData
 from tests.tiny import STRONG, same_tensors, stripe_data, train_params
 
 PARAMS = train_params(steps=2, batch_size=3, unlabeled_ratio=1)

@@ -6,15 +6,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.params import OnlineParams
-from pipeline.train.batch import (
-    TrainingData,
-    Worker,
-    labeled_batch,
-    pseudo_labeled_batch,
-    step_batch,
-)
+from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
+from pipeline.train.training_data import TrainingData
+from pipeline.train.worker import Worker
 from tests.tiny import PLAIN, STRONG, stripe_data, tiny_network, train_params
 
 ALL_SOFT = OnlineParams(confidence_threshold=0, label_kind="soft", distribution_alignment=False)

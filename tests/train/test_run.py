@@ -15,8 +15,8 @@ from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training, TransferParams
-from pipeline.train.batch import Worker
 from pipeline.train.run import TrainJob, calibrated_temperature, train_model
+from pipeline.train.worker import Worker
 from tests.tiny import (
     PLAIN,
     prepared_stripes,

@@ -14,9 +14,9 @@ from pipeline.errors import DataError
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import network_of
 from pipeline.params import AugmentParams, ModelParams, Training
-from pipeline.train.batch import TrainingData
 from pipeline.train.fit import fit
 from pipeline.train.search import Trial, best_trial, search_policy, search_prepared
+from pipeline.train.training_data import TrainingData
 from tests.tiny import prepared_stripes, stripe_data, tiny_spec, train_params
 
 PAIRS = [(1, 5.0), (2, 30.0)]

@@ -12,9 +12,10 @@ from pipeline.data.tensors import GIB, load_images
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, OnlineParams, Training
-from pipeline.train.batch import Worker, step_batch
+from pipeline.train.batch import step_batch
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
+from pipeline.train.worker import Worker
 from tests.tiny import (
     PLAIN,
     SIDE,

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, distributed, nn
 
 from pipeline.params import AugmentParams
-from pipeline.train.batch import Worker, step_batch
+from pipeline.train.batch import step_batch
 from pipeline.train.inputs import training_data
 from pipeline.train.objective import step_losses
+from pipeline.train.worker import Worker
 from tests.tiny import stripe_data, train_params
 from tests.train.test_streamed_training import FEW, make_streamed
 
