@@ -8,6 +8,7 @@ not one of a numbered row (`features`, `blocks`, but not `layer1`) counts by its
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,15 +95,26 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """`features`, and the logits (N, K) of the same pass."""
-    read: list[Tensor] = []
-    head = network.get_submodule(head_names(network)[0])
-    handle = head.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
-    try:
+    with features_read(network) as read:
         logits: Tensor = network(images)
+    return read[0], logits
+
+
+@contextmanager
+def features_read(network: nn.Module) -> Iterator[list[Tensor]]:
+    """The features (N, F) float32 that the classifier reads in each pass made meanwhile."""
+    read: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen = inputs[0].float()
+        read.append(seen.flatten(2).mean(dim=2) if seen.ndim > 2 else seen)
+
+    head = network.get_submodule(head_names(network)[0])
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        yield read
     finally:
         handle.remove()
-    seen = read[0].float()
-    return (seen.flatten(2).mean(dim=2) if seen.ndim > 2 else seen), logits
 
 
 @torch.no_grad()

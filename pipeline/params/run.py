@@ -120,7 +120,7 @@ class Params(Section):
             transfer=self._transfer(generation, overrides, where),
         )
         _check_pairs(training.augment, training.train)
-        _check_online(training.augment, training.train)
+        _check_mix(training.augment, training.train)
         self._check_training_size(training)
         return training
 
@@ -246,12 +246,20 @@ def _check_pairs(augment: AugmentParams, train: TrainParams) -> None:
             )
 
 
-def _check_online(augment: AugmentParams, train: TrainParams) -> None:
-    """An online teacher says of each image whether it counts; a mixed pair has no place for it."""
-    if train.online is not None and augment.mix != "none":
+def _check_mix(augment: AugmentParams, train: TrainParams) -> None:
+    """An online teacher says of each image whether it counts, and views are contrasted image by
+    image; a mixed pair has no place for either."""
+    if augment.mix == "none":
+        return
+    if train.online is not None:
         raise ParameterError(
             f"augment.mix = {augment.mix}: an online teacher (train.online) labels single images; "
             "set augment.mix: none, or train.online: null"
+        )
+    if train.contrastive_weight > 0:
+        raise ParameterError(
+            f"augment.mix = {augment.mix}: train.contrastive_weight = {train.contrastive_weight} "
+            "tells single images apart; set one to none, or the other to 0"
         )
 
 

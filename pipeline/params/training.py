@@ -48,6 +48,15 @@ class TrainParams(Section):
     distillation_temperature: float = Field(
         1.0, gt=0, description="of soft labels and of the student where it learns from them"
     )
+    contrastive_weight: float = Field(
+        0.0,
+        ge=0,
+        description="students: of the loss that tells two noised views of an unlabelled image from "
+        "those of others",
+    )
+    contrastive_temperature: float = Field(
+        0.2, gt=0, description="of how alike two views are; less looks at the closest alone"
+    )
     online: OnlineParams | None = Field(
         None, description="students: the average of the student itself as a teacher"
     )
@@ -113,8 +122,10 @@ class TrainParams(Section):
     log_every: int = Field(20, ge=1, description="steps between two logged points")
 
     def images_a_step(self, *, taught: bool) -> int:
-        """Images of one step: the labelled ones and, where it is taught, the pseudo-labelled."""
-        return self.batch_size * (1 + (self.unlabeled_ratio if taught else 0))
+        """Images of one step: the labelled ones and, where it is taught, the pseudo-labelled, both
+        views of them where they are contrasted."""
+        views = 2 if self.contrastive_weight > 0 else 1
+        return self.batch_size * (1 + (views * self.unlabeled_ratio if taught else 0))
 
     @model_validator(mode="after")
     def _batches_divide(self) -> TrainParams:

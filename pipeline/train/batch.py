@@ -27,13 +27,15 @@ class Batch(NamedTuple):
 
     noised: unlabelled images as they are trained on, (m, C, S, S) normalised, None without any.
     Either their stored pseudo-labels `targets`, (m, K) probabilities, or the `weak` view of the
-    same images, for an online teacher to label.
+    same images, for an online teacher to label. second: another noised view of the same images,
+    where views are contrasted.
     """
 
     labeled: LabeledBatch
     noised: Tensor | None = None
     targets: Tensor | None = None
     weak: Tensor | None = None
+    second: Tensor | None = None
 
 
 def step_batch(
@@ -52,10 +54,10 @@ def step_batch(
     if not has_pseudo_labels(data) or not train.unlabeled_ratio:
         return Batch(labeled)
     if online:
-        weak, noised = unlabeled_views(*how)
-        return Batch(labeled, noised, weak=weak)
-    noised, targets = pseudo_labeled_batch(*how)
-    return Batch(labeled, noised, targets)
+        weak, noised, second = unlabeled_views(*how)
+        return Batch(labeled, noised, weak=weak, second=second)
+    noised, targets, second = pseudo_labeled_batch(*how)
+    return Batch(labeled, noised, targets, second=second)
 
 
 class LabeledBatch(NamedTuple):
@@ -104,8 +106,9 @@ def pseudo_labeled_batch(
     seed: int,
     step: int,
     worker: Worker,
-) -> tuple[Tensor, Tensor]:
-    """This worker's pseudo-labelled images of global batch `step`, and probabilities (n, K).
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """This worker's pseudo-labelled images of global batch `step`, probabilities (n, K), and a
+    second view of the same images where views are contrasted.
 
     Mixed among each other where `augment.mix` says so, not with the labelled ones.
     """
@@ -114,7 +117,8 @@ def pseudo_labeled_batch(
     images, targets = _pseudo_labeled(data, *how)
     draws = drawn_views("unlabeled", *how)
     view = _view(images, draws, train.unlabeled_augment, augment, data, train)
-    return _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
+    view, targets = _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
+    return view, targets, _second_view(images, data, train, augment, *how)
 
 
 def _pseudo_labeled(
@@ -139,8 +143,9 @@ def unlabeled_views(
     seed: int,
     step: int,
     worker: Worker,
-) -> tuple[Tensor, Tensor]:
-    """Weak and noised view of this worker's unlabelled images of global batch `step`.
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Weak and noised view of this worker's unlabelled images of global batch `step`, and a second
+    noised one where views are contrasted.
 
     (n, C, S, S) each, of the same images; from all there are, whether they were selected or not.
     """
@@ -157,7 +162,25 @@ def unlabeled_views(
     return (
         _view(images, weak, "weak", augment, data, train),
         _view(images, noised, train.unlabeled_augment, augment, data, train),
+        _second_view(images, data, train, augment, *how),
     )
+
+
+def _second_view(
+    images: Tensor,
+    data: TrainingData,
+    train: TrainParams,
+    augment: AugmentParams,
+    seed: int,
+    step: int,
+    batch_size: int,
+    worker: Worker,
+) -> Tensor | None:
+    """A noised view of the images with draws of its own; None where no views are contrasted."""
+    if train.contrastive_weight == 0:
+        return None
+    draws = drawn_views("second", seed, step, batch_size, worker)
+    return _view(images, draws, train.unlabeled_augment, augment, data, train)
 
 
 def _view(

@@ -16,8 +16,9 @@ from pipeline.data.batches import batch_rows
 from pipeline.data.streamed import Drawn, ShardStream
 from pipeline.train.worker import Worker
 
-Stream = Literal["labeled", "unlabeled", "weak"]
-STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3}  # 2 is the network's own noise
+Stream = Literal["labeled", "unlabeled", "weak", "second"]
+# 2 is the network's own noise
+STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3, "second": 4}
 
 
 def drawn_images(

@@ -200,6 +200,8 @@ def _logged(losses: Losses, rate: float, step: int, *, online: bool) -> dict[str
         "loss_pseudo": losses.pseudo.item(),
         "learning_rate": rate,
     }
+    if losses.contrastive is not None:
+        values["loss_contrastive"] = losses.contrastive.item()
     return values | {"online_coverage": losses.kept.item()} if online else values
 
 

@@ -42,6 +42,19 @@ def distillation_loss(logits: Tensor, taught: Tensor, *, temperature: float) -> 
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean")
 
 
+def contrastive_loss(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
+    """Mean over 2n views of -log of the share that the other view of the same image has in
+    Σ exp(cos / T) over all other views (NT-Xent, Chen et al. 2020, eq. 1).
+
+    first, second: features of two views of the same n images, (n, F) each.
+    """
+    views = F.normalize(torch.cat([first, second]), dim=1)
+    likeness = views @ views.T / temperature
+    itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+    other = torch.arange(len(views), device=views.device).roll(len(first))
+    return F.cross_entropy(likeness.masked_fill(itself, -torch.inf), other)
+
+
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
     """softmax(logits / temperature) from softmax(logits), (N, K), for any logits that give it."""
     if temperature == 1:

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.auxiliary import all_logits, total_loss
+from pipeline.models.parts import features_read
 from pipeline.params import TrainParams
 from pipeline.train.batch import Batch, LabeledBatch
-from pipeline.train.losses import distillation_loss, labeled_loss, pseudo_label_loss
+from pipeline.train.losses import (
+    contrastive_loss,
+    distillation_loss,
+    labeled_loss,
+    pseudo_label_loss,
+)
 from pipeline.train.noise import model_noise
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.precision import passes_in
@@ -18,10 +24,11 @@ from pipeline.train.worker import Worker
 
 
 class Losses(NamedTuple):
-    """The losses of one step: the sum that is minimised, and its two parts unweighted.
+    """The losses of one step: the sum that is minimised, and its parts unweighted.
 
     Of a network with auxiliary classifiers the parts are those of the main one. kept: the share of
-    the unlabelled images of which the teacher was sure enough; num_images: of this worker.
+    the unlabelled images of which the teacher was sure enough; num_images: of this worker;
+    contrastive: None where no views are contrasted.
     """
 
     total: Tensor
@@ -29,6 +36,7 @@ class Losses(NamedTuple):
     pseudo: Tensor
     kept: Tensor
     num_images: int
+    contrastive: Tensor | None = None
 
 
 class UnlabeledBatch(NamedTuple):
@@ -58,14 +66,31 @@ def step_losses(
         unlabeled, images = _unlabeled(batch, online), batch.labeled.images
     if unlabeled is not None:
         images = torch.cat([images, unlabeled.images])
+    seen = len(images)
+    if batch.second is not None:
+        images = torch.cat([images, batch.second])
     # A block of its own: within one, torch keeps the weights as the teacher's pass has cast them.
     with (
         model_noise(seed, step, worker.rank, worker.device),
         passes_in(train.precision, worker.device),
+        features_read(getattr(forward, "module", forward)) as features,
     ):
         heads = [logits.float() for logits in all_logits(forward(images))]
-    losses = [_head_losses(logits, batch.labeled, unlabeled, train) for logits in heads]
-    return losses[0]._replace(total=total_loss([loss.total for loss in losses]))
+    losses = [_head_losses(logits[:seen], batch.labeled, unlabeled, train) for logits in heads]
+    total = total_loss([loss.total for loss in losses])
+    if batch.second is None:
+        return losses[0]._replace(total=total)
+    count = len(batch.second)
+    contrastive = contrastive_loss(
+        features[0][seen - count : seen],
+        features[0][seen:],
+        temperature=train.contrastive_temperature,
+    )
+    return losses[0]._replace(
+        total=total + train.contrastive_weight * contrastive,
+        num_images=len(images),
+        contrastive=contrastive,
+    )
 
 
 def _unlabeled(batch: Batch, online: OnlineTeacher | None) -> UnlabeledBatch | None:

@@ -53,7 +53,7 @@ def loss_by_hand() -> float:
     """The first step's loss, head by head."""
     params = PARAMS, PLAIN, 0, 0, Worker()
     images, labels, _ = labeled_batch(DATA, *params)
-    more, targets = pseudo_labeled_batch(DATA, *params)
+    more, targets, _ = pseudo_labeled_batch(DATA, *params)
     total = 0.0
     with torch.no_grad():
         heads = googlenet()(torch.cat([images, more]))

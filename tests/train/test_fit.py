@@ -157,7 +157,7 @@ def test_batches_go_through_all_rows_and_pair_images_with_their_targets() -> Non
     params = train_params(labeled_augment="none", unlabeled_augment="none")
     seen: list[Tensor] = []
     for step in range(2):  # 12 pseudo-labelled images each
-        images, targets = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
+        images, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
         for image, target in zip(images, targets, strict=True):
             pixels = (data.unlabeled_images.float() / 255 - 0.3) / 0.25
             row = int((pixels - image).abs().amax(dim=(1, 2, 3)).argmin())
@@ -171,7 +171,7 @@ def test_a_repeated_pseudo_label_is_seen_as_often_as_it_counts() -> None:
     rows = torch.tensor([0, 0, 0, 1, 2, 2])
     data = stripe_data(3, unlabeled=3, unlabeled_rows=rows, unlabeled_targets=torch.eye(3)[rows])
     params = train_params(batch_size=3, unlabeled_ratio=2)
-    _, targets = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
+    _, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
     assert targets.sum(dim=0).tolist() == [3, 1, 2]
 
 

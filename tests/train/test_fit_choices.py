@@ -11,6 +11,7 @@ from pipeline.train import fit
 from pipeline.train.training_data import TrainingData
 from tests.tiny import (
     PLAIN,
+    STRONG,
     accuracy,
     same_tensors,
     stripe_data,
@@ -50,6 +51,31 @@ def test_an_online_teacher_learns_where_the_stored_labels_are_wrong() -> None:
     rescued = train(wrong, augment=PLAIN, unlabeled_weight=3.0, online=online, **how)
     assert accuracy(tiny_network(), misled, data) < 0.5
     assert accuracy(tiny_network(), rescued, data) > 0.9
+
+
+def test_a_killed_run_that_contrasts_views_goes_on_exactly(tmp_path: Path) -> None:
+    data, logged = stripe_data(9, unlabeled=20), []  # type: tuple[TrainingData, Logged]
+    how: dict[str, Any] = {"contrastive_weight": 0.5, "augment": STRONG}
+    expected = train(data, logged=logged, **how)
+    assert all(values["loss_contrastive"] > 0 for _, values in logged)
+    with pytest.raises(KilledError):
+        train(data, kill_at=5, state=tmp_path, checkpoint_minutes=1e-9, **how)
+    assert same_tensors(train(data, state=tmp_path, checkpoint_minutes=1e-9, **how), expected)
+    assert not same_tensors(train(data, augment=STRONG), expected)
+
+
+def test_generation_0_contrasts_nothing() -> None:
+    data = stripe_data(9)
+    assert same_tensors(train(data, contrastive_weight=1.0), train(data))
+
+
+def test_contrast_learns_to_tell_images_apart_without_pseudo_labels() -> None:
+    data = stripe_data(3, unlabeled=60)
+    how: dict[str, Any] = {"steps": 60, "learning_rate": 0.02, "ema_decay": 0.9}
+    told: Logged = []
+    train(data, logged=told, augment=STRONG, unlabeled_weight=0.0, contrastive_weight=1.0, **how)
+    losses = [values["loss_contrastive"] for _, values in told]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 def test_fine_tuning_is_on_plain_labelled_images_at_its_own_rate() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.train.losses import (
+    contrastive_loss,
     distillation_loss,
     labeled_loss,
     pseudo_label_loss,
@@ -97,6 +98,34 @@ def test_at_a_temperature_the_soft_loss_has_the_gradient_of_distillation(
         loss(student, teacher, temperature=temperature).backward()  # type: ignore[no-untyped-call]
         gradients.append(student.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def slow_contrast(views: list[list[float]], temperature: float) -> float:
+    """Chen et al. 2020, eq. 1, view by view; the two views of image k are k and k + n."""
+
+    def cosine(one: list[float], other: list[float]) -> float:
+        dot = sum(a * b for a, b in zip(one, other, strict=True))
+        return dot / math.hypot(*one) / math.hypot(*other)
+
+    count, total = len(views), 0.0
+    for k, view in enumerate(views):
+        powers = [math.exp(cosine(view, other) / temperature) for other in views]
+        total -= math.log(powers[(k + count // 2) % count] / (sum(powers) - powers[k]))
+    return total / count
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
+def test_contrast_is_that_of_a_slow_loop(temperature: float) -> None:
+    views = example(0, rows=10)[0]
+    loss = contrastive_loss(views[:5], views[5:], temperature=temperature)
+    assert loss.item() == pytest.approx(slow_contrast(views.tolist(), temperature), rel=1e-12)
+
+
+def test_views_that_only_their_own_image_resembles_cost_nothing() -> None:
+    views = torch.eye(4)
+    assert contrastive_loss(views, 3 * views, temperature=0.02).item() < 1e-9
+    worst = contrastive_loss(views, views.roll(1, dims=0), temperature=0.02)
+    assert worst.item() > 40
 
 
 def test_softening_is_that_of_the_logits() -> None:

@@ -5,14 +5,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.models.parts import features_and_logits
 from pipeline.params import OnlineParams
 from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
+from pipeline.train.losses import contrastive_loss
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
 from tests.tiny import PLAIN, STRONG, stripe_data, tiny_network, train_params
 
+NETWORK = tiny_network()
 ALL_SOFT = OnlineParams(confidence_threshold=0, label_kind="soft", distribution_alignment=False)
 
 
@@ -22,6 +25,18 @@ def losses(
     network, train = tiny_network().train(), train_params(**changes)
     batch = step_batch(data, train, augment, 0, 3, Worker(), online=online is not None)
     return step_losses(network, batch, train, 0, 3, Worker(), online)
+
+
+class Wrapped(nn.Module):
+    """As torch's DistributedDataParallel holds a network."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.module(images)
+        return logits
 
 
 def logits_of(images: torch.Tensor) -> torch.Tensor:
@@ -34,7 +49,7 @@ def test_it_is_the_sum_of_both_parts_by_hand() -> None:
     data = stripe_data(9, unlabeled=20)
     params = train_params(unlabeled_weight=0.5)
     labeled = labeled_batch(data, params, PLAIN, 0, 3, Worker())
-    more, targets = pseudo_labeled_batch(data, params, PLAIN, 0, 3, Worker())
+    more, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 3, Worker())
     logits = logits_of(torch.cat([labeled.images, more]))
     first = F.cross_entropy(logits[:6], labeled.labels)
     second = F.cross_entropy(logits[6:], targets)
@@ -101,6 +116,57 @@ def test_where_the_online_teacher_is_sure_of_nothing_only_the_labels_count() -> 
     found = losses(data, online_of(tiny_network(), confidence_threshold=1.0))
     assert found.pseudo.item() == found.kept.item() == 0
     torch.testing.assert_close(found.total, found.labeled)
+
+
+def test_two_views_of_the_same_images_are_contrasted_by_what_the_classifier_reads() -> None:
+    data = stripe_data(9, unlabeled=20)
+    train = train_params(contrastive_weight=0.5, contrastive_temperature=0.3)
+    batch = step_batch(data, train, STRONG, 0, 3, Worker())
+    plain = step_batch(data, train_params(), STRONG, 0, 3, Worker())
+    assert batch.noised is not None
+    assert plain.noised is not None
+    assert batch.second is not None
+    assert plain.second is None
+    assert torch.equal(batch.noised, plain.noised)
+    assert not torch.equal(batch.second, batch.noised)
+    unmoved = step_batch(data, train, PLAIN, 0, 3, Worker())
+    assert unmoved.noised is not None
+    assert unmoved.second is not None
+    assert torch.equal(unmoved.second, unmoved.noised)
+
+    images = torch.cat([batch.labeled.images, batch.noised, batch.second])
+    assert batch.targets is not None
+    read, logits = features_and_logits(tiny_network().train(), images)
+    contrast = contrastive_loss(read[6:18], read[18:], temperature=0.3)
+    labeled = F.cross_entropy(logits[:6], batch.labeled.labels)
+    pseudo = F.cross_entropy(logits[6:18], batch.targets)
+    found = step_losses(tiny_network().train(), batch, train, 0, 3, Worker())
+    assert found.contrastive is not None
+    torch.testing.assert_close(found.contrastive, contrast)
+    torch.testing.assert_close(found.total, labeled + pseudo + 0.5 * contrast)
+    torch.testing.assert_close(found.pseudo, pseudo)
+    assert found.num_images == train.images_a_step(taught=True) == 30
+
+
+def test_an_online_teacher_and_contrast_see_the_same_images() -> None:
+    data = stripe_data(9, unlabeled=20)
+    train = train_params(contrastive_weight=1.0)
+    batch = step_batch(data, train, PLAIN, 0, 3, Worker(), online=True)
+    assert batch.weak is not None
+    assert batch.second is not None
+    assert torch.equal(batch.second, batch.weak)
+    found = step_losses(tiny_network().train(), batch, train, 0, 3, Worker(), online_of(NETWORK))
+    assert found.contrastive is not None
+    torch.testing.assert_close(found.total, found.labeled + found.pseudo + found.contrastive)
+
+
+def test_views_are_contrasted_in_a_network_that_is_wrapped_for_several_workers() -> None:
+    data, train = stripe_data(9, unlabeled=20), train_params(contrastive_weight=1.0)
+    batch = step_batch(data, train, STRONG, 0, 3, Worker())
+    plain = step_losses(tiny_network().train(), batch, train, 0, 3, Worker())
+    wrapped = Wrapped(tiny_network().train())
+    found = step_losses(wrapped, batch, train, 0, 3, Worker())
+    torch.testing.assert_close(found.total, plain.total)
 
 
 def test_training_images_may_be_smaller_than_stored() -> None:

@@ -139,6 +139,16 @@ def test_a_streamed_teacher_distils_and_teaches_online(made: Path, tmp_path: Pat
     assert other != digests[0]
 
 
+def test_a_streamed_image_is_contrasted_with_itself(made: Path) -> None:
+    data = training_data(made / "prepared", made / "chosen", threads=1, cache_gib=FEW)
+    train = train_params(contrastive_weight=1.0)
+    for online in (False, True):
+        batch = step_batch(data, train, PLAIN, 3, 5, Worker(), online=online)
+        assert batch.noised is not None
+        assert batch.second is not None
+        assert torch.equal(batch.second, batch.noised)
+
+
 def test_distilled_targets_are_those_of_the_images_they_stand_beside(made: Path) -> None:
     data = training_data(made / "prepared", None, threads=1, cache_gib=FEW)
     taught = torch.eye(3)[data.labels]
