@@ -65,8 +65,8 @@ lock: ## renew requirements.lock
 
 bench: bench-pseudo_label bench-train bench-precision bench-augment bench-decode bench-evaluate bench-features bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
 
-bench-digits: setup ## digits with 50 labels, side by side with scikit-learn
-	python -m benchmarks.digits
+bench-digits: setup ## digits with 50 labels, side by side with scikit-learn; PARAMS=presets/NAME.yaml
+	python -m benchmarks.digits $(if $(PARAMS),--params $(PARAMS))
 
 bench-orchestration: setup ## what DVC, Ray and MLflow add to the arithmetic of the demo
 	python -m benchmarks.orchestration

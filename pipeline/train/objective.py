@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -67,30 +68,25 @@ def step_losses(
     if unlabeled is not None:
         images = torch.cat([images, unlabeled.images])
     seen = len(images)
+    reading: AbstractContextManager[list[Tensor]] = nullcontext([])
     if batch.second is not None:
         images = torch.cat([images, batch.second])
+        reading = features_read(getattr(forward, "module", forward))
     # A block of its own: within one, torch keeps the weights as the teacher's pass has cast them.
     with (
         model_noise(seed, step, worker.rank, worker.device),
         passes_in(train.precision, worker.device),
-        features_read(getattr(forward, "module", forward)) as features,
+        reading as features,
     ):
         heads = [logits.float() for logits in all_logits(forward(images))]
     losses = [_head_losses(logits[:seen], batch.labeled, unlabeled, train) for logits in heads]
-    total = total_loss([loss.total for loss in losses])
+    whole = losses[0]._replace(total=total_loss([loss.total for loss in losses]))
     if batch.second is None:
-        return losses[0]._replace(total=total)
-    count = len(batch.second)
-    contrastive = contrastive_loss(
-        features[0][seen - count : seen],
-        features[0][seen:],
-        temperature=train.contrastive_temperature,
-    )
-    return losses[0]._replace(
-        total=total + train.contrastive_weight * contrastive,
-        num_images=len(images),
-        contrastive=contrastive,
-    )
+        return whole
+    first, second = features[0][seen - len(batch.second) : seen], features[0][seen:]
+    contrast = contrastive_loss(first, second, temperature=train.contrastive_temperature)
+    total = whole.total + train.contrastive_weight * contrast
+    return whole._replace(total=total, contrastive=contrast, num_images=len(images))
 
 
 def _unlabeled(batch: Batch, online: OnlineTeacher | None) -> UnlabeledBatch | None:
