@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from pipeline.errors import ParameterError, TrainingError
 from pipeline.params import AugmentParams
-from pipeline.train.batch import labeled_batch, pseudo_labeled_batch
 from pipeline.train.fit import fit
 from pipeline.train.state import STATE
 from pipeline.train.training_data import TrainingData
@@ -131,48 +130,6 @@ def test_the_default_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     train(stripe_data(9, unlabeled=20))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("kind", ["none", "weak", "strong"])
-def test_workers_pieces_interleave_to_the_one_workers_batch(
-    world_size: int, kind: Literal["none", "weak", "strong"]
-) -> None:
-    data = stripe_data(9, unlabeled=20)
-    params = train_params(labeled_augment=kind, unlabeled_augment=kind)
-    for step in range(4):
-        for batch in (labeled_batch, pseudo_labeled_batch):
-            images, targets, *_ = batch(data, params, STRONG, 3, step, Worker())
-            for rank in range(world_size):
-                worker = Worker(rank, world_size)
-                piece, wanted, *_ = batch(data, params, STRONG, 3, step, worker)
-                torch.testing.assert_close(piece, images[rank::world_size], rtol=0, atol=1e-6)
-                assert torch.equal(wanted, targets[rank::world_size])
-
-
-def test_batches_go_through_all_rows_and_pair_images_with_their_targets() -> None:
-    data = stripe_data(9, unlabeled=24)
-    assert data.unlabeled_images is not None
-    assert data.unlabeled_targets is not None
-    params = train_params(labeled_augment="none", unlabeled_augment="none")
-    seen: list[Tensor] = []
-    for step in range(2):  # 12 pseudo-labelled images each
-        images, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
-        for image, target in zip(images, targets, strict=True):
-            pixels = (data.unlabeled_images.float() / 255 - 0.3) / 0.25
-            row = int((pixels - image).abs().amax(dim=(1, 2, 3)).argmin())
-            torch.testing.assert_close(pixels[row], image)
-            assert torch.equal(data.unlabeled_targets[row], target)
-            seen.append(torch.tensor(row))
-    assert sorted(int(row) for row in seen) == list(range(24))
-
-
-def test_a_repeated_pseudo_label_is_seen_as_often_as_it_counts() -> None:
-    rows = torch.tensor([0, 0, 0, 1, 2, 2])
-    data = stripe_data(3, unlabeled=3, unlabeled_rows=rows, unlabeled_targets=torch.eye(3)[rows])
-    params = train_params(batch_size=3, unlabeled_ratio=2)
-    _, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
-    assert targets.sum(dim=0).tolist() == [3, 1, 2]
 
 
 def test_a_batch_that_workers_cannot_share_is_refused() -> None:

@@ -1,0 +1,65 @@
+"""The batches of a run: all rows in turn, images beside their targets, the same for any workers."""
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
+from pipeline.train.worker import Worker
+from tests.tiny import PLAIN, STRONG, stripe_data, train_params
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("kind", ["none", "weak", "strong"])
+def test_workers_pieces_interleave_to_the_one_workers_batch(
+    world_size: int, kind: Literal["none", "weak", "strong"]
+) -> None:
+    data = stripe_data(9, unlabeled=20)
+    params = train_params(labeled_augment=kind, unlabeled_augment=kind)
+    for step in range(4):
+        for batch in (labeled_batch, pseudo_labeled_batch):
+            images, targets, *_ = batch(data, params, STRONG, 3, step, Worker())
+            for rank in range(world_size):
+                worker = Worker(rank, world_size)
+                piece, wanted, *_ = batch(data, params, STRONG, 3, step, worker)
+                torch.testing.assert_close(piece, images[rank::world_size], rtol=0, atol=1e-6)
+                assert torch.equal(wanted, targets[rank::world_size])
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_workers_second_views_interleave_too(online: bool) -> None:
+    data, params = stripe_data(9, unlabeled=20), train_params(contrastive_weight=1.0)
+    how = (data, params, STRONG, 3, 2)
+    whole = step_batch(*how, Worker(), online=online).second
+    assert whole is not None
+    for rank in range(2):
+        piece = step_batch(*how, Worker(rank, 2), online=online).second
+        assert piece is not None
+        torch.testing.assert_close(piece, whole[rank::2], rtol=0, atol=1e-6)
+
+
+def test_batches_go_through_all_rows_and_pair_images_with_their_targets() -> None:
+    data = stripe_data(9, unlabeled=24)
+    assert data.unlabeled_images is not None
+    assert data.unlabeled_targets is not None
+    params = train_params(labeled_augment="none", unlabeled_augment="none")
+    seen: list[Tensor] = []
+    for step in range(2):  # 12 pseudo-labelled images each
+        images, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
+        for image, target in zip(images, targets, strict=True):
+            pixels = (data.unlabeled_images.float() / 255 - 0.3) / 0.25
+            row = int((pixels - image).abs().amax(dim=(1, 2, 3)).argmin())
+            torch.testing.assert_close(pixels[row], image)
+            assert torch.equal(data.unlabeled_targets[row], target)
+            seen.append(torch.tensor(row))
+    assert sorted(int(row) for row in seen) == list(range(24))
+
+
+def test_a_repeated_pseudo_label_is_seen_as_often_as_it_counts() -> None:
+    rows = torch.tensor([0, 0, 0, 1, 2, 2])
+    data = stripe_data(3, unlabeled=3, unlabeled_rows=rows, unlabeled_targets=torch.eye(3)[rows])
+    params = train_params(batch_size=3, unlabeled_ratio=2)
+    _, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
+    assert targets.sum(dim=0).tolist() == [3, 1, 2]
