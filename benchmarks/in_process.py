@@ -15,6 +15,8 @@ from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.choice import choose_rows
+from pipeline.labels.pool import network_features
+from pipeline.labels.propagate import joined
 from pipeline.labels.select import sharpen
 from pipeline.labels.ties import tie_breakers
 from pipeline.models.checkpoint import network_of
@@ -150,6 +152,17 @@ def _pseudo_labeled(
             for teacher in teachers
         ]
     )
+    if predict.propagation is not None:
+        see = network_features(
+            teachers[-1], mean=spec.mean, std=spec.std, batch_size=predict.batch_size, device=device
+        )
+        log_probs = joined(
+            log_probs,
+            see(images.labeled).numpy(),
+            images.labels.numpy(),
+            see(images.unlabeled).numpy(),
+            predict.propagation,
+        )
     log_probs = _aligned(log_probs, chosen.distribution_alignment, images)
     hashes = tie_breakers(map(str, range(len(log_probs))))
     labels = log_probs.argmax(axis=1).astype(np.int32)

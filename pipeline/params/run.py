@@ -96,6 +96,11 @@ class Params(Section):
                 "ensemble.method = greedy chooses on validation images, but "
                 "data.validation_fraction = 0; choose equal, or raise the fraction"
             )
+        if self.predict.propagation is not None and self.storage.url is not None:
+            raise ValueError(
+                f"storage.url = {self.storage.url}: predict.propagation needs the predictions on "
+                "this machine; set one of the two to null"
+            )
         return self
 
     def training(self, model: str) -> Training:

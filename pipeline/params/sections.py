@@ -84,6 +84,22 @@ class ViewParams(Section):
     )
 
 
+class PropagationParams(Section):
+    """What labelled images pass on to near ones in the teacher's features, beside what it predicts.
+
+    Where it is given, all features are in the memory of the machine that runs the stage, and each
+    image is compared with every other.
+    """
+
+    neighbors: int = Field(20, ge=1, description="nearest images that an image is joined to")
+    reach: float = Field(
+        0.9, gt=0, lt=1, description="how far labels travel; near 1: across many neighbours"
+    )
+    teacher_weight: float = Field(
+        0.5, ge=0, description="of the teacher's log-probabilities beside the neighbours'"
+    )
+
+
 class PredictParams(ViewParams, TeacherParams):
     """How a teacher labels the unlabelled images."""
 
@@ -101,6 +117,9 @@ class PredictParams(ViewParams, TeacherParams):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
+    )
+    propagation: PropagationParams | None = Field(
+        None, description="also ask each image's neighbours in the teacher's features"
     )
 
     @field_validator("actors", mode="before")

@@ -23,7 +23,7 @@ def everything() -> dict[str, Any]:
         "finetune_steps": 5,
         "keep": "best",
     }
-    values["predict"] |= {"teacher": "ensemble"}
+    values["predict"] |= {"teacher": "ensemble", "propagation": {"neighbors": 5}}
     values["select"] |= {
         "class_thresholds": {"3": 0.2},
         "threshold_kind": "relative",
@@ -36,7 +36,11 @@ def everything() -> dict[str, Any]:
     }
     values["controls"] = {"longer": {"steps": 90}}
     values["generations"] = {
-        "1": {"teacher": "0", "select": {"label_kind": "hard"}, "student": {"grow": 1}},
+        "1": {
+            "teacher": "0",
+            "select": {"label_kind": "hard"},
+            "student": {"grow": 1, "train": {"contrastive_weight": 0.5}},
+        },
         "2": {
             "teacher": "1",
             "select": {},

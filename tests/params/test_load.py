@@ -245,3 +245,13 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00seed")
     with pytest.raises(ParameterError, match="can't be read"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_neighbours_are_asked_where_the_predictions_are() -> None:
+    neighbors = {"propagation": {"neighbors": 5}}
+    found = parse_params(values(predict=neighbors)).predict.propagation
+    assert found is not None
+    assert (found.neighbors, found.reach) == (5, 0.9)
+    said = refused(predict=neighbors, storage={"url": "s3://bucket/run"})
+    assert "storage.url = s3://bucket/run: predict.propagation needs" in said
+    assert "predict.propagation.reach = 1.0: " in refused(predict={"propagation": {"reach": 1.0}})
