@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.data.shards import read_manifest
-from pipeline.data.storage import StoredFolder, open_storage
+from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import publish_folder
 from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
@@ -30,9 +30,8 @@ def pseudo_label(stage: Stage) -> None:
     parameters = {"predict": predict.model_dump(mode="json"), "seed": seed}
     with stage.run(inputs, parameters) as run:
         here = run.scratch / "predictions"
-        joins = predict.propagation is not None
-        out: Path | StoredFolder = run.scratch / "by_teacher" if joins else here
-        out = out if storage is None else stored_prefix(storage, "predictions", run.fingerprint)
+        told = here if predict.propagation is None else run.scratch / "by_teacher"
+        out = told if storage is None else stored_prefix(storage, "predictions", run.fingerprint)
         if not isinstance(out, Path):
             mark_in_use(out)
         predictor = ShardPredictor(
@@ -57,11 +56,10 @@ def pseudo_label(stage: Stage) -> None:
             scratch=run.scratch,
             title=stage.title,
         )
+        manifest = finish_predictions(unlabeled, out, num_classes, manifest_in=told)
         if predict.propagation is not None:
-            finish_predictions(unlabeled, run.scratch / "by_teacher", num_classes)
-            _ask_neighbors(stage, models[-1], run.scratch / "by_teacher", here)
-            out = here
-        manifest = finish_predictions(unlabeled, out, num_classes, manifest_in=here)
+            _ask_neighbors(stage, models[-1], told, here)
+            finish_predictions(unlabeled, here, num_classes)
         publish_folder(here, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
         run.images = manifest.rows
@@ -71,6 +69,8 @@ def pseudo_label(stage: Stage) -> None:
 
 def _ask_neighbors(stage: Stage, model: Path, predictions: Path, out: Path) -> None:
     """Write `predictions` to `out`, joined with what neighbours say in the features of `model`."""
+    import torch
+
     from pipeline.labels.pool import network_features
     from pipeline.labels.propagate import propagate_folder
     from pipeline.models.checkpoint import load_checkpoint
@@ -78,6 +78,7 @@ def _ask_neighbors(stage: Stage, model: Path, predictions: Path, out: Path) -> N
 
     predict, prepared = stage.params.predict, stage.layout.prepared
     assert predict.propagation is not None
+    torch.set_num_threads(predict.threads)  # as the actors: sums come out the same anywhere
     teacher = load_checkpoint(model)
     see = network_features(
         teacher.network,

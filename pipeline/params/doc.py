@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def parameters_document() -> str:
 def _section(name: str, section: type[BaseModel]) -> Iterator[str]:
     yield f"\n## `{name or 'top level'}`\n\n"
     if name:
-        yield f"{section.__doc__}\n\n"
+        yield f"{inspect.getdoc(section)}\n\n"
     yield "| key | kind | default | meaning |\n|---|---|---|---|\n"
     nested: list[tuple[str, type[BaseModel]]] = []
     for key, field in section.model_fields.items():
