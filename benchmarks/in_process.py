@@ -110,6 +110,7 @@ def _start_from(
         mode=training.transfer.mode,
         frozen_stages=training.transfer.frozen_stages,
         classes=spec.classes,
+        freeze_statistics=training.transfer.freeze_statistics,
     )
 
 

@@ -157,7 +157,7 @@ def carried(
         assert weights.mean is not None
         assert weights.std is not None
         mean, std = weights.mean, weights.std
-        options = section.model_dump(include={"mode", "frozen_stages"})
+        options = section.model_dump(include={"mode", "frozen_stages", "freeze_statistics"})
         start_from(network, weights, source="source", classes=spec.classes, **options)
     seen = TrainingData(data.images[rows], data.labels[rows], mean, std)
     if name.endswith("body run"):

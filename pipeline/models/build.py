@@ -66,7 +66,7 @@ def build_network(
             num_classes=num_classes,
             channels=channels,
             side=side,
-            key="data.image_size" if input_size is None else "model.input_size",
+            key="data.image_size or model.input_size" if input_size is None else "model.input_size",
             trace=ours is None,
         )
     if side != image_size:
@@ -78,17 +78,11 @@ def seen_side(name: str, image_size: int, input_size: int | None, compound: int)
     """The side of the images that the network sees of those stored with `image_size`.
 
     By itself efficientnet sees the side that goes with its `compound`, where so much is stored.
-    Raises ModelError where `input_size` is over `image_size`.
     """
-    if input_size is None:
-        most = COMPOUND_SIDES[compound] if name == "efficientnet" else image_size
-        return min(image_size, most)
-    if input_size > image_size:
-        raise ModelError(
-            f"model.input_size = {input_size}: images are stored with {image_size} pixels a side; "
-            "lower it, or raise data.image_size"
-        )
-    return input_size
+    if input_size is not None:
+        return input_size
+    most = COMPOUND_SIDES[compound] if name == "efficientnet" else image_size
+    return min(image_size, most)
 
 
 def count_parameters(network: nn.Module) -> int:

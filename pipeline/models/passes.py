@@ -139,9 +139,7 @@ def operations(network: nn.Module, shape: Sequence[int]) -> float:
 
 
 def _is_long(network: nn.Module, shape: Sequence[int], count: int) -> bool:
-    weights = sum(weight.numel() for weight in network.parameters())
-    most = 2.0 * weights * shape[1] * shape[2]  # where each weight works at every pixel
-    return count * most >= LONG_WORK and count * operations(network, shape) >= LONG_WORK
+    return count * operations(network, shape) >= LONG_WORK
 
 
 def _device(network: nn.Module) -> torch.device | None:
@@ -155,6 +153,7 @@ def _kept_size(network: nn.Module, shape: Sequence[int], fast: Passes, sizes: li
     about = {
         "layers": layers,
         "shape": list(shape),
+        "operations": operations(network, shape),  # other where the network resizes its images
         "sizes": sizes,
         "bfloat16": fast.bfloat16,
         "threads": torch.get_num_threads(),

@@ -20,10 +20,12 @@ from pipeline.errors import CheckpointError, ParameterError
 from pipeline.files import file_digest, value_digest
 from pipeline.models.parts import network_parts
 from pipeline.models.spec import SPEC, WEIGHTS, read_spec
+from pipeline.params.transfer import PACKAGED_NETWORK
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others keep the weights
 LEAST_SHARE = 0.5  # of the body's weights that must fit
 HUB_HOSTS = {"timm": "huggingface.co", "torchvision": "download.pytorch.org"}
+OFFLINE = f"; transfer.source: packaged with model.name: {PACKAGED_NETWORK} needs no network"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def read_folder(folder: Path) -> Weights:
     spec = read_spec(folder)
     shown = ", ".join(f"{key}: {value}" for key, value in spec.network.items())
     return Weights(
-        _tensors_of(folder / WEIGHTS),
+        read_tensors(folder / WEIGHTS),
         tuple(spec.mean),
         tuple(spec.std),
         tuple(spec.classes),
@@ -82,7 +84,7 @@ def read_folder(folder: Path) -> Weights:
 def read_file(path: Path, name: str) -> Weights:
     """The weights in a .safetensors, .pth or .pt file, normalised as library network `name` is."""
     mean, std = published_normalization(name)
-    return Weights(_tensors_of(path), mean, std)
+    return Weights(read_tensors(path), mean, std)
 
 
 def read_hub(hub: str, name: str) -> Weights:
@@ -99,6 +101,7 @@ def read_hub(hub: str, name: str) -> Weights:
         raise CheckpointError(
             f"transfer.source = {hub!r}: no weights of {bare!r} to be had ({reason}); this needs "
             f"a network of {hub} and access to {HUB_HOSTS[hub]}, or give a file as transfer.source"
+            f"{OFFLINE if hub == 'timm' else ''}"
         ) from None
     return Weights(tensors, mean, std, network=f"model: {{name: {hub}/{bare}}}")
 
@@ -202,7 +205,8 @@ def _fitting(given: Tensor | None, target: Tensor) -> Tensor | None:
     return None
 
 
-def _tensors_of(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a .safetensors, .pth or .pt file, by name; raises CheckpointError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

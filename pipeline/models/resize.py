@@ -1,4 +1,5 @@
-"""Let a network see smaller images than are stored, so that a student may see larger ones."""
+"""Let a network see images of another size than are stored: smaller ones, so that a student may
+see larger, or larger ones, which its weights were trained on."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Resize:
-    """Called before a network's forward; resizes its images to `side` pixels, antialiased.
+    """Called before a network's forward; resizes its images to `side` pixels, bilinearly.
 
-    Not a module around the network, so that the names of its weights stay the same.
+    What shrinks is antialiased. Not a module around the network, so that the names of its weights
+    stay the same.
     """
 
     side: int
@@ -23,8 +25,9 @@ class Resize:
         if images.shape[-1] == self.side:
             return inputs
         size = (self.side, self.side)
-        small = F.interpolate(images, size, mode="bilinear", antialias=True)
-        return (small, *others)
+        shrinks = images.shape[-1] > self.side
+        resized = F.interpolate(images, size, mode="bilinear", antialias=shrinks)
+        return (resized, *others)
 
 
 def resize_inputs(network: nn.Module, side: int) -> None:

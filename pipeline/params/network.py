@@ -34,7 +34,8 @@ class NetworkParams(Section):
         None,
         ge=8,
         le=1024,
-        description="side that images are resized to for the network; null: data.image_size "
+        description="side that images are resized to for the network, smaller or larger than they "
+        "are stored; null: data.image_size "
         "(efficientnet: at most the published side of its compound)",
     )
     dropout_rate: float = Field(

@@ -25,7 +25,7 @@ from pipeline.params.sections import (
 )
 from pipeline.params.storage import StorageParams
 from pipeline.params.training import TrainParams
-from pipeline.params.transfer import TransferParams, transfer_base
+from pipeline.params.transfer import TransferParams, check_packaged, transfer_base
 
 SectionType = TypeVar("SectionType", bound=Section)
 
@@ -126,6 +126,8 @@ class Params(Section):
         )
         _check_pairs(training.augment, training.train)
         _check_mix(training.augment, training.train)
+        if training.transfer.source == "packaged":
+            check_packaged(training.model.name)
         self._check_training_size(training)
         return training
 
@@ -138,14 +140,7 @@ class Params(Section):
         base = self.model
         if overrides.grow is not None:
             base = self._grown(generation, overrides, where)
-        model = _merged(base, overrides.model, f"{where}.model")
-        if model.input_size is not None and model.input_size > self.data.image_size:
-            raise ParameterError(
-                f"{where}: model.input_size = {model.input_size}: images are stored with "
-                f"data.image_size = {self.data.image_size} pixels a side; lower the first or "
-                "raise the second"
-            )
-        return model
+        return _merged(base, overrides.model, f"{where}.model")
 
     def _check_training_size(self, training: Training) -> None:
         side = training.train.image_size

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.errors import ParameterError
 from pipeline.params.sections import Section
 
 HUBS = ("timm", "torchvision")
+PACKAGED_NETWORK = "timm/tf_efficientnet_lite0"  # that the packaged weights are of
 
 
 class TransferParams(Section):
@@ -17,9 +19,10 @@ class TransferParams(Section):
     source: str | None = Field(
         None,
         min_length=1,
-        description="null: random weights; teacher: the generation before; timm or torchvision: "
-        "the published weights of model.name; else a model folder of this project, or a "
-        ".safetensors or .pth file",
+        description="null: random weights; teacher: the generation before; packaged: those of "
+        "timm/tf_efficientnet_lite0 on ImageNet, installed with this; timm or torchvision: the "
+        "published weights of model.name; else a model folder of this project, or a .safetensors "
+        "or .pth file",
     )
     sha256: str | None = Field(
         None,
@@ -42,10 +45,16 @@ class TransferParams(Section):
         0.8, gt=0, le=1, description="layerwise: factor for each stage further from the classifier"
     )
 
+    freeze_statistics: bool = Field(
+        False,
+        description="running statistics of batch normalisation stay those of the source; "
+        "recommended for few images",
+    )
+
     @property
     def is_path(self) -> bool:
         """Whether the source is a folder or file."""
-        return self.source not in (None, "teacher", *HUBS)
+        return self.source not in (None, "teacher", "packaged", *HUBS)
 
     @model_validator(mode="after")
     def _source_where_needed(self) -> TransferParams:
@@ -54,11 +63,25 @@ class TransferParams(Section):
                 f"transfer.mode = {self.mode!r}: needs weights to keep; set transfer.source, "
                 "or mode: full"
             )
+        if self.source is None and self.freeze_statistics:
+            raise ValueError(
+                "transfer.freeze_statistics = True: needs statistics to keep; set "
+                "transfer.source, or freeze_statistics: false"
+            )
         if self.sha256 is not None and not self.is_path:
             raise ValueError(
                 f"transfer.sha256 is of a folder or file, and transfer.source = {self.source!r}"
             )
         return self
+
+
+def check_packaged(model_name: str) -> None:
+    """Raise ParameterError unless the packaged weights are of the network `model_name`."""
+    if model_name not in (PACKAGED_NETWORK, PACKAGED_NETWORK.rpartition("/")[2]):
+        raise ParameterError(
+            f"transfer.source = 'packaged': its weights are of another network than model.name = "
+            f"{model_name!r}; set model.name: {PACKAGED_NETWORK}"
+        )
 
 
 def transfer_base(shared: TransferParams, overrides: dict[str, Any]) -> TransferParams:

@@ -63,7 +63,7 @@ def separate_head(
         return None
     if _augments(data, train) or _feature_gib(data, classifier.in_features) > train.cache_gib:
         return None
-    if not _body_is_constant(network, classifier, data, dropout_rate, seed):
+    if not _body_is_constant(network, names[0], data, dropout_rate, seed):
         return None
     head = nn.Sequential()
     head.add_module("dropout", nn.Dropout(dropout_rate))
@@ -103,17 +103,18 @@ def _feature_gib(data: TrainingData, width: int) -> float:
 
 @torch.no_grad()
 def _body_is_constant(
-    network: nn.Module, classifier: nn.Module, data: TrainingData, rate: float, seed: int
+    network: nn.Module, head: str, data: TrainingData, rate: float, seed: int
 ) -> bool:
-    """Whether in training mode the classifier reads what it does in evaluation mode, dropped out.
+    """Whether in training mode the classifier `head` reads what it does in evaluation mode, but for
+    dropout.
 
     The same noise is drawn for both, so that even which features are dropped must agree.
     """
     worker = Worker(device=next(network.parameters()).device)
     images = normalized(data.images[:PROBED_IMAGES].float() / 255, data).to(worker.device)
     network.eval()
-    constant, logits = features_and_logits(network, images)
-    same = constant.ndim == 2 and _close(classifier(constant), logits)
+    constant, _ = features_and_logits(network, images)
+    same = constant.ndim == 2 and _ends_in(network, head, images, constant)
     training_mode(network)
     for probe in range(PROBES):
         with model_noise(seed, probe, 0, worker.device):
@@ -122,6 +123,21 @@ def _body_is_constant(
             expected = nn.functional.dropout(constant, rate, training=True)
         same = same and _close(noisy, expected)
     return same
+
+
+def _ends_in(network: nn.Module, head: str, images: Tensor, constant: Tensor) -> bool:
+    """Whether the logits are what the classifier `head` makes of its features, and nothing more.
+
+    Asked with weights of both signs, as its own may be zero.
+    """
+    classifier = network.get_submodule(head)
+    weights = {
+        key: torch.linspace(-1, 1, weight.numel(), device=weight.device).view_as(weight)
+        for key, weight in classifier.named_parameters()
+    }
+    named = {f"{head}.{key}": value for key, value in weights.items()}
+    logits: Tensor = torch.func.functional_call(network, named, (images,))
+    return _close(torch.func.functional_call(classifier, weights, (constant,)), logits)
 
 
 def _close(first: Tensor, second: Tensor) -> bool:

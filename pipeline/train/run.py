@@ -162,6 +162,7 @@ def started(
         mode=transfer.mode,
         frozen_stages=transfer.frozen_stages,
         classes=spec.classes,
+        freeze_statistics=transfer.freeze_statistics,
     )
     wanted = normalization(weights, spec.channels)
     return spec if wanted is None else replace(spec, mean=wanted[0], std=wanted[1])

@@ -8,14 +8,17 @@ the decay by a factor a layer is that of Clark et al. 2020).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import nn
 
 from pipeline.errors import ParameterError
-from pipeline.models.parts import Parts, network_parts
+from pipeline.models.packaged import packaged_digest, read_packaged
+from pipeline.models.parts import Parts, head_names, network_parts
 from pipeline.models.pretrained import (
     Weights,
     load_weights,
@@ -26,6 +29,7 @@ from pipeline.models.pretrained import (
 )
 
 Mode = Literal["full", "head", "freeze", "layerwise"]
+NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def find_source(
     if name == "teacher":
         assert teacher is not None  # Params refuses it for generation 0
         return Source(name, teacher, path_digest(teacher))
+    if name == "packaged":
+        return Source(name, None, packaged_digest())
     if name in ("timm", "torchvision"):
         from importlib.metadata import version
 
@@ -70,7 +76,7 @@ def find_source(
 def read_source(name: str, path: Path | None, model_name: str) -> Weights:
     """The weights of a source; `model_name`: the network that a hub's or a file's are of."""
     if path is None:
-        return read_hub(name, model_name)
+        return read_packaged(model_name) if name == "packaged" else read_hub(name, model_name)
     return read_folder(path) if path.is_dir() else read_file(path, model_name)
 
 
@@ -82,14 +88,47 @@ def start_from(
     mode: Mode,
     frozen_stages: int,
     classes: list[str],
+    freeze_statistics: bool = False,
 ) -> None:
-    """Load `weights` into `network` and freeze what `mode` says.
+    """Load `weights` into `network` and freeze what `mode` says, and the statistics if asked to.
 
-    The classifier is loaded where the classes are the same, and never in mode head.
+    The classifier is loaded where the classes are the same, and never in mode head; one that is
+    not starts at zero.
     """
     same = weights.classes is not None and list(weights.classes) == classes
-    load_weights(network, weights, head=same and mode != "head", source=source)
+    fitted = load_weights(network, weights, head=same and mode != "head", source=source)
+    for name in head_names(network):
+        keys = {f"{name}.{key}" for key, _ in network.get_submodule(name).named_parameters()}
+        if not keys <= set(fitted.loaded):
+            zero_classifier(network, name)
     freeze(network, network_parts(network), mode=mode, frozen_stages=frozen_stages)
+    if freeze_statistics:
+        keep_statistics(network, fitted.loaded)
+
+
+@torch.no_grad()
+def zero_classifier(network: nn.Module, name: str) -> None:
+    """Have the classifier `name` find all K classes alike, so that the first loss is ln K.
+
+    A ReLU after it (SqueezeNet) passes no gradient at 0, and gets a bias of 1 to stay above.
+    """
+    for weight in network.get_submodule(name).parameters():
+        weight.zero_()
+    parent, _, leaf = name.rpartition(".")
+    siblings = dict(network.get_submodule(parent).named_children())
+    following = list(siblings)[list(siblings).index(leaf) + 1 :]
+    if following and isinstance(siblings[following[0]], nn.ReLU):
+        network.get_parameter(f"{name}.bias").fill_(1.0)
+
+
+def keep_statistics(network: nn.Module, loaded: Collection[str]) -> None:
+    """Keep the running statistics of batch normalisation that are among `loaded`, names of weights.
+
+    Their momentum becomes 0, with which nothing moves them; by it `training_mode` knows them.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, NORMALISATIONS) and f"{name}.running_mean" in loaded:
+            module.momentum = 0.0
 
 
 def freeze(network: nn.Module, parts: Parts, *, mode: Mode, frozen_stages: int) -> None:
@@ -129,13 +168,15 @@ def layer_rates(
 
 
 def training_mode(network: nn.Module) -> None:
-    """Put `network` in training mode, but frozen layers in evaluation mode.
+    """Put `network` in training mode, but frozen layers and kept statistics in evaluation mode.
 
-    So the statistics of a frozen batch normalisation stay as they were learnt. Dropout and
-    stochastic depth have no weights and stay noisy.
+    So the statistics of a frozen batch normalisation stay as they were learnt; where they alone
+    are kept (momentum 0), its weights still train. Dropout and stochastic depth have no weights
+    and stay noisy.
     """
     network.train()
     for module in network.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(weight.requires_grad for weight in own):
+        frozen = own and not any(weight.requires_grad for weight in own)
+        if frozen or (isinstance(module, NORMALISATIONS) and module.momentum == 0):
             module.eval()

@@ -220,4 +220,5 @@ def test_a_hub_that_has_nothing_or_is_out_of_reach_is_one_line(
     message = str(caught.value)
     assert message.startswith(f"transfer.source = '{hub}': no weights of '{name}' to be had (")
     assert "or give a file as transfer.source" in message
+    assert ("transfer.source: packaged with model.name" in message) == (hub == "timm")
     assert "\n" not in message

@@ -1,13 +1,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from pipeline.errors import ModelError
+from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.build import build_network, seen_side
-from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
-from tests.tiny import same_tensors, tiny_network, tiny_spec
+from pipeline.models.checkpoint import Checkpoint, load_checkpoint, network_of, save_checkpoint
+from pipeline.models.onnx_export import PixelClassifier, export_onnx
+from pipeline.models.passes import operations
+from tests.tiny import same_tensors, striped, tiny_network, tiny_spec
 
 IMAGES = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -51,9 +55,49 @@ def test_a_checkpoint_comes_back_with_its_size(tmp_path: Path) -> None:
         assert not torch.equal(loaded(IMAGES), tiny_network(image_size=16).eval()(IMAGES))
 
 
-def test_larger_than_stored_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"model\.input_size = 17: .* data\.image_size"):
-        shrinking(input_size=17)
+@pytest.mark.parametrize("side", [17, 24, 40])
+def test_the_network_may_see_larger_images_than_are_stored(side: int) -> None:
+    plain = tiny_network(image_size=side).eval()
+    places = ((torch.arange(side) + 0.5) * 16 / side - 0.5).clamp(0, 15)
+    weights = (1 - (places[:, None] - torch.arange(16)).abs()).clamp(min=0)  # the two nearest
+    large = weights @ IMAGES @ weights.T
+    with torch.no_grad():
+        torch.testing.assert_close(shrinking(input_size=side)(IMAGES), plain(large))
+
+
+def test_a_model_that_enlarges_is_kept_predicts_and_is_exported(tmp_path: Path) -> None:
+    spec = tiny_spec(network={"name": "resnet_small", "width": 4, "input_size": 20})
+    network, pixels = network_of(spec).eval(), striped(torch.arange(12) % 3, 0)
+    save_checkpoint(tmp_path / "model", network.state_dict(), spec)
+    loaded = load_checkpoint(tmp_path / "model")
+    enlarged = F.interpolate((pixels / 255 - 0.3) / 0.25, (20, 20), mode="bilinear")
+    with torch.no_grad():
+        expected = tiny_network(image_size=20).eval()(enlarged).log_softmax(dim=1).numpy()
+        probabilities = PixelClassifier([(loaded, 1.0)])(pixels)
+    found = predict_log_probs(loaded.network, pixels, mean=spec.mean, std=spec.std)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities, np.exp(expected), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [20, 8])
+def test_a_network_that_resizes_is_the_same_in_onnx(tmp_path: Path, side: int) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = {"name": "resnet_small", "width": 4, "input_size": side}
+    spec, pixels = tiny_spec(network=network, image_size=16), (IMAGES * 255).to(torch.uint8)
+    model = Checkpoint(network_of(spec).eval(), spec)
+    export_onnx([(model, 1.0)], tmp_path / "m.onnx")
+    served = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    with torch.no_grad():
+        expected = PixelClassifier([(model, 1.0)])(pixels)
+    (found,) = served.run(None, {"images": pixels.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_work_of_a_pass_is_that_of_the_images_that_the_network_sees() -> None:
+    plain = operations(tiny_network(image_size=24).eval(), (1, 24, 24))
+    assert operations(shrinking(input_size=24), (1, 16, 16)) == plain
 
 
 @pytest.mark.parametrize(
@@ -66,6 +110,8 @@ def test_larger_than_stored_is_refused() -> None:
         ("efficientnet", 600, None, 7, 600),
         ("efficientnet", 256, None, 7, 256),
         ("efficientnet", 600, 128, 7, 128),
+        ("efficientnet", 64, 128, 0, 128),
+        ("resnet_small", 32, 96, 0, 96),
     ],
 )
 def test_what_a_network_sees(

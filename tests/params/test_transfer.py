@@ -60,11 +60,29 @@ def test_a_mode_without_weights_to_keep_is_refused(mode: str) -> None:
         params({"mode": mode})
 
 
-@pytest.mark.parametrize("source", [None, "teacher", "timm", "torchvision"])
+@pytest.mark.parametrize("source", [None, "teacher", "packaged", "timm", "torchvision"])
 def test_a_digest_is_of_a_path_alone(source: str | None) -> None:
     teacher = {"source": None} if source == "teacher" else None
     with pytest.raises(ParameterError, match=r"transfer\.sha256 is of a folder or file"):
         params({"source": source, "sha256": DIGEST}, teacher=teacher)
+
+
+@pytest.mark.parametrize("name", ["timm/tf_efficientnet_lite0", "tf_efficientnet_lite0"])
+def test_packaged_weights_are_of_one_network(name: str) -> None:
+    made = params({"source": "packaged"}, model={"name": name})
+    assert made.training("0").transfer.is_path is False
+    with pytest.raises(ParameterError) as caught:
+        params({"source": "packaged"}, model={"name": "resnet18"})
+    message = str(caught.value)
+    assert "'packaged'" in message
+    assert "model.name = 'resnet18'; set model.name: timm/tf_efficientnet_lite0" in message
+
+
+def test_statistics_are_kept_only_of_a_source() -> None:
+    kept = params({"source": "teacher", "freeze_statistics": True}, teacher={"source": None})
+    assert [kept.training(key).transfer.freeze_statistics for key in "01"] == [False, True]
+    with pytest.raises(ParameterError, match=r"transfer\.freeze_statistics = True: needs stat"):
+        params({"freeze_statistics": True})
 
 
 @pytest.mark.parametrize(
@@ -80,6 +98,7 @@ def test_a_digest_is_of_a_path_alone(source: str | None) -> None:
         ("body_learning_rate", 1.5),
         ("layer_decay", 0.0),
         ("layer_decay", 1.1),
+        ("freeze_statistics", 1),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(key: str, value: Any) -> None:

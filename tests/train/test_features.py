@@ -15,7 +15,7 @@ from pipeline.train.features import separate_head
 from pipeline.train.fit import fit
 from pipeline.train.run import fit_network
 from pipeline.train.training_data import TrainingData
-from pipeline.train.transfer import freeze
+from pipeline.train.transfer import freeze, zero_classifier
 from tests.tiny import (
     PLAIN,
     accuracy,
@@ -119,6 +119,15 @@ def test_what_would_change_the_result_is_not_separated() -> None:
     assert not separable(frozen(tiny_network()), data, 0.0, cache_gib=1e-7)
     head = frozen(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 3, 8), nn.Flatten()))
     assert not separable(head, data, 0.0)  # no linear classifier
+
+
+@pytest.mark.parametrize(("last", "same"), [(nn.Identity(), True), (nn.ReLU(), False)])
+def test_what_follows_a_classifier_is_found_though_it_starts_at_zero(
+    last: nn.Module, same: bool
+) -> None:
+    network = frozen(nn.Sequential(nn.Conv2d(1, 4, 8), nn.Flatten(), nn.Linear(4, 3), last))
+    zero_classifier(network, "2")
+    assert separable(network, watched(), 0.0) == same
 
 
 def test_pseudo_labels_that_are_not_used_may_be_augmented() -> None:

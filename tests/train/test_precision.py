@@ -42,6 +42,15 @@ def test_features_of_a_frozen_body_stay_in_float32(monkeypatch: pytest.MonkeyPat
     assert came.precision == "float32"
 
 
+def test_depthwise_convolutions_keep_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grouped ones that mix channels do not."""
+    monkeypatch.setattr(passes, "has_bfloat16", lambda device: True)
+    for groups, comes_to in ((1, "bfloat16"), (32, "bfloat16"), (64, "float32")):
+        layer = torch.nn.Conv2d(64, 64, 3, groups=groups, padding=1)
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), layer, torch.nn.Conv2d(64, 64, 3))
+        assert with_precision(train_params(), network, (3, 32, 32), CPU).precision == comes_to
+
+
 def test_frozen_layers_stay_in_evaluation_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "has_bfloat16", lambda device: True)
     network = tiny_network()
