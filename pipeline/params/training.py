@@ -105,7 +105,8 @@ class TrainParams(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the network's passes, not of its weights and losses; auto: bfloat16 on a "
-        "GPU that has it, and on a CPU that has it where the network is large enough to gain by it",
+        "GPU that has it, and on a CPU that has it where the network is large enough to gain by it "
+        "and has no depthwise convolutions",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"

@@ -24,6 +24,7 @@ IMAGENET = {
     "densenet169": 14_149_480,
     "densenet201": 20_013_928,
     "seresnet50": 28_088_024,
+    "tf_efficientnet_lite0": 4_652_008,
     "efficientnet_b0": 5_288_548,
     "efficientnet_b1": 7_794_184,
     "efficientnet_b2": 9_109_994,

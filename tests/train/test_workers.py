@@ -1,7 +1,7 @@
 """Workers that share a batch have the gradients of one that has it all: real processes, gloo.
 
-The network is without batch normalisation, whose statistics each worker takes from its own part
-(train.sync_batchnorm, which needs GPUs, takes them from all).
+The network's batch normalisation keeps its statistics, which each worker would take from its own
+part (train.sync_batchnorm, which needs GPUs, takes them from all).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.params import AugmentParams
 from pipeline.train.batch import step_batch
 from pipeline.train.inputs import training_data
 from pipeline.train.objective import step_losses
+from pipeline.train.transfer import keep_statistics, training_mode
 from pipeline.train.worker import Worker
 from tests.tiny import stripe_data, train_params
 from tests.train.test_streamed_training import FEW, make_streamed
@@ -35,11 +36,15 @@ def gradients(worker: Worker, made: str = "") -> dict[str, Tensor]:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
-        nn.GroupNorm(2, 4),
+        nn.BatchNorm2d(4),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(256, 3),
     )
+    nn.init.normal_(network.get_buffer("1.running_mean"))
+    kept = network.get_buffer("1.running_mean").clone()
+    keep_statistics(network, {"1.running_mean"})
+    training_mode(network)
     data = stripe_data(18, unlabeled=30)
     if made:
         data = training_data(
@@ -53,6 +58,7 @@ def gradients(worker: Worker, made: str = "") -> dict[str, Tensor]:
     batch = step_batch(data, train, augment, 3, STEP, worker)
     losses = step_losses(forward, batch, train, 3, STEP, worker)
     losses.total.backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(network.get_buffer("1.running_mean"), kept)
     return {
         name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None
     }
