@@ -13,6 +13,8 @@ from pipeline.evaluate.calibration import PRIOR_DEVIATION
 from pipeline.evaluate.metrics import negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of
+from pipeline.models.packaged import read_packaged
+from pipeline.models.pretrained import normalization
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training, TransferParams
 from pipeline.train.run import TrainJob, calibrated_temperature, train_model
@@ -135,6 +137,28 @@ def test_full_transfer_begins_at_the_source_s_own_answers(job: TrainJob, tmp_pat
     network = load_checkpoint(job.model).network
     for key, value in network.named_parameters():
         torch.testing.assert_close(value.detach(), source[key])
+
+
+@pytest.mark.slow
+def test_a_job_from_packaged_weights_keeps_their_statistics_and_enlarges(job: TrainJob) -> None:
+    training = Training(
+        model=ModelParams(name="tf_efficientnet_lite0", input_size=24),
+        augment=PLAIN,
+        train=train_params(steps=2, ema_decay=0.0),
+        transfer=TransferParams(source="packaged", freeze_statistics=True),
+    )
+    train_model(replace(job, training=training), Worker(), ignore)
+    trained, source = load_checkpoint(job.model), read_packaged("tf_efficientnet_lite0")
+    assert (trained.spec.mean, trained.spec.std) == normalization(source, 1)
+    network = trained.network.state_dict()
+    same = {key for key, value in source.tensors.items() if torch.equal(network[key], value)}
+    assert same == {key for key in network if key.endswith(("mean", "var", "tracked"))}
+    seen: list[torch.Size] = []
+    first = trained.network.get_submodule("conv_stem")
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    test = load_images(job.prepared / "test").images
+    predict_log_probs(trained.network, test, mean=trained.spec.mean, std=trained.spec.std)
+    assert {shape[-2:] for shape in seen} == {(24, 24)}
 
 
 def test_a_source_that_does_not_fit_ends_the_run_before_training(
