@@ -76,9 +76,9 @@ def fit_head(
     """The head that minimises Σ w · cross-entropy + l2/2 · |W|² over standardised features.
 
     Mean and standard deviation are plain ones over the rows of weight > 0, and folded into the
-    head; a feature that does not vary gets weight 0. The bias is not penalised, so a class that no target has comes out with
-    a probability near 0. l2 is 1/C of scikit-learn's LogisticRegression. Solved once an iteration
-    gains less than `tolerance` (nats) on the mean loss.
+    head; a feature that does not vary gets weight 0. The bias is not penalised, so a class that no
+    target has comes out with a probability near 0. l2 is 1/C of scikit-learn's LogisticRegression.
+    Solved once an iteration gains less than `tolerance` (nats) on the mean loss.
     Raises DataError for features that are not finite and for targets of a single class.
     """
     return fit_path(blocks, num_features, num_classes, l2s=[l2], tolerance=tolerance)[0]
