@@ -1,7 +1,7 @@
 """A linear head on stored features: multinomial logistic regression, solved to its end.
 
 Convex, so the answer is a function of the data alone. The training set comes in blocks, gone over
-once an evaluation, from memory or from shards; memory is bounded by one block and two matrices of
+once an evaluation, from memory or from shards; memory is bounded by one block and four matrices of
 features × features.
 """
 
