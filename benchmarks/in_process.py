@@ -16,8 +16,9 @@ from pipeline.evaluate.views import predict_log_probs
 from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.choice import choose_rows
 from pipeline.labels.pool import network_features
-from pipeline.labels.propagate import joined
+from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.select import sharpen
+from pipeline.labels.shares import pool_shares
 from pipeline.labels.ties import tie_breakers
 from pipeline.models.checkpoint import network_of
 from pipeline.models.pretrained import Weights
@@ -136,6 +137,7 @@ def _pseudo_labeled(
     device: str,
 ) -> dict[str, Any]:
     chosen, predict = params.selection(key), params.predict
+    counts = np.bincount(images.labels.numpy(), minlength=len(images.classes))
     log_probs = average_log_probs(
         [
             predict_log_probs(
@@ -156,14 +158,18 @@ def _pseudo_labeled(
         see = network_features(
             teachers[-1], mean=spec.mean, std=spec.std, batch_size=predict.batch_size, device=device
         )
-        log_probs = joined(
+        log_probs = combine_with_neighbors(
             log_probs,
             see(images.labeled).numpy(),
             images.labels.numpy(),
             see(images.unlabeled).numpy(),
             predict.propagation,
+            pool_shares("labeled", log_probs, counts),
+            threads=predict.threads,
         )
-    log_probs = _aligned(log_probs, chosen.distribution_alignment, images)
+    if chosen.distribution_alignment != "none":
+        shares = pool_shares(chosen.distribution_alignment, log_probs, counts)
+        log_probs = aligned(log_probs, alignment_shift(log_probs, shares))
     hashes = tie_breakers(map(str, range(len(log_probs))))
     labels = log_probs.argmax(axis=1).astype(np.int32)
     selection = choose_rows(
@@ -179,17 +185,6 @@ def _pseudo_labeled(
         "unlabeled_rows": torch.from_numpy(rows),
         "unlabeled_targets": torch.from_numpy(targets[rows]),
     }
-
-
-def _aligned(log_probs: Floats, kind: str, images: Images) -> Floats:
-    classes = len(images.classes)
-    if kind == "none":
-        return log_probs
-    shares = np.full(classes, 1 / classes)
-    if kind == "labeled":
-        counts = np.bincount(images.labels.numpy(), minlength=classes)
-        shares = counts / counts.sum()
-    return aligned(log_probs, alignment_shift(log_probs, shares))
 
 
 def _tested(

@@ -22,7 +22,8 @@ class Audit:
     class_imbalance: the largest over the smallest class count among the kept images (a class
     without any counts as 1); coverage: share of the unlabelled images kept; thresholds: the
     confidence that a class needed; histogram, kept_histogram: images by confidence in
-    HISTOGRAM_BINS equal bins of [0, 1], all of them and those kept.
+    HISTOGRAM_BINS equal bins of [0, 1], all of them and those kept; class_shares: those that the
+    predictions were aligned with, None where they were not.
     """
 
     coverage: float
@@ -41,6 +42,7 @@ class Audit:
     thresholds: list[float]
     histogram: list[int]
     kept_histogram: list[int]
+    class_shares: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,13 @@ def by_class(counts: NDArray[np.uint32], cuts: Cuts) -> ByClass:
     )
 
 
-def audit(seen: ByClass, right: Right, thresholds: NDArray[np.float32]) -> Audit:
-    """The audit of a selection; thresholds: (K,)."""
+def audit(
+    seen: ByClass,
+    right: Right,
+    thresholds: NDArray[np.float32],
+    class_shares: NDArray[np.float64] | None = None,
+) -> Audit:
+    """The audit of a selection; thresholds, class_shares: (K,)."""
     images, kept, sure = (int(part.sum()) for part in (seen.images, seen.kept, seen.sure))
     reasons = {
         Reason.KEPT: kept,
@@ -143,6 +150,7 @@ def audit(seen: ByClass, right: Right, thresholds: NDArray[np.float32]) -> Audit
         thresholds=[round(float(value), 6) for value in thresholds],
         histogram=seen.histogram.tolist(),
         kept_histogram=seen.kept_histogram.tolist(),
+        class_shares=None if class_shares is None else np.round(class_shares, 6).tolist(),
     )
 
 

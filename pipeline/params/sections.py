@@ -87,12 +87,11 @@ class ViewParams(Section):
 class PropagationParams(Section):
     """What labelled images pass on to near ones in the teacher's features, beside what it predicts.
 
-    Where it is given, all features are in the memory of the machine that runs the stage, and each
-    image is compared with every other.
+    Where it is given, all features are in the memory of the machine that runs the stage.
     """
 
-    neighbors: int = Field(20, ge=1, description="nearest images that an image is joined to")
-    reach: float = Field(
+    num_neighbors: int = Field(20, ge=1, description="nearest images that an image is joined to")
+    alpha: float = Field(
         0.9, gt=0, lt=1, description="how far labels travel; near 1: across many neighbours"
     )
     teacher_weight: float = Field(
@@ -153,10 +152,11 @@ class SelectParams(Section):
         description="relative: a class's threshold is lowered to its share of sure images "
         "(of the class that has most); class_thresholds stay",
     )
-    distribution_alignment: Literal["none", "uniform", "labeled"] = Field(
+    distribution_alignment: Literal["none", "uniform", "labeled", "estimated"] = Field(
         "none",
         description="first move all predictions together until their mean has equal shares of the "
-        "classes, or those of the labelled images",
+        "classes, those of the labelled images, or those that the predictions say the unlabelled "
+        "have",
     )
     images_per_class: int | None = Field(
         None, ge=1, description="the surest so many of each class; null: see fraction_per_class"
