@@ -180,7 +180,7 @@ def nearest(folder: Path, data: Labeled, seed: int) -> float:
         batched_features(network, images, mean=weights.mean, std=weights.std)
         for images in (data.images[rows], data.test)
     )
-    return knn_accuracy(known, data.labels[rows], asked, data.test_labels, neighbors=5)
+    return knn_accuracy(known, data.labels[rows], asked, data.test_labels, num_neighbors=5)
 
 
 def speed() -> dict[str, float]:
