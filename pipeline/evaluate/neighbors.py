@@ -27,9 +27,9 @@ ROWS_AT_ONCE = 16_384  # of float32 beside the features
 
 
 class Neighbors(NamedTuple):
-    """The nearest images of each image, the nearest first: cosines and rows, (M, k) each.
+    """The nearest images of each of M images, the nearest first: cosines and rows, (M, k) each.
 
-    Where an approximate search finds fewer, cosine 0 and the image's place filled by row 0.
+    Where an approximate search finds fewer than k, the rest has cosine 0 and row 0.
     """
 
     cosines: Floats
@@ -92,7 +92,7 @@ def _approximate(features: NDArray[Any], wanted: int) -> Search:
     index = faiss.index_factory(width, f"{shorter}IVF{cells},Flat,Refine(SQfp16)")
     index.train(np.concatenate(list(_unit_parts(some))))
     faiss.extract_index_ivf(index).nprobe = CELLS_SEARCHED
-    index.k_factor = CANDIDATES
+    faiss.ParameterSpace().set_index_parameter(index, "k_factor_rf", CANDIDATES)
     has_length = np.ones(total, np.bool_)
     for start, part in zip(range(0, total, ROWS_AT_ONCE), _unit_parts(features), strict=True):
         index.add(part)

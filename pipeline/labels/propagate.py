@@ -76,7 +76,9 @@ def propagated(
         given[: len(labels)] = (1 - alpha) * (labels[:, None] == classes)
         found[:, classes] = _fixed_point(spread, given, TOLERANCE * (1 - alpha))[len(labels) :]
     total = found.sum(axis=1, keepdims=True)
-    return np.divide(found, total, out=np.full_like(found, 1 / num_classes), where=total > 0)
+    shares: Floats = np.full_like(found, 1 / num_classes)
+    np.divide(found, total, out=shares, where=total > 0)
+    return shares
 
 
 def combine_with_neighbors(

@@ -22,17 +22,20 @@ def estimate_shares(log_probs: Floats, label_counts: NDArray[np.int64]) -> Share
     """The classes' shares (K,) among images of which `log_probs` (M, K) are the predictions.
 
     label_counts: (K,) labelled images of each class, none 0; the predictions are of a model of
-    these. The labels' own shares where the estimate is no farther from them, by the two-sample
-    chi-square, than those of another sample of the same images would be on average: few labels
-    make a model that is wrong in its shares too.
+    these. The estimate counts where errors of the model don't explain it: where it is farther from
+    the labels' shares than as many errors as the predictions expect could move them (each error
+    moves two shares), or, by chi-square, than those of as many other labels would be on average.
+    Else the answer is the labels' shares.
     """
-    labels = label_counts / label_counts.sum()
+    labels: Shares = label_counts / label_counts.sum()
     if not len(log_probs):
         return labels
     found = shares_by_em(log_probs, labels)
-    samples = 1 / (1 / label_counts.sum() + 1 / len(log_probs))
-    distance = samples * ((found - labels) ** 2 / labels).sum()
-    return found if distance > len(labels) - 1 else labels
+    by_errors = 2 * (1 - np.exp(log_probs.max(axis=1)).mean(dtype=np.float64))
+    by_chance = len(labels) - 1
+    chi_square = label_counts.sum() * ((found - labels) ** 2 / labels).sum()
+    explained = np.abs(found - labels).sum() <= by_errors and chi_square <= by_chance
+    return labels if explained else found
 
 
 def shares_by_em(

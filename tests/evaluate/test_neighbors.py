@@ -33,7 +33,7 @@ def recall(found: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
 def test_others_are_those_of_a_loop_over_pairs(count: int) -> None:
     features = some(30)
     cosines, rows = nearest_neighbors(features, count)
-    assert (cosines.dtype, rows.dtype) == (np.float32, np.int64)
+    assert [found.dtype for found in (cosines, rows)] == [np.float32, np.int64]
     for image, point in enumerate(features.astype(np.float64)):
         alike = {
             other: float(point @ peer / np.linalg.norm(point) / np.linalg.norm(peer))

@@ -318,7 +318,8 @@ def test_shares_are_estimated_from_what_alignment_reads_and_told(tmp_path: Path)
     write_predictions(tmp_path / "predictions", probabilities, rows_per_shard=100)
     labeled = tmp_path / "labeled"
     write_labeled(labeled, [str(n) for n in range(30)], [n % 3 for n in range(30)], rows=7)
-    right, told = {}, {}
+    right: dict[str, float] = {}
+    told: dict[str, Any] = {}
     for kind in ("none", "labeled", "estimated"):
         figures = run(
             tmp_path / "predictions",
@@ -327,7 +328,7 @@ def test_shares_are_estimated_from_what_alignment_reads_and_told(tmp_path: Path)
             fraction_per_class=None,
             truth={f"image_{n}": int(label) for n, label in enumerate(truth)},
         )
-        right[kind], told[kind] = figures.prediction_accuracy, figures.class_shares
+        right[kind], told[kind] = figures.prediction_accuracy or 0, figures.class_shares
     assert told["none"] is None
     assert told["labeled"] == pytest.approx([1 / 3] * 3, abs=1e-6)
     stored = [shard.log_probs for shard in read_predictions(tmp_path / "predictions")]

@@ -75,10 +75,12 @@ def test_where_the_images_have_the_labels_shares_these_are_the_answer(counts: li
     assert estimate_shares(log_probs.astype("f4"), np.array(counts)).tolist() == labels.tolist()
 
 
-def test_a_difference_counts_from_as_many_labels_on_as_tell_it_from_chance() -> None:
-    log_probs = predictions(np.array([0.35, 0.25, 0.2, 0.2]), 5000)
-    assert estimate_shares(log_probs, np.full(4, 5)).tolist() == EVEN.tolist()
-    assert estimate_shares(log_probs, np.full(4, 100))[0] > 0.3
+def test_a_difference_counts_where_labels_or_sureness_tell_it_from_errors() -> None:
+    shares = np.array([0.35, 0.25, 0.2, 0.2])
+    doubtful, sure = (predictions(shares, 5000, spread=spread) for spread in (1.5, 0.6))
+    assert estimate_shares(doubtful, np.full(4, 5)).tolist() == EVEN.tolist()
+    assert estimate_shares(doubtful, np.full(4, 100))[0] > 0.3
+    assert estimate_shares(sure, np.full(4, 5))[0] > 0.3
 
 
 def test_overconfident_predictions_stay_near_the_truth() -> None:
@@ -88,10 +90,10 @@ def test_overconfident_predictions_stay_near_the_truth() -> None:
     assert np.abs(found - LONG_TAIL).sum() < 0.25
 
 
-def test_few_images_or_none_say_little() -> None:
+def test_no_images_have_the_labels_shares_and_a_sure_one_has_its_class() -> None:
     assert estimate_shares(np.empty((0, 4), np.float32), np.full(4, 25)).tolist() == EVEN.tolist()
-    one = estimate_shares(predictions(LONG_TAIL, 1), np.full(4, 1000))
-    assert one.tolist() == EVEN.tolist()
+    sure = np.log(np.array([[0.997, 0.001, 0.001, 0.001]], np.float32))
+    assert estimate_shares(sure, np.full(4, 25))[0] > 0.9
 
 
 def test_a_kind_of_alignment_has_its_shares() -> None:
