@@ -47,6 +47,7 @@ def select(stage: Stage) -> None:
                 classes=classes,
                 target_shares=shares,
                 truth=truth,
+                drop_strangers=chosen.strangers == "drop",
                 stored=stored,
                 map_shards=shown(over, rows, f"{stage.title}: a pass"),
                 label_kind=chosen.label_kind,

@@ -22,7 +22,7 @@ from pipeline.data.shards import Manifest, iter_shards, read_manifest, write_man
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.align import alignment_shift, every_row
-from pipeline.labels.audit import Audit, Right, audit, by_class
+from pipeline.labels.audit import Audit, Right, Strangers, audit, by_class
 from pipeline.labels.choice import Choice, choose
 from pipeline.labels.levels import level_confidences, no_counts
 from pipeline.labels.select import Cuts
@@ -63,6 +63,7 @@ def select_pseudo_labels(
     temperature: float,
     target_shares: NDArray[np.float64] | None,
     truth: Mapping[str, int],
+    drop_strangers: bool = False,
     stored: StoredFolder | None = None,
     map_shards: MapShards | None = None,
     **rules: Any,
@@ -71,14 +72,16 @@ def select_pseudo_labels(
 
     target_shares: (K,) the shares of the classes that the predictions are aligned with before
     anything is chosen, None to take them as they are. `truth`: labels by id where they are known;
-    only the audit reads it. stored: where the shards go, `out` then takes their manifest alone.
+    only the audit reads it. drop_strangers: whether images that the predictions call strangers are
+    left out, uncounted in any class, before anything is aligned or chosen. stored: where the shards
+    go, `out` then takes their manifest alone.
     map_shards: who works on the shards; the result is the same. rules: what else `choose` takes.
     Raises SelectionError where nothing is kept, DataError where a prediction is not a number or
     the predictions are not of `classes`.
     """
     manifest, over = read_manifest(predictions), map_shards or in_threads(1)
     _check_classes(predictions, manifest, classes)
-    selector = ShardSelector(predictions, manifest, len(classes))
+    selector = ShardSelector(predictions, manifest, len(classes), drop_strangers)
     count = len(manifest.shards)
     if target_shares is not None:
         selector = _aligned(selector, target_shares, over)
@@ -91,12 +94,13 @@ def select_pseudo_labels(
         temperature=temperature,
         truth=truth,
     )
-    entries, right = [], Right.none(len(classes))
-    for entry, of_shard in over(write, count):
+    entries, right, strangers = [], Right.none(len(classes)), Strangers()
+    for entry, of_shard, strangers_in in over(write, count):
         entries.append(entry)
         right += of_shard
+        strangers += strangers_in
     write_manifest(out, entries, {"num_classes": len(classes), "label_kind": label_kind})
-    return audit(by_class(counts, choice.cuts), right, choice.thresholds)
+    return audit(by_class(counts, choice.cuts), right, choice.thresholds, strangers)
 
 
 def find_cuts(
@@ -109,6 +113,11 @@ def find_cuts(
     """
     counts = _counts(over(selector.tally, len(selector.manifest.shards)), len(classes))
     choice = choose(counts, classes=classes, **rules)
+    if selector.manifest.rows and not counts.any():
+        raise SelectionError(
+            f"select.strangers = drop: all {selector.manifest.rows} unlabelled images are strangers"
+            "; keep them, or label images that are like them"
+        )
     _check_any(counts, choice, rules["confidence_threshold"], rules["class_thresholds"])
     return counts, choice, _last_taken(selector, choice.cuts, over)
 

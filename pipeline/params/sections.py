@@ -167,6 +167,11 @@ class SelectParams(Section):
         description="the same as a share of (unlabelled images / classes); null: no balancing",
     )
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
+    strangers: Literal["keep", "drop"] = Field(
+        "keep",
+        description="images that predictions call strangers, of none of the classes: keep: treated "
+        "as the others; drop: left out before anything is counted",
+    )
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
     workers: int = Field(
@@ -177,8 +182,8 @@ class SelectParams(Section):
     @property
     def rules(self) -> dict[str, Any]:
         """What decides which predictions are kept, and how often."""
-        others = {"distribution_alignment", "label_kind", "temperature", "workers", "threads"}
-        return self.model_dump(exclude=others)
+        names = "distribution_alignment", "strangers", "label_kind", "temperature"
+        return self.model_dump(exclude={*names, "workers", "threads"})
 
 
 class GuardParams(Section):

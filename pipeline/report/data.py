@@ -17,7 +17,9 @@ from pipeline.report.galleries import Gallery
 class PseudoLabels:
     """What a generation was taught; lists are by class, accuracies None where no truth is known.
 
-    coverage: share of the unlabelled images kept; class_imbalance: largest over smallest class.
+    coverage: share of the unlabelled images kept; class_imbalance: largest over smallest class;
+    strangers: images that show none of the classes, None where nobody looked; dropped_strangers: of
+    them, those left out.
     """
 
     coverage: float
@@ -26,6 +28,8 @@ class PseudoLabels:
     per_class: tuple[int, ...]
     accuracy: float | None = None
     accuracy_per_class: tuple[float | None, ...] = ()
+    strangers: int | None = None
+    dropped_strangers: int = 0
 
 
 @dataclass(frozen=True)

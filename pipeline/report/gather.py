@@ -16,6 +16,7 @@ from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import stage_json
+from pipeline.labels.select import Reason
 from pipeline.params import Params
 from pipeline.params.differences import Difference, nearest_preset
 from pipeline.report.data import (
@@ -150,6 +151,8 @@ def _pseudo_labels(audit: dict[str, Any]) -> PseudoLabels:
         per_class=tuple(audit["images"]),
         accuracy=audit["pseudo_label_accuracy"],
         accuracy_per_class=tuple(audit["accuracy"]),
+        strangers=audit["strangers"],
+        dropped_strangers=audit["reasons"][Reason.STRANGER.text],
     )
 
 

@@ -31,10 +31,8 @@ def run(
 ) -> Audit:
     """Select with the defaults of params.yaml's section."""
     shares = changes.pop("target_shares", None)
-    options = (
-        SelectParams().model_dump(exclude={"distribution_alignment", "workers", "threads"})
-        | changes
-    )
+    left_out = {"distribution_alignment", "strangers", "workers", "threads"}
+    options = SelectParams().model_dump(exclude=left_out) | changes
     classes = changes.pop("classes", ("cat", "dog", "owl"))
     options["classes"] = classes
     return select_pseudo_labels(

@@ -52,6 +52,19 @@ def page(data: ReportData) -> str:
     return render_report(data)
 
 
+def test_strangers_are_counted_where_somebody_looked(data: ReportData, page: str) -> None:
+    assert "Strangers" not in page
+    last = data.generations[-1]
+    assert last.pseudo_labels is not None
+    labels = replace(last.pseudo_labels, strangers=1234, dropped_strangers=567)
+    parts = (*data.generations[:-1], replace(last, pseudo_labels=labels))
+    counted = render_report(replace(data, generations=parts))
+    reader = Reader(counted)
+    assert (reader.open, reader.wrong) == ([], [])
+    assert counted.count(f"<td>{labels.class_imbalance:.2f}</td><td>1,234</td><td>567</td>") == 1
+    assert counted.count("</td><td>–</td><td>0</td></tr>") == len(parts) - 2  # nobody looked
+
+
 def test_the_page_is_whole_html_that_needs_no_network(page: str) -> None:
     reader = Reader(page)
     assert page.startswith("<!doctype html>")
