@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-precision bench-usb bench-augment bench-decode bench-evaluate bench-features bench-gpu ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-photos bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-precision bench-usb bench-augment bench-decode bench-evaluate bench-gpu ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -63,7 +63,7 @@ docs: setup ## renew docs/parameters.md
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra cloud --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
 
-bench: bench-pseudo_label bench-train bench-precision bench-augment bench-decode bench-evaluate bench-features bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
+bench: bench-pseudo_label bench-train bench-precision bench-augment bench-decode bench-evaluate bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
 
 bench-digits: setup ## digits with 50 labels, side by side with scikit-learn; PARAMS=presets/NAME.yaml
 	python -m benchmarks.digits $(if $(PARAMS),--params $(PARAMS))
@@ -73,6 +73,9 @@ bench-orchestration: setup ## what DVC, Ray and MLflow add to the arithmetic of 
 
 bench-transfer: setup ## networks carried between digits and Fashion-MNIST; DATA=fashion_mnist.parquet
 	python -m benchmarks.transfer --data $(DATA)
+
+bench-photos: setup ## photographs with few labels, side by side with scikit-learn; 3 hours; DATA=folder of Parquet files
+	OMP_NUM_THREADS=1 python -m benchmarks.photos --data $(DATA)
 
 bench-distillation: setup ## small students with and without their teacher; DATA=fashion_mnist.parquet
 	python -m benchmarks.distillation --data $(DATA)
@@ -106,9 +109,6 @@ bench-evaluate: setup ## ten crops by four models, against forty bare passes
 
 bench-gpu: ## training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
 	python -m benchmarks.gpu
-
-bench-features: setup ## epochs on kept features, against epochs through the body
-	OMP_NUM_THREADS=1 python -m benchmarks.features
 
 bench-select: setup ## rows a second of the selection, 1 to 100 million; needs 14 GB of disk
 	python -m benchmarks.selection

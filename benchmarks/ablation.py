@@ -36,8 +36,8 @@ from benchmarks.ablation_rows import (
     row_params,
     with_steps,
 )
-from benchmarks.runs import side_by_side
-from pipeline.files import file_digest, read_json, value_digest, write_json, write_text
+from benchmarks.runs import code_of, side_by_side
+from pipeline.files import read_json, value_digest, write_json, write_text
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 
@@ -56,7 +56,11 @@ CODE = (
     *("pipeline/augment", "pipeline/labels", "pipeline/models", "pipeline/train"),
     *("pipeline/evaluate/views.py", "pipeline/evaluate/ensemble.py"),
     *("pipeline/evaluate/calibration.py", "pipeline/data/images.py", "benchmarks/in_process.py"),
-    *("benchmarks/digits_data.py", "benchmarks/fashion_mnist.py"),
+    *(
+        "benchmarks/in_process_models.py",
+        "benchmarks/digits_data.py",
+        "benchmarks/fashion_mnist.py",
+    ),
 )
 PARAMETERS: dict[str, Any] = {
     **dict.fromkeys(("seed", "model", "augment", "train", "transfer", "predict", "select"), True),
@@ -122,18 +126,8 @@ class Task:
         """Where its outcome is kept; parameters left at their default don't change it."""
         said = self.params.model_dump(mode="json", include=PARAMETERS, exclude_defaults=True)
         where = {"labels": self.data.labels, "unlabeled": self.data.unlabeled, "params": said}
-        digest = value_digest(where | {"seed": self.seed, "code": code_digest()})
+        digest = value_digest(where | {"seed": self.seed, "code": code_of(CODE)})
         return KEPT / f"ablation-{self.data.preset}-{digest[:16]}-{self.seed}.json"
-
-
-def code_digest() -> str:
-    """One digest of the code that a run's figures rest on."""
-    files = [
-        file
-        for name in CODE
-        for file in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
-    ]
-    return value_digest({str(file.relative_to(ROOT)): file_digest(file) for file in sorted(files)})
 
 
 def run_task(row: str, data: DataSet, seed: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,24 +11,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.in_process_models import (
+    Floats,
+    Inputs,
+    Model,
+    PseudoLabels,
+    embedded,
+    features_of,
+    starting_weights,
+    train_head,
+    train_network,
+)
 from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.evaluate.views import predict_log_probs
-from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.choice import choose_rows
-from pipeline.labels.pool import network_features
-from pipeline.labels.propagate import joined
-from pipeline.labels.select import sharpen
+from pipeline.labels.teaching import Teaching, refined_log_probs, targets_of
 from pipeline.labels.ties import tie_breakers
-from pipeline.models.checkpoint import network_of
-from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
-from pipeline.params import Params, Training
-from pipeline.train.run import calibrated_temperature, fit_network
+from pipeline.params import EmbedParams, Params, Training
+from pipeline.train.mode_trial import ModeTrial, compare_modes
 from pipeline.train.training_data import TrainingData
-from pipeline.train.transfer import start_from
-from pipeline.train.worker import Worker
 
-Floats = NDArray[np.float32]
+__all__ = ["Features", "Floats", "Generation", "Images", "self_train"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,15 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Features:
+    """What a frozen body makes of the same images: (n, F) float16."""
+
+    labeled: NDArray[np.float16]
+    unlabeled: NDArray[np.float16]
+    test: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
 class Generation:
     """What one generation came to; accuracies in [0, 1]."""
 
@@ -56,68 +68,76 @@ def self_train(
     images: Images,
     params: Params,
     *,
+    features: Features | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Generation]:
-    """Train every generation of `params` in turn and test each; without validation images."""
-    torch.set_num_threads(params.train.threads)
-    mean, std = channel_statistics(images.labeled)
-    data = TrainingData(images.labeled, images.labels, mean, std, num_classes=len(images.classes))
+    """Train every generation of `params` in turn and test each; without validation images.
+
+    features: what the body of params.embed makes of the images, computed here where it is None.
+    """
+    splits = splits_of(images, params, features)
+    if params.transfer.mode == "auto":
+        trial = _mode_trial(splits, params)
+        say(f"mode {trial.mode}: {trial}")
+        params = params.with_mode(trial.mode)
     results: list[Generation] = []
-    teachers: list[torch.nn.Module] = []
+    teachers: list[Model] = []
     for key in params.model_keys:
-        training = params.training(key)
-        spec = ModelSpec(
-            network=training.model.network,
-            classes=list(images.classes),
-            image_size=images.labeled.shape[-1],
-            channels=images.labeled.shape[1],
-            mean=list(mean),
-            std=list(std),
-            generation=key,
-        )
+        taught = None
         if key != "0":
-            taught_by = teachers if params.predict.teacher == "ensemble" else teachers[-1:]
-            data = replace(data, **_pseudo_labeled(taught_by, spec, images, params, key, device))
-        network = network_of(spec, params.seed, auxiliary=True)
-        if training.transfer.source == "teacher":
-            _start_from(teachers[-1], network, spec, training)
-        if training.train.distillation_weight > 0 and teachers:
-            data = replace(data, taught=_taught(teachers[-1], spec, images.labeled, device))
-        weights = fit_network(
-            network,
-            data,
-            training=training,
-            seed=params.seed,
-            worker=Worker(device=torch.device(device)),
-        )
-        calibrated_temperature(network, weights, data, spec, device)
-        teachers.append(network)
-        results.append(_tested(network, spec, images, params, device))
+            by = teachers if params.predict.teacher == "ensemble" else teachers[-1:]
+            taught = pseudo_labels(by, splits, params, key)
+        teachers.append(_trained(splits, params, key, taught, teachers[-1:], device))
+        results.append(_tested(teachers[-1], splits, params))
         say(f"generation {key}: {results[-1].test_accuracy:.4f}")
     return results
 
 
-def _start_from(
-    teacher: torch.nn.Module, network: torch.nn.Module, spec: ModelSpec, training: Training
-) -> None:
-    """Begin with the teacher's weights."""
-    weights = Weights(dict(teacher.state_dict()), classes=tuple(spec.classes))
-    start_from(
-        network,
-        weights,
-        source="teacher",
-        mode=training.transfer.mode,
-        frozen_stages=training.transfer.frozen_stages,
-        classes=spec.classes,
-        freeze_statistics=training.transfer.freeze_statistics,
+def train_control(images: Images, params: Params, name: str, *, device: str = "cpu") -> Generation:
+    """Train and test a control of `params`: the labels alone, for longer."""
+    splits = splits_of(images, params.model_copy(update={"embed": EmbedParams()}), None)
+    return _tested(_trained(splits, params, f"0.{name}", None, [], device), splits, params)
+
+
+def try_modes(images: Images, params: Params, *, features: Features | None = None) -> ModeTrial:
+    """What transfer.mode: auto comes to, as the stage search tries it."""
+    return _mode_trial(splits_of(images, params, features), params)
+
+
+def _mode_trial(splits: Splits, params: Params) -> ModeTrial:
+    training = params.shared_training
+    torch.set_num_threads(training.train.threads)
+    return compare_modes(
+        _training_data(splits.images),
+        features_of(splits.labeled),
+        _spec(splits.images, training, "0"),
+        training,
+        starting_weights(training, None),
+        seed=params.seed,
     )
 
 
-def _taught(teacher: torch.nn.Module, spec: ModelSpec, images: Tensor, device: str) -> Tensor:
-    """The teacher's probabilities for the labelled images."""
-    log_probs = predict_log_probs(teacher, images, mean=spec.mean, std=spec.std, device=device)
-    return torch.from_numpy(np.exp(log_probs))
+@dataclass(frozen=True)
+class Splits:
+    """The images, and each part as models take it."""
+
+    images: Images
+    labeled: Inputs
+    unlabeled: Inputs
+    test: Inputs
+
+
+def splits_of(images: Images, params: Params, features: Features | None) -> Splits:
+    """The images with their features, where there are some or params.embed asks for them."""
+    parts = [images.labeled, images.unlabeled, images.test]
+    if features is not None:
+        arrays = [features.labeled, features.unlabeled, features.test]
+    elif params.embed.source is not None:
+        arrays = embedded(parts, params.embed)
+    else:
+        return Splits(images, *(Inputs(part) for part in parts))
+    return Splits(images, *(Inputs(*both) for both in zip(parts, arrays, strict=True)))
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -128,86 +148,104 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _pseudo_labeled(
-    teachers: list[torch.nn.Module],
-    spec: ModelSpec,
-    images: Images,
+def pseudo_labels(
+    teachers: Sequence[Model], splits: Splits, params: Params, key: str
+) -> PseudoLabels:
+    """What the teachers' predictions of the unlabelled images become for generation `key`."""
+    chosen, predict, images = params.selection(key), params.predict, splits.images
+    views = {"view": predict.views, "jitter_views": predict.jitter_views}
+    how: dict[str, Any] = views | {"batch_size": predict.batch_size, "seed": params.seed}
+    log_probs = average_log_probs([each.log_probs(splits.unlabeled, **how) for each in teachers])
+    teaching = Teaching(
+        propagation=predict.propagation,
+        distribution_alignment=chosen.distribution_alignment,
+        label_kind=chosen.label_kind,
+        temperature=chosen.temperature,
+    )
+    features = labeled_features = None
+    if predict.propagation is not None:
+        features = teachers[-1].features(splits.unlabeled, predict.batch_size)
+        labeled_features = teachers[-1].features(splits.labeled, predict.batch_size)
+    log_probs = refined_log_probs(
+        log_probs,
+        teaching,
+        features=features,
+        labeled_features=labeled_features,
+        labels=images.labels.numpy(),
+        threads=predict.threads,
+    )
+    selection = choose_rows(
+        log_probs.argmax(axis=1).astype(np.int32),
+        np.exp(log_probs.max(axis=1)),
+        tie_breakers(map(str, range(len(log_probs)))),
+        classes=images.classes,
+        **chosen.rules,
+    )
+    return PseudoLabels(targets_of(log_probs, teaching), np.asarray(selection.repeats, np.int64))
+
+
+def _trained(
+    splits: Splits,
     params: Params,
     key: str,
+    taught: PseudoLabels | None,
+    teachers: Sequence[Model],
     device: str,
-) -> dict[str, Any]:
-    chosen, predict = params.selection(key), params.predict
-    log_probs = average_log_probs(
-        [
-            predict_log_probs(
-                teacher,
-                images.unlabeled,
-                mean=spec.mean,
-                std=spec.std,
-                view=predict.views,
-                jitter_views=predict.jitter_views,
-                batch_size=predict.batch_size,
-                seed=params.seed,
-                device=device,
-            )
-            for teacher in teachers
-        ]
-    )
-    if predict.propagation is not None:
-        see = network_features(
-            teachers[-1], mean=spec.mean, std=spec.std, batch_size=predict.batch_size, device=device
-        )
-        log_probs = joined(
-            log_probs,
-            see(images.labeled).numpy(),
+) -> Model:
+    """The model of generation or control `key`; teachers: the last one, none of generation 0."""
+    training, images = params.training(key), splits.images
+    torch.set_num_threads(training.train.threads)
+    if training.transfer.mode == "head":
+        return train_head(
+            splits.labeled,
             images.labels.numpy(),
-            see(images.unlabeled).numpy(),
-            predict.propagation,
+            len(images.classes),
+            splits.unlabeled,
+            taught,
+            weight=training.train.unlabeled_weight,
+            seed=params.seed,
         )
-    log_probs = _aligned(log_probs, chosen.distribution_alignment, images)
-    hashes = tie_breakers(map(str, range(len(log_probs))))
-    labels = log_probs.argmax(axis=1).astype(np.int32)
-    selection = choose_rows(
-        labels, np.exp(log_probs.max(axis=1)), hashes, classes=images.classes, **chosen.rules
+    data = _training_data(images)
+    if taught is not None:
+        rows = np.repeat(np.arange(len(taught.repeats)), taught.repeats)
+        data = replace(
+            data,
+            unlabeled_images=images.unlabeled,
+            unlabeled_rows=torch.from_numpy(rows),
+            unlabeled_targets=torch.from_numpy(taught.targets[rows]),
+        )
+    spec = _spec(images, training, key)
+    teacher = teachers[-1] if teachers else None
+    return train_network(data, spec, training, teacher, seed=params.seed, device=device)
+
+
+def _training_data(images: Images) -> TrainingData:
+    mean, std = channel_statistics(images.labeled)
+    return TrainingData(images.labeled, images.labels, mean, std, num_classes=len(images.classes))
+
+
+def _spec(images: Images, training: Training, key: str) -> ModelSpec:
+    mean, std = channel_statistics(images.labeled)
+    return ModelSpec(
+        network=training.model.network,
+        classes=list(images.classes),
+        image_size=images.labeled.shape[-1],
+        channels=images.labeled.shape[1],
+        mean=list(mean),
+        std=list(std),
+        generation=key,
     )
-    if chosen.label_kind == "hard":
-        targets = np.eye(len(images.classes), dtype=np.float32)[labels]
-    else:
-        targets = sharpen(np.exp(log_probs), chosen.temperature)
-    rows = np.repeat(np.arange(len(labels)), selection.repeats)
-    return {
-        "unlabeled_images": images.unlabeled,
-        "unlabeled_rows": torch.from_numpy(rows),
-        "unlabeled_targets": torch.from_numpy(targets[rows]),
-    }
 
 
-def _aligned(log_probs: Floats, kind: str, images: Images) -> Floats:
-    classes = len(images.classes)
-    if kind == "none":
-        return log_probs
-    shares = np.full(classes, 1 / classes)
-    if kind == "labeled":
-        counts = np.bincount(images.labels.numpy(), minlength=classes)
-        shares = counts / counts.sum()
-    return aligned(log_probs, alignment_shift(log_probs, shares))
-
-
-def _tested(
-    network: torch.nn.Module, spec: ModelSpec, images: Images, params: Params, device: str
-) -> Generation:
-    truth = images.test_labels.numpy()
+def _tested(model: Model, splits: Splits, params: Params) -> Generation:
+    truth = splits.images.test_labels.numpy()
     by_view = {
-        view: predict_log_probs(
-            network,
-            images.test,
-            mean=spec.mean,
-            std=spec.std,
+        view: model.log_probs(
+            splits.test,
             view=view,
             jitter_views=params.evaluate.jitter_views,
             batch_size=params.evaluate.batch_size,
             seed=params.seed,
-            device=device,
         )
         for view in {"centre", params.evaluate.views}
     }

@@ -195,7 +195,7 @@ def renew_page(page: Path = PAGE, results: Path = RESULTS) -> None:
 
 def kept_benches(results: Path = RESULTS) -> set[str]:
     """The benches whose results `keep` wrote to the folder."""
-    return {path.stem for path in results.glob("*.json") if "rows" in read_json(path)}
+    return {path.stem for path in results.glob("*.json") if "bench" in read_json(path)}
 
 
 def _times(count: int, what: str) -> str:

@@ -33,7 +33,7 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.passes import Passes, has_bfloat16, laid_out, run_pass
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ModelParams
-from pipeline.runtime.prediction import distributed_predict
+from pipeline.runtime.prediction import distributed_map
 
 SHARDS, FEW_SHARDS, SIDE, MEAN, STD = 16, 4, 32, 0.5, 0.25
 MEMORY_ROWS, SMALL_NETWORK = 256, "wrn_10_1"  # images of a shard where memory is measured
@@ -75,9 +75,8 @@ def through_ray(folder: Path, starts: list[float]) -> float:
         predictor = predictor_of(folder / "model", folder / "images", out)
         entries = predictor.manifest.shards
         begun = time.time()
-        distributed_predict(
-            predictor,
-            list(range(len(entries))),
+        distributed_map(
+            (predictor, list(range(len(entries)))),
             actors=(1, 1),
             gpus_per_actor=1.0,
             scratch=Path(name),

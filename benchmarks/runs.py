@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.files import value_digest, write_json
+from pipeline.files import file_digest, value_digest, write_json
 from pipeline.runtime.stage import code_digest
 from pipeline.runtime.stop import end_with_parent
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ROOT / ".selftrain" / "benchmarks"
 Part = Callable[[str, Callable[[], float]], float]  # what a run's part of this name came to
-SHARED = ("fashion_mnist.py", "in_process.py")
+SHARED = ("fashion_mnist.py", "in_process.py", "in_process_models.py")
 
 
 def side_by_side(processes: int) -> ProcessPoolExecutor:
@@ -32,18 +32,36 @@ def side_by_side(processes: int) -> ProcessPoolExecutor:
     )
 
 
-def kept(benchmark: Path, name: str, what: dict[str, Any], work: Callable[[], Any]) -> Any:
+def kept(
+    benchmark: Path,
+    name: str,
+    what: dict[str, Any],
+    work: Callable[[], Any],
+    *,
+    code: str | None = None,
+) -> Any:
     """What `work` gave, from its file if it was done before with the same `what` and code.
 
-    `benchmark`: the file that asks; it, what benchmarks share and the pipeline are the code.
+    `benchmark`: the file that asks; it, what benchmarks share and the pipeline are the code, or
+    else what `code` is the digest of.
     """
     files = [benchmark, *(benchmark.parent / shared for shared in SHARED)]
     here = [file.read_text(encoding="utf-8") for file in files if file.exists()]
-    digest = value_digest({"what": what, "code": code_digest(), "here": here})
+    made_by = {"code": code_digest(), "here": here} if code is None else {"code": code}
+    digest = value_digest({"what": what} | made_by)
     path = KEPT / f"{benchmark.stem}-{name}-{digest[:16]}.json"
     if not path.exists():
         write_json(path, work())
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code_of(names: Iterable[str]) -> str:
+    """One digest of the code in these files and packages, relative to the project's folder."""
+    paths = [ROOT / name for name in names]
+    files = [
+        file for path in paths for file in ([path] if path.suffix else sorted(path.rglob("*.py")))
+    ]
+    return value_digest({str(file.relative_to(ROOT)): file_digest(file) for file in files})
 
 
 def at_once(part: str, work: Callable[[], float]) -> float:

@@ -24,7 +24,7 @@ from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams
 from pipeline.progress import say
-from pipeline.runtime.prediction import distributed_predict
+from pipeline.runtime.prediction import distributed_map
 from pipeline.runtime.training import distributed_train
 from pipeline.train.run import TrainJob
 
@@ -85,9 +85,8 @@ def prediction_rate(prepared: Path, model: Path, actors: int) -> float:
             threads=1,
         )
         shards = read_manifest(folder).shards
-        distributed_predict(
-            predictor,
-            list(range(len(shards))),
+        distributed_map(
+            (predictor, list(range(len(shards)))),
             actors=(actors, actors),
             gpus_per_actor=1.0,
             scratch=Path(name),

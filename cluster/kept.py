@@ -21,7 +21,8 @@ from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelftrainError
 
-SHARD_FOLDERS = ("prepared", "predictions", "pseudo_labels")
+SHARD_FOLDERS = ("prepared", "features", "predictions", "pseudo_labels")
+NO_SHARDS = "features/body"  # a model
 WORKING_TREE = "the working tree"
 LOCK = "dvc.lock"
 
@@ -77,10 +78,14 @@ def stored_outputs(lock: str) -> list[Output]:
             for stage in stages
             if _used_storage(stage)
             for out in stage.get("outs", [])
-            if str(out["path"]).split("/")[0] in SHARD_FOLDERS and str(out["md5"]).endswith(".dir")
+            if _holds_shards(str(out["path"])) and str(out["md5"]).endswith(".dir")
         ]
     except (YAMLError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"not what DVC writes: {' '.join(str(error).split())[:120]}") from None
+
+
+def _holds_shards(path: str) -> bool:
+    return path.split("/")[0] in SHARD_FOLDERS and path != NO_SHARDS
 
 
 def _used_storage(stage: dict[str, Any]) -> bool:

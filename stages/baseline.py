@@ -1,27 +1,46 @@
-"""What a peer without a network makes of the same images: scikit-learn's LabelSpreading."""
+"""What a simpler method makes of the same labels, to measure self-training by.
+
+Where there are features a logistic regression on them, else scikit-learn's LabelSpreading on
+pixels. Neither needs torch.
+"""
 
 from dataclasses import asdict
+from typing import Any
 
-from pipeline.evaluate.baseline import prepared_label_spreading
+from pipeline.data.features import body_of
+from pipeline.evaluate.baseline import Baseline, prepared_label_spreading
 from pipeline.files import write_json
 from pipeline.progress import say
 from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.train.head_baseline import feature_baseline
 
 
 def baseline(stage: Stage) -> None:
-    """Write metrics/baseline.json; the peer may use the validation labels too, as labels."""
+    """Write metrics/baseline.json; the baseline may use the validation labels too, as labels."""
     layout, how = stage.layout, stage.params.evaluate
     parts = ("labeled", "validation", "unlabeled", "test")
     bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
-    say(f"{stage.title}: scikit-learn's LabelSpreading over the pixels of all images")
-    with stage.run(layout.data_digests(*parts), bootstrap) as run:
-        result = prepared_label_spreading(layout.prepared, **bootstrap)
+    inputs = layout.data_digests(*parts)
+    inputs["body"] = body_of(layout.features("labeled")) or ""
+    with stage.run(inputs, bootstrap) as run:
+        result = _measured(stage, bootstrap)
         write_json(layout.metrics("baseline"), asdict(result))
         if result.accuracy is not None:
             run.tracker.metrics({"test/accuracy": result.accuracy})
+        run.tracker.tags({"baseline": result.name})
     shown = result.note if result.accuracy is None else f"test accuracy {result.accuracy:.2%}"
-    result_line(stage, f"LabelSpreading: {shown}")
+    result_line(stage, f"{result.name}: {shown}")
+
+
+def _measured(stage: Stage, bootstrap: dict[str, Any]) -> Baseline:
+    layout = stage.layout
+    if stage.params.embed.source is not None:
+        say(f"{stage.title}: logistic regression on the features of the labelled images")
+        folder = layout.root / "features"
+        return feature_baseline(layout.prepared, folder, len(layout.classes), **bootstrap)
+    say(f"{stage.title}: scikit-learn's LabelSpreading over the pixels of all images")
+    return prepared_label_spreading(layout.prepared, **bootstrap)
 
 
 if __name__ == "__main__":

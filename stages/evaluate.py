@@ -1,35 +1,29 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
-from functools import partial
-
-import torch
+from typing import Any
 
 from pipeline.data.shards import read_manifest
-from pipeline.data.tensors import ImageSet
-from pipeline.evaluate.checkpoints import checkpoint_log_probs
-from pipeline.evaluate.knn import network_knn_accuracy
-from pipeline.evaluate.metrics import Floats
+from pipeline.evaluate.head import measure_head
 from pipeline.evaluate.run import (
     RESULT_FILE,
+    ModelResult,
     compare_with,
     images_seen,
     load_result,
-    measure,
     save_result,
     write_confusion,
 )
 from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
-from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
-from pipeline.progress import progress
+from pipeline.progress import Advance, progress
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
 def evaluate(stage: Stage) -> None:
     """Write evaluations/ and metrics/evaluate/ of the stage's generation."""
     layout, model, how = stage.layout, stage.model, stage.params.evaluate
-    torch.set_num_threads(how.threads)
     before = [] if stage.key == "0" else ["0", stage.params.generations[stage.key].teacher]
     inputs = layout.data_digests("labeled", "validation", "test")
     inputs |= {"model": model_digest(layout.model(model))}
@@ -41,36 +35,20 @@ def evaluate(stage: Stage) -> None:
         stage.run(inputs, parameters) as run,
         progress(stage.title, _images_seen(stage)) as advance,
     ):
-        checkpoint = load_checkpoint(layout.model(model))
-        classes = checkpoint.spec.classes
-
-        drawn = how.model_dump(include={"jitter_views", "batch_size"})
-        drawn["seed"] = stage.params.seed
-
-        def predict(images: ImageSet, view: str) -> Floats:
-            return checkpoint_log_probs(
-                checkpoint, images.images, view=view, advance=advance, **drawn
-            )
-
-        nearest = how.knn and partial(
-            network_knn_accuracy,
-            checkpoint.network,
-            mean=checkpoint.spec.mean,
-            std=checkpoint.spec.std,
-            neighbors=how.knn,
-            batch_size=how.batch_size,
-        )
-        options = how.model_dump(include={"threads", "cache_gib", "robustness_images"}) | bootstrap
-        options |= {"view": how.views, "nearest": nearest}
-        result = measure(predict, layout.prepared, **options)
+        result = _measured(stage, bootstrap, advance)
         if before:
             first, teacher = (load_result(layout.evaluation(name)) for name in before)
             result = compare_with(result, first, teacher, **bootstrap)
-        out = run.scratch / "evaluation"
+        out, classes = run.scratch / "evaluation", layout.classes
         save_result(out, result)
-        labeled = layout.prepared / "labeled"
-        batches = how.model_dump(include={"threads", "batch_size"})
-        predict_folder(layout.model(model), labeled, out / "labeled", advance=advance, **batches)
+        predict_folder(
+            layout.model(model),
+            layout.prepared / "labeled",
+            out / "labeled",
+            features=layout.features("labeled"),
+            advance=advance,
+            **how.model_dump(include={"threads", "batch_size"}),
+        )
         publish_folder(out, layout.evaluation(model))
         write_json(layout.metrics("evaluate", model), result.metrics)
         write_confusion(layout.confusion(model), result, classes)
@@ -82,6 +60,21 @@ def evaluate(stage: Stage) -> None:
     verdict = f"; against its teacher: {against.verdict}" if against else ""
     shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"
     result_line(stage, shown + verdict)
+
+
+def _measured(stage: Stage, bootstrap: dict[str, Any], advance: Advance) -> ModelResult:
+    """The model's figures: of a head from stored features, of a network from the images."""
+    layout, how = stage.layout, stage.params.evaluate
+    folder = layout.model(stage.model)
+    centre = how.views == "centre" and how.knn is None and how.robustness_images is None
+    if centre and reads_features(read_spec(folder)):
+        features = layout.features("test").parent
+        return measure_head(folder, layout.prepared, features, **bootstrap)
+    from pipeline.evaluate.network import measure_network  # imports torch
+
+    return measure_network(
+        folder, layout.prepared, **how.model_dump(), seed=stage.params.seed, advance=advance
+    )
 
 
 def _images_seen(stage: Stage) -> int:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
+from pipeline.data.look import Found
 from pipeline.errors import ParameterError
 from pipeline.files import write_text
-from pipeline.params import PARAMS_FILE
+from pipeline.params import PARAMS_FILE, Params
 from pipeline.progress import say
 from pipeline.runtime.command import command_parser, run_command
 
@@ -33,19 +35,38 @@ def init(given: argparse.Namespace) -> None:
     from pipeline.params.preset import filled_preset
 
     name = recognise(given.images)
+    start = time.perf_counter()
     found = look(open_source(name, given.images, seed=0), given.sample)
+    looked = time.perf_counter() - start
     for line in (*describe(found, name), *warnings(found)):
         say(f"init: {line}")
-    advice = advise(found, name, given.images, gpu=gpu_is_there())
+    gpu = gpu_is_there()
+    advice = advise(found, name, given.images, gpu=gpu)
     settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
     opening = [
         f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
         "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
     ]
     text = filled_preset(advice.preset, settings, opening, root=Path.cwd())
-    parse_text(text, str(given.out))
+    params = parse_text(text, str(given.out))
     write_text(given.out, text)
+    if advice.preset == "photographs":
+        for line in _expected(params, found, looked, gpu=gpu):
+            say(f"init: {line}")
     say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
+
+
+def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:
+    """How long it will take here, and what would do more."""
+    from pipeline.data.advise import LARGER_BODY
+    from pipeline.runtime.estimate import estimate_seconds, in_words, measure_rates
+
+    parts = estimate_seconds(params, found, measure_rates(params), looked=looked)
+    faster = "" if gpu else "; a GPU affords larger images and networks"
+    return [
+        f"dvc repro will take {in_words(parts)} here, by a few images and steps just timed{faster}",
+        f"with a network to fetch weights, a larger body: embed: {LARGER_BODY}",
+    ]
 
 
 def main() -> int:

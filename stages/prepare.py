@@ -17,8 +17,7 @@ def prepare(stage: Stage) -> None:
     data, seed = stage.params.data, stage.params.seed
     storage = open_storage(stage.params.storage.url)
     source = open_source(data.source, data.path, seed=seed)
-    rules = data.model_dump(exclude={"source", "path", "corrections"})
-    rules["corrections"] = Path(data.corrections) if data.corrections else None
+    rules = data.rules | {"corrections": Path(data.corrections) if data.corrections else None}
     prepared = stage.layout.prepared
     counts = asdict(prepare_images(source, prepared, seed=seed, storage=storage, **rules))
     if data.corrections is None:

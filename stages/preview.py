@@ -13,8 +13,8 @@ from pathlib import Path
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import load_params
 from pipeline.progress import say
+from pipeline.runtime.choices import with_choices
 from pipeline.runtime.layout import Layout
-from pipeline.runtime.policy import with_found_policy
 
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
@@ -34,7 +34,7 @@ def preview(root: Path, given: argparse.Namespace) -> None:
         wrong = f"--images {given.images}" if given.images < 1 else f"--out {given.out}"
         raise ParameterError(f"{wrong}: takes 1 or more images, and a name in .png or .html")
     layout, params = Layout(root), load_params()
-    augment = with_found_policy(params, layout.policy).augment
+    augment = with_choices(params, layout.choices).augment
     images = load_images(layout.prepared / given.data, cache_gib=params.train.cache_gib)
     chosen = choose_images(images.labels, given.images)
     if not len(chosen):

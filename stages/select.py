@@ -1,6 +1,8 @@
 """Choose the predictions that become pseudo-labels, and audit the choice."""
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import open_storage
@@ -8,7 +10,9 @@ from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
+from pipeline.labels.teaching import KEY
 from pipeline.labels.thresholds import check_class_names
+from pipeline.params import SelectParams
 from pipeline.runtime.guard import check_selection, check_teacher, warn
 from pipeline.runtime.selection import shard_mapper, shown
 from pipeline.runtime.stage import Stage, result_line, run_stage
@@ -47,6 +51,8 @@ def select(stage: Stage) -> None:
                 classes=classes,
                 target_shares=shares,
                 truth=truth,
+                notes=_teaching(predictions, chosen),
+                drop_strangers=chosen.strangers == "drop",
                 stored=stored,
                 map_shards=shown(over, rows, f"{stage.title}: a pass"),
                 label_kind=chosen.label_kind,
@@ -69,6 +75,15 @@ def select(stage: Stage) -> None:
     right = metrics.get("pseudo_label_accuracy")
     known = f", {right:.2%} right" if right is not None else ""
     result_line(stage, f"{figures.kept} images kept ({figures.coverage:.1%}){known}")
+
+
+def _teaching(predictions: Path, chosen: SelectParams) -> dict[str, Any]:
+    """What the manifest says of how predictions become targets, where they were refined."""
+    known = read_manifest(predictions).metadata.get(KEY)
+    if known is None:
+        return {}
+    names = ("distribution_alignment", "label_kind", "temperature")
+    return {KEY: known | chosen.model_dump(include=set(names))}
 
 
 if __name__ == "__main__":

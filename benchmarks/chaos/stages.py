@@ -24,9 +24,12 @@ SMALL: dict[str, Any] = {
         "image_size": 8,
         "channels": 1,
         "labels": 100,
+        "validation": "held_out",
+        "folds": 5,
         "validation_fraction": 0.3,
         "images_per_shard": 300,
     },
+    "embed": {},
     "model": {"name": "resnet_small", "width": 8, "dropout_rate": 0.1},
     "augment": {
         "shift": 0.0,
@@ -61,7 +64,7 @@ TRIES = 3
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 LOADED = (  # what takes long to import
     *("stages.train_teacher", "stages.pseudo_label", "stages.evaluate", "stages.baseline"),
-    *("stages.search_augment", "stages.report", "ray.train.torch", "ray.data"),
+    *("stages.search", "stages.report", "ray.train.torch", "ray.data"),
     *("sklearn.semi_supervised", "sklearn.datasets", "timm.layers", "filelock"),
 )
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from pipeline.data.look import Found
 
-PHOTO_SIDE = 160  # pixels of the shorter side
+PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
+PHOTOGRAPH_SIDE = 48  # pixels of the shorter side from which a pretrained body is worth it
 MANY_IMAGES = 20_000
 SHARP_SIDE = 32
-SMALLEST_SIDE, LAPTOP_SIDE, WEIGHTS_SIDE = 16, 64, 224
-FEW_LABELS, FEW_OF_A_CLASS = 50, 5
+SMALLEST_SIDE, WEIGHTS_SIDE = 16, 224
+LARGEST_SIDE = {"folder_small": 64, "photographs": 128}
+FEW_LABELS, FEW_OF_A_CLASS, FEW_TO_JUDGE = 50, 5, 2
 BAD_ALLOWED = 0.05
 IMBALANCED = 3.0
 CLASSES_SHOWN = 10
@@ -38,14 +40,14 @@ class Advice:
 def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
     """Choose for images that were looked at; gpu: whether there is one to train on.
 
-    Preset: folder_small without a GPU, or where half the images have a shorter side under 160
-    pixels; else folder_large from 20,000 images on, and transfer under that. Image size: see
-    image_side. Channels: 1 where no image has a colour and the preset is folder_small. Mirroring:
-    where there are colours, since grey images often are writing. Validation: none where fewer than
-    50 labelled images, or fewer than 5 of a class, are there to train on.
+    Preset: see choose_preset. Image size: see image_side. Channels: 1 where no image has a colour
+    and the preset is folder_small. Mirroring: of photographs and where there are colours, since
+    other grey images often are writing. Validation: with photographs by folds; else none where
+    fewer than 50 labelled images, or fewer than 5 of a class, are there to train on.
     """
     preset, reason = choose_preset(found, gpu=gpu)
     grey = found.coloured == 0
+    writing = grey and not are_photographs(found)
     settings = [
         Setting("data.source", source, SOURCE_WORDS[source]),
         Setting("data.path", path, f"{found.images} images of {len(found.classes)} classes"),
@@ -57,12 +59,14 @@ def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
         *_splits(found, preset),
         *_bad(found),
         Setting("augment.flip", False, "grey images often are writing; true where mirrored is fine")
-        if grey
+        if writing
         else Setting("augment.flip", True, "false where left and right matter, as in text"),
     ]
     side = next(entry.value for entry in settings if entry.key == "data.image_size")
     if preset == "folder_small" and side <= SHARP_SIDE:
         settings.append(Setting("model.stem_stride", 1, "small images have fine detail"))
+    if preset == "photographs" and gpu:
+        settings.append(Setting("embed.source", "packaged", f"the GPU affords more: {LARGER_BODY}"))
     return Advice(preset, reason, settings)
 
 
@@ -74,25 +78,42 @@ SOURCE_WORDS = {
 }
 
 
+LARGER_BODY = (
+    "{source: timm, name: timm/vit_small_patch14_dinov2.lvd142m, input_size: 224} from a hub"
+)
+
+
+def are_photographs(found: Found) -> bool:
+    """Whether at least half of the images looked at have a colour, or shades of grey."""
+    good = len(found.sides)
+    return 2 * max(found.coloured, found.photographic) >= good
+
+
 def choose_preset(found: Found, *, gpu: bool) -> tuple[str, str]:
-    """The preset's name and the reason."""
-    if not gpu:
-        return "folder_small", "there is no GPU"
-    if found.median_side < PHOTO_SIDE:
+    """The preset's name and the reason.
+
+    photographs where half the images have a shorter side of 48 pixels or more and half are coloured
+    or photographic; in their place folder_large with a GPU, from 20,000 images of 160 pixels on.
+    folder_small for the others.
+    """
+    if found.median_side < PHOTOGRAPH_SIDE:
         return "folder_small", f"half the images are under {found.median_side + 1} pixels"
-    if found.images >= MANY_IMAGES:
+    if not are_photographs(found):
+        return "folder_small", "grey drawings or writing, not photographs"
+    if gpu and found.median_side >= PHOTO_SIDE and found.images >= MANY_IMAGES:
         return "folder_large", f"{found.images} images and a GPU"
-    return "transfer", f"photographs, fewer than {MANY_IMAGES}, and a GPU"
+    return "photographs", f"photographs, half of {found.median_side} pixels or more"
 
 
 def image_side(median_side: int, preset: str) -> int:
-    """The side of the stored images: what half of them have, in fours, from 16 to 64 pixels.
+    """The side of the stored images: what half of them have, in fours, from 16 pixels on.
 
-    transfer and folder_large keep the 224 pixels that their networks are made for.
+    At most 64 with folder_small, 128 with photographs. folder_large keeps the 224 pixels that its
+    networks are made for.
     """
-    if preset != "folder_small":
+    if preset not in LARGEST_SIDE:
         return WEIGHTS_SIDE
-    return min(max(median_side // 4 * 4, SMALLEST_SIDE), LAPTOP_SIDE)
+    return min(max(median_side // 4 * 4, SMALLEST_SIDE), LARGEST_SIDE[preset])
 
 
 def describe(found: Found, source: str) -> list[str]:
@@ -123,6 +144,13 @@ def warnings(found: Found) -> list[str]:
         lines.append(f"{found.duplicates} are exact copies of others")
     if found.conflicts:
         lines.append(f"{found.conflicts} of the copies have another label; prepare drops those")
+    if single := [name for name in found.classes if found.labeled[name] < FEW_TO_JUDGE]:
+        named = ", ".join(map(repr, single[:CLASSES_SHOWN]))
+        more = ", …" if len(single) > CLASSES_SHOWN else ""
+        lines.append(
+            f"fewer than {FEW_TO_JUDGE} labelled images of {named}{more}: none can be held out, so "
+            "nothing judges these classes; label another"
+        )
     if found.imbalance >= IMBALANCED:
         rare = min(found.classes, key=lambda name: found.labeled[name])
         lines.append(
@@ -138,10 +166,11 @@ def warnings(found: Found) -> list[str]:
 
 def _size(found: Found, preset: str) -> Setting:
     half = f"half the images have {found.median_side} pixels or more at the shorter side"
-    if preset != "folder_small":
+    most = LARGEST_SIDE.get(preset)
+    if most is None:
         half = "what the network is made for"
-    elif found.median_side > LAPTOP_SIDE:
-        half += "; more than 64 asks for a GPU"
+    elif found.median_side > most:
+        half += f"; more than {most} asks for a GPU"
     return Setting("data.image_size", image_side(found.median_side, preset), half)
 
 
@@ -157,7 +186,13 @@ def _splits(found: Found, preset: str) -> list[Setting]:
         settings.append(Setting("data.test_fraction", 0.2, "of the labelled images; none is named"))
     if found.validation:
         why = f"{found.validation} images are named"
+        if preset == "photographs":
+            settings.append(Setting("data.validation", "held_out", why))
+            settings.append(Setting("transfer.mode", "layerwise", "auto needs validation: folds"))
         return [*settings, Setting("data.validation_fraction", 0.2, why)]
+    if preset == "photographs":
+        why = "no label is given up: each is predicted by a classifier that has not seen it"
+        return [*settings, Setting("data.validation", "folds", why)]
     if found.labeled.total() * kept < FEW_LABELS or found.smallest * kept < FEW_OF_A_CLASS:
         why = "too few labels to spare any; calibration and guard are off"
         settings.append(Setting("data.validation_fraction", 0.0, why))

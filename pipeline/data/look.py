@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.images import FORMATS, BadImageError, decode
@@ -26,15 +28,19 @@ MAX_PIXELS = 64_000_000
 SAMPLE = 5000
 THUMBNAIL = 32
 ROWS_PER_TASK = 64
+EXTREME_LEVELS = 8  # at each end of the 256 levels of grey
+EXTREME_SHARE = 0.25  # of a photograph's pixels, at most
 
 
 @dataclass(frozen=True)
 class Glimpse:
-    """One decoded image; grey: no pixel of its thumbnail has a colour."""
+    """One decoded image; grey: no pixel of its thumbnail has a colour; photographic: as
+    `looks_photographic` says."""
 
     side: int
     mode: str
     grey: bool
+    photographic: bool
 
 
 @dataclass
@@ -42,9 +48,9 @@ class Found:
     """What a source holds.
 
     labeled, test: images by class, those for validation among the labelled; looked_at: how many
-    images were decoded, evenly spread; sides: the shorter sides of the good ones, pixels; bad:
-    (id, reason); duplicates: images with the very bytes of an earlier one; conflicts: those among
-    them with another label.
+    images were decoded, evenly spread; sides: the shorter sides of the good ones, pixels; coloured,
+    photographic: how many of the good ones are; bad: (id, reason); duplicates: images with the very
+    bytes of an earlier one; conflicts: those among them with another label.
     """
 
     classes: list[str]
@@ -56,6 +62,7 @@ class Found:
     sides: list[int] = field(default_factory=list)
     modes: Counter[str] = field(default_factory=Counter)
     coloured: int = 0
+    photographic: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
     duplicates: int = 0
     conflicts: int = 0
@@ -176,6 +183,7 @@ def _take_in(found: Found, row: Row, glimpse: Glimpse | str) -> None:
     found.sides.append(glimpse.side)
     found.modes[glimpse.mode] += 1
     found.coloured += not glimpse.grey
+    found.photographic += glimpse.photographic
 
 
 def _glimpse(numbered: tuple[int, Row]) -> Glimpse | str:
@@ -189,4 +197,15 @@ def _glimpse(numbered: tuple[int, Row]) -> Glimpse | str:
         return str(error)
     with Image.open(io.BytesIO(row.image), formats=FORMATS) as image:
         grey = bool((small == small[:, :, :1]).all())
-        return Glimpse(min(image.size), image.mode, grey)
+        return Glimpse(min(image.size), image.mode, grey, looks_photographic(small))
+
+
+def looks_photographic(thumbnail: NDArray[np.uint8]) -> bool:
+    """Whether few pixels of an image (S, S, C) are all but black or white, as a drawing's are.
+
+    Of 400 greyscaled images each, that few are 82 % of photographs of objects (some on white) and
+    all views from above; 1.5 % of handwritten digits, 3 % of Fashion-MNIST, no printed letters.
+    """
+    levels = thumbnail.mean(axis=2)
+    extreme = (levels < EXTREME_LEVELS) | (levels >= 256 - EXTREME_LEVELS)
+    return bool(extreme.mean() < EXTREME_SHARE)

@@ -41,6 +41,7 @@ OUTLINE = (
     pa.field("label", pa.int32(), nullable=False),
     pa.field("log_confidence", pa.float16(), nullable=False),
 )
+STRANGER = pa.field("stranger", pa.bool_(), nullable=False)  # only where a stage looked for them
 CHOICE = (
     pa.field("label", pa.int32(), nullable=False),
     pa.field("repeats", pa.int32(), nullable=False),
@@ -49,12 +50,16 @@ CHOICE = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """One shard's: ids (n,), shard and row (n,) int32, log_probs (n, K) float32."""
+    """One shard's: ids (n,), shard and row (n,) int32, log_probs (n, K) float32.
+
+    strangers: (n,) whether an image shows none of the classes, None where nobody looked.
+    """
 
     ids: list[str]
     shard: NDArray[np.int32]
     row: NDArray[np.int32]
     log_probs: Floats
+    strangers: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,17 @@ class PseudoLabels:
 
 
 def predictions_table(
-    ids: Sequence[str], shard: int, log_probs: Floats, precision: Sequence[str] = ("float32",)
+    ids: Sequence[str],
+    shard: int,
+    log_probs: Floats,
+    precision: Sequence[str] = ("float32",),
+    strangers: NDArray[np.bool_] | None = None,
 ) -> Any:
     """A shard of predictions as a `pyarrow.Table`; log_probs (n, K) are stored as float16.
 
     Beside them stand the likeliest class and its log-probability, which a selection reads alone.
-    precision: in which number format each model computed; noted in the file's metadata.
+    precision: in which number format each model computed; noted in the file's metadata. strangers:
+    (n,) whether an image shows none of the classes; None where nobody looked.
     """
     rows, stored = len(ids), as_stored(log_probs)
     table = pa.table(
@@ -88,6 +98,8 @@ def predictions_table(
             **log_columns(stored),
         }
     )
+    if strangers is not None:
+        table = table.append_column(STRANGER, pa.array(strangers, pa.bool_()))
     return table.replace_schema_metadata({"precision": ", ".join(precision)})
 
 
@@ -95,14 +107,26 @@ def read_predictions(folder: Path) -> Any:
     """Yield the Predictions of each shard of `folder`, in order; raises DataError."""
     num_classes = num_classes_of(folder, read_manifest(folder))
     schema = pa.schema([*PLACE, *log_fields(num_classes)])
-    for table in iter_shards(folder, schema.names):
+    for table in iter_shards(folder, schema.names, [STRANGER.name]):
         check_schema(table, schema, folder)
         yield Predictions(
             ids=table.column("id").to_pylist(),
             shard=table.column("shard").to_numpy(),
             row=table.column("row").to_numpy(),
             log_probs=read_log_columns(table, num_classes, folder).dense(),
+            strangers=strangers_of(table, folder),
         )
+
+
+def strangers_of(table: Any, folder: Path) -> NDArray[np.bool_] | None:
+    """Which rows of a table of predictions are strangers, (n,); None where nobody looked.
+
+    Raises DataError for a column of another kind.
+    """
+    if STRANGER.name not in table.schema.names:
+        return None
+    check_schema(table, pa.schema([STRANGER]), folder)
+    return np.asarray(table.column(STRANGER.name).to_numpy(), np.bool_)
 
 
 def log_fields(num_classes: int) -> list[Any]:

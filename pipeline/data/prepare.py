@@ -83,13 +83,15 @@ def prepare(
     threads: int | None = None,
     storage: StoredFolder | None = None,
     corrections: Path | None = None,
+    folds: int | None = None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
     go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
-    are beyond the budget. Raises SourceError, ParameterError or
+    are beyond the budget. `folds`: parts of the cross-validation that training is to make
+    of the labelled images, noted for it. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
     _check_classes(source)
@@ -126,6 +128,8 @@ def prepare(
             "seed": seed,
             "source": source.name,
         }
+        if folds is not None:
+            dataset["folds"] = folds
         if corrections is not None:
             dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
         for name in FOLDERS.values():

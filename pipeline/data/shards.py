@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,11 +155,17 @@ def _fetched(folder: Path, entry: ShardEntry, stored: StoredFolder) -> StoredSha
     return StoredShard(uri, entry.file, data)
 
 
-def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
-    """The rows of one shard as a `pyarrow.Table`, or DataError."""
+def read_shard(shard: Shard, columns: list[str] | None = None, optional: Sequence[str] = ()) -> Any:
+    """The rows of one shard as a `pyarrow.Table`, or DataError; of `optional` columns those there.
+
+    columns: those that must be there; None for all.
+    """
     source = shard if isinstance(shard, Path) else pa.BufferReader(shard.data)
     try:
         with pq.ParquetFile(source, pre_buffer=False) as file:  # half the time of few columns
+            if columns is not None:
+                there = file.schema_arrow.names
+                columns = [*columns, *(name for name in optional if name in there)]
             table = file.read(columns, use_threads=False)
         if columns is not None:
             table = table.select(columns)
@@ -170,10 +176,12 @@ def read_shard(shard: Shard, columns: list[str] | None = None) -> Any:
     return table
 
 
-def iter_shards(folder: Path, columns: list[str] | None = None) -> Iterator[Any]:
+def iter_shards(
+    folder: Path, columns: list[str] | None = None, optional: Sequence[str] = ()
+) -> Iterator[Any]:
     """Yield every shard of `folder` as a `pyarrow.Table`, in order, its SHA-256 checked."""
     for entry in read_manifest(folder).shards:
-        yield read_entry(folder, entry, columns)
+        yield read_entry(folder, entry, columns, optional)
 
 
 def shown_shards(folder: Path, columns: list[str], title: str) -> Iterator[Any]:
@@ -184,9 +192,14 @@ def shown_shards(folder: Path, columns: list[str], title: str) -> Iterator[Any]:
             advance(table.num_rows)
 
 
-def read_entry(folder: Path, entry: ShardEntry, columns: list[str] | None = None) -> Any:
+def read_entry(
+    folder: Path,
+    entry: ShardEntry,
+    columns: list[str] | None = None,
+    optional: Sequence[str] = (),
+) -> Any:
     """The shard that `entry` of the manifest of `folder` names, its SHA-256 and rows checked."""
-    table = read_shard(check_shard(folder, entry), columns)
+    table = read_shard(check_shard(folder, entry), columns, optional)
     if table.num_rows != entry.rows:
         raise DataError(
             f"{folder / entry.file}: {table.num_rows} rows, {MANIFEST} says {entry.rows}"
@@ -200,6 +213,12 @@ def column_labels(table: Any) -> NDArray[np.int64]:
 
     labels = pc.fill_null(table.column("label"), -1).to_numpy()
     return np.asarray(labels, dtype=np.int64)
+
+
+def read_labels(folder: Path) -> NDArray[np.int64]:
+    """The labels (N,) of a folder of images, -1 where there is none."""
+    parts = [column_labels(table) for table in iter_shards(folder, ["label"])]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def check_schema(table: Any, schema: Any, shard: Shard) -> Any:

@@ -31,7 +31,10 @@ from pipeline.files import value_digest
 from pipeline.progress import progress
 
 ROOT = "shards"
-KINDS = ("labeled", "unlabeled", "validation", "test", "predictions", "pseudo_labels")
+KINDS = (
+    *("labeled", "unlabeled", "validation", "test"),
+    *("features", "predictions", "pseudo_labels"),
+)
 IN_USE = "in_use"
 KEY_LENGTH = 32
 THREADS = 8

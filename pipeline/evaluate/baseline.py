@@ -15,14 +15,19 @@ from pipeline.data.shards import column_labels, iter_shards, read_manifest
 from pipeline.evaluate.significance import accuracy_interval
 from pipeline.progress import Advance, progress
 
+NAME = "LabelSpreading"
 # Its cost grows with the square of the images.
 MOST_IMAGES = 20_000
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Test accuracy with its interval, or None and why; `note` says what went on."""
+    """What a simpler method comes to: test accuracy with its interval, or None and why.
 
+    name: of the method, as a page shows it; note: what went on.
+    """
+
+    name: str
     accuracy: float | None
     low: float | None
     high: float | None
@@ -78,15 +83,40 @@ def label_spreading(
     if images > most_images:
         return _too_many(images, most_images)
     if not len(test):
-        return _absent("no test images")
+        return absent(NAME, "no test images")
     if len(np.unique(labels)) < 2 or len(labeled) + len(unlabeled) <= neighbors:
-        return _absent(f"needs labels of two classes and more than {neighbors} images")
+        return absent(NAME, f"needs labels of two classes and more than {neighbors} images")
     known = np.concatenate([labels, np.full(len(unlabeled), -1)]).astype(np.int64)
     pixels = np.concatenate([_flat(labeled), _flat(unlabeled)])
     predicted, notes = _spread(pixels, known, _flat(test), neighbors, max_iter)
     right = predicted == test_labels
+    return measured(
+        NAME,
+        right,
+        "; ".join(notes),
+        bootstrap_samples=bootstrap_samples,
+        interval=interval,
+        seed=seed,
+    )
+
+
+def measured(
+    name: str,
+    right: NDArray[np.bool_],
+    note: str,
+    *,
+    bootstrap_samples: int = 1000,
+    interval: float = 0.95,
+    seed: int = 0,
+) -> Baseline:
+    """The baseline `name` that has these test images right, (N,), N > 0."""
     low, high = accuracy_interval(right, samples=bootstrap_samples, interval=interval, seed=seed)
-    return Baseline(float(right.mean()), low, high, "; ".join(notes))
+    return Baseline(name, float(right.mean()), low, high, note)
+
+
+def absent(name: str, reason: str) -> Baseline:
+    """The baseline `name` where it could not run."""
+    return Baseline(name, None, None, None, reason)
 
 
 def _spread(
@@ -129,8 +159,4 @@ def _pixels_and_labels(
 
 
 def _too_many(images: int, most_images: int) -> Baseline:
-    return _absent(f"not run on {images:,} images: its cost is quadratic, {most_images:,} fit")
-
-
-def _absent(reason: str) -> Baseline:
-    return Baseline(None, None, None, reason)
+    return absent(NAME, f"not run on {images:,} images: its cost is quadratic, {most_images:,} fit")

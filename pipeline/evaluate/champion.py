@@ -14,7 +14,7 @@ def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
     """The champion's generation and the reason, as the end of "Champion: generation g, …".
 
     rights: which of the same validation images each generation has right, (N,), in order of
-    generation; None without validation images, and then it is the last. Else the latest that is
+    generation; None where it was judged on none, and then it is the last. Else the latest that is
     within one standard error of every earlier one (the rule of Breiman et al. 1984, sec. 3.4.3, on
     paired differences). Not the most accurate: of a few dozen images that is the generation with
     most luck, while that students improve on their teachers is what self-training rests on. Nor
@@ -26,8 +26,12 @@ def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
     """
     keys = list(rights)
     flags = {key: value for key, value in rights.items() if value is not None}
-    if len(flags) < len(rights):
+    if not flags:
         return keys[-1], "the last; there are no validation images to choose by"
+    if len(flags) < len(rights):
+        unjudged = ", ".join(key for key in keys if key not in flags)
+        word = "generation" if len(rights) - len(flags) == 1 else "generations"
+        return keys[-1], f"the last; no images were held out from {word} {unjudged} to choose by"
     images = len(flags[keys[0]])
     for place in range(len(keys) - 1, 0, -1):
         if not any(_beats(flags[key], flags[keys[place]]) for key in keys[:place]):
@@ -45,6 +49,6 @@ def _reason(place: int, generations: int, images: int) -> str:
     if generations == 1:
         return "the only one"
     if place == generations - 1:
-        return f"the latest, and no earlier one clearly better on {images} validation images"
+        return f"the latest, and no earlier one clearly better on {images} images held out"
     later = "the later one is" if place == generations - 2 else "the later ones are"
-    return f"because {later} worse by over a standard error on {images} validation images"
+    return f"because {later} worse by over a standard error on {images} images held out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.data.tensors import Images, load_images
+from pipeline.evaluate.guard import ValidationCounts, count_right
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.significance import compare
 from pipeline.evaluate.views import num_views, predict_log_probs
@@ -17,21 +17,6 @@ from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
 from pipeline.models.spec import ModelSpec
 from pipeline.progress import Advance
-
-
-@dataclass(frozen=True)
-class ValidationCounts:
-    """A student and its teacher on the same validation images; accuracies None without any.
-
-    gained, lost: images that only the student, only the teacher has right. Of generation 0, which
-    has no teacher, the teacher's figures are None or 0.
-    """
-
-    images: int
-    accuracy: float | None
-    teacher_accuracy: float | None
-    gained: int
-    lost: int
 
 
 def checkpoint_log_probs(
@@ -138,14 +123,4 @@ def count_on_validation(
         log_probs = checkpoint_log_probs(checkpoint, images.images, device=device)
         return correct(log_probs, images.labels.numpy())
 
-    after = right(student)
-    if teacher is None:
-        return ValidationCounts(len(images), float(after.mean()), None, 0, 0)
-    before = right(teacher)
-    return ValidationCounts(
-        images=len(images),
-        accuracy=float(after.mean()),
-        teacher_accuracy=float(before.mean()),
-        gained=int((after & ~before).sum()),
-        lost=int((before & ~after).sum()),
-    )
+    return count_right(right(student), None if teacher is None else right(teacher))

@@ -7,12 +7,49 @@ for before its own student is taught; those about pseudo-labels, before they tea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import RegressionError
 from pipeline.evaluate.significance import compare_counts
 
 MOST_NAMED = 5
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ValidationCounts:
+    """A student and its teacher on the same images, held out or out of fold; accuracies None
+    without any.
+
+    gained, lost: images that only the student, only the teacher has right. Of generation 0, which
+    has no teacher, the teacher's figures are None or 0.
+    """
+
+    images: int
+    accuracy: float | None
+    teacher_accuracy: float | None
+    gained: int
+    lost: int
+
+
+def count_right(student: Flags, teacher: Flags | None) -> ValidationCounts:
+    """Count what a student and its teacher, None for none, have right of the same images, (N,)."""
+    if not len(student):
+        return ValidationCounts(0, None, None, 0, 0)
+    accuracy = float(student.mean())
+    if teacher is None:
+        return ValidationCounts(len(student), accuracy, None, 0, 0)
+    return ValidationCounts(
+        images=len(student),
+        accuracy=accuracy,
+        teacher_accuracy=float(teacher.mean()),
+        gained=int((student & ~teacher).sum()),
+        lost=int((teacher & ~student).sum()),
+    )
 
 
 def student_findings(

@@ -106,28 +106,52 @@ def measure(
     if not len(test):
         raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
 
-    def figures(log_probs: Floats, images: ImageSet) -> Evaluation:
-        return evaluate(
-            log_probs,
-            images.labels.numpy(),
-            bootstrap_samples=bootstrap_samples,
-            interval=interval,
-            seed=seed,
-        )
-
     seen = predict(test, view)
-    plain = seen if view == "centre" else predict(test, "centre")
-    checked = predict(validation, view) if len(validation) else seen[:0]
-    return ModelResult(
-        test=figures(seen, test),
-        centre=figures(plain, test),
-        validation=figures(checked, validation) if len(validation) else None,
-        test_log_probs=seen,
-        test_labels=test.labels.numpy(),
-        validation_log_probs=checked,
-        validation_labels=validation.labels.numpy(),
+    return model_result(
+        seen,
+        seen if view == "centre" else predict(test, "centre"),
+        test.labels.numpy(),
+        predict(validation, view) if len(validation) else seen[:0],
+        validation.labels.numpy(),
         knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
         robustness=_robustness(predict, test, robustness_images, seed),
+        bootstrap_samples=bootstrap_samples,
+        interval=interval,
+        seed=seed,
+    )
+
+
+def model_result(
+    seen: Floats,
+    centre: Floats,
+    labels: Integers,
+    checked: Floats,
+    checked_labels: Integers,
+    *,
+    knn_accuracy: float | None = None,
+    robustness: Robustness | None = None,
+    bootstrap_samples: int,
+    interval: float,
+    seed: int,
+) -> ModelResult:
+    """The figures of log-probabilities of test images, with views and without, and of validation
+    images (or of labelled ones, out of fold), (N, K) each, and of their labels (N,)."""
+
+    def figures(log_probs: Floats, labels: Integers) -> Evaluation:
+        return evaluate(
+            log_probs, labels, bootstrap_samples=bootstrap_samples, interval=interval, seed=seed
+        )
+
+    return ModelResult(
+        test=figures(seen, labels),
+        centre=figures(centre, labels),
+        validation=figures(checked, checked_labels) if len(checked_labels) else None,
+        test_log_probs=seen,
+        test_labels=labels,
+        validation_log_probs=checked,
+        validation_labels=checked_labels,
+        knn_accuracy=knn_accuracy,
+        robustness=robustness,
     )
 
 

@@ -68,10 +68,12 @@ def put_together(
     champion, reason = choose_champion(rights)
     first = next(iter(results.values()))
     checked = {key: result.validation_log_probs for key, result in results.items()}
+    judged = all(len(each) == len(first.validation_labels) for each in checked.values())
+    known = first.validation_labels if judged else first.validation_labels[:0]
     seen = {key: result.test_log_probs for key, result in results.items()}
     weights = {} if method == "none" else equal_weights(list(results))
-    if method == "greedy" and first.validation is not None:
-        weights = greedy_weights(checked, first.validation_labels)
+    if method == "greedy" and len(known):
+        weights = greedy_weights(checked, known)
 
     def figures(members: Mapping[str, Any], labels: Any) -> Evaluation | None:
         if not weights or not len(labels):
@@ -89,5 +91,5 @@ def put_together(
         champion_reason=reason,
         weights=weights,
         test=figures(seen, first.test_labels),
-        validation=figures(checked, first.validation_labels),
+        validation=figures(checked, known),
     )

@@ -34,7 +34,7 @@ def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[n
     probabilities = np.exp(log_probs)
     there = probabilities.any(axis=0)
     for _ in range(MAX_ROUNDS if there.any() else 0):
-        mean = _mean(probabilities, np.exp(shift))
+        mean = mean_prediction(probabilities, np.exp(shift))
         ratio = np.divide(target, mean, out=np.ones_like(mean), where=there)
         if np.abs(ratio - 1).max() <= TOLERANCE:
             break
@@ -42,7 +42,7 @@ def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[n
     return shift
 
 
-def _mean(probabilities: Floats, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_prediction(probabilities: Floats, factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean (K,) of probabilities (N, K) times `factors` (K,), each row again of sum 1."""
     total = np.zeros(len(factors))
     for start in range(0, len(probabilities), ROWS_AT_ONCE):

@@ -22,7 +22,10 @@ class Audit:
     class_imbalance: the largest over the smallest class count among the kept images (a class
     without any counts as 1); coverage: share of the unlabelled images kept; thresholds: the
     confidence that a class needed; histogram, kept_histogram: images by confidence in
-    HISTOGRAM_BINS equal bins of [0, 1], all of them and those kept.
+    HISTOGRAM_BINS equal bins of [0, 1], all of them but dropped strangers, and those kept;
+    class_shares: those that the predictions were aligned with, None where they were not; strangers:
+    how many show none of the classes, whether they are dropped or not, None where nobody looked;
+    the dropped ones are a reason.
     """
 
     coverage: float
@@ -41,15 +44,17 @@ class Audit:
     thresholds: list[float]
     histogram: list[int]
     kept_histogram: list[int]
+    class_shares: list[float] | None = None
+    strangers: int | None = None
 
 
 @dataclass(frozen=True)
 class ByClass:
     """A selection in numbers, by class, (K,) each.
 
-    images: all there are; sure: those sure enough; kept: those that count; repeats: how often they
-    count in all; confidence: the sum over those that count. Of all classes together, by confidence:
-    histogram, kept_histogram, as in Audit.
+    images: all but dropped strangers; sure: those sure enough; kept: those that count; repeats: how
+    often they count in all; confidence: the sum over those that count. Of all classes together, by
+    confidence: histogram, kept_histogram, as in Audit.
     """
 
     images: Counts
@@ -95,6 +100,22 @@ class Right:
         return Right(*(one + two for one, two in pairs))
 
 
+@dataclass(frozen=True)
+class Strangers:
+    """How many images are strangers, None where nobody looked, and how many are dropped."""
+
+    found: int | None = None
+    dropped: int = 0
+
+    def __add__(self, other: Strangers) -> Strangers:
+        """Those of both."""
+        known = [part for part in (self.found, other.found) if part is not None]
+        return Strangers(sum(known) if known else None, self.dropped + other.dropped)
+
+
+NO_STRANGERS = Strangers()
+
+
 def by_class(counts: NDArray[np.uint32], cuts: Cuts) -> ByClass:
     """What `cuts` keep of predictions of which so many are of each class and level, (K, L)."""
     num_fewer = cuts.num_sure - cuts.num_more
@@ -117,17 +138,24 @@ def by_class(counts: NDArray[np.uint32], cuts: Cuts) -> ByClass:
     )
 
 
-def audit(seen: ByClass, right: Right, thresholds: NDArray[np.float32]) -> Audit:
-    """The audit of a selection; thresholds: (K,)."""
+def audit(
+    seen: ByClass,
+    right: Right,
+    thresholds: NDArray[np.float32],
+    class_shares: NDArray[np.float64] | None = None,
+    strangers: Strangers = NO_STRANGERS,
+) -> Audit:
+    """The audit of a selection; thresholds, class_shares: (K,)."""
     images, kept, sure = (int(part.sum()) for part in (seen.images, seen.kept, seen.sure))
     reasons = {
         Reason.KEPT: kept,
         Reason.BELOW_THRESHOLD: images - sure,
         Reason.OVER_CLASS_TARGET: sure - kept,
+        Reason.STRANGER: strangers.dropped,
     }
     accuracies = zip(right.right_kept, right.known_kept, strict=True)
     return Audit(
-        coverage=_share(kept, images) or 0.0,
+        coverage=_share(kept, images + strangers.dropped) or 0.0,
         class_imbalance=float(seen.kept.max() / max(seen.kept.min(), 1)),
         classes_missing=int((seen.kept == 0).sum()),
         mean_confidence=_share(seen.confidence.sum(), kept) or 0.0,
@@ -143,6 +171,8 @@ def audit(seen: ByClass, right: Right, thresholds: NDArray[np.float32]) -> Audit
         thresholds=[round(float(value), 6) for value in thresholds],
         histogram=seen.histogram.tolist(),
         kept_histogram=seen.kept_histogram.tolist(),
+        class_shares=None if class_shares is None else np.round(class_shares, 6).tolist(),
+        strangers=strangers.found,
     )
 
 
@@ -157,6 +187,7 @@ def audit_metrics(figures: Audit) -> dict[str, float]:
         "prediction_accuracy",
         "kept",
         "repeated",
+        "strangers",
     )
     return {name: value for name in names if (value := getattr(figures, name)) is not None}
 

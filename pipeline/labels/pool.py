@@ -21,7 +21,7 @@ from pipeline.labels.typical import Floats, Integers
 from pipeline.models.parts import batched_features
 from pipeline.progress import Advance
 
-See = Callable[[Tensor], Tensor]  # images (n, C, S, S) uint8 to features (n, F) on the CPU
+Embed = Callable[[Tensor], Tensor]  # images (n, C, S, S) uint8 to features (n, F) on the CPU
 PIXELS_SIDE = 16  # images are averaged to this side before their pixels are compared
 
 
@@ -41,8 +41,8 @@ def sampled_rows(total: int, most: int, *, seed: int) -> Integers:
     return np.sort(drawn).astype(np.int64)
 
 
-def read_pool(folder: Path, rows: Integers, see: See, advance: Advance) -> Pool:
-    """What `see` makes of these rows, in order, of a prepared folder; one shard in memory.
+def read_pool(folder: Path, rows: Integers, embed: Embed, advance: Advance) -> Pool:
+    """What `embed` makes of these rows, in order, of a prepared folder; one shard in memory.
 
     Raises DataError where a shard is missing or altered, or an image can't be decoded.
     """
@@ -52,7 +52,7 @@ def read_pool(folder: Path, rows: Integers, see: See, advance: Advance) -> Pool:
     for start, end in pairwise(ends.tolist()):
         here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
         if len(here):
-            parts.append(see(_decoded(folder, here.tolist())).numpy().astype(np.float32))
+            parts.append(embed(_decoded(folder, here.tolist())).numpy().astype(np.float32))
             advance(len(here))
     return Pool(rows, np.concatenate(parts) if parts else np.empty((0, 0), np.float32))
 
@@ -70,18 +70,18 @@ def network_features(
     std: Sequence[float],
     batch_size: int,
     device: str = "cpu",
-) -> See:
+) -> Embed:
     """What the network's classifier reads, at length 1; the network's spec has mean and std."""
     network.to(device)
 
-    def see(images: Tensor) -> Tensor:
+    def embed(images: Tensor) -> Tensor:
         parts = [
             batched_features(network, part.to(device), mean=mean, std=std, batch_size=batch_size)
             for part in torch.split(images, batch_size)
         ]
         return F.normalize(torch.cat(parts)).cpu()
 
-    return see
+    return embed
 
 
 def _decoded(folder: Path, rows: Sequence[int]) -> Tensor:

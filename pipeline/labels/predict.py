@@ -5,29 +5,28 @@ torch is imported by whoever predicts: a driver that only says what to predict h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pipeline.data.derived import finish_derived, missing_shards, write_derived
+from pipeline.data.features import check_features, features_table, read_feature_shard
 from pipeline.data.predictions import predictions_table
 from pipeline.data.shards import (
     Manifest,
-    ShardEntry,
+    Shard,
     check_shard,
     read_manifest,
     read_shard,
-    write_manifest,
-    write_shard,
 )
 from pipeline.data.storage import StoredFolder
-from pipeline.data.stored_shards import stored_entries, write_stored_shard
-from pipeline.errors import CheckpointError, DataError, SelftrainError
+from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.files import file_digest
+from pipeline.models.head import Floats, LinearHead, read_head, reads_features
 from pipeline.models.spec import read_spec
 from pipeline.progress import Advance
 
@@ -46,6 +45,9 @@ class ShardPredictor:
     with its own normalisation and temperature. The same shard gives the same bytes, whoever
     predicts it and in whatever order. Where the shards of `folder` and `out` are in storage, a
     predictor needs nothing of the machine that it works on but the models.
+
+    features: the stored features of `folder`, for models that are heads on them; embeddings: where
+    what the last network's classifier reads of each image goes, None for nowhere.
     """
 
     models: tuple[Path, ...]
@@ -58,22 +60,46 @@ class ShardPredictor:
     threads: int = 1
     precision: str = "float32"
     device: str = "cpu"
+    features: Path | None = None
+    embeddings: Path | StoredFolder | None = None
 
     @cached_property
-    def teachers(self) -> list[Checkpoint]:
-        """The models, on their device; raises CheckpointError where their classes differ."""
+    def teachers(self) -> list[Checkpoint | LinearHead]:
+        """The models, networks on their device; raises CheckpointError where classes differ."""
+        first = read_spec(self.models[0]).classes
+        for model in self.models:
+            if read_spec(model).classes != first:
+                raise CheckpointError(f"{model}: of other classes than {self.models[0]}")
+        return [
+            read_head(model) if self._reads_features(model) else self._network(model)
+            for model in self.models
+        ]
+
+    def _reads_features(self, model: Path) -> bool:
+        """Whether a model is asked by stored features: a head, seen from the centre."""
+        known = self.features is not None and self.views == "centre"
+        return known and reads_features(read_spec(model))
+
+    def _network(self, model: Path) -> Checkpoint:
         import torch
 
         from pipeline.models.checkpoint import load_checkpoint
         from pipeline.models.device import resolve_device
 
         torch.set_num_threads(self.threads)
-        teachers = [load_checkpoint(model) for model in self.models]
-        for model, teacher in zip(self.models, teachers, strict=True):
-            if teacher.spec.classes != teachers[0].spec.classes:
-                raise CheckpointError(f"{model}: of other classes than {self.models[0]}")
-            teacher.network.to(resolve_device(self.device))
-        return teachers
+        teacher = load_checkpoint(model)
+        teacher.network.to(resolve_device(self.device))
+        return teacher
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether any of the models looks at images, or all read stored features."""
+        return not all(self._reads_features(model) for model in self.models)
+
+    def fetched(self, fetch: Callable[[Path], Path]) -> Self:
+        """The same with models and features where `fetch` says they lie here."""
+        features = None if self.features is None else fetch(self.features)
+        return replace(self, models=tuple(map(fetch, self.models)), features=features)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -82,69 +108,91 @@ class ShardPredictor:
 
     def __call__(self, number: int) -> int:
         """Predict shard `number`; returns its number of rows."""
-        from pipeline.data.tensors import shard_images, stored_shape
-        from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
-        from pipeline.models.device import resolve_device
-
         shard = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(shard, ["id"]).column("id").to_pylist()
+        found = self._by_features(number)
+        if self.needs_images:
+            found |= self._by_images(shard, number, ids)
+        members = [found[place] for place in range(len(self.models))]
+        log_probs = average_log_probs([member for member, _ in members]).astype(np.float32)
+        table = predictions_table(ids, number, log_probs, [precision for _, precision in members])
+        write_derived(self.out, shard.name, table)
+        return len(ids)
+
+    def _by_features(self, number: int) -> dict[int, tuple[Floats, str]]:
+        """What each head says of a shard, and in which precision, by its place among the models."""
+        heads = {n: t for n, t in enumerate(self.teachers) if isinstance(t, LinearHead)}
+        if not heads or self.features is None:
+            return {}
+        manifest = check_features(self.features, self.folder)
+        seen = read_feature_shard(self.features, manifest, number)
+        specs = {place: read_spec(self.models[place]) for place in heads}
+        for place, spec in specs.items():
+            if spec.body != manifest.metadata["body"]:
+                raise DataError(
+                    f"{self.features}: not of the body that {self.models[place]} reads; run the "
+                    "stages embed and train again"
+                )
+        return {
+            place: (head.log_probs(seen, specs[place].temperature), "float32")
+            for place, head in heads.items()
+        }
+
+    def _by_images(
+        self, shard: Shard, number: int, ids: Sequence[str]
+    ) -> dict[int, tuple[Floats, str]]:
+        """What each network says of a shard, and in which precision, by its place; the features
+        of the last one go to `embeddings` where that is asked for."""
+        from pipeline.data.tensors import shard_images, stored_shape
+        from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
+        from pipeline.evaluate.views import num_views
+        from pipeline.models.device import resolve_device
+        from pipeline.models.parts import features_read, mean_features
+
         shape = stored_shape(self.folder, self.manifest)
-        seen: dict[str, Any] = {
+        views: dict[str, Any] = {
             "view": self.views,
             "jitter_views": self.jitter_views,
             "batch_size": self.batch_size,
         }
-        how = [
-            checkpoint_passes(teacher, self.manifest.rows, precision=self.precision, **seen)
-            for teacher in self.teachers
-        ]
+        networks = {n: t for n, t in enumerate(self.teachers) if not isinstance(t, LinearHead)}
+        last = max(networks)
+        found = {}
         with shard_images(shard, shape, threads=self.threads) as images:
-            members = [
-                checkpoint_log_probs(
-                    teacher,
-                    images,
-                    passes=passes,
-                    seed=self.seed + number,
-                    device=str(resolve_device(self.device)),
-                    **seen,
+            for place, teacher in networks.items():
+                passes = checkpoint_passes(
+                    teacher, self.manifest.rows, precision=self.precision, **views
                 )
-                for teacher, passes in zip(self.teachers, how, strict=True)
-            ]
-        log_probs = average_log_probs(members).astype(np.float32)
-        table = predictions_table(ids, number, log_probs, [passes.precision for passes in how])
-        if isinstance(self.out, StoredFolder):
-            write_stored_shard(self.out, shard.name, table)
-        else:
-            write_shard(self.out / shard.name, table)
-        return len(ids)
-
-
-def unpredicted(folder: Path, out: Path | StoredFolder) -> list[int]:
-    """The numbers of the shards that `out` does not hold whole."""
-    shards = read_manifest(folder).shards
-    return [
-        number
-        for number, (entry, rows) in enumerate(zip(shards, _rows_in(out, shards), strict=True))
-        if rows != entry.rows
-    ]
+                with features_read(teacher.network) as read:
+                    log_probs = checkpoint_log_probs(
+                        teacher,
+                        images,
+                        passes=passes,
+                        seed=self.seed + number,
+                        device=str(resolve_device(self.device)),
+                        **views,
+                    )
+                found[place] = (log_probs, passes.precision)
+                if place == last and self.embeddings is not None:
+                    seen = mean_features(read, len(ids), num_views(self.views, self.jitter_views))
+                    write_derived(self.embeddings, shard.name, features_table(ids, seen.numpy()))
+        return found
 
 
 def finish_predictions(
-    folder: Path, out: Path | StoredFolder, num_classes: int, *, manifest_in: Path | None = None
+    folder: Path,
+    out: Path | StoredFolder,
+    num_classes: int,
+    *,
+    manifest_in: Path | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write the manifest of the predictions in `out`; raises DataError where one is missing.
 
-    manifest_in: the local folder for it, `out` itself if that is local.
+    manifest_in: the local folder for it, `out` itself if that is local; notes: what else it says.
     """
-    if missing := unpredicted(folder, out):
-        raise DataError(f"{out}: no predictions for shards {missing[:5]}; run the stage again")
-    shards, metadata = read_manifest(folder).shards, {"num_classes": num_classes}
-    if isinstance(out, StoredFolder):
-        assert manifest_in is not None
-        found = stored_entries(out, [entry.file for entry in shards])
-        return write_manifest(manifest_in, [entry for entry in found if entry], metadata)
-    entries = [ShardEntry(e.file, e.rows, file_digest(out / e.file)) for e in shards]
-    return write_manifest(manifest_in or out, entries, metadata)
+    metadata = {"num_classes": num_classes, **(notes or {})}
+    return finish_derived(folder, out, metadata, manifest_in=manifest_in)
 
 
 def predict_folder(
@@ -154,11 +202,12 @@ def predict_folder(
     *,
     batch_size: int,
     threads: int,
+    features: Path | None = None,
     advance: Advance | None = None,
 ) -> None:
     """Write what one model thinks of the images of `folder` to `out`, from one centre view each.
 
-    `advance` is told the images done.
+    features: the stored ones of `folder`, for a head; `advance` is told the images done.
     """
     predictor = ShardPredictor(
         models=(model,),
@@ -169,25 +218,10 @@ def predict_folder(
         batch_size=batch_size,
         seed=0,
         threads=threads,
+        features=features,
     )
-    for number in unpredicted(folder, out):
+    for number in missing_shards(folder, out):
         rows = predictor(number)
         if advance is not None:
             advance(rows)
     finish_predictions(folder, out, len(read_spec(model).classes))
-
-
-def _rows_in(out: Path | StoredFolder, shards: Sequence[ShardEntry]) -> list[int | None]:
-    """The number of rows that `out` holds of each shard, None where it does not hold it whole."""
-    if isinstance(out, StoredFolder):
-        found = stored_entries(out, [entry.file for entry in shards])
-        return [None if entry is None else entry.rows for entry in found]
-    return [_rows_of(out / entry.file) for entry in shards]
-
-
-def _rows_of(path: Path) -> int | None:
-    try:
-        table: Any = read_shard(path, ["row"])
-    except SelftrainError:
-        return None
-    return int(table.num_rows)

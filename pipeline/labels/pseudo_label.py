@@ -22,14 +22,17 @@ from pipeline.data.shards import Manifest, iter_shards, read_manifest, write_man
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.align import alignment_shift, every_row
-from pipeline.labels.audit import Audit, Right, audit, by_class
+from pipeline.labels.audit import Audit, Right, Strangers, audit, by_class
 from pipeline.labels.choice import Choice, choose
 from pipeline.labels.levels import level_confidences, no_counts
 from pipeline.labels.select import Cuts
 from pipeline.labels.shard_selector import ShardSelector
+from pipeline.labels.shares import estimate_shares
 from pipeline.labels.ties import LastTaken, expected_window, last_taken, widest_window
 
 Made = TypeVar("Made", covariant=True)
+Shares = NDArray[np.float64]
+TargetShares = Shares | Callable[[NDArray[np.float32]], Shares]  # or made from log-probabilities
 
 
 class MapShards(Protocol):
@@ -61,8 +64,10 @@ def select_pseudo_labels(
     classes: Sequence[str],
     label_kind: str,
     temperature: float,
-    target_shares: NDArray[np.float64] | None,
+    target_shares: TargetShares | None,
     truth: Mapping[str, int],
+    drop_strangers: bool = False,
+    notes: Mapping[str, Any] | None = None,
     stored: StoredFolder | None = None,
     map_shards: MapShards | None = None,
     **rules: Any,
@@ -70,18 +75,23 @@ def select_pseudo_labels(
     """Write to `out`, for every prediction, whether it is kept, why, and its target.
 
     target_shares: (K,) the shares of the classes that the predictions are aligned with before
-    anything is chosen, None to take them as they are. `truth`: labels by id where they are known;
-    only the audit reads it. stored: where the shards go, `out` then takes their manifest alone.
-    map_shards: who works on the shards; the result is the same. rules: what else `choose` takes.
+    anything is chosen, or what makes them of log-probabilities (m, K), which is given those that
+    alignment reads; None to take predictions as they are. `truth`: labels by id where they are
+    known; only the audit reads it. drop_strangers: whether images that the predictions call
+    strangers are left out, uncounted in any class, before anything is aligned or chosen. notes:
+    what else the manifest is to say. stored: where the shards go, `out` then takes their manifest
+    alone. map_shards: who works on the shards; the result is the same. rules: what else `choose`
+    takes.
     Raises SelectionError where nothing is kept, DataError where a prediction is not a number or
     the predictions are not of `classes`.
     """
     manifest, over = read_manifest(predictions), map_shards or in_threads(1)
     _check_classes(predictions, manifest, classes)
-    selector = ShardSelector(predictions, manifest, len(classes))
+    selector = ShardSelector(predictions, manifest, len(classes), drop_strangers)
     count = len(manifest.shards)
+    shares = None
     if target_shares is not None:
-        selector = _aligned(selector, target_shares, over)
+        selector, shares = _aligned(selector, target_shares, over)
     counts, choice, last = find_cuts(selector, over, classes=classes, **rules)
     write = partial(
         selector.write,
@@ -91,12 +101,14 @@ def select_pseudo_labels(
         temperature=temperature,
         truth=truth,
     )
-    entries, right = [], Right.none(len(classes))
-    for entry, of_shard in over(write, count):
+    entries, right, strangers = [], Right.none(len(classes)), Strangers()
+    for entry, of_shard, strangers_in in over(write, count):
         entries.append(entry)
         right += of_shard
-    write_manifest(out, entries, {"num_classes": len(classes), "label_kind": label_kind})
-    return audit(by_class(counts, choice.cuts), right, choice.thresholds)
+        strangers += strangers_in
+    metadata = {"num_classes": len(classes), "label_kind": label_kind, **(notes or {})}
+    write_manifest(out, entries, metadata)
+    return audit(by_class(counts, choice.cuts), right, choice.thresholds, shares, strangers)
 
 
 def find_cuts(
@@ -109,14 +121,20 @@ def find_cuts(
     """
     counts = _counts(over(selector.tally, len(selector.manifest.shards)), len(classes))
     choice = choose(counts, classes=classes, **rules)
+    if selector.manifest.rows and not counts.any():
+        raise SelectionError(
+            f"select.strangers = drop: all {selector.manifest.rows} unlabelled images are strangers"
+            "; keep them, or label images that are like them"
+        )
     _check_any(counts, choice, rules["confidence_threshold"], rules["class_thresholds"])
     return counts, choice, _last_taken(selector, choice.cuts, over)
 
 
-def target_shares(kind: str, labeled: Path, num_classes: int) -> NDArray[np.float64] | None:
+def target_shares(kind: str, labeled: Path, num_classes: int) -> TargetShares | None:
     """The shares (K,) that select.distribution_alignment = `kind` aligns with; None for "none".
 
-    "labeled": of the classes among the images of `labeled`. Raises DataError where one has none.
+    "labeled": of the classes among the images of `labeled`; "estimated": what estimates them from
+    predictions and these. Both raise DataError where a class has no labelled image.
     """
     if kind == "none":
         return None
@@ -128,20 +146,23 @@ def target_shares(kind: str, labeled: Path, num_classes: int) -> NDArray[np.floa
     if not counts.all():
         raise DataError(
             f"{labeled}: no labelled image of class number {int(counts.argmin())}, so "
-            "select.distribution_alignment = labeled can't align with it; choose uniform or none"
+            f"select.distribution_alignment = {kind} can't align with it; choose uniform or none"
         )
-    shares: NDArray[np.float64] = counts / counts.sum()
+    if kind == "estimated":
+        return partial(estimate_shares, label_counts=counts)
+    shares: Shares = counts / counts.sum()
     return shares
 
 
 def _aligned(
-    selector: ShardSelector, target: NDArray[np.float64], over: MapShards
-) -> ShardSelector:
-    """The selector that aligns predictions with the shares `target`, (K,)."""
+    selector: ShardSelector, target: TargetShares, over: MapShards
+) -> tuple[ShardSelector, Shares]:
+    """The selector that aligns predictions with the shares `target`, and these, (K,)."""
     every = every_row(selector.manifest.rows, selector.num_classes)
     drawn = over(partial(selector.drawn, every=every), len(selector.manifest.shards))
-    log_probs = np.concatenate([np.empty((0, len(target)), np.float32), *drawn])
-    return replace(selector, shift=alignment_shift(log_probs, target))
+    log_probs = np.concatenate([np.empty((0, selector.num_classes), np.float32), *drawn])
+    shares = target(log_probs) if callable(target) else target
+    return replace(selector, shift=alignment_shift(log_probs, shares)), shares
 
 
 def _counts(tallies: Iterator[Any], num_classes: int) -> NDArray[np.uint32]:

@@ -18,7 +18,7 @@ from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.errors import DataError
 from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
-from pipeline.labels.pool import See, read_pool, sampled_rows
+from pipeline.labels.pool import Embed, read_pool, sampled_rows
 from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
 from pipeline.progress import progress
 
@@ -49,7 +49,7 @@ def way_to_ask(*, num_labels: int, num_classes: int, taught: bool) -> Way:
 def typical_queue(
     unlabeled: Path,
     labeled: Path,
-    see: See,
+    embed: Embed,
     *,
     count: int,
     answered: Collection[str] = (),
@@ -58,7 +58,7 @@ def typical_queue(
 ) -> list[Asked]:
     """The typical images of the clusters, those without a label first.
 
-    unlabeled, labeled: prepared folders; see: what makes features of images; answered: ids of
+    unlabeled, labeled: prepared folders; embed: what makes features of images; answered: ids of
     images that a person labelled since, which are not asked for again. Of more than `most_images`
     a sample is clustered, by the seed.
     """
@@ -70,8 +70,8 @@ def typical_queue(
     if not len(rows):
         return []
     with progress("pick: features", len(rows) + len(beside)) as advance:
-        pool = read_pool(unlabeled, rows, see, advance)
-        others = read_pool(labeled, beside, see, advance)
+        pool = read_pool(unlabeled, rows, embed, advance)
+        others = read_pool(labeled, beside, embed, advance)
     features = np.concatenate([pool.features, others.features.reshape(len(beside), -1)])
     is_known = np.concatenate([np.isin(rows, list(known)), np.ones(len(beside), np.bool_)])
     chosen = typical_rows(reduced(features), is_known, count, seed=seed)

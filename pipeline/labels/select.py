@@ -20,6 +20,7 @@ class Reason(IntEnum):
     KEPT = 0
     BELOW_THRESHOLD = 1  # its confidence is under its class's threshold
     OVER_CLASS_TARGET = 2  # surer images of its class already fill images_per_class
+    STRANGER = 3  # it shows none of the classes, and strangers are dropped
 
     @property
     def text(self) -> str:
@@ -109,16 +110,20 @@ def select(
     levels: NDArray[np.uint16],
     taken: NDArray[np.bool_],
     cuts: Cuts,
+    dropped: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """What `cuts` mean for images of these labels and levels, (n,).
 
     taken: whether an image at the level where its class is cut counts as one of the surer.
+    dropped: strangers, which the cuts must not have counted; None for none.
     """
     sure = levels < cuts.sure[labels]
     more = sure & ((levels < cuts.surest[labels]) | taken)
     repeats = np.where(more, cuts.more[labels], cuts.fewer[labels]) * sure
     reasons = np.where(repeats > 0, Reason.KEPT, Reason.OVER_CLASS_TARGET)
     reasons = np.where(sure, reasons, Reason.BELOW_THRESHOLD)
+    if dropped is not None:
+        repeats, reasons = repeats * ~dropped, np.where(dropped, Reason.STRANGER, reasons)
     return Selection(repeats.astype(np.int32), reasons.astype(np.uint8))
 
 

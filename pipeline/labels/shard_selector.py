@@ -13,13 +13,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data.distributions import Distributions, as_stored, read_log_columns
-from pipeline.data.predictions import OUTLINE, PLACE, log_fields, pseudo_labels_table
+from pipeline.data.predictions import (
+    OUTLINE,
+    PLACE,
+    STRANGER,
+    log_fields,
+    pseudo_labels_table,
+    strangers_of,
+)
 from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry, write_shard
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import write_stored_shard
 from pipeline.errors import DataError
 from pipeline.labels.align import aligned
-from pipeline.labels.audit import Right
+from pipeline.labels.audit import Right, Strangers
 from pipeline.labels.levels import NO_LEVEL, count_levels, level_confidences, levels_of
 from pipeline.labels.select import Cuts, Reason, select, sharpened, tied_rows
 from pipeline.labels.ties import (
@@ -37,36 +44,48 @@ REASONS = pa.array([reason.text for reason in Reason], pa.string())
 
 @dataclass(frozen=True)
 class Outline:
-    """What a choice needs of a shard's predictions, (n,) each, and the columns that were read."""
+    """What a choice needs of a shard's predictions, (n,) each, and the columns that were read.
+
+    strangers: None where nobody looked for them; dropped: those that must count in nothing.
+    """
 
     labels: NDArray[np.int32]
     levels: NDArray[np.uint16]
     log_probs: Distributions | None
     table: Any
+    strangers: NDArray[np.bool_] | None
+    dropped: NDArray[np.bool_]
+
+    def tied(self, cuts: Cuts) -> Numbers:
+        """The rows at a level of which some images are taken and some are not."""
+        rows = tied_rows(self.labels, self.levels, cuts)
+        return rows[~self.dropped[rows]]
 
 
 @dataclass(frozen=True)
 class ShardSelector:
     """Selects among the predictions of one shard a call; travels to other processes as it is.
 
-    manifest: of `predictions`; shift: (K,), what alignment adds to log-probabilities, None for
-    none. Raises DataError for a shard that is not as the manifest says, or no numbers.
+    manifest: of `predictions`; drop_strangers: whether strangers count in nothing; shift: (K,),
+    what alignment adds to log-probabilities, None for none. Raises DataError for a shard that is
+    not as the manifest says, or no numbers.
     """
 
     predictions: Path
     manifest: Manifest
     num_classes: int
+    drop_strangers: bool = False
     shift: NDArray[np.float64] | None = None
 
     def tally(self, number: int) -> tuple[NDArray[np.uint32], Numbers]:
         """Which class and level come how often, as count_levels."""
         seen = self._outline(number)
-        return count_levels(seen.labels, seen.levels)
+        return count_levels(seen.labels[~seen.dropped], seen.levels[~seen.dropped])
 
     def ties(self, number: int, cuts: Cuts, window: Window) -> InWindow:
         """What there is of tied images around the last that is taken."""
         seen = self._outline(number, PLACE[:1])  # one reading: most shards have a tie
-        rows = tied_rows(seen.labels, seen.levels, cuts)
+        rows = seen.tied(cuts)
         hashes = _hashes(seen.table, rows)
         return in_window(seen.labels[rows], hashes, self._first[number] + rows, window)
 
@@ -78,15 +97,15 @@ class ShardSelector:
         out: Path | StoredFolder,
         temperature: float,
         truth: Mapping[str, int],
-    ) -> tuple[ShardEntry, Right]:
-        """Write the shard of pseudo-labels; returns what its manifest needs, and what is right."""
+    ) -> tuple[ShardEntry, Right, Strangers]:
+        """Write the shard of pseudo-labels; returns what the manifest and the audit need of it."""
         seen = self._outline(number, PLACE, log_probs=True)
         assert seen.log_probs is not None
         taken = np.zeros(len(seen.labels), np.bool_)
-        rows = tied_rows(seen.labels, seen.levels, cuts)
+        rows = seen.tied(cuts)
         places = self._first[number] + rows
         taken[rows] = last.takes(seen.labels[rows], _hashes(seen.table, rows), places)
-        selection = select(seen.labels, seen.levels, taken, cuts)
+        selection = select(seen.labels, seen.levels, taken, cuts, seen.dropped)
         table = pseudo_labels_table(
             seen.table,
             seen.labels,
@@ -100,15 +119,18 @@ class ShardSelector:
             truths[:] = [truth.get(name, -1) for name in seen.table.column("id").to_pylist()]
         right = Right.counted(seen.labels, truths, selection.repeats > 0, self.num_classes)
         name = self.manifest.shards[number].file
+        found = None if seen.strangers is None else int(seen.strangers.sum())
+        strangers = Strangers(found, int(seen.dropped.sum()))
         if isinstance(out, StoredFolder):
-            return write_stored_shard(out, name, table), right
-        return write_shard(out / name, table), right
+            return write_stored_shard(out, name, table), right, strangers
+        return write_shard(out / name, table), right, strangers
 
     def drawn(self, number: int, every: int) -> NDArray[np.float32]:
         """Log-probabilities (m, K) of the rows whose place is a multiple of `every`."""
         seen = self._outline(number, log_probs=True)
         assert seen.log_probs is not None
-        return seen.log_probs.dense()[-self._first[number] % every :: every]
+        rows = slice(-self._first[number] % every, None, every)
+        return seen.log_probs.dense()[rows][~seen.dropped[rows]]
 
     def _outline(
         self, number: int, also: Sequence[Any] = (), *, log_probs: bool = False
@@ -133,11 +155,15 @@ class ShardSelector:
             stored = as_stored(aligned(stored.dense(), self.shift))
             labels = stored.labels
             levels = levels_of(stored.values.max(axis=1).astype(np.float16))
-        return Outline(labels, levels, stored, table)
+        strangers = strangers_of(table, self.predictions)
+        none = np.zeros(len(labels), np.bool_)
+        dropped = strangers if self.drop_strangers and strangers is not None else none
+        return Outline(labels, levels, stored, table, strangers, dropped)
 
     def _read(self, number: int, fields: list[Any]) -> Any:
         schema = pa.schema(fields)
-        table = read_entry(self.predictions, self.manifest.shards[number], schema.names)
+        entry = self.manifest.shards[number]
+        table = read_entry(self.predictions, entry, schema.names, [STRANGER.name])
         return check_schema(table, schema, self.predictions)
 
     @cached_property

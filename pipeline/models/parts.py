@@ -117,6 +117,18 @@ def features_read(network: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def mean_features(read: Sequence[Tensor], count: int, num_views: int) -> Tensor:
+    """What features_read has kept of so many images, the mean over their views: (count, F).
+
+    read: of each batch its views one after the other; a batch may have been filled up at its end.
+    """
+    parts: list[Tensor] = []
+    for start in range(0, len(read), num_views):
+        whole = torch.stack(list(read[start : start + num_views])).mean(dim=0)
+        parts.append(whole[: count - sum(map(len, parts))])
+    return torch.cat(parts).cpu()
+
+
 @torch.no_grad()
 def batched_features(
     network: nn.Module,

@@ -52,7 +52,7 @@ class Fitted:
     left: dict[str, str]
 
 
-def path_digest(path: Path) -> str:
+def path_digest(path: Path, section: str = "transfer") -> str:
     """SHA-256 that names a model folder or a file of weights; raises CheckpointError for neither.
 
     A folder's is over its weights and its description together.
@@ -63,7 +63,7 @@ def path_digest(path: Path) -> str:
         return file_digest(path)
     except OSError as error:
         raise CheckpointError(
-            f"transfer.source = '{path}': neither a model folder ({WEIGHTS}, {SPEC}) nor a "
+            f"{section}.source = '{path}': neither a model folder ({WEIGHTS}, {SPEC}) nor a "
             f"readable file ({error.strerror})"
         ) from None
 

@@ -28,7 +28,8 @@ class ModelSpec:
     `network`: the arguments of build_network by name; `mean`, `std`: per channel, of images in
     [0, 1]; `temperature`: divides the logits (calibration); `teacher`: the digest of the model
     that labelled its images, None for generation 0; `bfloat16_agrees`: whether the model was as
-    accurate in bfloat16 on its validation images, False where that was not tried.
+    accurate in bfloat16 on its validation images, False where that was not tried; `body`: the
+    digest of the frozen body whose stored features its classifier reads, None for other networks.
     """
 
     network: dict[str, Any]
@@ -41,6 +42,7 @@ class ModelSpec:
     temperature: float = 1.0
     teacher: str | None = None
     bfloat16_agrees: bool = False
+    body: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -93,6 +95,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (lambda value: _is_numbers([value], positive=True), "a number over 0"),
     "teacher": (lambda value: value is None or isinstance(value, str), "text or null"),
     "bfloat16_agrees": (lambda value: isinstance(value, bool), "true or false"),
+    "body": (lambda value: value is None or isinstance(value, str), "text or null"),
     "notes": (lambda value: isinstance(value, dict), "a mapping"),
 }
 

@@ -1,9 +1,11 @@
 """The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
 
 from pipeline.params.augment import AugmentParams, Operation, SearchParams
+from pipeline.params.checks import Training
+from pipeline.params.embed import EmbedParams
 from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
-from pipeline.params.run import Generation, Params, Training, TrainingOverrides
+from pipeline.params.run import Generation, Params, TrainingOverrides
 from pipeline.params.sections import (
     ControlParams,
     DataParams,
@@ -25,6 +27,7 @@ __all__ = [
     "AugmentParams",
     "ControlParams",
     "DataParams",
+    "EmbedParams",
     "EnsembleParams",
     "EvaluateParams",
     "Generation",

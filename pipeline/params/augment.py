@@ -33,7 +33,7 @@ Operation = Literal[
 
 
 class SearchParams(Section):
-    """What the stage search_augment tries: every number of operations at every magnitude."""
+    """What the stage search tries: every number of operations at every magnitude."""
 
     num_ops: tuple[int, ...] = Field(
         strict=False, min_length=1, description="numbers of operations to try, as [1, 2, 3]"

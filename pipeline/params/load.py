@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
+from pipeline.params.checks import check_mode
 from pipeline.params.run import Params, validated
 
 PARAMS_FILE = Path("params.yaml")
@@ -48,11 +49,11 @@ def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
     _check_control_keys(params, file)
     search = params.augment.search
     most = params.with_policy(*max(search.pairs)) if search is not None else params
-    for generation in params.model_keys:
+    for generation in params.model_keys + params.control_keys:
         try:
-            params.training(generation)
+            check_mode(params.training(generation), params.data, params.embed, generation)
             most.training(generation)
-            if generation != "0":
+            if generation in params.generations:
                 params.selection(generation)
         except ParameterError as error:
             raise ParameterError(f"{file}: {error}") from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ParameterError
 from pipeline.params.augment import AugmentParams
+from pipeline.params.checks import Training, check_mix, check_pairs
+from pipeline.params.embed import EmbedParams
 from pipeline.params.errors import one_line
 from pipeline.params.ladders import grown
 from pipeline.params.network import ModelParams
@@ -50,22 +52,12 @@ class Generation(Section):
     student: TrainingOverrides = Field(description="overrides of its training; {} for none")
 
 
-class Training(BaseModel):
-    """The parameters of one training run, overrides applied."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: ModelParams
-    augment: AugmentParams
-    train: TrainParams
-    transfer: TransferParams = TransferParams()
-
-
 class Params(Section):
     """All of params.yaml."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="of the split and of every random draw")
     data: DataParams
+    embed: EmbedParams = EmbedParams()
     model: ModelParams = ModelParams()
     augment: AugmentParams = AugmentParams()
     train: TrainParams
@@ -86,27 +78,31 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _choices_have_images(self) -> Params:
-        if self.augment.search is not None and self.data.validation_fraction == 0:
+        data = self.data
+        none = (
+            "data.validation = folds"
+            if data.validation == "folds"
+            else f"data.validation_fraction = {data.validation_fraction}"
+        )
+        if self.augment.search is not None and data.held_out_fraction == 0:
             raise ValueError(
-                "augment.search: chooses on the validation images, of which "
-                "data.validation_fraction = 0.0 leaves none; raise it, or set augment.search: null"
+                f"augment.search: chooses on the validation images, of which {none} leaves none; "
+                "hold some out, or set augment.search: null"
             )
-        if self.ensemble.method == "greedy" and self.data.validation_fraction == 0:
+        if self.ensemble.method == "greedy" and data.held_out_fraction == 0:
             raise ValueError(
-                "ensemble.method = greedy chooses on validation images, but "
-                "data.validation_fraction = 0; choose equal, or raise the fraction"
-            )
-        if self.predict.propagation is not None and self.storage.url is not None:
-            raise ValueError(
-                f"storage.url = {self.storage.url}: predict.propagation needs the predictions on "
-                "this machine; set one of the two to null"
+                f"ensemble.method = greedy chooses on validation images, of which {none} leaves "
+                "none; choose equal, or hold some out"
             )
         return self
 
     def training(self, model: str) -> Training:
         """The training parameters of a model: "0" is the teacher on the labels alone, "2.1" a
         generation's with another seed, "0.longer" a control's."""
-        generation, _, control = model.partition(".")
+        generation, _, name = model.partition(".")
+        control = self.controls.get(name)
+        if control is not None and control.like == "student":
+            return self._student_control(name, control.steps)
         where, overrides = ("teacher", self.teacher)
         if generation != "0":
             where = f"generations.{generation}.student"
@@ -116,7 +112,7 @@ class Params(Section):
                 f"{where}.augment.search: a search is made once for all generations; "
                 "it goes under augment"
             )
-        steps = {"steps": self.controls[control].steps} if control in self.controls else {}
+        steps = {} if control is None else {"steps": control.steps}
         shared = self.augment.model_copy(update={"search": None})
         training = Training(
             model=self._model(generation, overrides, where),
@@ -124,17 +120,43 @@ class Params(Section):
             train=_merged(self.train, overrides.train | steps, f"{where}.train"),
             transfer=self._transfer(generation, overrides, where),
         )
-        _check_pairs(training.augment, training.train)
-        _check_mix(training.augment, training.train)
+        check_pairs(training.augment, training.train)
+        check_mix(training.augment, training.train)
         if training.transfer.source == "packaged":
             check_packaged(training.model.name)
         self._check_training_size(training)
         return training
 
+    def _student_control(self, name: str, steps: int) -> Training:
+        """A student's training on labelled images alone, as many in a step as it sees in all."""
+        like = self.shared_training
+        transfer = like.transfer
+        if transfer.source == "teacher":
+            raise ParameterError(
+                f"controls.{name}.like = 'student': students start from their teacher; set it to "
+                "teacher"
+            )
+        if transfer.mode in ("head", "auto"):  # where a trial finds heads: what it did not choose
+            transfer = transfer.model_copy(update={"mode": "layerwise"})
+        size = like.train.images_a_step(taught=True)
+        changes = {"steps": steps, "batch_size": size, "finetune_steps": 0}
+        train = _merged(like.train, changes, f"controls.{name}")
+        return like.model_copy(update={"train": train, "transfer": transfer})
+
+    @property
+    def shared_training(self) -> Training:
+        """What a generation without parameters of its own would train with."""
+        shared = self.augment.model_copy(update={"search": None})
+        return Training(model=self.model, augment=shared, train=self.train, transfer=self.transfer)
+
     def with_policy(self, num_ops: int, magnitude: float) -> Params:
         """The same with what a search has found; a generation's own num_ops and magnitude stay."""
         found = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
         return self.model_copy(update={"augment": self.augment.model_copy(update=found)})
+
+    def with_mode(self, mode: str) -> Params:
+        """The same with what a trial has found transfer.mode = auto to be."""
+        return self.model_copy(update={"transfer": self.transfer.model_copy(update={"mode": mode})})
 
     def _model(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
         base = self.model
@@ -162,6 +184,11 @@ class Params(Section):
     ) -> TransferParams:
         base = transfer_base(self.transfer, overrides.transfer)
         transfer = _merged(base, overrides.transfer, f"{where}.transfer")
+        if overrides.transfer.get("mode") == "auto":
+            raise ParameterError(
+                f"{where}.transfer.mode = 'auto': the choice is made once, for all generations "
+                "without a mode of their own; it goes under transfer"
+            )
         if generation == "0" and transfer.source == "teacher":
             raise ParameterError(
                 "transfer.source = 'teacher': generation 0 has no teacher; set "
@@ -222,7 +249,8 @@ class Params(Section):
     @property
     def all_steps(self) -> int:
         """The optimizer steps of all generations together."""
-        return sum(self.training(key).train.steps for key in self.model_keys)
+        trainings = [self.training(key) for key in self.model_keys]
+        return sum(each.train.steps for each in trainings if each.transfer.mode != "head")
 
     def model_seed(self, model: str) -> int:
         """The seed that a model is trained with: `seed`, or one drawn from it for "2.1"."""
@@ -231,36 +259,6 @@ class Params(Section):
             return self.seed
         digest = hashlib.blake2b(f"{self.seed} {number}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little") >> 1
-
-
-def _check_pairs(augment: AugmentParams, train: TrainParams) -> None:
-    """Mixing pairs the images of one worker, whose part of a batch is therefore even."""
-    if augment.mix == "none":
-        return
-    for size in reversed(train.world_sizes):
-        if train.batch_size % (2 * size):
-            each = "2" if size == 1 else f"2 × {train.names_world_size(size)}: {2 * size}"
-            raise ParameterError(
-                f"train.batch_size = {train.batch_size}: must be a multiple of {each}, "
-                f"since augment.mix = {augment.mix} pairs images"
-            )
-
-
-def _check_mix(augment: AugmentParams, train: TrainParams) -> None:
-    """An online teacher says of each image whether it counts, and views are contrasted image by
-    image; a mixed pair has no place for either."""
-    if augment.mix == "none":
-        return
-    if train.online is not None:
-        raise ParameterError(
-            f"augment.mix = {augment.mix}: an online teacher (train.online) labels single images; "
-            "set augment.mix: none, or train.online: null"
-        )
-    if train.contrastive_weight > 0:
-        raise ParameterError(
-            f"augment.mix = {augment.mix}: train.contrastive_weight = {train.contrastive_weight} "
-            "tells single images apart; set one to none, or the other to 0"
-        )
 
 
 def _merged(base: SectionType, overrides: dict[str, Any], where: str) -> SectionType:

@@ -27,9 +27,15 @@ class DataParams(Section):
     labels: int | None = Field(
         None, ge=2, description="label budget, validation included; null: every label"
     )
-    validation_fraction: float = Field(
-        0.2, ge=0, lt=1, description="share of the labelled images kept for choices"
+    validation: Literal["held_out", "folds"] = Field(
+        "held_out",
+        description="what choices rest on; held_out: labelled images that nothing is trained on; "
+        "folds: no image is given up, classifiers on features are cross-validated",
     )
+    validation_fraction: float = Field(
+        0.2, ge=0, lt=1, description="held_out: share of the labelled images kept for choices"
+    )
+    folds: int = Field(5, ge=2, le=20, description="folds: parts of the cross-validation")
     test_fraction: float = Field(
         0.2, ge=0, lt=1, description="share tested on, where the source names no test images"
     )
@@ -50,6 +56,18 @@ class DataParams(Section):
         description="corrections.csv: labels that a person gave to single images, beyond the "
         "budget (docs/corrections.md); null: not",
     )
+
+    @property
+    def held_out_fraction(self) -> float:
+        """The share of the labelled images that nothing is trained on."""
+        return self.validation_fraction if self.validation == "held_out" else 0.0
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What decides what becomes of a source's images, as prepare takes it."""
+        rules = self.model_dump(exclude={"source", "path", "corrections", "validation"})
+        folds = self.folds if self.validation == "folds" else None
+        return rules | {"validation_fraction": self.held_out_fraction, "folds": folds}
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataParams:
@@ -87,12 +105,11 @@ class ViewParams(Section):
 class PropagationParams(Section):
     """What labelled images pass on to near ones in the teacher's features, beside what it predicts.
 
-    Where it is given, all features are in the memory of the machine that runs the stage, and each
-    image is compared with every other.
+    Where it is given, all features are in the memory of the machine that runs the stage.
     """
 
-    neighbors: int = Field(20, ge=1, description="nearest images that an image is joined to")
-    reach: float = Field(
+    num_neighbors: int = Field(20, ge=1, description="nearest images that an image is joined to")
+    alpha: float = Field(
         0.9, gt=0, lt=1, description="how far labels travel; near 1: across many neighbours"
     )
     teacher_weight: float = Field(
@@ -153,10 +170,11 @@ class SelectParams(Section):
         description="relative: a class's threshold is lowered to its share of sure images "
         "(of the class that has most); class_thresholds stay",
     )
-    distribution_alignment: Literal["none", "uniform", "labeled"] = Field(
+    distribution_alignment: Literal["none", "uniform", "labeled", "estimated"] = Field(
         "none",
         description="first move all predictions together until their mean has equal shares of the "
-        "classes, or those of the labelled images",
+        "classes, those of the labelled images, or those that the predictions say the unlabelled "
+        "have",
     )
     images_per_class: int | None = Field(
         None, ge=1, description="the surest so many of each class; null: see fraction_per_class"
@@ -167,6 +185,11 @@ class SelectParams(Section):
         description="the same as a share of (unlabelled images / classes); null: no balancing",
     )
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
+    strangers: Literal["keep", "drop"] = Field(
+        "keep",
+        description="images that predictions call strangers, of none of the classes: keep: treated "
+        "as the others; drop: left out before anything is counted",
+    )
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
     workers: int = Field(
@@ -177,8 +200,8 @@ class SelectParams(Section):
     @property
     def rules(self) -> dict[str, Any]:
         """What decides which predictions are kept, and how often."""
-        others = {"distribution_alignment", "label_kind", "temperature", "workers", "threads"}
-        return self.model_dump(exclude=others)
+        names = "distribution_alignment", "strangers", "label_kind", "temperature"
+        return self.model_dump(exclude={*names, "workers", "threads"})
 
 
 class GuardParams(Section):
@@ -235,6 +258,11 @@ class ControlParams(Section):
 
     steps: int = Field(
         ge=1, description="optimizer steps; as many as all generations together are a fair match"
+    )
+    like: Literal["teacher", "student"] = Field(
+        "teacher",
+        description="whose training it has: generation 0's, or that of the shared sections, each "
+        "step with as many images as a student's, labelled ones alone",
     )
 
 

@@ -30,10 +30,14 @@ class TransferParams(Section):
         description="of the folder or file that source names, which needs it; a wrong or missing "
         "one is refused and the right one told",
     )
-    mode: Literal["full", "head", "freeze", "layerwise"] = Field(
+    mode: Literal["full", "head", "freeze", "layerwise", "auto"] = Field(
         "full",
-        description="full: all weights move; head: only a new classifier; freeze: all but the "
-        "first stages; layerwise: the body slower than the classifier",
+        description="full: all weights move; head: a classifier on the features of `embed`, whose "
+        "body it keeps; freeze: all but the first stages; layerwise: the body slower than the "
+        "classifier; auto: head or layerwise, whichever the labels say (stage search)",
+    )
+    trial_steps: int = Field(
+        100, ge=1, description="auto: steps of the network in each of the trial's three folds"
     )
     frozen_stages: int = Field(
         1, ge=0, description="freeze: stages that stay as they are, counted from the input"
@@ -58,7 +62,7 @@ class TransferParams(Section):
 
     @model_validator(mode="after")
     def _source_where_needed(self) -> TransferParams:
-        if self.source is None and self.mode != "full":
+        if self.source is None and self.mode not in ("full", "head"):
             raise ValueError(
                 f"transfer.mode = {self.mode!r}: needs weights to keep; set transfer.source, "
                 "or mode: full"
@@ -75,12 +79,17 @@ class TransferParams(Section):
         return self
 
 
-def check_packaged(model_name: str) -> None:
-    """Raise ParameterError unless the packaged weights are of the network `model_name`."""
+def check_packaged(
+    model_name: str, source: str = "transfer.source", key: str = "model.name"
+) -> None:
+    """Raise ParameterError unless the packaged weights are of the network `model_name`.
+
+    source, key: the parameters that say both.
+    """
     if model_name not in (PACKAGED_NETWORK, PACKAGED_NETWORK.rpartition("/")[2]):
         raise ParameterError(
-            f"transfer.source = 'packaged': its weights are of another network than model.name = "
-            f"{model_name!r}; set model.name: {PACKAGED_NETWORK}"
+            f"{source} = 'packaged': its weights are of another network than {key} = "
+            f"{model_name!r}; set {key}: {PACKAGED_NETWORK}"
         )
 
 

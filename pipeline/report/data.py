@@ -17,7 +17,9 @@ from pipeline.report.galleries import Gallery
 class PseudoLabels:
     """What a generation was taught; lists are by class, accuracies None where no truth is known.
 
-    coverage: share of the unlabelled images kept; class_imbalance: largest over smallest class.
+    coverage: share of the unlabelled images kept; class_imbalance: largest over smallest class;
+    strangers: images that show none of the classes, None where nobody looked; dropped_strangers: of
+    them, those left out; class_shares: those that predictions were aligned with, if they were.
     """
 
     coverage: float
@@ -26,6 +28,9 @@ class PseudoLabels:
     per_class: tuple[int, ...]
     accuracy: float | None = None
     accuracy_per_class: tuple[float | None, ...] = ()
+    strangers: int | None = None
+    dropped_strangers: int = 0
+    class_shares: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class TrainingCurve:
 class GenerationResult:
     """One generation: `test` is with the test-time views, `centre` the same images without.
 
-    findings: what the guard saw in it or in what it was taught, a sentence each.
+    findings: what the guard saw in it or in what it was taught, a sentence each; body: the frozen
+    network whose features it classifies, None of a network of its own.
     """
 
     generation: str
@@ -56,13 +62,15 @@ class GenerationResult:
     curve: TrainingCurve | None = None
     findings: tuple[str, ...] = ()
     robustness: Robustness | None = None
+    body: str | None = None
 
 
 @dataclass(frozen=True)
 class ControlResult:
     """Generation 0 trained once more for `steps` steps; all_steps: of all generations together.
 
-    champion: the champion against it, on the same test images.
+    champion: the champion against it, on the same test images; like: whose training it had,
+    "teacher" or "student".
     """
 
     name: str
@@ -70,6 +78,16 @@ class ControlResult:
     all_steps: int
     result: GenerationResult
     champion: PairedTest
+    like: str = "teacher"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Labelled images held out, and how many of them a head and a network had right."""
+
+    images: int
+    head: int
+    network: int
 
 
 @dataclass(frozen=True)
@@ -88,8 +106,9 @@ class ReportData:
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
     `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
     equal; num_seeds: students trained once more for the ensemble; controls: the labels alone,
-    trained for longer; label_issues: all that were found, worst first; preset: the nearest, "" for
-    none; parameters: those that differ from it.
+    trained for longer; trial: what chose between heads and networks, if anything; folds: validation
+    is of heads on the labelled images, out of fold; label_issues: all that were found, worst first;
+    preset: the nearest, "" for none; parameters: those that differ from it.
     """
 
     dataset: str
@@ -104,6 +123,8 @@ class ReportData:
     label_issues: tuple[LabelIssue, ...] = ()
     baseline: Baseline | None = None
     controls: tuple[ControlResult, ...] = ()
+    trial: Trial | None = None
+    folds: bool = False
     views: str = "centre"
     interval: float = 0.95
     galleries: tuple[Gallery, ...] = ()

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report.data import GenerationResult, ReportData, TrainingCurve
-from pipeline.report.svg import BLUE, CYCLE, GREEN, GREY, ORANGE, VIOLET, draw_svg, printable
+from pipeline.report.svg import BLUE, CYCLE, GREEN, GREY, INK, ORANGE, VIOLET, draw_svg, printable
 
 MOST_NAMED = 40
 MOST_NUMBERED = 20
@@ -43,7 +43,7 @@ def accuracy_figure(data: ReportData) -> str:
             names.append(control.name)
         if data.baseline is not None and data.baseline.accuracy is not None:
             level = 100 * data.baseline.accuracy
-            ax.axhline(level, color=ORANGE, linestyle="--", label="LabelSpreading")
+            ax.axhline(level, color=ORANGE, linestyle="--", label=data.baseline.name)
         ax.set_xticks(range(len(names)), names)
         ax.set_xlabel("generation (0: the labels alone)")
         ax.set_ylabel("test accuracy, %")
@@ -79,7 +79,7 @@ def pseudo_label_figure(data: ReportData) -> str:
 
 
 def balance_figure(data: ReportData) -> str:
-    """How many images of each class taught each generation."""
+    """How many images of each class taught each generation, and how many its share would be."""
     taught = [part for part in data.generations if part.pseudo_labels is not None]
 
     def draw(ax: Axes) -> None:
@@ -93,6 +93,10 @@ def balance_figure(data: ReportData) -> str:
                 ax.bar(places, counts, width=width, color=color, label=label)
             else:
                 ax.plot(counts, color=color, linewidth=1, label=label)
+            if part.pseudo_labels.class_shares is not None and len(counts) <= MOST_NAMED:
+                due = np.array(part.pseudo_labels.class_shares) * sum(counts)
+                name = "estimated share" if part is taught[-1] else None
+                ax.plot(places, due, "_", color=INK, markersize=60 * width, label=name)
         _class_ticks(ax, data.classes)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylabel("pseudo-labelled images")
@@ -206,7 +210,12 @@ def validation_figure(data: ReportData) -> str:
 
 
 def _curves(data: ReportData) -> list[tuple[str, TrainingCurve]]:
-    return [(part.generation, part.curve) for part in data.generations if part.curve is not None]
+    """The curves that have a step: a head, which is solved, has none."""
+    return [
+        (part.generation, part.curve)
+        for part in data.generations
+        if part.curve is not None and part.curve.steps
+    ]
 
 
 def _step_axis(ax: Axes) -> None:

@@ -40,8 +40,8 @@ class Gallery:
 class UnlabeledViews:
     """What is remembered of each of the N unlabelled images; all arrays (N,).
 
-    labels, confidences, kept: the last selection's; before: what the teacher before saw, None
-    where there is none; doubts, pairs: of all teachers so far, as doubt and class_pairs say.
+    labels, confidences, kept, strangers: the last selection's; before: what the teacher before saw,
+    None where there is none; doubts, pairs: of all teachers so far, as doubt and class_pairs say.
     """
 
     labels: NDArray[np.int64]
@@ -50,6 +50,7 @@ class UnlabeledViews:
     before: NDArray[np.int64] | None
     doubts: NDArray[np.float32]
     pairs: NDArray[np.int64]
+    strangers: NDArray[np.bool_]
 
 
 def chosen_rows(views: UnlabeledViews, num_classes: int) -> dict[str, list[int]]:
@@ -59,7 +60,8 @@ def chosen_rows(views: UnlabeledViews, num_classes: int) -> dict[str, list[int]]
         "offered": diverse(views.doubts, views.pairs, MOST_OFFERED),
         "surest": surest_per_class(labels, confidences, kept, MOST_SHOWN),
         "least_sure": _first(confidences, kept, MOST_SHOWN),
-        "missed": _first(-confidences, ~kept, MOST_SHOWN),
+        "missed": _first(-confidences, ~kept & ~views.strangers, MOST_SHOWN),
+        "strangers": _first(confidences, views.strangers, MOST_SHOWN),
     }
     if views.before is not None:
         chosen["changed"] = _first(-confidences, views.before != labels, MOST_SHOWN)

@@ -16,6 +16,9 @@ from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import stage_json
+from pipeline.labels.select import Reason
+from pipeline.models.head import reads_features
+from pipeline.models.spec import read_spec
 from pipeline.params import Params
 from pipeline.params.differences import Difference, nearest_preset
 from pipeline.report.data import (
@@ -25,6 +28,7 @@ from pipeline.report.data import (
     PseudoLabels,
     ReportData,
     TrainingCurve,
+    Trial,
 )
 from pipeline.report.galleries import Gallery
 from pipeline.report.gather_galleries import gather_galleries, issue_gallery
@@ -65,12 +69,21 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
         controls=tuple(
             _control(layout, params, key, ensemble["champion"]) for key in params.control_keys
         ),
+        trial=_trial(stage_json(layout.metrics("search"))),
+        folds=params.data.validation == "folds",
         views=params.evaluate.views,
         interval=params.evaluate.interval,
         galleries=_galleries(layout, params, issues, members, dataset["classes"]),
         preset=preset,
         parameters=tuple(map(parameter_row, changed)),
     )
+
+
+def _trial(metrics: Mapping[str, float]) -> Trial | None:
+    """What metrics/search.json says of a trial of heads and networks, None where there was none."""
+    if "folds/images" not in metrics:
+        return None
+    return Trial(*(int(metrics[f"folds/{name}"]) for name in ("images", "head", "network")))
 
 
 def _control(layout: Layout, params: Params, key: str, champion: str) -> ControlResult:
@@ -81,6 +94,7 @@ def _control(layout: Layout, params: Params, key: str, champion: str) -> Control
         name=key.partition(".")[2],
         steps=params.training(key).train.steps,
         all_steps=params.all_steps,
+        like=params.controls[key.partition(".")[2]].like,
         result=_result_of(key, result),
         champion=compare(
             correct(result.test_log_probs, result.test_labels),
@@ -127,7 +141,14 @@ def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
         pseudo_labels=_pseudo_labels(audit) if audit else None,
         curve=training_curve(layout.curves(key), taught=key != "0"),
         findings=(*(audit["findings"] if audit else ()), *findings),
+        body=_body_name(layout.model(key)),
     )
+
+
+def _body_name(model: Path) -> str | None:
+    """The network of the frozen body that a head's model folder is of; None of a network."""
+    spec = read_spec(model)
+    return str(spec.network["name"]) if reads_features(spec) else None
 
 
 def _result_of(key: str, result: ModelResult) -> GenerationResult:
@@ -150,6 +171,9 @@ def _pseudo_labels(audit: dict[str, Any]) -> PseudoLabels:
         per_class=tuple(audit["images"]),
         accuracy=audit["pseudo_label_accuracy"],
         accuracy_per_class=tuple(audit["accuracy"]),
+        strangers=audit["strangers"],
+        dropped_strangers=audit["reasons"][Reason.STRANGER.text],
+        class_shares=tuple(audit["class_shares"]) if audit["class_shares"] else None,
     )
 
 

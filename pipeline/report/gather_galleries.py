@@ -42,6 +42,11 @@ TITLES = {
         "The surest of the images that the last selection left out: under their threshold, or "
         "behind surer images of their class.",
     ),
+    "strangers": (
+        "Strangers",
+        "Images that lie apart from all labelled ones, and seem to show none of the classes; those "
+        "that the last teacher is least sure of.",
+    ),
     "changed": (
         "Changed their label",
         "Images that the last teacher and the one before see differently, surest first.",
@@ -145,7 +150,7 @@ def _note(views: UnlabeledViews, row: int, classes: Sequence[str]) -> str:
 def _views(predictions: Sequence[Path], pseudo_labels: Path) -> UnlabeledViews:
     """A few numbers of every unlabelled image, one shard of each folder in memory at a time."""
     columns = ["label", "confidence", "reason"]
-    labels, confidences, kept, before, doubts, pairs = [], [], [], [], [], []
+    labels, confidences, kept, before, doubts, pairs, strangers = [], [], [], [], [], [], []
     shards = zip(*(read_predictions(folder) for folder in predictions), strict=True)
     tables = shown_shards(pseudo_labels, columns, "report: galleries")
     for table, members in zip(tables, shards, strict=True):
@@ -156,10 +161,13 @@ def _views(predictions: Sequence[Path], pseudo_labels: Path) -> UnlabeledViews:
         before.append(seen[-2].argmax(axis=1) if len(seen) > 1 else np.empty(0, np.int64))
         doubts.append(doubt(seen))
         pairs.append(class_pairs(np.mean(seen, axis=0)))
+        found = members[-1].strangers
+        strangers.append(np.zeros(len(seen[-1]), np.bool_) if found is None else found)
     if not labels:
         none = np.empty(0, np.int64)
         floats = np.empty(0, np.float32)
-        return UnlabeledViews(none, floats, np.empty(0, np.bool_), None, floats, none)
+        truths = np.empty(0, np.bool_)
+        return UnlabeledViews(none, floats, truths, None, floats, none, truths)
     return UnlabeledViews(
         np.concatenate(labels),
         np.concatenate(confidences),
@@ -167,4 +175,5 @@ def _views(predictions: Sequence[Path], pseudo_labels: Path) -> UnlabeledViews:
         np.concatenate(before) if len(predictions) > 1 else None,
         np.concatenate(doubts),
         np.concatenate(pairs),
+        np.concatenate(strangers),
     )

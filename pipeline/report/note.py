@@ -45,7 +45,7 @@ def render_note(data: ReportData) -> str:
         lines.append(_row([name, *_generation(control.result, "")[1:]]))
     peer = data.baseline
     if peer is not None and peer.accuracy is not None:
-        lines.append(_row(["LabelSpreading", percent(peer.accuracy)]))
+        lines.append(_row([escaped(peer.name), percent(peer.accuracy)]))
     sentences = [*verdict.sentences, *data.findings, validation_note(data)]
     return "\n".join([*lines, "", *(f"- {escaped(text)}" for text in sentences if text), ""])
 

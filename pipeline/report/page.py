@@ -23,6 +23,7 @@ from pipeline.report.data import GenerationResult, ReportData
 from pipeline.report.svg import inline, printable
 from pipeline.report.words import (
     answer,
+    body_sentences,
     change,
     issues_sentence,
     p_value,
@@ -73,6 +74,7 @@ def render_report(data: ReportData) -> str:
             data=data,
             answer=answer(data),
             validation_note=validation_note(data),
+            bodies=body_sentences(data),
             champion=data.champion_result,
             counts=named_counts(data),
             taught=[part for part in data.generations if part.pseudo_labels is not None],
@@ -237,14 +239,15 @@ def page_figures(data: ReportData) -> dict[str, PageFigure]:
         )
         made["balance"] = (
             figures.balance_figure(data),
-            "Pseudo-labelled images of each class, by the generation they taught.",
+            "Pseudo-labelled images of each class, by the generation they taught; marks: the share "
+            "that each class was estimated to have, where predictions were aligned with it.",
         )
     if data.robust:
         made["robustness"] = (
             figures.robustness_figure(data),
             "Test accuracy under corruptions, their mean by severity, one centre view.",
         )
-    if any(part.curve for part in data.generations):
+    if any(part.curve and part.curve.steps for part in data.generations):
         made["loss"] = (
             figures.loss_figure(data),
             "Training by step: loss on labels (solid) and on pseudo-labels (dotted).",

@@ -48,7 +48,8 @@ def render_table(data: ReportData, *, width: int = 100, color: bool = False) -> 
 def _table(data: ReportData) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        # A long name takes two lines, so that no figure is cut.
+        table.add_column(column, justify="right" if number else "left", no_wrap=bool(number))
     for part in data.generations:
         mark = " *" if part.generation == data.champion else ""
         table.add_row(f"generation {part.generation}{mark}", *_cells(part.test), *_more(part))
@@ -60,7 +61,7 @@ def _table(data: ReportData) -> Table:
     baseline = data.baseline
     if baseline is not None and baseline.accuracy is not None:
         low, high = 100 * (baseline.low or 0), 100 * (baseline.high or 0)
-        table.add_row("LabelSpreading", percent(baseline.accuracy), f"{low:.1f} to {high:.1f}")
+        table.add_row(baseline.name, percent(baseline.accuracy), f"{low:.1f} to {high:.1f}")
     return table
 
 

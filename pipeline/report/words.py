@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.result import Evaluation
 from pipeline.evaluate.significance import PairedTest
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
@@ -30,8 +31,10 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f} points".replace("-", "−")
 
 
-def span(part: Evaluation) -> str:
-    """The interval of an accuracy: "97.1 to 98.9 %"."""
+def span(part: Evaluation | Baseline) -> str:
+    """The interval of an accuracy: "97.1 to 98.9 %"; a dash where there is none."""
+    if part.low is None or part.high is None:
+        return ABSENT
     return f"{100 * part.low:.1f} to {100 * part.high:.1f} %"
 
 
@@ -79,14 +82,41 @@ def answer(data: ReportData) -> Answer:
     return Answer("Yes, the unlabelled images helped.", "better", sentences)
 
 
+def body_sentences(data: ReportData) -> list[str]:
+    """Which generations are classifiers on features, and of which network; none without any."""
+    bodies: dict[str, list[str]] = {}
+    for part in data.generations:
+        if part.body is not None:
+            bodies.setdefault(part.body, []).append(part.generation)
+    return [
+        f"Generation{'s' if len(keys) > 1 else ''} {', '.join(keys)}: a classifier on features of "
+        f"{body}, solved to its optimum, so there are no steps to show."
+        for body, keys in bodies.items()
+    ]
+
+
 def validation_note(data: ReportData) -> str:
     """What there being validation images, or not, means for the choices."""
+    if data.folds:
+        return _folds_note(data)
     if data.has_validation:
         return "Choices (calibration, champion) were made on the validation images, not on test."
     return (
         "No validation images: choices that need them are off. Confidence is not calibrated, and "
         "the champion is not chosen by accuracy."
     )
+
+
+def _folds_note(data: ReportData) -> str:
+    note = "No label was given up for validation. "
+    if data.has_validation:
+        note += (
+            "Classifiers on features were calibrated and judged on the labelled images, each "
+            "predicted by one that had not seen it. "
+        )
+    if any(part.validation is None for part in data.generations):
+        note += "Fine-tuned networks are judged on the test images alone, and are not calibrated."
+    return note.rstrip()
 
 
 def ensemble_sentence(data: ReportData) -> str | None:
@@ -131,14 +161,15 @@ def baseline_sentence(data: ReportData) -> str | None:
     baseline = data.baseline
     if baseline is None:
         return None
-    if baseline.accuracy is None or baseline.low is None or baseline.high is None:
-        return f"scikit-learn's LabelSpreading, for comparison: {baseline.note}."
+    if baseline.accuracy is None:
+        return f"A simpler method, {baseline.name}, for comparison: {baseline.note}."
     note = f" ({baseline.note})" if baseline.note else ""
-    return (
-        f"scikit-learn's LabelSpreading, given the same labelled and unlabelled images, reaches "
-        f"{percent(baseline.accuracy)} "
-        f"({100 * baseline.low:.1f} to {100 * baseline.high:.1f} %){note}."
+    sentence = (
+        f"A simpler method, {baseline.name}, reaches {percent(baseline.accuracy)} "
+        f"({span(baseline)}){note}"
     )
+    gain = data.champion_result.test.accuracy - baseline.accuracy
+    return f"{sentence}; the champion is {points(gain)} from that."
 
 
 def control_sentence(control: ControlResult) -> str:
@@ -147,10 +178,33 @@ def control_sentence(control: ControlResult) -> str:
     if control.steps != control.all_steps:
         match = f"all generations together have {control.all_steps:,}"
     test = control.result.test
-    return (
-        f"The labels alone, trained for {control.steps:,} steps ({match}), reach "
+    how = " as students are" if control.like == "student" else ""
+    sentence = (
+        f"The labels alone, trained{how} for {control.steps:,} steps ({match}), reach "
         f"{percent(test.accuracy)} ({span(test)}); the champion against that: "
-        f"{change(control.champion)}."
+        f"{change(control.champion)}"
+    )
+    if control.champion.verdict == "better":
+        return f"{sentence}."
+    if control.champion.difference >= 0:
+        return f"{sentence}: no gain beyond chance."
+    return (
+        f"{sentence}; to ship it instead: python -m stages.export "
+        f"--model models/0.{control.name}. The test images then no longer measure it fairly."
+    )
+
+
+def trial_sentence(data: ReportData) -> str | None:
+    """Why students are networks or classifiers on features, None where params.yaml says it."""
+    trial = data.trial
+    if trial is None:
+        return None
+    networks = trial.network > trial.head
+    won = "fine-tuned networks" if networks else "classifiers on features"
+    return (
+        f"Students are {won}: of {trial.images:,} labelled images, each held out once, a network "
+        f"fine-tuned on the other labels has {trial.network:,} right, a classifier on features "
+        f"{trial.head:,}."
     )
 
 
@@ -166,6 +220,5 @@ def _gain(result: GenerationResult, test: PairedTest) -> str:
 def _context(data: ReportData) -> list[str]:
     extra = [control_sentence(control) for control in data.controls]
     extra.append(f"Champion: generation {data.champion}, {data.champion_reason}.")
-    return extra + [
-        sentence for sentence in (ensemble_sentence(data), baseline_sentence(data)) if sentence
-    ]
+    more = (trial_sentence(data), ensemble_sentence(data), baseline_sentence(data))
+    return extra + [sentence for sentence in more if sentence]

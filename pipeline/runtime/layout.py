@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.files import file_digest, remove_partials, stage_json, value_digest
@@ -15,6 +16,10 @@ BY_MODEL = (
     *("predictions", "pseudo_labels"),
     *("metrics/evaluate", "metrics/select", "metrics/guard"),
 )
+
+
+DATASET = "dataset.json"
+NOT_PREPARED = "not as prepare writes it; run the stage prepare again"
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,34 @@ class Layout:
         """Holds labeled/, unlabeled/, validation/, test/ and dataset.json."""
         return self.root / "prepared"
 
+    def _dataset(self) -> dict[str, Any]:
+        value = stage_json(self.prepared / DATASET)
+        return value if isinstance(value, dict) else {}
+
     @property
     def classes(self) -> list[str]:
         """The classes' names, in the order of the labels; raises DataError."""
-        path = self.prepared / "dataset.json"
-        value = stage_json(path)
-        names = value.get("classes") if isinstance(value, dict) else None
+        names = self._dataset().get("classes")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{path}: not as prepare writes it; run the stage prepare again")
+            raise DataError(f"{self.prepared / DATASET}: {NOT_PREPARED}")
         return names
+
+    @property
+    def folds(self) -> int | None:
+        """The parts of the cross-validation (data.folds), None where images are held out."""
+        number = self._dataset().get("folds")
+        if number is not None and (type(number) is not int or number < 2):
+            raise DataError(f"{self.prepared / DATASET}: {NOT_PREPARED}")
+        return number
+
+    @property
+    def body(self) -> Path:
+        """The frozen body that made the features, a model folder; absent without `embed.source`."""
+        return self.root / "features" / "body"
+
+    def features(self, part: str) -> Path:
+        """What the frozen body makes of the images of prepared/`part`."""
+        return self.root / "features" / part
 
     def model(self, generation: str) -> Path:
         """A model's folder."""
@@ -67,9 +91,9 @@ class Layout:
         return self.root / "confusions" / f"{generation}.csv"
 
     @property
-    def policy(self) -> Path:
-        """The number and strength of RandAugment's operations, as JSON."""
-        return self.root / "augment_policy.json"
+    def choices(self) -> Path:
+        """What the stage search chose before anything is trained, as JSON."""
+        return self.root / "choices.json"
 
     @property
     def ensemble(self) -> Path:
@@ -121,7 +145,7 @@ class Layout:
     def remove_partials(self) -> None:
         """Remove what stages that were killed have left half written beside their outputs."""
         remove_partials(self.root)
-        for folder in ("prepared", "metrics", "report", *BY_MODEL, "curves/*"):
+        for folder in ("prepared", "features", "metrics", "report", *BY_MODEL, "curves/*"):
             for path in self.root.glob(folder):
                 remove_partials(path)
 

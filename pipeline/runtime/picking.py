@@ -12,7 +12,7 @@ from pipeline.data.rows import find_rows
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
 from pipeline.errors import DataError, ParameterError
-from pipeline.labels.pool import See, network_features, pixel_features
+from pipeline.labels.pool import Embed, network_features, pixel_features
 from pipeline.labels.queue import (
     Asked,
     Way,
@@ -80,8 +80,8 @@ def pick_images(
         asked = doubtful_queue(unlabeled, folders, dataset.classes, count=count, answered=said)
         by = f"by the teachers of generation {' and '.join(teachers)}"
         return Picked("doubtful", by, asked, predictions, generation)
-    name, see = feature_maker(layout, params, dataset, features)
-    asked = typical_queue(unlabeled, labeled, see, count=count, answered=said, seed=params.seed)
+    name, embed = feature_maker(layout, params, dataset, features)
+    asked = typical_queue(unlabeled, labeled, embed, count=count, answered=said, seed=params.seed)
     return Picked("typical", f"by the features of {name}", asked, predictions, generation)
 
 
@@ -101,7 +101,9 @@ def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[s
     return usable
 
 
-def feature_maker(layout: Layout, params: Params, dataset: Dataset, which: str) -> tuple[str, See]:
+def feature_maker(
+    layout: Layout, params: Params, dataset: Dataset, which: str
+) -> tuple[str, Embed]:
     """What makes features of images, and its name; which: auto, champion, pretrained or pixels.
 
     auto: the champion if there is one, else the weights that transfer.source names, else pixels.
@@ -114,14 +116,14 @@ def feature_maker(layout: Layout, params: Params, dataset: Dataset, which: str) 
         name, network, spec = _pretrained(layout, params, dataset)
     else:
         return "the pixels", pixel_features
-    see = network_features(
+    embed = network_features(
         network,
         mean=spec.mean,
         std=spec.std,
         batch_size=params.predict.batch_size,
         device=resolve_device(params.predict.device).type,
     )
-    return name, see
+    return name, embed
 
 
 def _champion(layout: Layout, params: Params, dataset: Dataset) -> tuple[str, nn.Module, ModelSpec]:

@@ -1,14 +1,16 @@
-"""Predict shards with Ray Data: one task a shard, a pool of actors that each hold the teacher."""
+"""Predict or embed shards with Ray Data: one task a shard, a pool of actors with the network."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
+from pipeline.data.shards import Manifest
+from pipeline.data.storage import StoredFolder
 from pipeline.errors import SelftrainError
-from pipeline.labels.predict import ShardPredictor
 from pipeline.progress import progress, say
 from pipeline.runtime.home import Home, at_home, blind_nodes, node_folder
 from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
@@ -17,31 +19,51 @@ MAX_RESTARTS = 3
 FOREVER = -1
 
 
-def distributed_predict(
-    predictor: ShardPredictor,
-    shards: list[int],
-    *,
+class ShardWork(Protocol):
+    """What is done with each shard of `folder` by its number: one shard in, one shard of `out`."""
+
+    folder: Path
+    out: Path | StoredFolder
+    threads: int
+    device: str
+
+    @property
+    def manifest(self) -> Manifest:
+        """What there is to work on."""
+
+    def __call__(self, number: int) -> int:
+        """Do it; returns the number of rows."""
+
+    def fetched(self, fetch: Callable[[Path], Path]) -> Self:
+        """The same with each folder that all shards need where `fetch` says it lies here."""
+
+
+def distributed_map(
+    *tasks: tuple[ShardWork, list[int]],
     actors: tuple[int, int],
     gpus_per_actor: float,
     scratch: Path,
     title: str,
 ) -> None:
-    """Predict the shards of these numbers with Ray actors, as many at once as `actors` says.
+    """Do each work on the shards of these numbers with Ray actors, as many at once as `actors`.
 
-    actors: (fewest, most); gpus_per_actor: of each where the predictor's device is a GPU, a
-    fraction where several share one; scratch: a folder of the driver's that no other stage writes
-    to. A shard whose actor or node dies is predicted again elsewhere; an actor that has died four
-    times ends the run.
+    All works are of the same threads and device. actors: (fewest, most); gpus_per_actor: of each
+    where the device is a GPU, a fraction where several share one; scratch: a folder of the
+    driver's that no other stage writes to. A shard whose actor or node dies is done again
+    elsewhere; an actor that has died four times ends the run.
     """
-    if not shards:
+    works = [work for work, _ in tasks]
+    todo = [(place, number) for place, (_, numbers) in enumerate(tasks) for number in numbers]
+    if not todo:
         return
-    total = sum(predictor.manifest.shards[number].rows for number in shards)
-    fewest, most = (min(count, len(shards)) for count in actors)
-    with ray_session(most * predictor.threads), at_home(scratch) as home:
-        wants_gpu = has_gpus() if predictor.device == "auto" else predictor.device == "cuda"
+    total = sum(works[place].manifest.shards[number].rows for place, number in todo)
+    fewest, most = (min(count, len(todo)) for count in actors)
+    threads, device = works[0].threads, works[0].device
+    with ray_session(most * threads), at_home(scratch) as home:
+        wants_gpu = has_gpus() if device == "auto" else device == "cuda"
         gpus = gpus_per_actor if wants_gpu else 0.0
-        _announce(predictor, home, gpus, title)
-        mapped = _mapped(predictor, shards, home, (fewest, most), gpus)
+        _announce(works[0], home, gpus, title)
+        mapped = _mapped(works, todo, home, (fewest, most), gpus)
         with progress(title, total) as advance:
             try:
                 for row in mapped.iter_rows():
@@ -51,8 +73,8 @@ def distributed_predict(
 
 
 def _mapped(
-    predictor: ShardPredictor,
-    shards: list[int],
+    works: list[ShardWork],
+    todo: list[tuple[int, int]],
     home: Home,
     actors: tuple[int, int],
     gpus: float,
@@ -61,9 +83,8 @@ def _mapped(
     import ray.data
 
     ray.data.DataContext.get_current().enable_progress_bars = False
-    numbers = ray.data.from_items(
-        [{"number": number} for number in shards], override_num_blocks=len(shards)
-    )
+    rows = [{"work": place, "number": number} for place, number in todo]
+    numbers = ray.data.from_items(rows, override_num_blocks=len(rows))
     with warnings.catch_warnings():
         # These limits have no named form. A node that has gone counts as alive for some 20 seconds,
         # in which every try fails: so tries are not counted. A shard that kills its actor ends the
@@ -71,9 +92,9 @@ def _mapped(
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         return numbers.map_batches(
             PredictorActor,
-            fn_constructor_args=(predictor, home),
+            fn_constructor_args=(works, home),
             batch_size=1,
-            num_cpus=predictor.threads,
+            num_cpus=works[0].threads,
             num_gpus=gpus,
             compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
             max_restarts=MAX_RESTARTS,
@@ -81,11 +102,11 @@ def _mapped(
         )
 
 
-def _announce(predictor: ShardPredictor, home: Home, gpus: float, title: str) -> None:
+def _announce(work: ShardWork, home: Home, gpus: float, title: str) -> None:
     """Say what makes the work slow, or wait, before it begins."""
-    if missing := unmet_demand({"CPU": predictor.threads, "GPU": gpus}):
+    if missing := unmet_demand({"CPU": work.threads, "GPU": gpus}):
         say(f"{title}: no node has {missing} for an actor; waiting until the cluster has one")
-    if not _in_storage(predictor) and (blind := blind_nodes(home)):
+    if not _in_storage(work) and (blind := blind_nodes(home)):
         say(
             f"{title}: {', '.join(blind)} can't see {home.token_file.parent}; images and "
             "predictions travel through this machine (storage.url saves that)"
@@ -93,40 +114,39 @@ def _announce(predictor: ShardPredictor, home: Home, gpus: float, title: str) ->
 
 
 class PredictorActor:
-    """What Ray Data calls: a batch is one shard's number.
+    """What Ray Data calls: a batch is one shard of one of the works, by their numbers.
 
     On a node that does not see the driver's files the models are copied there once, and images
-    and predictions a shard at a time, unless they are in storage.
+    and what is made of them a shard at a time, unless they are in storage.
     """
 
-    def __init__(self, predictor: ShardPredictor, home: Home) -> None:
-        self._folder, self._out = predictor.folder, predictor.out
-        self._through_home = None if home.here or _in_storage(predictor) else home
-        predictor.models = tuple(home.folder(model) for model in predictor.models)
-        self._predictor = predictor
+    def __init__(self, works: Sequence[ShardWork], home: Home) -> None:
+        self._places = [(work.folder, work.out) for work in works]
+        self._through_home = None if home.here or _in_storage(works[0]) else home
+        self._works = [work.fetched(home.folder) for work in works]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        """Predict the shards of the batch; returns their numbers of rows."""
-        return {"rows": [self._predict(int(number)) for number in batch["number"]]}
+        """Work on the shards of the batch; returns their numbers of rows."""
+        pairs = zip(batch["work"], batch["number"], strict=True)
+        return {"rows": [self._done(int(place), int(number)) for place, number in pairs]}
 
-    def _predict(self, number: int) -> int:
+    def _done(self, place: int, number: int) -> int:
+        work, (images, out) = self._works[place], self._places[place]
         if self._through_home is None:
-            return self._predictor(number)
-        name = self._predictor.manifest.shards[number].file
+            return work(number)
+        name = work.manifest.shards[number].file
         with tempfile.TemporaryDirectory(dir=node_folder()) as folder:
-            self._predictor.folder = Path(folder) / "in"
-            self._predictor.out = Path(folder) / "out"
-            self._through_home.fetch(self._folder / name, self._predictor.folder / name)
-            rows = self._predictor(number)
-            assert isinstance(self._out, Path)
-            self._through_home.give(Path(folder) / "out" / name, self._out / name)
+            work.folder, work.out = Path(folder) / "in", Path(folder) / "out"
+            self._through_home.fetch(images / name, work.folder / name)
+            rows = work(number)
+            assert isinstance(out, Path)
+            self._through_home.give(Path(folder) / "out" / name, out / name)
         return rows
 
 
-def _in_storage(predictor: ShardPredictor) -> bool:
+def _in_storage(work: ShardWork) -> bool:
     """Whether images and predictions are read from and written to shared storage."""
-    out: Any = predictor.out
-    return not isinstance(out, Path)
+    return isinstance(work.out, StoredFolder)
 
 
 def _user_error(error: BaseException | None) -> SelftrainError | None:

@@ -86,12 +86,12 @@ def write_rights(
 
     results: by model, with log-probabilities of those images in the order of the shards.
     """
-    from pipeline.data.shards import iter_shards
+    from pipeline.data.shards import iter_shards, read_manifest
 
     members = {key: results[key].validation_log_probs for key in recipe.weights}
     labels = next(iter(results.values())).validation_labels
     rights: Iterable[bool] = ()
-    if len(labels):
+    if read_manifest(validation).rows:  # out of fold the labelled images take their place
         rights = correct(weighted_log_probs(members, recipe.weights), labels).tolist()
     images = (
         image.as_py() for table in iter_shards(validation, ["image"]) for image in table["image"]

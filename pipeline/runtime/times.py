@@ -50,7 +50,7 @@ def stage_names(
     generations: Sequence[str], seeds: Sequence[str], controls: Sequence[str] = ()
 ) -> list[str]:
     """The stages of a run in order; generations without "0"; seeds: "2.1"; controls: "0.longer"."""
-    names = ["prepare", "search_augment", "train_teacher", "evaluate@0"]
+    names = ["prepare", "embed", "search", "train_teacher", "evaluate@0"]
     for key in generations:
         names += [f"{stage}@{key}" for stage in ("pseudo_label", "select", "train_student")]
         names.append(f"evaluate@{key}")

@@ -192,9 +192,7 @@ def _view(
     train: TrainParams,
 ) -> Tensor:
     """(n, C, S, S) uint8 → the view `kind` of it, normalised float32, with `train.image_size`
-    pixels a side; features stay."""
-    if images.is_floating_point():
-        return images
+    pixels a side."""
     pixels = images.float() / 255
     if kind == "weak":
         pixels = augmentation.weak(pixels, draws, **augment.weak_view)

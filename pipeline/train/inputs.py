@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.data.chosen import Chosen
 from pipeline.data.decoded import mapped_images
 from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
-from pipeline.data.shards import column_labels, iter_shards, read_manifest
+from pipeline.data.shards import read_labels, read_manifest
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import (
     Dataset,
@@ -82,7 +82,10 @@ def training_data(
     if more["labeled_stream"] is None:
         images, labels = load("labeled")
     else:
-        images, labels = torch.empty(0, dtype=torch.uint8), _read_labels(prepared / "labeled")
+        images, labels = (
+            torch.empty(0, dtype=torch.uint8),
+            torch.from_numpy(read_labels(prepared / "labeled")),
+        )
     validation_images, validation_labels = load("validation")
     for part, seen in (("labeled", labels), ("validation", validation_labels)):
         _check_labels(prepared / part, seen, num_classes)
@@ -96,12 +99,6 @@ def training_data(
             more |= {"unlabeled_images": load("unlabeled")[0]}
             more |= _pseudo_labeled(prepared / "unlabeled", pseudo_labels)
     return replace(TrainingData(images, labels, dataset.mean, dataset.std), **more)
-
-
-def _read_labels(folder: Path) -> Tensor:
-    """The labels (N,) int64 of a prepared folder, -1 where there is none."""
-    parts = [column_labels(table) for table in iter_shards(folder, ["label"])]
-    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]))
 
 
 def _check_labels(folder: Path, labels: Tensor, num_classes: int) -> None:

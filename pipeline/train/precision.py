@@ -19,8 +19,8 @@ def with_precision(
 ) -> TrainParams:
     """`train` with the number format that its `precision: auto` comes to.
 
-    The network is on its device, and left in training mode; shape: of an image, (C, S, S), or of
-    its features, (F,). What is chosen hangs on network, shape and the kind of machine alone.
+    The network is on its device, and left in training mode; shape: of an image, (C, S, S). What is
+    chosen hangs on network, shape and the kind of machine alone.
     On a CPU depthwise convolutions keep float32: a step of EfficientNet-Lite0 takes twice as long
     in bfloat16, as their backward passes are slow in it.
     """

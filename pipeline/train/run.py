@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Training, TransferParams
-from pipeline.train.features import feature_data, separate_head
 from pipeline.train.fit import Log, fit
 from pipeline.train.inputs import model_spec, training_data
 from pipeline.train.training_data import TrainingData
@@ -102,19 +100,12 @@ def fit_network(
     log: Log = lambda step, values: None,
     state_folder: Path | None = None,
 ) -> dict[str, Tensor]:
-    """`fit` as `training.transfer` says; the classifier on cached features where that is the same.
+    """`fit` as `training.transfer` says; returns the averaged weights by name.
 
-    Returns the averaged weights of the whole network, by name.
+    transfer.mode is that of a network: head and auto are settled before.
     """
-    worker = worker or Worker()
-    transfer, train = training.transfer, training.train
-    how: dict[str, Any] = {
-        "train": train,
-        "augment": training.augment,
-        "seed": seed,
-        "worker": worker,
-    }
-    how |= {"log": log, "state_folder": state_folder}
+    transfer = training.transfer
+    assert transfer.mode not in ("head", "auto")
     rates = None
     if transfer.mode == "layerwise":
         rates = layer_rates(
@@ -122,12 +113,17 @@ def fit_network(
             body_learning_rate=transfer.body_learning_rate,
             layer_decay=transfer.layer_decay,
         )
-    rate = training.model.dropout_rate
-    head = separate_head(network, data, train=train, dropout_rate=rate, seed=seed)
-    if head is None:
-        return fit(network, data, rates=rates, **how)
-    seen = feature_data(network, data, worker.device)
-    return head.whole(network, fit(head.network, seen, **how))
+    return fit(
+        network,
+        data,
+        train=training.train,
+        augment=training.augment,
+        seed=seed,
+        rates=rates,
+        worker=worker,
+        log=log,
+        state_folder=state_folder,
+    )
 
 
 def calibrated_temperature(
@@ -159,9 +155,8 @@ def started(
         network,
         weights,
         source=str(transfer.source),
-        mode=transfer.mode,
-        frozen_stages=transfer.frozen_stages,
         classes=spec.classes,
+        frozen_stages=transfer.frozen_stages if transfer.mode == "freeze" else 0,
         freeze_statistics=transfer.freeze_statistics,
     )
     wanted = normalization(weights, spec.channels)

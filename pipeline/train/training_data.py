@@ -16,7 +16,6 @@ class TrainingData:
     """The tensors of one run.
 
     images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
-    In place of any images may stand (N, F) float32, what a network's frozen body makes of them.
     Images that do not fit into memory come from a stream instead: labeled_stream, whose rows are
     those of labels, and unlabeled_stream, which brings its pseudo-labels along.
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
@@ -41,7 +40,7 @@ class TrainingData:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of what the network sees one by one: (C, S, S), or (F,)."""
+        """The shape of what the network sees one by one: (C, S, S)."""
         stream = self.labeled_stream
         return tuple(self.images.shape[1:]) if stream is None else stream.shape
 
@@ -67,8 +66,8 @@ def on_device(data: TrainingData, device: torch.device) -> TrainingData:
 
 
 def network_inputs(images: Tensor, data: TrainingData) -> Tensor:
-    """(n, C, S, S) uint8 as a network reads them un-augmented; features (n, F) float stay."""
-    return images if images.is_floating_point() else normalized(images.float() / 255, data)
+    """(n, C, S, S) uint8 as a network reads them un-augmented."""
+    return normalized(images.float() / 255, data)
 
 
 def normalized(pixels: Tensor, data: TrainingData) -> Tensor:

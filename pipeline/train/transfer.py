@@ -1,9 +1,9 @@
 """Start a network from other weights, and say which of its own may move, and how fast.
 
-Four ways (`mode`): full, all weights move (fine-tuning); head, a new classifier on a body that
-stays (Donahue et al. 2014); freeze, the first stages stay (Yosinski et al. 2014); layerwise, the
-body moves slower than the classifier, and its first stages slowest (Howard & Ruder 2018, sec. 3.2;
-the decay by a factor a layer is that of Clark et al. 2020).
+Three ways (transfer.mode): full, all weights move (fine-tuning); freeze, the first stages stay
+(Yosinski et al. 2014); layerwise, the body moves slower than the classifier, and its first stages
+slowest (Howard & Ruder 2018, sec. 3.2; the decay by a factor a layer is that of Clark et al. 2020).
+A classifier on a body that stays as it is: pipeline.train.head.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
@@ -28,7 +27,6 @@ from pipeline.models.pretrained import (
     read_hub,
 )
 
-Mode = Literal["full", "head", "freeze", "layerwise"]
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -45,9 +43,15 @@ class Source:
 
 
 def find_source(
-    name: str | None, *, sha256: str | None, root: Path, teacher: Path | None
+    name: str | None,
+    *,
+    sha256: str | None,
+    root: Path,
+    teacher: Path | None,
+    section: str = "transfer",
 ) -> Source | None:
-    """What transfer.source = `name` means, looked at before any work; None for random weights.
+    """What `source` = `name` of a section means, looked at before any work; None for random
+    weights.
 
     Paths are relative to `root`; `teacher`: the folder of the generation before. Raises
     ParameterError where a path's SHA-256 is not `sha256`, CheckpointError where there is nothing.
@@ -64,10 +68,10 @@ def find_source(
 
         return Source(name, None, f"{name} {version(name)}")
     path = root / name
-    digest = path_digest(path)
+    digest = path_digest(path, section)
     if digest != sha256:
         raise ParameterError(
-            f"transfer.sha256 = {sha256!r}: '{name}' is {digest}; set that if these are the "
+            f"{section}.sha256 = {sha256!r}: '{name}' is {digest}; set that if these are the "
             "weights you mean"
         )
     return Source(name, path, digest)
@@ -85,23 +89,21 @@ def start_from(
     weights: Weights,
     *,
     source: str,
-    mode: Mode,
-    frozen_stages: int,
     classes: list[str],
+    frozen_stages: int = 0,
     freeze_statistics: bool = False,
 ) -> None:
-    """Load `weights` into `network` and freeze what `mode` says, and the statistics if asked to.
+    """Load `weights` into `network` and freeze its first stages, and the statistics if asked to.
 
-    The classifier is loaded where the classes are the same, and never in mode head; one that is
-    not starts at zero.
+    The classifier is loaded where the classes are the same; one that is not starts at zero.
     """
     same = weights.classes is not None and list(weights.classes) == classes
-    fitted = load_weights(network, weights, head=same and mode != "head", source=source)
+    fitted = load_weights(network, weights, head=same, source=source)
     for name in head_names(network):
         keys = {f"{name}.{key}" for key, _ in network.get_submodule(name).named_parameters()}
         if not keys <= set(fitted.loaded):
             zero_classifier(network, name)
-    freeze(network, network_parts(network), mode=mode, frozen_stages=frozen_stages)
+    freeze(network, network_parts(network), frozen_stages)
     if freeze_statistics:
         keep_statistics(network, fitted.loaded)
 
@@ -131,20 +133,17 @@ def keep_statistics(network: nn.Module, loaded: Collection[str]) -> None:
             module.momentum = 0.0
 
 
-def freeze(network: nn.Module, parts: Parts, *, mode: Mode, frozen_stages: int) -> None:
-    """Keep from training the weights that `mode` says stay as they are.
+def freeze(network: nn.Module, parts: Parts, frozen_stages: int) -> None:
+    """Keep the weights of the first `frozen_stages` stages from training.
 
-    Raises ParameterError where there are fewer than `frozen_stages` stages.
+    Raises ParameterError where there are fewer.
     """
-    stages = parts.stages if mode == "head" else ()
-    if mode == "freeze":
-        if frozen_stages > len(parts.stages):
-            raise ParameterError(
-                f"transfer.frozen_stages = {frozen_stages}: the network has {len(parts.stages)} "
-                "stages before its classifier"
-            )
-        stages = parts.stages[:frozen_stages]
-    frozen = {name for stage in stages for name in stage}
+    if frozen_stages > len(parts.stages):
+        raise ParameterError(
+            f"transfer.frozen_stages = {frozen_stages}: the network has {len(parts.stages)} "
+            "stages before its classifier"
+        )
+    frozen = {name for stage in parts.stages[:frozen_stages] for name in stage}
     for key, weight in network.named_parameters():
         if any(key == name or key.startswith(f"{name}.") for name in frozen):
             weight.requires_grad_(False)

@@ -26,7 +26,7 @@ def test_the_stages_are_those_of_dvc_yaml_in_its_order() -> None:
     assert "prepared/labeled" in first.outputs
     assert last == Step("report", ["python", "-m", "stages.report"], ["report/index.html"])
     assert "pseudo_label@1" in TITLES
-    assert len(TITLES) == 11
+    assert len(TITLES) == 12
 
 
 def test_points_are_all_or_every_nth_and_the_last() -> None:

@@ -1,17 +1,20 @@
-"""Whatever switches the parameters allow together work for two steps, or are refused."""
+"""Whatever switches the parameters allow together work for two steps, or are refused; heads too."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.in_process import Images, self_train
-from pipeline.errors import SelftrainError
-from pipeline.params import parse_params
+from benchmarks.in_process import Features, Images, self_train, train_control, try_modes
+from benchmarks.in_process_models import embedded
+from pipeline.errors import ParameterError, SelftrainError
+from pipeline.params import Params, parse_params
+from pipeline.train.head_choice import choose_l2
 from tests.tiny import CLASSES, SIDE, striped
 
 
@@ -21,6 +24,7 @@ def optional(**choices: list[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=strategies)
 
 
+PARTS = ("labeled", "unlabeled", "test")
 ONLINE = optional(
     start_fraction=[0.0, 0.5],
     confidence_threshold=[0.0, 0.5, 1.0],
@@ -68,7 +72,7 @@ SELECT = optional(
     confidence_threshold=[0.0, 0.4],
     class_thresholds=[{}, {"left": 0.5}, {"nobody": 0.5}],
     threshold_kind=["fixed", "relative"],
-    distribution_alignment=["none", "uniform", "labeled"],
+    distribution_alignment=["none", "uniform", "labeled", "estimated"],
     images_per_class=[None, 4],
     fraction_per_class=[None, 0.5],
     label_kind=["soft", "hard"],
@@ -160,3 +164,89 @@ def test_most_of_them_work_and_the_others_name_a_parameter() -> None:
             name in reason
             for name in ("train.", "model.", "augment.", "select.", "transfer.", "grow")
         ), reason
+
+
+def by_features(**changes: Any) -> Params:
+    """A head, one that it taught, and a student, on features of a frozen body."""
+    head = {
+        "transfer": {"source": None, "mode": "head"},
+        "train": {"labeled_augment": "none", "unlabeled_augment": "none"},
+    }
+    values = {
+        "data": {"source": "digits", "image_size": SIDE, "channels": 1, "validation": "folds"},
+        "embed": {"source": "packaged", "input_size": 32},
+        "model": {"width": 4},
+        "train": {"steps": 3, "batch_size": 4, "threads": 1},
+        "predict": {"propagation": {"num_neighbors": 4}},
+        "select": {"confidence_threshold": 0.0, "distribution_alignment": "estimated"},
+        "teacher": head,
+        "generations": {
+            "1": {"teacher": "0", "select": {"label_kind": "hard"}, "student": head},
+            "2": {"teacher": "1", "select": {}, "student": {}},
+        },
+    }
+    return parse_params(values | changes)
+
+
+def made_features(images: Images) -> Features:
+    """The mean of each column of pixels: which stripe is bright."""
+    parts = (images.labeled, images.unlabeled, images.test)
+    return Features(*(part.float().mean(dim=(1, 2)).numpy().astype(np.float16) for part in parts))
+
+
+def test_a_head_is_logistic_regression_and_teaches_a_head_and_a_network() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    given = images()
+    features = made_features(given)
+    results = self_train(given, by_features(), features=features)
+    labels = given.labels.numpy()
+    l2 = choose_l2(features.labeled, labels, 3, seed=0).l2
+    scale = StandardScaler().fit(features.labeled.astype(float))
+    expected = LogisticRegression(C=1 / l2, tol=1e-8, max_iter=1000).fit(
+        scale.transform(features.labeled.astype(float)), labels
+    )
+    shares = expected.predict_proba(scale.transform(features.test.astype(float)))
+    np.testing.assert_allclose(np.exp(results[0].log_probs), shares, atol=1e-5)
+    assert results[0].test_accuracy == results[1].test_accuracy == 1.0
+    assert (results[1].log_probs != results[0].log_probs).any()
+    assert results[2].test_accuracy < 1.0  # three steps of a network
+
+
+def test_features_are_made_where_none_are_given() -> None:
+    params = by_features(generations={})
+    (result,) = self_train(images(), params)
+    parts = embedded([getattr(images(), name) for name in PARTS], params.embed)
+    assert [part.shape for part in parts] == [(12, 1280), (30, 1280), (12, 1280)]
+    (again,) = self_train(images(), params, features=Features(*parts))
+    np.testing.assert_array_equal(result.log_probs, again.log_probs)
+
+
+def test_the_mode_is_tried_and_a_network_can_t_start_from_a_head() -> None:
+    transfer = {"source": "packaged", "mode": "auto", "trial_steps": 1}
+    model = {"name": "timm/tf_efficientnet_lite0", "input_size": 32}
+    params = by_features(transfer=transfer, model=model)
+    given = images()
+    found = try_modes(given, params, features=made_features(given))
+    assert (found.images, found.head, found.mode) == (12, 12, "head")
+    results = self_train(given, params, features=made_features(given))
+    assert [result.test_accuracy for result in results] == [1.0] * 3
+    with pytest.raises(ParameterError, match=r"transfer\.source = 'teacher'"):
+        self_train(
+            given, by_features(transfer={"source": "teacher"}), features=made_features(given)
+        )
+
+
+def test_a_control_sees_the_labels_alone() -> None:
+    params = by_features(controls={"longer": {"steps": 5, "like": "student"}})
+    found = train_control(images(), params, "longer")
+    one = parse_params(
+        {
+            "data": {"source": "digits", "image_size": SIDE, "channels": 1},
+            "model": {"width": 4},
+            "train": params.training("0.longer").train.model_dump(mode="json"),
+        }
+    )
+    (alone,) = self_train(images(), one)
+    np.testing.assert_array_equal(found.log_probs, alone.log_probs)

@@ -13,7 +13,6 @@ from benchmarks import (
     augmentation,
     decoding,
     evaluation,
-    features,
     gpu,
     pseudo_labelling,
     training,
@@ -43,14 +42,8 @@ def test_augmentation_and_decoding_give_rows_at_a_size(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_features_evaluation_and_training_give_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evaluation_and_training_give_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(features, "IMAGES", 64)
-    row, once = features.rows_of(steps=1, rounds=1)
-    assert row.ours > 0
-    assert once.ours > 0
     for made in (
         evaluation.row_of("wrn_10_1", 32, rounds=1),
         training.row_of("wrn_10_1", "bfloat16", steps=1, rounds=1),

@@ -261,6 +261,12 @@ stages:
     - {path: prepared/test, hash: md5, md5: aa.dir, size: 1, nfiles: 1}
     - {path: prepared/dataset.json, hash: md5, md5: bb, size: 1}
     - {path: models/0, hash: md5, md5: cc.dir, size: 1, nfiles: 1}
+  embed:
+    cmd: x
+    params: {params.yaml: {storage: {url: 'file:///a'}}}
+    outs:
+    - {path: features/body, hash: md5, md5: ff.dir, size: 1, nfiles: 1}
+    - {path: features/test, hash: md5, md5: ab.dir, size: 1, nfiles: 1}
   pseudo_label@1:
     cmd: x
     params: {params.yaml: {storage.url: 'file:///a'}}
@@ -276,7 +282,8 @@ stages:
 
 
 def test_a_lock_names_the_folders_of_stages_that_used_storage() -> None:
-    expected = [Output("prepared/test", "aa.dir"), Output("predictions/1", "dd.dir")]
+    paths = {"prepared/test": "aa.dir", "features/test": "ab.dir", "predictions/1": "dd.dir"}
+    expected = [Output(path, md5) for path, md5 in paths.items()]
     assert stored_outputs(LOCK) == expected
 
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
-from pipeline.data.look import look, recognise
-from pipeline.data.sources import Row
+from pipeline.data.look import look, looks_photographic, recognise
+from pipeline.data.sources import Row, open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import ListSource, encoded, noise, photo
 from tests.data.sources.test_folder import put
@@ -56,6 +57,28 @@ def test_of_many_images_an_even_sample_is_decoded_and_all_are_counted() -> None:
     assert found.looked_at == 50
     assert [name for name, _ in found.bad] == ["100"]
     assert found.labeled.total() == 200
+
+
+def test_shades_of_grey_are_told_from_black_on_white() -> None:
+    shades = np.tile(np.linspace(20, 230, 32, dtype=np.uint8)[:, None], (32, 1, 3))
+    shades = np.repeat(shades[:, :1], 32, axis=1).reshape(32, 32, 3)
+    assert looks_photographic(shades)
+    drawing = np.full((32, 32, 3), 255, np.uint8)
+    drawing[10:14] = 0
+    assert not looks_photographic(drawing)
+    shades[:8] = 0  # a quarter is not few
+    assert not looks_photographic(shades)
+    shades[7] = 100
+    assert looks_photographic(shades)
+
+
+def test_real_photographs_in_grey_are_told_from_digits() -> None:
+    digits = look(open_source("digits", None, seed=0), 200)
+    assert digits.photographic <= 0.1 * digits.looked_at
+    photographs = [Image.fromarray(image).convert("L") for image in load_sample_images().images]
+    rows = [Row(str(n), encoded(image), n) for n, image in enumerate(photographs)]
+    found = look(ListSource(rows))
+    assert (found.photographic, found.coloured) == (len(rows), 0)
 
 
 def test_no_usable_image_is_an_error() -> None:

@@ -54,6 +54,32 @@ def test_predictions_come_back_in_half_precision(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.log_probs, LOG_PROBS.astype(np.float16))
 
 
+def test_strangers_come_back_where_somebody_looked(tmp_path: Path) -> None:
+    found = np.array([True, False, True])
+    ids = example(0).ids
+    tables = [
+        predictions_table(ids, 0, LOG_PROBS, strangers=found),
+        predictions_table(ids, 1, LOG_PROBS),
+    ]
+    entries = [
+        write_shard(tmp_path / shard_name(number), part) for number, part in enumerate(tables)
+    ]
+    write_manifest(tmp_path, entries, {"num_classes": 3})
+    first, second = read_predictions(tmp_path)
+    assert first.strangers is not None
+    assert first.strangers.tolist() == found.tolist()
+    assert second.strangers is None
+
+
+def test_a_column_of_strangers_of_another_kind_is_refused(tmp_path: Path) -> None:
+    table = predictions_table(example(0).ids, 0, LOG_PROBS)
+    table = table.append_column("stranger", pa.array([0, 1, 0]))
+    entries = [write_shard(tmp_path / shard_name(0), table)]
+    write_manifest(tmp_path, entries, {"num_classes": 3})
+    with pytest.raises(DataError, match="'stranger' is int64"):
+        list(read_predictions(tmp_path))
+
+
 def test_each_image_counts_as_often_as_it_is_repeated(tmp_path: Path) -> None:
     write_labels(tmp_path, [[2, 0, 1], [0, 3, 0]], "soft")
     labels = read_pseudo_labels(tmp_path)

@@ -17,7 +17,7 @@ def test_the_latest_is_champion_though_an_earlier_one_is_luckier() -> None:
     assert swapped.sum() < 90
     assert generation == "2"
     assert "latest" in reason
-    assert "100 validation images" in reason
+    assert "100 images held out" in reason
 
 
 def test_one_that_falls_behind_is_not() -> None:
@@ -39,7 +39,16 @@ def test_without_validation_images_it_is_the_last_and_says_so() -> None:
     generation, reason = choose_champion({"0": None, "1": None, "2": None})
     assert generation == "2"
     assert "no validation images" in reason
-    assert choose_champion({"0": flags(9), "1": None})[0] == "1"
+
+
+def test_where_a_generation_was_not_judged_it_is_the_last_and_says_which() -> None:
+    reason = "the last; no images were held out from generation 1 to choose by"
+    assert choose_champion({"0": flags(9), "1": None}) == ("1", reason)
+    heads_first = {"0": flags(9), "1": flags(9), "2": None, "3": None}
+    assert "from generations 2, 3 to choose by" in choose_champion(heads_first)[1]
+
+
+def test_of_one_generation_there_is_nothing_to_choose() -> None:
     assert choose_champion({"0": flags(9)}) == ("0", "the only one")
 
 

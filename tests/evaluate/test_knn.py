@@ -27,11 +27,8 @@ def test_votes_are_scikit_learns(neighbors: int) -> None:
     known, asked, labels = drawn(40, 0), drawn(25, 1), torch.arange(40) % 3
     peer = KNeighborsClassifier(neighbors, metric="cosine", weights=weights)
     expected = peer.fit(known.numpy(), labels.numpy()).predict_proba(asked.numpy())
-    for batch_size in (7, 1024):
-        votes = knn_votes(
-            known, labels, asked, neighbors=neighbors, num_classes=3, batch_size=batch_size
-        )
-        np.testing.assert_allclose(votes.numpy(), expected, atol=1e-5)
+    votes = knn_votes(known, labels, asked, num_neighbors=neighbors, num_classes=3)
+    np.testing.assert_allclose(votes.numpy(), expected, atol=1e-5)
 
 
 def test_accuracy_is_that_of_scikit_learn() -> None:
@@ -39,24 +36,30 @@ def test_accuracy_is_that_of_scikit_learn() -> None:
     truth = torch.arange(50) % 4
     peer = KNeighborsClassifier(9, metric="cosine", weights=weights)
     expected = peer.fit(known.numpy(), labels.numpy()).score(asked.numpy(), truth.numpy())
-    assert knn_accuracy(known, labels, asked, truth, neighbors=9) == pytest.approx(expected)
+    assert knn_accuracy(known, labels, asked, truth, num_neighbors=9) == pytest.approx(expected)
 
 
 def test_a_class_without_a_labelled_image_gets_no_vote() -> None:
-    votes = knn_votes(drawn(4, 0), torch.zeros(4).long(), drawn(2, 1), neighbors=2, num_classes=3)
+    votes = knn_votes(
+        drawn(4, 0), torch.zeros(4).long(), drawn(2, 1), num_neighbors=2, num_classes=3
+    )
     assert votes.tolist() == [[1.0, 0.0, 0.0]] * 2
 
 
 def test_all_vote_where_there_are_fewer_than_asked_for() -> None:
     known, asked, labels = drawn(5, 0), drawn(3, 1), torch.tensor([0, 1, 1, 0, 1])
-    few = knn_votes(known, labels, asked, neighbors=5, num_classes=2)
-    torch.testing.assert_close(knn_votes(known, labels, asked, neighbors=99, num_classes=2), few)
+    few = knn_votes(known, labels, asked, num_neighbors=5, num_classes=2)
+    torch.testing.assert_close(
+        knn_votes(known, labels, asked, num_neighbors=99, num_classes=2), few
+    )
 
 
 def test_features_of_length_zero_and_no_images_have_an_answer() -> None:
     known, labels = drawn(5, 0), torch.tensor([0, 1, 1, 0, 1])
-    assert knn_votes(known, labels, torch.zeros(2, 6), neighbors=5, num_classes=2).isfinite().all()
-    empty = knn_votes(known, labels, known[:0], neighbors=5, num_classes=2)
+    assert (
+        knn_votes(known, labels, torch.zeros(2, 6), num_neighbors=5, num_classes=2).isfinite().all()
+    )
+    empty = knn_votes(known, labels, known[:0], num_neighbors=5, num_classes=2)
     assert empty.shape == (0, 2)
 
 

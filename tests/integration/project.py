@@ -24,9 +24,12 @@ SMALL: dict[str, Any] = {
         "image_size": 8,
         "channels": 1,
         "labels": 100,
+        "validation": "held_out",
+        "folds": 5,
         "validation_fraction": 0.3,
         "images_per_shard": 300,
     },
+    "embed": {},
     "model": {"name": "resnet_small", "width": 16, "dropout_rate": 0.1},
     "augment": {"shift": 0.0, "num_ops": 1, "magnitude": 5.0, "operations": ["rotate", "scale"]},
     "train": {

@@ -33,8 +33,8 @@ def test_a_search_and_all_augmentations_run_through_the_stages(tmp_path: Path) -
     values["train"] |= {"steps": 6, "log_every": 2}
     values["generations"] = {}
     project = copy_project(tmp_path / "project", values)
-    assert project.repro("train_teacher") == ["prepare", "search_augment", "train_teacher"]
-    policy, metrics = project.json("augment_policy.json"), project.json("metrics/search.json")
+    assert project.repro("train_teacher") == ["prepare", "embed", "search", "train_teacher"]
+    policy, metrics = project.json("choices.json"), project.json("metrics/search.json")
     pairs = [(trial["num_ops"], trial["magnitude"]) for trial in policy["trials"]]
     assert pairs == [(1, 9.0), (3, 9.0)]
     best = max(policy["trials"], key=lambda trial: (trial["accuracy"], -trial["nll"]))
@@ -43,10 +43,10 @@ def test_a_search_and_all_augmentations_run_through_the_stages(tmp_path: Path) -
     assert metrics[f"val/accuracy/{best['num_ops']}_ops_at_9"] == best["accuracy"]
     curve = (project.folder / "curves/0/loss.csv").read_text().splitlines()
     assert len(curve) == 4
-    assert not list((project.folder / ".selftrain/scratch").glob("search_augment-*"))
+    assert not list((project.folder / ".selftrain/scratch").glob("search-*"))
     # Switched off, it writes down what the parameters say.
     values["augment"] = EVERYTHING | {"num_ops": 1, "search": None}
     project.set_parameters(values)
-    assert project.repro("search_augment") == ["search_augment"]
-    off = project.json("augment_policy.json")
-    assert off == {"num_ops": 1, "magnitude": 10.0, "searched": False, "trials": []}
+    assert project.repro("search") == ["search"]
+    off = project.json("choices.json")
+    assert off == {"num_ops": 1, "magnitude": 10.0, "searched": False, "trials": [], "mode": None}

@@ -60,7 +60,7 @@ def test_with_space_made_and_writing_allowed_the_same_commands_go_on(tmp_path: P
     whole, disk = tmp_path / "whole", tmp_path / "disk"
     project(whole)
     run("prepare", whole)
-    run("search_augment", whole)
+    run("search", whole)
     with small_disk(disk, "size=64k"):
         folder = disk / "project"
         project(folder)
@@ -69,10 +69,10 @@ def test_with_space_made_and_writing_allowed_the_same_commands_go_on(tmp_path: P
         run("prepare", folder)
         prepared = contents(folder)
         remount(disk, "ro")
-        said = refused("search_augment", folder)
+        said = refused("search", folder)
         assert ".selftrain" in said
         assert "Read-only file system; make it writable" in said
         assert contents(folder) == prepared
         remount(disk, "rw")
-        run("search_augment", folder)
+        run("search", folder)
         assert contents(folder) == contents(whole)

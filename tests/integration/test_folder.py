@@ -54,6 +54,8 @@ def test_a_folder_of_mixed_images_goes_from_end_to_end(tmp_path: Path) -> None:
         "path": str(images),
         "image_size": 16,
         "channels": 3,
+        "validation": "held_out",
+        "folds": 5,
         "validation_fraction": 0.25,
     }
     values["generations"] = {"1": values["generations"]["1"]}

@@ -32,11 +32,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_every_stage_is_there_for_every_generation(project: Project) -> None:
     listed = [line.split()[0] for line in project.run("dvc", "stage", "list").stdout.splitlines()]
     per_generation = ("pseudo_label", "select", "train_student")
-    assert listed[:3] == ["prepare", "search_augment", "train_teacher"]
+    assert listed[:4] == ["prepare", "embed", "search", "train_teacher"]
     assert set(listed) == {
         *(
             "prepare",
-            "search_augment",
+            "embed",
+            "search",
             "train_teacher",
             "evaluate_teacher",
             "ensemble",

@@ -64,7 +64,7 @@ def test_training_goes_on_after_a_killed_worker_and_ends_in_order_when_asked(
     values = copy.deepcopy(SMALL)
     values["train"] |= {"steps": STEPS, "workers": 2}
     values["augment"]["search"] = None
-    whole, disturbed = twin_projects(tmp_path, values, "prepare", "search_augment")
+    whole, disturbed = twin_projects(tmp_path, values, "prepare", "search")
     run("train_teacher", whole)
     process = start("train_teacher", disturbed)
     wait_until(lambda: bool(logged_steps(disturbed)), process)
@@ -99,7 +99,7 @@ def test_prediction_goes_on_after_a_killed_actor_and_ends_in_order_when_asked(
     values["data"]["images_per_shard"] = 20
     values["augment"]["search"] = None
     values["predict"] = {"views": "jitter", "jitter_views": 20, "actors": 1}
-    earlier = ("prepare", "search_augment", "train_teacher")
+    earlier = ("prepare", "embed", "search", "train_teacher")
     whole, disturbed = twin_projects(tmp_path, values, *earlier)
     run("pseudo_label", whole, "--generation", "1")
     process = start("pseudo_label", disturbed, "--generation", "1")

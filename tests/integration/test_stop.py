@@ -34,7 +34,7 @@ def test_it_goes_on_to_the_same_bytes(tmp_path: Path, number: signal.Signals) ->
         make_project(folder)
         YAML_FILE.dump(parameters(), folder / "params.yaml")
         run("prepare", folder)
-        run("search_augment", folder)
+        run("search", folder)
     whole, stopped = folders
     run("train_teacher", whole)
     process = start("train_teacher", stopped)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.derived import missing_shards
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import stored_prefix, upload_shards
-from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
+from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.params import ModelParams, Training
 from pipeline.train.run import TrainJob, train_model
@@ -58,7 +59,7 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
         batch_size=16,
         seed=3,
     )
-    for number in unpredicted(prepared / "unlabeled", out):
+    for number in missing_shards(prepared / "unlabeled", out):
         pickle.loads(pickle.dumps(predictor))(number)
     finish_predictions(prepared / "unlabeled", out, len(CLASSES), manifest_in=local)
     select_pseudo_labels(

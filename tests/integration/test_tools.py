@@ -23,7 +23,7 @@ def everything() -> dict[str, Any]:
         "finetune_steps": 5,
         "keep": "best",
     }
-    values["predict"] |= {"teacher": "ensemble", "propagation": {"neighbors": 5}}
+    values["predict"] |= {"teacher": "ensemble", "propagation": {"num_neighbors": 5}}
     values["select"] |= {
         "class_thresholds": {"3": 0.2},
         "threshold_kind": "relative",

@@ -20,12 +20,12 @@ def test_a_teacher_starts_from_a_folder_whose_digest_is_named(tmp_path: Path) ->
     values["train"]["steps"] = 12
     values["generations"] = {}
     project = copy_project(tmp_path, values)
-    for stage in ("prepare", "search_augment", "train_teacher"):
+    for stage in ("prepare", "search", "train_teacher"):
         project.run("python", "-m", f"stages.{stage}")
     first = load_file(tmp_path / "models/0/model.safetensors")
 
     shutil.copytree(tmp_path / "models/0", tmp_path / "kept")
-    values["teacher"] = {"transfer": {"source": "kept", "mode": "head"}}
+    values["teacher"] = {"transfer": {"source": "kept", "mode": "freeze", "frozen_stages": 4}}
     project.set_parameters(values)
     refused = project.run("python", "-m", "stages.train_teacher", check=False)
     assert refused.returncode == 2

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.predictions import predictions_table
 from pipeline.data.shards import shard_name, write_manifest, write_shard
 
 
 def write_predictions(
-    out: Path, probabilities: ArrayLike, *, rows_per_shard: int = 4, ids: list[str] | None = None
+    out: Path,
+    probabilities: ArrayLike,
+    *,
+    rows_per_shard: int = 4,
+    ids: list[str] | None = None,
+    strangers: NDArray[np.bool_] | None = None,
 ) -> list[str]:
     """Write predictions (N, K) as shards; returns the images' ids, image_0 and on if not given."""
     values = np.asarray(probabilities, np.float32)
@@ -22,7 +27,12 @@ def write_predictions(
     for number, start in enumerate(range(0, len(values), rows_per_shard)):
         rows = slice(start, start + rows_per_shard)
         with np.errstate(divide="ignore"):
-            table = predictions_table(names[rows], number, np.log(values[rows]))
+            table = predictions_table(
+                names[rows],
+                number,
+                np.log(values[rows]),
+                strangers=None if strangers is None else strangers[rows],
+            )
         entries.append(write_shard(out / shard_name(number), table))
     write_manifest(out, entries, {"num_classes": values.shape[1]})
     return names

@@ -39,13 +39,25 @@ def full_sort(
     return repeats, reasons
 
 
-def full_sort_of(predictions: Path, num_classes: int, **rules: Any) -> tuple[list[int], list[str]]:
-    """The same of a folder of predictions, all of it in memory."""
+def full_sort_of(
+    predictions: Path,
+    num_classes: int,
+    dropped: NDArray[np.bool_] | None = None,
+    **rules: Any,
+) -> tuple[list[int], list[str]]:
+    """The same of a folder of predictions, all in memory; dropped: as if they weren't there."""
     shards = list(read_predictions(predictions))
     log_probs = np.concatenate([shard.log_probs for shard in shards])
     hashes = np.array([tie_breaker(name) for shard in shards for name in shard.ids], np.uint64)
     labels = log_probs.argmax(axis=1).astype(np.int32)
-    repeats, reasons = full_sort(
-        labels, np.exp(log_probs.max(axis=1)), hashes, num_classes=num_classes, **rules
+    among = np.flatnonzero(~np.zeros(len(labels), np.bool_) if dropped is None else ~dropped)
+    repeats = np.zeros(len(labels), np.int32)
+    reasons = np.full(len(labels), Reason.STRANGER, np.uint8)
+    repeats[among], reasons[among] = full_sort(
+        labels[among],
+        np.exp(log_probs.max(axis=1))[among],
+        hashes[among],
+        num_classes=num_classes,
+        **rules,
     )
     return repeats.tolist(), [Reason(code).text for code in reasons.tolist()]

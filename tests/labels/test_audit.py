@@ -11,6 +11,7 @@ from pipeline.labels.audit import (
     Audit,
     ByClass,
     Right,
+    Strangers,
     audit,
     audit_metrics,
     by_class,
@@ -49,13 +50,30 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert figures.pseudo_label_accuracy == pytest.approx(3 / 4)
     assert figures.prediction_accuracy == pytest.approx(4 / 6)
     assert (figures.kept, figures.repeated) == (4, 8)
-    assert figures.reasons == {"kept": 4, "below_threshold": 1, "over_class_target": 1}
+    assert figures.reasons == {
+        "kept": 4,
+        "below_threshold": 1,
+        "over_class_target": 1,
+        "stranger": 0,
+    }
     assert figures.images == [3, 1, 0, 0]
     assert figures.thresholds == [0.5, 0.55, 0.6, 0.65]
     assert figures.repeats == [4, 4, 0, 0]
     assert figures.confidence == [pytest.approx(2.3 / 3), pytest.approx(0.7), None, None]
     assert figures.accuracy == [pytest.approx(2 / 3), 1.0, None, None]
     assert (figures.histogram, figures.kept_histogram) == ([2, 4], [0, 4])
+
+
+def test_dropped_strangers_are_left_out_of_the_classes_but_not_of_the_coverage() -> None:
+    one = np.ones(2, np.int64)
+    seen = ByClass(one, one, one, one, np.ones(2), one, one)
+    counted = Strangers() + Strangers(5, 0) + Strangers(3, 3)
+    assert Strangers() + Strangers() == Strangers(None, 0)
+    figures = audit(seen, Right.none(2), np.zeros(2, np.float32), strangers=counted)
+    assert (figures.strangers, figures.reasons["stranger"]) == (8, 3)
+    assert figures.coverage == pytest.approx(2 / 5)
+    assert audit_metrics(figures)["strangers"] == 8
+    assert "strangers" not in audit_metrics(example([0, 1, 1, 0, 2, 0]))
 
 
 def test_the_table_has_a_row_of_each_class() -> None:

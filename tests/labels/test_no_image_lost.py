@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from benchmarks.chaos.left import images
 from pipeline.data.batches import batch_rows, rank_rows
+from pipeline.data.derived import missing_shards
 from pipeline.data.predictions import read_pseudo_labels
-from pipeline.labels.predict import ShardPredictor, finish_predictions, unpredicted
+from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from tests.bad_input.output_cases import RULES
 from tests.tiny import prepared_stripes, save_model
@@ -71,7 +72,7 @@ def test_no_combination_loses_or_doubles_an_image(
         save_model(root / "model")
         prepared_stripes(root / "prepared", count, labels=9, images_per_shard=per_shard)
         unlabeled, out = root / "prepared" / "unlabeled", root / "predictions"
-        predict(root, unpredicted(unlabeled, out), workers)
+        predict(root, missing_shards(unlabeled, out), workers)
         shards = sorted(out.glob("*.parquet"))
         for number, cut in broken:
             shard = shards[number % len(shards)]
@@ -79,7 +80,7 @@ def test_no_combination_loses_or_doubles_an_image(
                 shard.write_bytes(shard.read_bytes()[:-9])
             else:
                 shard.unlink(missing_ok=True)
-        predict(root, unpredicted(unlabeled, out), workers)
+        predict(root, missing_shards(unlabeled, out), workers)
         finish_predictions(unlabeled, out, 3)
         select_pseudo_labels(out, root / "pseudo_labels", **(RULES | KEEP_ALL))
         expected = ids_in(root, "prepared/unlabeled")

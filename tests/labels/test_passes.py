@@ -87,6 +87,61 @@ def test_the_passes_keep_what_a_full_sort_keeps(
         assert selected(folder / "p", folder / "out", 4, in_threads(threads), **rules) == expected
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    sureness=st.sampled_from([1.0, 40.0]),
+    share=st.sampled_from([0.0, 0.3, 0.97]),
+    threshold=st.sampled_from([0.0, 0.7]),
+    target=st.none() | st.integers(1, 200),
+    seed=st.integers(0, 100),
+)
+def test_dropped_strangers_fill_no_place_and_kept_ones_are_as_others(
+    tmp_path_factory: pytest.TempPathFactory,
+    sureness: float,
+    share: float,
+    threshold: float,
+    target: int | None,
+    seed: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("strangers")
+    strangers = np.random.default_rng(seed).random(300) < share
+    values = teacher(300, 4, sureness, seed)
+    write_predictions(folder / "p", values, rows_per_shard=70, strangers=strangers)
+    write_predictions(folder / "unseen", values, rows_per_shard=70)
+    rules: dict[str, Any] = {"threshold": threshold, "target": target, "max_repeats": 3}
+    expected = full_sort_of(folder / "p", 4, strangers, **rules)
+    if any(expected[0]):
+        found = selected(folder / "p", folder / "drop", 4, drop_strangers=True, **rules)
+        assert found == expected
+    else:
+        with pytest.raises(SelectionError):
+            selected(folder / "p", folder / "drop", 4, drop_strangers=True, **rules)
+    selected(folder / "p", folder / "keep", 4, **rules)
+    selected(folder / "unseen", folder / "unseen_out", 4, drop_strangers=True, **rules)
+    for path in (folder / "keep").iterdir():
+        assert path.read_bytes() == (folder / "unseen_out" / path.name).read_bytes()
+
+
+def test_a_share_of_the_classes_and_alignment_are_of_those_that_are_left(tmp_path: Path) -> None:
+    values = teacher(400, 3, 2.0, 0)
+    strangers = np.random.default_rng(1).random(400) < 0.4
+    write_predictions(tmp_path / "p", values, rows_per_shard=90, strangers=strangers)
+    names = [f"image_{place}" for place in np.flatnonzero(~strangers)]
+    write_predictions(tmp_path / "left", values[~strangers], rows_per_shard=90, ids=names)
+    rules: dict[str, Any] = {"fraction_per_class": 0.5, "shares": np.array([0.5, 0.3, 0.2])}
+    repeats, reasons = selected(tmp_path / "p", tmp_path / "out", 3, drop_strangers=True, **rules)
+    left = selected(tmp_path / "left", tmp_path / "out_left", 3, **rules)
+    among = np.flatnonzero(~strangers)
+    assert ([repeats[row] for row in among], [reasons[row] for row in among]) == left
+    assert {reasons[row] for row in np.flatnonzero(strangers)} == {"stranger"}
+
+
+def test_only_strangers_are_refused_in_one_line(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p", teacher(9, 3, 2.0, 0), strangers=np.ones(9, np.bool_))
+    with pytest.raises(SelectionError, match=r"select\.strangers = drop: all 9 unlabelled images"):
+        selected(tmp_path / "p", tmp_path / "out", 3, drop_strangers=True)
+
+
 def test_where_all_are_equally_sure_the_hashes_decide(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p", [[1.0, 0.0]] * 5000, rows_per_shard=600)
     for target in (1, 2500, 4999):

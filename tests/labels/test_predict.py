@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline.data.derived import missing_shards
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import StoredFolder
@@ -18,10 +19,9 @@ from pipeline.labels.predict import (
     ShardPredictor,
     finish_predictions,
     predict_folder,
-    unpredicted,
 )
 from pipeline.models import passes
-from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from tests.tiny import prepared_stripes, save_model
 
 TEMPERATURE = 0.002
@@ -146,18 +146,18 @@ def test_missing_or_cut_shards_are_noticed_and_done_again(project: Path, tmp_pat
     unlabeled = project / "prepared" / "unlabeled"
     predict = predictor(project, tmp_path)
     count = len(predict.manifest.shards)
-    assert unpredicted(unlabeled, tmp_path) == list(range(count))
+    assert missing_shards(unlabeled, tmp_path) == list(range(count))
     for number in range(count):
         predict(number)
-    assert unpredicted(unlabeled, tmp_path) == []
+    assert missing_shards(unlabeled, tmp_path) == []
     whole = files(tmp_path)
     names = sorted(whole)
     (tmp_path / names[0]).write_bytes(whole[names[0]][:-20])
     (tmp_path / names[1]).unlink()
     (tmp_path / names[2]).write_bytes(whole[names[0]] if count > 3 else b"")
-    left = unpredicted(unlabeled, tmp_path)
+    left = missing_shards(unlabeled, tmp_path)
     assert {0, 1} <= set(left)
-    with pytest.raises(DataError, match="no predictions for shards") as caught:
+    with pytest.raises(DataError, match="are missing") as caught:
         finish_predictions(unlabeled, tmp_path, 3)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "manifest.json").exists()
@@ -182,6 +182,7 @@ def test_the_views_asked_are_those_averaged(project: Path, tmp_path: Path) -> No
     predict = predictor(project, tmp_path, views="flip")
     predict(0)
     teacher = predict.teachers[0]
+    assert isinstance(teacher, Checkpoint)
     spec = teacher.spec
     images = load_images(predict.folder).images[:16]
     kwargs: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "temperature": spec.temperature}
@@ -247,12 +248,12 @@ def test_predictions_in_storage_are_those_of_a_folder(
         predictor(project, out, folder=unlabeled),
     )
     count = len(abroad.manifest.shards)
-    assert unpredicted(unlabeled, out) == list(range(count))
-    with pytest.raises(DataError, match="no predictions for shards"):
+    assert missing_shards(unlabeled, out) == list(range(count))
+    with pytest.raises(DataError, match="are missing"):
         finish_predictions(unlabeled, out, 3, manifest_in=tmp_path / "here")
     for number in reversed(range(count)):
         assert pickle.loads(pickle.dumps(abroad))(number) == at_home(number)
-    assert unpredicted(unlabeled, out) == []
+    assert missing_shards(unlabeled, out) == []
     stored = finish_predictions(unlabeled, out, 3, manifest_in=tmp_path / "here")
     kept = finish_predictions(local, tmp_path / "local", 3)
     assert [entry.sha256 for entry in stored.shards] == [entry.sha256 for entry in kept.shards]
@@ -273,6 +274,6 @@ def test_only_what_storage_lacks_is_predicted_again(
     shards = predict.manifest.shards
     first = {entry.file: entry for entry in stored_entries(out, [e.file for e in shards]) if entry}
     out.remove(first["shard_00001.parquet"].stored_name)
-    assert unpredicted(predict.folder, out) == [1, *range(3, len(shards))]
+    assert missing_shards(predict.folder, out) == [1, *range(3, len(shards))]
     predict(1)
     assert stored_entries(out, list(first)) == list(first.values())

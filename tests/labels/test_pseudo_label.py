@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.data.predictions import read_pseudo_labels
+from pipeline.data.predictions import read_predictions, read_pseudo_labels
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
+from pipeline.labels.shares import estimate_shares
 from pipeline.labels.ties import tie_breaker
 from pipeline.params import SelectParams
 from tests.labels.folders import write_labeled, write_predictions
@@ -31,10 +32,8 @@ def run(
 ) -> Audit:
     """Select with the defaults of params.yaml's section."""
     shares = changes.pop("target_shares", None)
-    options = (
-        SelectParams().model_dump(exclude={"distribution_alignment", "workers", "threads"})
-        | changes
-    )
+    left_out = {"distribution_alignment", "strangers", "workers", "threads"}
+    options = SelectParams().model_dump(exclude=left_out) | changes
     classes = changes.pop("classes", ("cat", "dog", "owl"))
     options["classes"] = classes
     return select_pseudo_labels(
@@ -298,8 +297,42 @@ def test_target_shares_are_equal_or_those_of_the_labelled_images(tmp_path: Path)
     assert target_shares("none", labeled, 3) is None
     assert target_shares("uniform", tmp_path / "nowhere", 4) == pytest.approx([0.25] * 4)
     assert target_shares("labeled", labeled, 3) == pytest.approx([0.2, 0.6, 0.2])
-    with pytest.raises(DataError, match="class number 3"):
-        target_shares("labeled", labeled, 4)
+    for kind in ("labeled", "estimated"):
+        with pytest.raises(DataError, match=f"class number 3.* = {kind} can't"):
+            target_shares(kind, labeled, 4)
+
+
+def skewed_teacher(count: int = 600) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What one of three equal classes says of images that are mostly of class 0, and the truth."""
+    generator = np.random.default_rng(0)
+    truth = generator.choice(3, count, p=[0.8, 0.15, 0.05])
+    logits = 2 * generator.normal(size=(count, 3)) + 4 * np.eye(3)[truth]
+    odds = np.exp(logits)
+    return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), truth
+
+
+def test_shares_are_estimated_from_what_alignment_reads_and_told(tmp_path: Path) -> None:
+    probabilities, truth = skewed_teacher()
+    write_predictions(tmp_path / "predictions", probabilities, rows_per_shard=100)
+    labeled = tmp_path / "labeled"
+    write_labeled(labeled, [str(n) for n in range(30)], [n % 3 for n in range(30)], rows=7)
+    right: dict[str, float] = {}
+    told: dict[str, Any] = {}
+    for kind in ("none", "labeled", "estimated"):
+        figures = run(
+            tmp_path / "predictions",
+            tmp_path / f"by_{kind}",
+            target_shares=target_shares(kind, labeled, 3),
+            fraction_per_class=None,
+            truth={f"image_{n}": int(label) for n, label in enumerate(truth)},
+        )
+        right[kind], told[kind] = figures.prediction_accuracy or 0, figures.class_shares
+    assert told["none"] is None
+    assert told["labeled"] == pytest.approx([1 / 3] * 3, abs=1e-6)
+    stored = [shard.log_probs for shard in read_predictions(tmp_path / "predictions")]
+    expected = estimate_shares(np.concatenate(stored), np.full(3, 10))
+    assert told["estimated"] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert right["estimated"] > right["none"] > right["labeled"]
 
 
 def test_predictions_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:

@@ -247,11 +247,13 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_neighbours_are_asked_where_the_predictions_are() -> None:
-    neighbors = {"propagation": {"neighbors": 5}}
+def test_neighbours_have_parameters_of_their_own() -> None:
+    neighbors = {"propagation": {"num_neighbors": 5}}
     found = parse_params(values(predict=neighbors)).predict.propagation
     assert found is not None
-    assert (found.neighbors, found.reach) == (5, 0.9)
-    said = refused(predict=neighbors, storage={"url": "s3://bucket/run"})
-    assert "storage.url = s3://bucket/run: predict.propagation needs" in said
-    assert "predict.propagation.reach = 1.0: " in refused(predict={"propagation": {"reach": 1.0}})
+    assert (found.num_neighbors, found.alpha) == (5, 0.9)
+    stored = parse_params(values(predict=neighbors, storage={"url": "s3://bucket/run"}))
+    assert stored.predict.propagation == found
+    assert "predict.propagation.alpha = 1.0: " in refused(predict={"propagation": {"alpha": 1.0}})
+    assert "did you mean num_neighbors?" in refused(predict={"propagation": {"neighbors": 5}})
+    assert "there are num_neighbors, alpha" in refused(predict={"propagation": {"reach": 0.9}})

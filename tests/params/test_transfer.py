@@ -44,9 +44,9 @@ def test_a_generation_s_own_source_replaces_the_shared_one_and_its_digest() -> N
 
 
 def test_null_takes_a_generation_out() -> None:
-    made = params({"source": "teacher", "mode": "head"}, teacher={"source": None})
+    made = params({"source": "teacher", "mode": "freeze"}, teacher={"source": None})
     assert (made.training("0").transfer.source, made.training("0").transfer.mode) == (None, "full")
-    assert made.training("1").transfer.mode == "head"
+    assert made.training("1").transfer.mode == "freeze"
 
 
 def test_generation_0_has_no_teacher_to_start_from() -> None:
@@ -54,7 +54,7 @@ def test_generation_0_has_no_teacher_to_start_from() -> None:
         params({"source": "teacher"})
 
 
-@pytest.mark.parametrize("mode", ["head", "freeze", "layerwise"])
+@pytest.mark.parametrize("mode", ["freeze", "layerwise", "auto"])
 def test_a_mode_without_weights_to_keep_is_refused(mode: str) -> None:
     with pytest.raises(ParameterError, match=f"transfer.mode = '{mode}': needs weights to keep"):
         params({"mode": mode})

@@ -17,6 +17,7 @@ from pipeline.report.data import (
     PseudoLabels,
     ReportData,
     TrainingCurve,
+    Trial,
 )
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -83,7 +84,7 @@ def example_report(
         champion=last,
         champion_reason="the best on validation" if validation else "the last one",
         ensemble=evaluate(average_log_probs([pair[0] for pair in made]), made[0][1]),
-        baseline=Baseline(0.935, 0.918, 0.951, ""),
+        baseline=Baseline("LabelSpreading", 0.935, 0.918, 0.951, ""),
         views="five_crop",
     )
 
@@ -116,6 +117,30 @@ def with_control(data: ReportData, skill: float, *, steps: int = 2300) -> Report
     test = compare(correct(log_probs, labels), champion)
     control = ControlResult("longer", steps, 2300, result, test)
     return replace(data, controls=(control,))
+
+
+def with_heads(data: ReportData, *, like: str = "student") -> ReportData:
+    """The same run with folds: its first two generations are classifiers on features."""
+    shares = tuple(np.full(len(data.classes), 1 / len(data.classes)).tolist())
+    parts = []
+    for number, part in enumerate(data.generations):
+        labels = part.pseudo_labels
+        if labels is not None:
+            labels = replace(labels, strangers=7, class_shares=shares)
+        part = replace(part, pseudo_labels=labels)
+        if number < 2:
+            part = replace(part, body="timm/tf_efficientnet_lite0", curve=TrainingCurve((), ()))
+        else:
+            part = replace(part, validation=None)
+        parts.append(part)
+    return replace(
+        data,
+        generations=tuple(parts),
+        folds=True,
+        trial=Trial(60, 36, 38),
+        baseline=Baseline("logistic regression on features", 0.82, 0.74, 0.89, ""),
+        controls=tuple(replace(control, like=like) for control in data.controls),
+    )
 
 
 def without_figures(data: ReportData) -> ReportData:

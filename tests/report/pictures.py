@@ -29,6 +29,7 @@ class Pictures:
     teachers: tuple[Floats, Floats]
     predictions: dict[str, Path]
     pseudo_labels: Path
+    strangers: NDArray[np.bool_]
 
     @property
     def galleries(self) -> list[Gallery]:
@@ -47,11 +48,13 @@ def make_pictures(root: Path) -> Pictures:
     ids = ids_of(prepared / "unlabeled")
     draw = np.random.default_rng(4)
     logits = 3 * draw.normal(size=(len(ids), 3))
+    strangers = np.random.default_rng(5).random(len(ids)) < 0.2
     teachers = []
     for generation in ("1", "2"):
         powers = np.exp(logits + draw.normal(size=logits.shape))
         values = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        write_predictions(root / "predictions" / generation, values, rows_per_shard=SHARD, ids=ids)
+        out = root / "predictions" / generation
+        write_predictions(out, values, rows_per_shard=SHARD, ids=ids, strangers=strangers)
         teachers.append(values)
     chosen = SelectParams(confidence_threshold=0.7, fraction_per_class=None)
     predictions = {key: root / "predictions" / key for key in ("1", "2")}
@@ -66,4 +69,4 @@ def make_pictures(root: Path) -> Pictures:
         truth={},
         **chosen.rules,
     )
-    return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out)
+    return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out, strangers)

@@ -61,6 +61,7 @@ def views(count: int, *, before: bool = True, seed: int = 0) -> UnlabeledViews:
         before=draw.integers(0, 3, count) if before else None,
         doubts=draw.random(count, np.float32),
         pairs=draw.integers(0, 3, count),
+        strangers=draw.random(count) < 0.2,
     )
 
 
@@ -75,7 +76,8 @@ def test_each_gallery_holds_what_its_name_says(count: int) -> None:
         return sorted(rows, key=lambda row: sign * sure[row])[:MOST_SHOWN]
 
     assert chosen["least_sure"] == ends(kept, 1)
-    assert chosen["missed"] == ends(~kept, -1)
+    assert chosen["missed"] == ends(~kept & ~given_views.strangers, -1)
+    assert chosen["strangers"] == ends(given_views.strangers, 1)
     assert given_views.before is not None
     assert chosen["changed"] == ends(given_views.before != given_views.labels, -1)
     assert len(chosen["offered"]) == min(count, MOST_OFFERED)

@@ -47,12 +47,14 @@ def test_the_galleries_are_those_of_looking_at_every_image(pictures: Pictures) -
         return [pictures.ids[row] for row in order[:MOST_SHOWN]]
 
     kept = [row for row in rows if sure[row] >= 0.7]
-    left = [row for row in rows if sure[row] < 0.7]
+    left = [row for row in rows if sure[row] < 0.7 and not pictures.strangers[row]]
+    strangers = [row for row in rows if pictures.strangers[row]]
     changed = [row for row in rows if labels[row] != before[row].argmax()]
-    assert min(len(kept), len(left), len(changed)) > 0
+    assert min(len(kept), len(left), len(changed), len(strangers)) > 0
     for key, expected in (
         ("least_sure", names(kept, 1)),
         ("missed", names(left, -1)),
+        ("strangers", names(strangers, 1)),
         ("changed", names(changed, -1)),
     ):
         assert [image.id for image in galleries[key].images] == expected, key

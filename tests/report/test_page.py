@@ -7,7 +7,7 @@ import pytest
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
 from pipeline.report.page import class_rows, named_counts, render_report, worst_confusions
-from tests.report.example import example_report, with_robustness, without_figures
+from tests.report.example import example_report, with_heads, with_robustness, without_figures
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect", "circle", "image"}
 
@@ -50,6 +50,19 @@ def data() -> ReportData:
 @pytest.fixture(scope="module")
 def page(data: ReportData) -> str:
     return render_report(data)
+
+
+def test_strangers_are_counted_where_somebody_looked(data: ReportData, page: str) -> None:
+    assert "Strangers" not in page
+    last = data.generations[-1]
+    assert last.pseudo_labels is not None
+    labels = replace(last.pseudo_labels, strangers=1234, dropped_strangers=567)
+    parts = (*data.generations[:-1], replace(last, pseudo_labels=labels))
+    counted = render_report(replace(data, generations=parts))
+    reader = Reader(counted)
+    assert (reader.open, reader.wrong) == ([], [])
+    assert counted.count(f"<td>{labels.class_imbalance:.2f}</td><td>1,234</td><td>567</td>") == 1
+    assert counted.count("</td><td>–</td><td>0</td></tr>") == len(parts) - 2  # nobody looked
 
 
 def test_the_page_is_whole_html_that_needs_no_network(page: str) -> None:
@@ -222,3 +235,14 @@ def test_a_chosen_ensemble_names_its_members() -> None:
     words = Reader(render_report(data)).words
     assert "(25 % generation 1, 75 % generation 2) reaches" in words
     assert "All, averaged" not in words
+
+
+def test_a_page_of_heads_draws_what_there_is() -> None:
+    page = render_report(with_heads(example_report()))
+    words = Reader(page).words
+    for shown in ("Out of fold", "Logistic regression on features", "Strangers", "estimated share"):
+        assert shown in words
+    assert "Validation</th>" not in page
+    assert "Training by step" in page
+    heads = with_heads(example_report(skills=(5.0, 6.0)))
+    assert "Training by step" not in render_report(heads)

@@ -1,13 +1,23 @@
+import re
 from dataclasses import replace
 
 import pytest
 
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue
+from pipeline.report.note import render_note
 from pipeline.report.page import render_report
 from pipeline.report.table import render_table
-from pipeline.report.words import answer, change, p_value, percent, points
-from tests.report.example import example_report, with_control
+from pipeline.report.words import (
+    answer,
+    body_sentences,
+    change,
+    p_value,
+    percent,
+    points,
+    validation_note,
+)
+from tests.report.example import example_report, with_control, with_heads
 
 
 @pytest.mark.parametrize(
@@ -59,7 +69,8 @@ def test_a_sentence_names_gain_interval_and_counts() -> None:
 
 def test_a_baseline_that_did_not_run_gives_its_reason() -> None:
     data = replace(
-        example_report(skills=(5.0, 6.0)), baseline=Baseline(None, None, None, "too many images")
+        example_report(skills=(5.0, 6.0)),
+        baseline=Baseline("LabelSpreading", None, None, None, "too many images"),
     )
     assert answer(data).sentences[-1].endswith("for comparison: too many images.")
     assert "\nLabelSpreading" not in render_table(data)
@@ -112,3 +123,31 @@ def test_the_terminal_names_findings_and_labels_to_look_at() -> None:
     assert "1 labelled image" in text
     assert "guard" not in render_table(data)
     assert "label_issues" not in render_table(data)
+
+
+def test_heads_and_networks_are_judged_in_words_of_their_own() -> None:
+    data = with_heads(with_control(example_report(), 9.0))
+    note = validation_note(data)
+    assert "each predicted by one that had not seen it" in note
+    assert "Fine-tuned networks are judged on the test images alone" in note
+    assert body_sentences(data)[0].startswith("Generations 0, 1: a classifier on features of timm")
+    assert body_sentences(example_report()) == []
+    said = " ".join(answer(data).sentences)
+    assert "trained as students are for 2,300 steps" in said
+    assert (
+        "a network fine-tuned on the other labels has 38 right, a classifier on features 36" in said
+    )
+    assert "logistic regression on features, reaches 82.0 % (74.0 to 89.0 %)" in said
+    assert "LabelSpreading" not in said + render_table(data) + render_note(data)
+    assert re.search(r"\nlogistic regression .*82\.0 %", render_table(data))
+    assert "…" not in render_table(data)
+    assert "| logistic regression on features | 82.0 %" in render_note(data)
+
+
+def test_a_control_that_did_better_on_test_can_be_shipped_by_hand() -> None:
+    data = example_report()
+    ahead, behind = with_control(data, 9.0), with_control(data, 5.0)
+    command = "python -m stages.export --model models/0.longer"
+    assert command in " ".join(answer(ahead).sentences)
+    assert command not in " ".join(answer(behind).sentences)
+    assert "no gain beyond chance" in answer(with_control(data, 7.2)).sentences[1]

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.labels.predict import ShardPredictor, unpredicted
+from pipeline.data.derived import missing_shards
+from pipeline.labels.predict import ShardPredictor
 from pipeline.params import ModelParams, Training
 from pipeline.runtime import home, prediction, training
 from pipeline.train.run import TrainJob
@@ -35,10 +36,10 @@ def predict(work: str, out: str, sight: str) -> None:
     if sight == "blind":
         prediction.at_home = _unseen  # type: ignore[attr-defined]
     predictor = predictor_of(Path(work), Path(out))
-    todo = unpredicted(predictor.folder, Path(out))
+    todo = missing_shards(predictor.folder, Path(out))
     scratch = Path(out).parent
-    prediction.distributed_predict(
-        predictor, todo, actors=(1, 2), gpus_per_actor=1.0, scratch=scratch, title="predict"
+    prediction.distributed_map(
+        (predictor, todo), actors=(1, 2), gpus_per_actor=1.0, scratch=scratch, title="predict"
     )
     print(json.dumps({"predicted": len(todo)}))
 
@@ -57,9 +58,8 @@ def poisoned(work: str, out: str) -> None:
     """Predict shards of which one ends every process that takes it."""
     predictor = Poisoned(**vars(predictor_of(Path(work), Path(out))))
     try:
-        prediction.distributed_predict(
-            predictor,
-            [0, 1, 2],
+        prediction.distributed_map(
+            (predictor, [0, 1, 2]),
             actors=(1, 2),
             gpus_per_actor=1.0,
             scratch=Path(out).parent,

@@ -28,7 +28,7 @@ def test_a_file_of_another_form_is_not_known(tmp_path: Path) -> None:
 def test_stages_are_named_as_dvc_shows_them() -> None:
     names = stage_names(["1"], ["1.1"], ["0.longer"])
     assert names == [
-        *("prepare", "search_augment", "train_teacher", "evaluate@0"),
+        *("prepare", "embed", "search", "train_teacher", "evaluate@0"),
         *("pseudo_label@1", "select@1", "train_student@1", "evaluate@1"),
         *("train_student@1.1", "evaluate@1.1", "train_control@0.longer", "evaluate@0.longer"),
         *("ensemble", "baseline"),

@@ -49,8 +49,7 @@ def test_what_it_writes_prepares_and_trains(project: Path, monkeypatch: pytest.M
     assert (data.source, data.image_size, data.channels) == ("class_folders", 28, 3)
     assert data.validation_fraction == 0.0
     source = open_source(data.source, data.path, seed=params.seed)
-    rules = data.model_dump(exclude={"source", "path"})
-    counts = prepare(source, project / "prepared", seed=params.seed, **rules)
+    counts = prepare(source, project / "prepared", seed=params.seed, **data.rules)
     assert counts.unlabeled == 36
     assert counts.labeled + counts.test == 24
     images = training_data(project / "prepared", None, threads=1, cache_gib=1.0)

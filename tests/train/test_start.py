@@ -40,8 +40,7 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def started(network: nn.Module, tensors: dict[str, Tensor], **changes: Any) -> nn.Module:
-    options: dict[str, Any] = {"mode": "full", "frozen_stages": 0, "classes": list(CLASSES)}
-    start_from(network, Weights(tensors), source="x", **(options | changes))
+    start_from(network, Weights(tensors), source="x", classes=list(CLASSES), **changes)
     return network
 
 

@@ -14,7 +14,6 @@ from pipeline.models.parts import network_parts
 from pipeline.models.pretrained import Weights, path_digest
 from pipeline.train.fit import fit
 from pipeline.train.transfer import (
-    Mode,
     find_source,
     freeze,
     layer_rates,
@@ -48,22 +47,17 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "frozen_stages", "moving"),
+    ("frozen_stages", "moving"),
     [
-        ("full", 1, {*STAGES, "classifier"}),
-        ("head", 1, {"classifier"}),
-        ("freeze", 0, {*STAGES, "classifier"}),
-        ("freeze", 2, {*STAGES[2:], "classifier"}),
-        ("freeze", 4, {"classifier"}),
-        ("layerwise", 1, {*STAGES, "classifier"}),
+        (0, {*STAGES, "classifier"}),
+        (2, {*STAGES[2:], "classifier"}),
+        (4, {"classifier"}),
     ],
 )
-def test_only_what_the_mode_says_moves_statistics_too(
-    mode: Mode, frozen_stages: int, moving: set[str]
-) -> None:
+def test_frozen_stages_stay_statistics_too(frozen_stages: int, moving: set[str]) -> None:
     network = tiny_network()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    freeze(network, network_parts(network), mode=mode, frozen_stages=frozen_stages)
+    freeze(network, network_parts(network), frozen_stages)
     data = stripe_data(9)
     watched = stripe_data(9, validation_images=data.images, validation_labels=data.labels)
     params = train_params(steps=12, labeled_augment="none")  # validated in between
@@ -73,12 +67,12 @@ def test_only_what_the_mode_says_moves_statistics_too(
 def test_more_stages_than_there_are_is_refused() -> None:
     network = tiny_network()
     with pytest.raises(ParameterError, match=r"transfer\.frozen_stages = 5: the network has 4"):
-        freeze(network, network_parts(network), mode="freeze", frozen_stages=5)
+        freeze(network, network_parts(network), 5)
 
 
 def test_frozen_normalisation_is_in_evaluation_mode_and_noise_stays() -> None:
     network = tiny_network(dropout_rate=0.1, stochastic_depth_rate=0.1)
-    freeze(network, network_parts(network), mode="freeze", frozen_stages=2)
+    freeze(network, network_parts(network), 2)
     training_mode(network.eval())
     modes = {
         name: module.training
@@ -110,24 +104,13 @@ def test_a_weight_moves_by_its_share_of_the_learning_rate() -> None:
         torch.testing.assert_close(part[key] - value, rates[key] * (whole[key] - value))
 
 
-def test_the_head_is_kept_only_for_the_same_classes_and_never_in_mode_head() -> None:
+def test_the_head_is_kept_only_for_the_same_classes() -> None:
     source = tiny_network(1)
     tensors = dict(source.state_dict())
-    for classes, mode, same in (
-        (CLASSES, "full", True),
-        (CLASSES, "head", False),
-        (("left", "right", "middle"), "full", False),
-        (None, "full", False),
-    ):
+    for classes, same in ((CLASSES, True), (("left", "right", "middle"), False), (None, False)):
         network = tiny_network(2)
-        start_from(
-            network,
-            Weights(tensors, classes=classes),
-            source="x",
-            mode="full" if mode == "full" else "head",
-            frozen_stages=0,
-            classes=list(CLASSES),
-        )
+        weights = Weights(tensors, classes=classes)
+        start_from(network, weights, source="x", classes=list(CLASSES))
         assert changed(tensors, dict(network.state_dict())) == (set() if same else {"classifier"})
 
 

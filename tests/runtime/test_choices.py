@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 from pipeline.params import Params, parse_params
-from pipeline.runtime.policy import policy_metrics, save_policy, with_found_policy
+from pipeline.runtime.choices import policy_metrics, save_choices, with_choices
 
 TRIALS = [
     {"num_ops": 1, "magnitude": 5.0, "accuracy": 0.5, "nll": 1.5},
@@ -28,15 +28,15 @@ def params(search: bool) -> Params:
 
 def test_training_gets_what_was_found(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
-    save_policy(path, 2, 5.0, TRIALS)
-    found = with_found_policy(params(search=True), path).training("0").augment
+    save_choices(path, 2, 5.0, TRIALS)
+    found = with_choices(params(search=True), path).training("0").augment
     assert (found.num_ops, found.magnitude) == (2, 5.0)
     assert read_json(path)["trials"] == TRIALS
 
 
 def test_without_a_search_the_parameters_count_and_no_file_is_read(tmp_path: Path) -> None:
     given = params(search=False)
-    assert with_found_policy(given, tmp_path / "missing.json") is given
+    assert with_choices(given, tmp_path / "missing.json") is given
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_a_policy_of_another_search_is_refused(tmp_path: Path, content: Any) -> 
     path = tmp_path / "policy.json"
     write_json(path, content)
     with pytest.raises(DataError, match=r"policy\.json: "):
-        with_found_policy(params(search=True), path)
+        with_choices(params(search=True), path)
 
 
 def test_a_missing_policy_names_its_stage(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"missing\.json: missing; run the stage search_augment"):
-        with_found_policy(params(search=True), tmp_path / "missing.json")
+    with pytest.raises(DataError, match=r"missing\.json: missing; run the stage search"):
+        with_choices(params(search=True), tmp_path / "missing.json")
 
 
 def test_metrics_are_one_number_a_key() -> None:

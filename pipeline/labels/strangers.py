@@ -1,0 +1,171 @@
+"""Strangers: unlabelled images of none of the classes, found by where a random walk ends.
+
+In a graph of near neighbours in feature space a walk that starts at an image of a class soon comes
+by labelled images; among strangers, which lie beside each other, it does not. Labelled images say
+how seldom is too seldom: no stranger need be known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.labels.propagate import GAMMA, neighbor_graph
+
+Features = NDArray[np.float32] | NDArray[np.float16]
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+NUM_FOLDS = 10
+MOST_IN_GRAPH = 20_000  # unlabelled images; the graph takes time by the square of its images
+ROWS_AT_ONCE = 1024  # of the others: memory ROWS_AT_ONCE × images of the graph × 4 bytes
+LEAST_SHARE = 1e-6  # of walks, so that the logarithm of none is a number
+
+
+@dataclass(frozen=True)
+class StrangerScores:
+    """The larger, the more of a stranger: unlabeled (M,), labeled (N,) as if not labelled itself.
+
+    A labelled image that is the only one of its class has NaN: nothing is known of its like.
+    """
+
+    labeled: Floats
+    unlabeled: Floats
+
+
+def find_strangers(
+    labeled_features: Features,
+    labels: Integers,
+    unlabeled_features: Features,
+    *,
+    false_alarms: float = 0.02,
+) -> NDArray[np.bool_]:
+    """Which unlabelled images, (M,), show none of the classes; see the functions it is made of."""
+    scores = stranger_scores(labeled_features, labels, unlabeled_features)
+    strangers: NDArray[np.bool_] = scores.unlabeled > stranger_threshold(
+        scores.labeled, false_alarms
+    )
+    return strangers
+
+
+def stranger_scores(
+    labeled_features: Features,
+    labels: Integers,
+    unlabeled_features: Features,
+    *,
+    num_neighbors: int = 20,
+    alpha: float = 0.8,
+    most_in_graph: int = MOST_IN_GRAPH,
+) -> StrangerScores:
+    """Minus the log of the share of random walks from an image that end at a labelled one.
+
+    labeled_features: (N, F), labels: (N,); unlabeled_features: (M, F), of any size, also a memory
+    map. A walk goes on with probability `alpha` at each step, along edges by their weight: the
+    diffusion of Zhou et al. 2004 as a walk with restart (Tong et al. 2006). At most `most_in_graph`
+    unlabelled images, evenly spaced, are in the graph; the others take one step into it (Delalleau
+    et al. 2005). What a labelled image would have if it were not labelled comes of NUM_FOLDS folds.
+    """
+    rows = _evenly_spaced(len(unlabeled_features), most_in_graph)
+    nodes = np.concatenate(
+        [labeled_features.astype(np.float32), unlabeled_features[rows].astype(np.float32)]
+    )
+    folds = _folds(labels)
+    shares = _shares(neighbor_graph(nodes, num_neighbors), folds, alpha)
+    found = np.empty(len(unlabeled_features))
+    found[rows] = shares[len(labels) :].sum(axis=1)
+    others = np.setdiff1d(np.arange(len(found)), rows)
+    points, in_all = _normalised(nodes), shares.sum(axis=1)
+    for start in range(0, len(others), ROWS_AT_ONCE):
+        part = others[start : start + ROWS_AT_ONCE]
+        asked = _normalised(unlabeled_features[part].astype(np.float32))
+        found[part] = alpha * _mean_of_neighbors(asked, points, in_all, num_neighbors)
+    return StrangerScores(
+        _score(_without_own_fold(shares[: len(labels)], labels, folds)), _score(found)
+    )
+
+
+def stranger_threshold(labeled_scores: Floats, false_alarms: float = 0.02) -> float:
+    """The score beyond which an image is a stranger, from labeled_scores (N,) alone.
+
+    Where the labelled images are a random draw, about `false_alarms` of the unlabelled ones of the
+    classes lie beyond it (conformal p-values, Bates et al. 2023). Of fewer than 1 / false_alarms
+    labelled images it is the largest score. Infinite where no score is known.
+    """
+    known = np.sort(labeled_scores[np.isfinite(labeled_scores)])
+    if not len(known):
+        return float("inf")
+    place = min(int(np.ceil((1 - false_alarms) * (len(known) + 1))), len(known))
+    return float(known[place - 1])
+
+
+def _folds(labels: Integers) -> Integers:
+    """The fold of each labelled image: those of a class go to the folds in turn, (N,)."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks % NUM_FOLDS
+
+
+def _shares(graph: Any, folds: Integers, alpha: float) -> NDArray[np.float64]:
+    """The share of walks from each image of the graph that end in each fold: (G, NUM_FOLDS).
+
+    F ← alpha · P F + (1 - alpha) · Y until it stays; the labelled images are the graph's first.
+    """
+    from scipy.sparse import diags_array
+
+    degrees = np.asarray(graph.sum(axis=1)).ravel()
+    steps = alpha * (diags_array(1 / np.where(degrees > 0, degrees, 1.0)) @ graph)
+    ends = np.zeros((graph.shape[0], NUM_FOLDS))
+    ends[np.arange(len(folds)), folds] = 1 - alpha
+    shares = ends
+    for _ in range(int(np.ceil(np.log(LEAST_SHARE / 10) / np.log(alpha)))):
+        shares = steps @ shares + ends
+    return shares
+
+
+def _without_own_fold(
+    shares: NDArray[np.float64], labels: Integers, folds: Integers
+) -> NDArray[np.float64]:
+    """Of walks from labelled images, those that end outside their fold, (N,), as of all images.
+
+    A class has fewer labels then, so the share is scaled by how many fewer; NaN where none is left.
+    """
+    rows, same = np.arange(len(labels)), labels * NUM_FOLDS + folds
+    num_of_class = np.bincount(labels)[labels]
+    num_left = num_of_class - np.bincount(same)[same]
+    scale = np.where(num_left > 0, num_of_class / np.maximum(num_left, 1), np.nan)
+    left: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
+    return left
+
+
+def _mean_of_neighbors(
+    asked: Floats, points: Floats, values: NDArray[np.float64], num_neighbors: int
+) -> NDArray[np.float64]:
+    """The mean value of the nearest points of each asked one, (n,), weighted as edges are."""
+    alike = asked @ points.T
+    near = np.argpartition(-alike, min(num_neighbors, len(points)) - 1, axis=1)[:, :num_neighbors]
+    weights = np.take_along_axis(alike, near, axis=1).clip(min=0).astype(np.float64) ** GAMMA
+    total = weights.sum(axis=1)
+    mean: NDArray[np.float64] = (weights * values[near]).sum(axis=1) / np.where(total > 0, total, 1)
+    return mean
+
+
+def _evenly_spaced(count: int, most: int) -> Integers:
+    """All rows of so many, or `most` of them."""
+    if count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).astype(np.int64)
+
+
+def _normalised(features: Floats) -> Floats:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: Floats = features / np.maximum(lengths, np.float32(1e-12))
+    return scaled
+
+
+def _score(shares: NDArray[np.float64]) -> Floats:
+    return np.asarray(-np.log(np.maximum(shares, LEAST_SHARE)), np.float32)

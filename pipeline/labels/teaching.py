@@ -1,0 +1,112 @@
+"""How a teacher's predictions become targets: written beside them, so that it can be done again.
+
+A student that is cross-validated needs for each fold the pseudo-labels of a teacher that had not
+seen that fold either: the same teaching, by the heads of the teacher's own folds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.shards import Manifest
+from pipeline.errors import DataError
+from pipeline.labels.align import aligned, alignment_shift
+from pipeline.labels.propagate import combine_with_neighbors
+from pipeline.labels.select import sharpen
+from pipeline.labels.shares import label_shares, pool_shares
+from pipeline.params import PropagationParams
+
+Floats = NDArray[np.float32]
+
+KEY = "teaching"  # in the manifest of predictions and of pseudo-labels
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The parameters of the same names in the sections `predict` and `select`."""
+
+    propagation: PropagationParams | None = None
+    distribution_alignment: str = "none"
+    label_kind: str = "soft"
+    temperature: float = 1.0
+
+    def noted(self) -> dict[str, Any]:
+        """What the manifest of pseudo-labels notes."""
+        known = None if self.propagation is None else self.propagation.model_dump(mode="json")
+        return {KEY: vars(self) | {"propagation": known}}
+
+
+def read_teaching(folder: Path, manifest: Manifest) -> Teaching:
+    """What the manifest of the pseudo-labels in `folder` notes; raises DataError."""
+    try:
+        value = dict(manifest.metadata[KEY])
+        known = value.pop("propagation")
+        how = None if known is None else PropagationParams.model_validate(known)
+        return Teaching(propagation=how, **value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: not as select writes it ({error}); run select again") from None
+
+
+def targets_of_teacher(
+    log_probs: Floats,
+    teaching: Teaching,
+    *,
+    features: NDArray[Any],
+    labeled_features: NDArray[Any],
+    labels: NDArray[np.int64],
+) -> Floats:
+    """The targets (M, K) that a teacher's predictions (M, K) of unlabelled images become.
+
+    features: (M, F) of these images; labeled_features: (N, F), labels: (N,) of those that the
+    teacher knows.
+    """
+    log_probs = refined_log_probs(
+        log_probs, teaching, features=features, labeled_features=labeled_features, labels=labels
+    )
+    return targets_of(log_probs, teaching)
+
+
+def refined_log_probs(
+    log_probs: Floats,
+    teaching: Teaching,
+    *,
+    features: NDArray[Any] | None,
+    labeled_features: NDArray[Any] | None,
+    labels: NDArray[np.int64],
+    threads: int = 1,
+) -> Floats:
+    """A teacher's predictions (M, K) with what neighbours say, moved to the classes' shares.
+
+    Arguments as those of `targets_of_teacher`; without propagation no features are needed.
+    """
+    counts = np.bincount(labels, minlength=log_probs.shape[1])
+    if teaching.propagation is not None:
+        assert features is not None
+        assert labeled_features is not None
+        shares = label_shares(labels, log_probs.shape[1])
+        log_probs = combine_with_neighbors(
+            log_probs,
+            labeled_features,
+            labels,
+            features,
+            teaching.propagation,
+            shares,
+            threads=threads,
+        )
+    if teaching.distribution_alignment != "none":
+        shares = pool_shares(teaching.distribution_alignment, log_probs, counts)
+        log_probs = aligned(log_probs, alignment_shift(log_probs, shares))
+    return log_probs
+
+
+def targets_of(log_probs: Floats, teaching: Teaching) -> Floats:
+    """The targets (M, K) that refined predictions (M, K) become: one-hot, or sharpened."""
+    if teaching.label_kind == "hard":
+        hard: Floats = np.eye(log_probs.shape[1], dtype=np.float32)[log_probs.argmax(axis=1)]
+        return hard
+    return sharpen(np.exp(log_probs), teaching.temperature)

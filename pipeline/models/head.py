@@ -1,0 +1,177 @@
+"""A classifier on stored features: one product of matrices, without torch.
+
+Its model folder is that of a whole network, the body's weights in it, so that it is used on images
+like any other; beside that its classifier alone can be read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import CheckpointError, DataError
+from pipeline.files import replace_folder, write_json, written_whole
+from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
+
+Floats = NDArray[np.float32]
+
+ROWS_AT_ONCE = 1024
+CLASSIFIER = "classifier"  # the note in a body's spec: its classifier's name in the network
+FOLDS = "folds.safetensors"
+BODY = "body"  # the generation that a body's spec names
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """weight: (K, F), bias: (K,): logits of raw features, any standardisation folded in."""
+
+    weight: Floats
+    bias: Floats
+
+    def log_probs(self, features: NDArray[Any], temperature: float = 1.0) -> Floats:
+        """log softmax(logits / temperature) of features (N, F): (N, K) float32.
+
+        Raises DataError for features that are not finite.
+        """
+        result = np.empty((len(features), len(self.bias)), np.float32)
+        for start in range(0, len(features), ROWS_AT_ONCE):
+            part = features[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False)
+            check_finite(part)
+            logits = (part @ self.weight.T + self.bias) / np.float32(temperature)
+            logits -= logits.max(axis=1, keepdims=True)
+            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            result[start : start + ROWS_AT_ONCE] = logits
+        return result
+
+
+def check_finite(features: NDArray[Any]) -> None:
+    """Raise DataError, with their count, where rows of features (N, F) are not finite."""
+    wrong = ~np.isfinite(features).all(axis=1)
+    if wrong.any():
+        raise DataError(
+            f"features of {int(wrong.sum())} of {len(features)} images are not finite, the first "
+            f"that of row {int(wrong.argmax())}; embed these images again"
+        )
+
+
+def reads_features(spec: ModelSpec) -> bool:
+    """Whether a model is a classifier on stored features."""
+    return spec.body is not None
+
+
+def read_head(folder: Path) -> LinearHead:
+    """The classifier in the model folder of a head; raises CheckpointError."""
+    from safetensors import SafetensorError, safe_open
+
+    spec, path = read_spec(folder), folder / WEIGHTS
+    name = _classifier_name(folder, spec)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            weight, bias = file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a classifier on features ({error})") from None
+    classes = len(spec.classes)
+    if len(weight) != classes or bias.shape != (classes,):
+        raise CheckpointError(f"{path}: not a classifier of {classes} classes")
+    return LinearHead(weight.reshape(classes, -1).astype(np.float32), bias.astype(np.float32))
+
+
+def save_head(
+    folder: Path,
+    head: LinearHead,
+    body: Path,
+    *,
+    generation: str,
+    classes: Sequence[str],
+    temperature: float = 1.0,
+    teacher: str | None = None,
+    notes: dict[str, Any] | None = None,
+) -> None:
+    """Write the whole network to `folder`, whole or not at all: that of `body`, with this head."""
+    from safetensors.numpy import load_file, save_file
+
+    spec = read_spec(body)
+    if spec.classes != list(classes):
+        raise CheckpointError(f"{body}: of other classes than the images; run the stage embed")
+    name = _classifier_name(body, spec)
+    weights = load_file(body / WEIGHTS)
+    weights[f"{name}.weight"] = head.weight.reshape(weights[f"{name}.weight"].shape)
+    weights[f"{name}.bias"] = head.bias
+    described = replace(
+        spec,
+        generation=generation,
+        temperature=temperature,
+        teacher=teacher,
+        body=model_digest(body),
+        notes=spec.notes | (notes or {}),
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        finished = Path(scratch) / "model"
+        finished.mkdir()
+        save_file(weights, finished / WEIGHTS)
+        write_json(finished / SPEC, asdict(described))
+        replace_folder(finished, folder)
+
+
+def _classifier_name(folder: Path, spec: ModelSpec) -> str:
+    name = spec.notes.get(CLASSIFIER)
+    if not isinstance(name, str):
+        raise CheckpointError(f"{folder / SPEC}: not a body that features were made with")
+    return name
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The heads of a cross-validation, each fitted without the images that it is to judge.
+
+    fold: (N,) the number of the head that has not seen a labelled image, -1 where all have;
+    log_probs: (N, K) what that head says of it, of no meaning where all have seen it.
+    """
+
+    heads: tuple[LinearHead, ...]
+    fold: NDArray[np.int64]
+    log_probs: Floats
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Which labelled images a head judges that has not seen them, (N,)."""
+        judged: NDArray[np.bool_] = self.fold >= 0
+        return judged
+
+
+def save_folds(folder: Path, folds: Folds) -> None:
+    """Write `folds` into the model folder of the head that was fitted on all of the images."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, NDArray[Any]] = {
+        "weight": np.stack([head.weight for head in folds.heads]),
+        "bias": np.stack([head.bias for head in folds.heads]),
+        "fold": folds.fold.astype(np.int64),
+        "log_probs": folds.log_probs.astype(np.float32),
+    }
+    with written_whole(folder / FOLDS) as partial:
+        save_file(arrays, partial)
+
+
+def read_folds(folder: Path) -> Folds | None:
+    """What save_folds wrote; None where the model was not cross-validated."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / FOLDS
+    if not path.exists():
+        return None
+    try:
+        arrays = load_file(path)
+        pairs = zip(arrays["weight"], arrays["bias"], strict=True)
+        heads = tuple(LinearHead(weight, bias) for weight, bias in pairs)
+        return Folds(heads, arrays["fold"], arrays["log_probs"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not as training writes it ({error})") from None

@@ -1,0 +1,67 @@
+"""What was chosen before anything is trained, on disk: by the stage search, for training to use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+from pipeline.files import read_json, write_json
+from pipeline.params import Params
+
+MODES = ("head", "layerwise")
+
+
+def save_choices(
+    path: Path,
+    num_ops: int,
+    magnitude: float,
+    trials: Sequence[Mapping[str, float]] = (),
+    *,
+    mode: str | None = None,
+) -> None:
+    """Write the chosen numbers and all that were tried, and the mode that was, None for none."""
+    chosen = {"num_ops": num_ops, "magnitude": magnitude, "searched": bool(trials)}
+    write_json(path, chosen | {"trials": [dict(trial) for trial in trials], "mode": mode})
+
+
+def with_choices(params: Params, path: Path) -> Params:
+    """`params` with what the stage search has found; themselves where nothing is to be found.
+
+    Raises DataError where it has not run.
+    """
+    search = params.augment.search
+    if search is None and params.transfer.mode != "auto":
+        return params
+    try:
+        found: Any = read_json(path)
+        num_ops, magnitude, searched = found["num_ops"], found["magnitude"], found["searched"]
+        mode = found["mode"]
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; run the stage search") from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not as search writes it ({error!r})") from None
+    if params.transfer.mode == "auto":
+        if mode not in MODES:
+            raise DataError(f"{path}: mode = {mode!r}: not tried; run the stage search")
+        params = params.with_mode(mode)
+    if search is None:
+        return params
+    if not searched or (num_ops, magnitude) not in search.pairs:
+        raise DataError(
+            f"{path}: num_ops {num_ops} at magnitude {magnitude} is not what augment.search "
+            "asks for; run the stage search"
+        )
+    return params.with_policy(num_ops, magnitude)
+
+
+def policy_metrics(
+    num_ops: int, magnitude: float, trials: Sequence[Mapping[str, float]] = ()
+) -> dict[str, float]:
+    """The choice and each trial's validation figures, one number a key."""
+    flat: dict[str, float] = {"num_ops": num_ops, "magnitude": magnitude}
+    for trial in trials:
+        name = f"{trial['num_ops']}_ops_at_{trial['magnitude']:g}"
+        flat |= {f"val/{key}/{name}": trial[key] for key in ("accuracy", "nll")}
+    return flat
