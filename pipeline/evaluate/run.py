@@ -160,7 +160,9 @@ def images_seen(
 ) -> int:
     """How many images `measure` predicts of so many, an image each time that it does."""
     seen = test * (1 if view == "centre" else 2) + validation
-    return seen + min(test, robustness_images or 0) * times_seen(channels)
+    if robustness_images is None:  # to count corruptions is to import torch
+        return seen
+    return seen + min(test, robustness_images) * times_seen(channels)
 
 
 def _robustness(predict: Predict, test: ImageSet, most: int | None, seed: int) -> Robustness | None:
