@@ -6,7 +6,9 @@ torch is imported by whoever predicts: a driver that only says what to predict h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -31,6 +33,8 @@ from pipeline.models.spec import read_spec
 from pipeline.progress import Advance
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pipeline.models.checkpoint import Checkpoint
 
 
@@ -98,12 +102,16 @@ class ShardPredictor:
 
     def fetched(self, fetch: Callable[[Path], Path]) -> Self:
         """The same with models and features where `fetch` says they lie here."""
-        features = None if self.features is None else fetch(self.features)
-        return replace(self, models=tuple(map(fetch, self.models)), features=features)
+        here = copy(self)  # with the manifest that the driver has read: the folder may be far away
+        here.models = tuple(map(fetch, self.models))
+        here.features = None if self.features is None else fetch(self.features)
+        return here
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What there is to predict."""
+        """What there is to predict; raises DataError where features are of other images."""
+        if self.features is not None and any(map(self._reads_features, self.models)):
+            check_features(self.features, self.folder)
         return read_manifest(self.folder)
 
     def __call__(self, number: int) -> int:
@@ -124,7 +132,7 @@ class ShardPredictor:
         heads = {n: t for n, t in enumerate(self.teachers) if isinstance(t, LinearHead)}
         if not heads or self.features is None:
             return {}
-        manifest = check_features(self.features, self.folder)
+        manifest = read_manifest(self.features)
         seen = read_feature_shard(self.features, manifest, number)
         specs = {place: read_spec(self.models[place]) for place in heads}
         for place, spec in specs.items():
@@ -163,7 +171,11 @@ class ShardPredictor:
                 passes = checkpoint_passes(
                     teacher, self.manifest.rows, precision=self.precision, **views
                 )
-                with features_read(teacher.network) as read:
+                embeds = place == last and self.embeddings is not None
+                reading: AbstractContextManager[list[Tensor]] = (
+                    features_read(teacher.network) if embeds else nullcontext([])
+                )
+                with reading as read:
                     log_probs = checkpoint_log_probs(
                         teacher,
                         images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +52,9 @@ class ShardEmbedder:
 
     def fetched(self, fetch: Callable[[Path], Path]) -> Self:
         """The same with the model where `fetch` says it lies here."""
-        return replace(self, models=tuple(map(fetch, self.models)))
+        here = copy(self)  # with the manifest that the driver has read: the folder may be far away
+        here.models = tuple(map(fetch, self.models))
+        return here
 
     @cached_property
     def manifest(self) -> Manifest:

@@ -80,3 +80,15 @@ def test_features_of_several_views_are_averaged_image_by_image(filled_up: int) -
         network(images)
         network(images.flip(-1))
     assert torch.allclose(found, (whole[0] + whole[1]) / 2, atol=1e-5)
+
+
+def test_a_node_that_does_not_see_the_images_keeps_what_the_driver_has_read(
+    tmp_path: Path,
+) -> None:
+    images = prepared_stripes(tmp_path / "prepared") / "unlabeled"
+    work = ShardEmbedder((tmp_path / "body",), images, tmp_path / "out", batch_size=5)
+    rows = work.manifest.rows
+    images.rename(tmp_path / "elsewhere")
+    there = work.fetched(lambda path: tmp_path / "node" / path.name)
+    assert (there.models, there.manifest.rows) == ((tmp_path / "node" / "body",), rows)
+    assert work.models == (tmp_path / "body",)
