@@ -1,4 +1,4 @@
-"""Cross-validation of a head on its labels: which L2 to use, and predictions by heads apart.
+"""Cross-validation of a head on its labels: the folds, and which L2 to use.
 
 With few labels no image need be given up for validation.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline.models.head import LinearHead
 from pipeline.train.head import (
-    Blocks,
-    FeatureBlock,
-    Floats,
     Integers,
     fit_path,
     labeled_block,
@@ -80,7 +77,7 @@ def choose_l2(
     # The largest first: each is started from the one before, and the small ones are the slow ones.
     l2s = sorted(candidates, reverse=True)
     total, images = np.zeros(len(l2s)), 0
-    for out, heads in _folds_of_heads(features, labels, num_classes, l2s, seed, folds, None):
+    for out, heads in _folds_of_heads(features, labels, num_classes, l2s, seed, folds):
         own = np.arange(len(out)), labels[out]
         total -= [head.log_probs(features[out])[own].sum(dtype=np.float64) for head in heads]
         images += len(out)
@@ -91,28 +88,6 @@ def choose_l2(
     return Choice(best, dict(sorted(zip(l2s, scores.tolist(), strict=True))))
 
 
-def out_of_fold(
-    features: NDArray[np.floating[Any]],
-    labels: Integers,
-    num_classes: int,
-    *,
-    l2: float,
-    seed: int,
-    folds: int = 5,
-    extra: Blocks | None = None,
-) -> Floats:
-    """Log-probabilities (N, K) of each labelled image by a head that did not train on it.
-
-    `extra`: blocks that every fold trains on as well, such as pseudo-labelled images. Images that
-    are never held out (`stratified_folds` says ALWAYS_TRAINS) get equal shares for all classes,
-    which move no fitted temperature. Raises DataError as `choose_l2` does.
-    """
-    result = np.full((len(labels), num_classes), -np.log(num_classes), np.float32)
-    for out, heads in _folds_of_heads(features, labels, num_classes, [l2], seed, folds, extra):
-        result[out] = heads[0].log_probs(features[out])
-    return result
-
-
 def _folds_of_heads(
     features: NDArray[np.floating[Any]],
     labels: Integers,
@@ -120,7 +95,6 @@ def _folds_of_heads(
     l2s: Sequence[float],
     seed: int,
     folds: int,
-    extra: Blocks | None,
 ) -> Iterator[tuple[NDArray[np.int64], list[LinearHead]]]:
     """The rows held out, and the heads trained on all others, fold by fold."""
     fold = stratified_folds(labels, folds, seed)
@@ -128,15 +102,10 @@ def _folds_of_heads(
         inside = fold != number
         block = labeled_block(features[inside], labels[inside], num_classes)
         heads = fit_path(
-            _with_extra(block, extra),
+            partial(list, [block]),
             features.shape[1],
             num_classes,
             l2s=l2s,
             tolerance=CHOICE_TOLERANCE,
         )
         yield np.flatnonzero(~inside), heads
-
-
-def _with_extra(block: FeatureBlock, extra: Blocks | None) -> Blocks:
-    """`block`, and after it the blocks of `extra`."""
-    return lambda: chain([block], extra() if extra is not None else ())

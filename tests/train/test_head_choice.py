@@ -9,16 +9,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipeline.errors import DataError
-from pipeline.evaluate.calibration import fit_temperature
-from pipeline.train.head import FeatureBlock, fit_labeled
 from pipeline.train.head_choice import (
     ALWAYS_TRAINS,
     DEFAULT_L2,
     choose_l2,
-    out_of_fold,
     stratified_folds,
 )
-from tests.train.test_head import digits, one_hot
+from tests.train.test_head import digits
 
 
 @given(
@@ -86,44 +83,6 @@ def test_one_image_a_class_leaves_nothing_to_choose_by() -> None:
     assert sorted(labels) == list(range(10))
     choice = choose_l2(features, labels, 10, seed=0)
     assert (choice.l2, choice.scores) == (DEFAULT_L2, {})
-    said = out_of_fold(features, labels, 10, l2=1.0, seed=0)
-    assert np.allclose(said, np.log(0.1))
-    assert fit_temperature(said, labels) == pytest.approx(1.0, abs=1e-3)
-
-
-@pytest.mark.parametrize("row", [0, 17])
-def test_a_fold_is_predicted_by_a_head_of_the_others(row: int) -> None:
-    features, labels = digits(80)
-    fold = stratified_folds(labels, 4, 1)
-    inside = fold != fold[row]
-    said = out_of_fold(features, labels, 10, l2=1.0, seed=1, folds=4)
-    alone = fit_labeled(features[inside], labels[inside], 10, l2=1.0)
-    assert np.allclose(said[~inside], alone.log_probs(features[~inside]), atol=2e-2)
-    seen = fit_labeled(features, labels, 10, l2=1.0).log_probs(features[~inside])
-    assert np.abs(said[~inside] - seen).max() > 0.5
-
-
-def test_what_an_image_looks_like_moves_only_the_heads_that_train_on_it() -> None:
-    features, labels = digits(80)
-    fold = stratified_folds(labels, 4, 1)
-    before = out_of_fold(features, labels, 10, l2=1.0, seed=1, folds=4)
-    features[5] = features[5, ::-1]
-    after = out_of_fold(features, labels, 10, l2=1.0, seed=1, folds=4)
-    moved = (before != after).any(axis=1)
-    own = fold == fold[5]
-    own[5] = False
-    assert not moved[own].any()
-    assert moved[fold != fold[5]].all()
-
-
-def test_extra_blocks_are_trained_on_in_every_fold() -> None:
-    features, labels = digits(400)
-    known, more = slice(0, 60), slice(60, 400)
-    block = FeatureBlock(features[more], one_hot(labels[more]), np.ones(340, np.float32))
-    alone = out_of_fold(features[known], labels[known], 10, l2=1.0, seed=0)
-    helped = out_of_fold(features[known], labels[known], 10, l2=1.0, seed=0, extra=lambda: [block])
-    right = [float((said.argmax(axis=1) == labels[known]).mean()) for said in (alone, helped)]
-    assert right[1] > right[0]
 
 
 def test_mistakes_are_refused() -> None:
