@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,17 @@ def replace_folder(finished: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     os.replace(finished, target)
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, put in the place of `folder` once the block has ended well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        finished = Path(scratch) / "finished"
+        finished.mkdir()
+        yield finished
+        replace_folder(finished, folder)
 
 
 def publish_folder(finished: Path, target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.files import replace_folder, write_json
+from pipeline.files import folder_written_whole, write_json
 from pipeline.models.build import build_network
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, read_spec
 from pipeline.models.wide_resnet import depth_and_width
@@ -41,14 +40,10 @@ def network_of(spec: ModelSpec, seed: int = 0, *, auxiliary: bool = False) -> nn
 
 def save_checkpoint(folder: Path, weights: dict[str, Tensor], spec: ModelSpec) -> None:
     """Write weights and spec to `folder`, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        finished = Path(scratch) / "model"
-        finished.mkdir()
+    with folder_written_whole(folder) as finished:
         plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
         save_file(plain, finished / WEIGHTS)
         write_json(finished / SPEC, asdict(spec))
-        replace_folder(finished, folder)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

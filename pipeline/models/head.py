@@ -6,7 +6,6 @@ like any other; beside that its classifier alone can be read.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CheckpointError, DataError
-from pipeline.files import replace_folder, write_json, written_whole
+from pipeline.files import folder_written_whole, write_json, written_whole
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
 Floats = NDArray[np.float32]
@@ -111,13 +110,9 @@ def save_head(
         body=model_digest(body),
         notes=spec.notes | (notes or {}),
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        finished = Path(scratch) / "model"
-        finished.mkdir()
+    with folder_written_whole(folder) as finished:
         save_file(weights, finished / WEIGHTS)
         write_json(finished / SPEC, asdict(described))
-        replace_folder(finished, folder)
 
 
 def _classifier_name(folder: Path, spec: ModelSpec) -> str:
