@@ -30,17 +30,19 @@ class TransferParams(Section):
         description="of the folder or file that source names, which needs it; a wrong or missing "
         "one is refused and the right one told",
     )
-    mode: Literal["full", "head", "freeze", "layerwise", "auto"] = Field(
+    mode: Literal["full", "head", "layerwise", "auto"] = Field(
         "full",
         description="full: all weights move; head: a classifier on the features of `embed`, whose "
-        "body it keeps; freeze: all but the first stages; layerwise: the body slower than the "
-        "classifier; auto: head or layerwise, whichever the labels say (stage search)",
+        "body it keeps; layerwise: the body slower than the classifier; auto: head or "
+        "layerwise, whichever the labels say (stage search)",
     )
     trial_steps: int = Field(
         100, ge=1, description="auto: steps of the network in each of the trial's three folds"
     )
     frozen_stages: int = Field(
-        1, ge=0, description="freeze: stages that stay as they are, counted from the input"
+        0,
+        ge=0,
+        description="stages of a fine-tuned network that stay as they are, counted from the input",
     )
     body_learning_rate: float = Field(
         0.1, gt=0, le=1, description="layerwise: of the last stage, as a share of the classifier's"
@@ -66,6 +68,11 @@ class TransferParams(Section):
             raise ValueError(
                 f"transfer.mode = {self.mode!r}: needs weights to keep; set transfer.source, "
                 "or mode: full"
+            )
+        if self.source is None and self.frozen_stages:
+            raise ValueError(
+                f"transfer.frozen_stages = {self.frozen_stages}: needs weights to keep; set "
+                "transfer.source, or frozen_stages: 0"
             )
         if self.source is None and self.freeze_statistics:
             raise ValueError(

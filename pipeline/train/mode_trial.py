@@ -45,8 +45,8 @@ class ModeTrial:
 
     @property
     def mode(self) -> str:
-        """The transfer.mode to train by; of equals the head, which takes seconds."""
-        return "layerwise" if self.network > self.head else "head"
+        """The transfer.mode to train by; of equals the network, which pseudo-labels help more."""
+        return "layerwise" if self.network >= self.head else "head"
 
 
 def compare_prepared(

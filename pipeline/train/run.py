@@ -156,7 +156,7 @@ def started(
         weights,
         source=str(transfer.source),
         classes=spec.classes,
-        frozen_stages=transfer.frozen_stages if transfer.mode == "freeze" else 0,
+        frozen_stages=transfer.frozen_stages,
         freeze_statistics=transfer.freeze_statistics,
     )
     wanted = normalization(weights, spec.channels)

@@ -1,9 +1,10 @@
 """Start a network from other weights, and say which of its own may move, and how fast.
 
-Three ways (transfer.mode): full, all weights move (fine-tuning); freeze, the first stages stay
-(Yosinski et al. 2014); layerwise, the body moves slower than the classifier, and its first stages
-slowest (Howard & Ruder 2018, sec. 3.2; the decay by a factor a layer is that of Clark et al. 2020).
-A classifier on a body that stays as it is: pipeline.train.head.
+Two ways (transfer.mode): full, all weights move (fine-tuning); layerwise, the body moves slower
+than the classifier, and its first stages slowest (Howard & Ruder 2018, sec. 3.2; the decay by a
+factor a layer is that of Clark et al. 2020). In both the first stages may stay as they are
+(frozen_stages; Yosinski et al. 2014). A classifier on a body that stays as it is:
+pipeline.train.head.
 """
 
 from __future__ import annotations

@@ -78,8 +78,15 @@ SELECT = optional(
     label_kind=["soft", "hard"],
     temperature=[0.5, 2.0],
 )
-TRANSFER = optional(
-    source=["teacher"], mode=["full", "head", "freeze", "layerwise"], frozen_stages=[1, 2]
+TRANSFER: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {"source": st.just("teacher")},
+        optional={
+            "mode": st.sampled_from(["full", "head", "layerwise"]),
+            "frozen_stages": st.sampled_from([1, 2]),
+        },
+    ),
 )
 STUDENT = st.fixed_dictionaries(
     {},

@@ -45,7 +45,7 @@ def everything() -> dict[str, Any]:
             "teacher": "1",
             "select": {},
             "student": {
-                "transfer": {"source": "teacher", "mode": "freeze", "frozen_stages": 2},
+                "transfer": {"source": "teacher", "frozen_stages": 2},
                 "train": {"online": {"start_fraction": 0.2, "confidence_threshold": 0.5}},
             },
         },

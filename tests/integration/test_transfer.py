@@ -25,7 +25,7 @@ def test_a_teacher_starts_from_a_folder_whose_digest_is_named(tmp_path: Path) ->
     first = load_file(tmp_path / "models/0/model.safetensors")
 
     shutil.copytree(tmp_path / "models/0", tmp_path / "kept")
-    values["teacher"] = {"transfer": {"source": "kept", "mode": "freeze", "frozen_stages": 4}}
+    values["teacher"] = {"transfer": {"source": "kept", "frozen_stages": 4}}
     project.set_parameters(values)
     refused = project.run("python", "-m", "stages.train_teacher", check=False)
     assert refused.returncode == 2

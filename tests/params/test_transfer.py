@@ -44,9 +44,9 @@ def test_a_generation_s_own_source_replaces_the_shared_one_and_its_digest() -> N
 
 
 def test_null_takes_a_generation_out() -> None:
-    made = params({"source": "teacher", "mode": "freeze"}, teacher={"source": None})
+    made = params({"source": "teacher", "mode": "layerwise"}, teacher={"source": None})
     assert (made.training("0").transfer.source, made.training("0").transfer.mode) == (None, "full")
-    assert made.training("1").transfer.mode == "freeze"
+    assert made.training("1").transfer.mode == "layerwise"
 
 
 def test_generation_0_has_no_teacher_to_start_from() -> None:
@@ -54,10 +54,15 @@ def test_generation_0_has_no_teacher_to_start_from() -> None:
         params({"source": "teacher"})
 
 
-@pytest.mark.parametrize("mode", ["freeze", "layerwise", "auto"])
+@pytest.mark.parametrize("mode", ["layerwise", "auto"])
 def test_a_mode_without_weights_to_keep_is_refused(mode: str) -> None:
     with pytest.raises(ParameterError, match=f"transfer.mode = '{mode}': needs weights to keep"):
         params({"mode": mode})
+
+
+def test_frozen_stages_need_weights_to_keep() -> None:
+    with pytest.raises(ParameterError, match=r"transfer.frozen_stages = 2: needs weights to keep"):
+        params({"frozen_stages": 2})
 
 
 @pytest.mark.parametrize("source", [None, "teacher", "packaged", "timm", "torchvision"])

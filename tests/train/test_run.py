@@ -118,7 +118,7 @@ def transferred(job: TrainJob, source: Path, **transfer: Any) -> TrainJob:
 
 def test_a_student_starts_from_its_source_and_sees_as_it_did(job: TrainJob, tmp_path: Path) -> None:
     spec = save_model(tmp_path / "source", seed=9, mean=[0.4], std=[0.2])
-    job = transferred(job, tmp_path / "source", mode="freeze", frozen_stages=4)
+    job = transferred(job, tmp_path / "source", frozen_stages=4)
     train_model(job, Worker(), ignore)
     trained = load_checkpoint(job.model)
     assert (trained.spec.mean, trained.spec.std) == ([0.4], [0.2])

@@ -14,7 +14,8 @@ class Row:
     """One image of a source.
 
     label: index in the source's classes, None where unlabelled; split: one of SPLITS, None where
-    the source leaves it open; problem: why the bytes could not be had, None where they could.
+    the source leaves it open; problem: why the bytes could not be had, None where they could;
+    group: what must lie on one side of a split (a patient, a camera), None for the image alone.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Row:
     label: int | None = None
     split: str | None = None
     problem: str | None = None
+    group: str | None = None
 
 
 class Source(Protocol):
