@@ -7,14 +7,14 @@ from enum import IntEnum
 
 import numpy as np
 
-from pipeline.data.duplicates import Ints, Mask, conflicting, duplicates_of
+from pipeline.data.duplicates import Digests, Ints, Mask, PixelsOf, conflicting, copies_of
 from pipeline.data.ingest import Records
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.splits import (
     UNLABELED,
-    below_threshold,
     choose_budget,
     class_priority,
+    stratified_share,
     unit_hashes,
 )
 
@@ -29,6 +29,7 @@ class Side(IntEnum):
     DUPLICATE = 4
     CONFLICT = 5
     EXCLUDED = 6  # by a person: none of the classes
+    GROUP = 7  # of a group that validation or test images belong to
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,38 @@ class SplitRules:
     seed: int
 
 
-def assign_sides(records: Records, rules: SplitRules) -> Ints:
-    """The Side of each record: (N,) int64.
+@dataclass(frozen=True)
+class Assignment:
+    """Where each of N images goes.
 
-    In order: conflicting labels out; test (as the source names it, else by hash); copies of test
-    images out; the label budget and validation; copies of validation images out of the training
-    side. A labelled image beyond the budget becomes unlabelled. Raises ParameterError for a
-    budget that can't be met.
+    sides: (N,), of Side; copy_of: (N,) the held-out row that shows the same picture, -1 for none;
+    one with another label than that row's is kept where its pixels differ.
+    """
+
+    sides: Ints
+    copy_of: Ints
+
+
+def assign_sides(records: Records, rules: SplitRules, pixels_of: PixelsOf) -> Assignment:
+    """Which side each record falls on; pixels_of: see copies_of.
+
+    In order: conflicting labels out; test (as the source names it, else of each class its share);
+    copies of test images out; the label budget and validation; copies of validation images out of
+    the training side. What belongs to a group of which images are held out goes out of training. A
+    labelled image beyond the budget becomes unlabelled. Raises ParameterError for a budget that
+    can't be met.
     """
     sides = np.full(len(records), Side.UNLABELED, np.int64)
-    labels, test = records.labels, _test_rows(records, rules)
-    for within in (test, ~test):
-        conflicts = conflicting(records.digests, np.where(within, labels, UNLABELED))
-        sides[conflicts] = Side.CONFLICT
+    copy_of = np.full(len(records), -1, np.int64)
+    sides[conflicting(records.digests, records.labels)] = Side.CONFLICT
+    test = _test_rows(records, rules)
     sides[test & (sides != Side.CONFLICT)] = Side.TEST
-    _drop_copies(sides, records, sides == Side.UNLABELED, sides == Side.TEST, rules)
-    reachable = np.where(sides == Side.UNLABELED, labels, UNLABELED)
+    _keep_apart(sides, copy_of, records, sides == Side.TEST, rules, pixels_of)
+    reachable = np.where(sides == Side.UNLABELED, records.labels, UNLABELED)
     training, validation = _labeled_rows(records, reachable, rules)
     sides[training], sides[validation] = Side.LABELED, Side.VALIDATION
-    training_side = (sides == Side.LABELED) | (sides == Side.UNLABELED)
-    _drop_copies(sides, records, training_side, validation, rules)
-    return sides
+    _keep_apart(sides, copy_of, records, validation, rules, pixels_of)
+    return Assignment(sides, copy_of)
 
 
 def _test_rows(records: Records, rules: SplitRules) -> Mask:
@@ -72,33 +84,46 @@ def _test_rows(records: Records, rules: SplitRules) -> Mask:
         return given
     validation = records.splits == SPLITS.index("validation")
     labels = np.where(validation, UNLABELED, records.labels)
-    hashes = unit_hashes(records.digests, rules.seed, "test")
-    return below_threshold(hashes, labels, rules.test_fraction)
+    order = _ranks(records, _unit_digests(records), rules.seed, "test")
+    return stratified_share(labels, records.groups, order, rules.test_fraction)
 
 
 def _labeled_rows(records: Records, labels: Ints, rules: SplitRules) -> tuple[Mask, Mask]:
     """Masks (training, validation) over all rows; labels: UNLABELED for rows out of reach."""
     given: Mask = (records.splits == SPLITS.index("validation")) & (labels != UNLABELED)
+    chosen: Mask = labels != UNLABELED
     if rules.labels is not None:
-        return choose_budget(
+        grouped = (records.groups >= 0).any() and not given.any()
+        chosen, validation = choose_budget(
             labels,
-            _ranks(records, rules.seed),
+            _ranks(records, records.contents, rules.seed, "labels"),
             given,
             budget=rules.labels,
             num_classes=rules.num_classes,
-            validation_fraction=rules.validation_fraction,
+            validation_fraction=0.0 if grouped else rules.validation_fraction,
             priority=class_priority(rules.num_classes, rules.seed),
         )
+        if not grouped:
+            return chosen, validation
     validation = given
     if not given.any():
-        hashes = unit_hashes(records.digests, rules.seed, "validation")
-        validation = below_threshold(hashes, labels, rules.validation_fraction)
-    return (labels != UNLABELED) & ~validation, validation
+        order = _ranks(records, _unit_digests(records), rules.seed, "validation")
+        reached = np.where(chosen, labels, UNLABELED)
+        validation = stratified_share(reached, records.groups, order, rules.validation_fraction)
+    return chosen & ~validation, validation
 
 
-def _ranks(records: Records, seed: int) -> Ints:
-    """The place of each row by (hash of its content, id): independent of the source's order."""
-    hashes = unit_hashes(records.digests, seed, "labels")
+def _unit_digests(records: Records) -> Digests:
+    """What decides the side: the content of an image, or the name of the group it belongs to."""
+    digests = records.contents.copy()
+    grouped = records.groups >= 0
+    digests[grouped] = records.group_digests[records.groups[grouped]]
+    return digests
+
+
+def _ranks(records: Records, digests: Digests, seed: int, purpose: str) -> Ints:
+    """The place of each row by (hash of its digest, id): independent of the source's order."""
+    hashes = unit_hashes(digests, seed, purpose)
     low, high = records.id_digests.view(">u8").T
     order = np.lexsort((high, low, hashes))
     ranks = np.empty(len(records), np.int64)
@@ -106,15 +131,22 @@ def _ranks(records: Records, seed: int) -> Ints:
     return ranks
 
 
-def _drop_copies(
-    sides: Ints, records: Records, candidates: Mask, held_out: Mask, rules: SplitRules
+def _keep_apart(
+    sides: Ints,
+    copy_of: Ints,
+    records: Records,
+    held_out: Mask,
+    rules: SplitRules,
+    pixels_of: PixelsOf,
 ) -> None:
-    rows = np.flatnonzero(candidates)
-    copies = duplicates_of(
-        records.digests,
-        records.thumbnails,
-        rows,
-        np.flatnonzero(held_out),
-        rules.near_duplicate_distance,
-    )
-    sides[rows[copies]] = Side.DUPLICATE
+    """Take copies of the held-out rows, and what is of their groups, out of what is trained on."""
+    groups, held_rows = records.groups, np.flatnonzero(held_out)
+    training = (sides == Side.LABELED) | (sides == Side.UNLABELED)
+    sides[training & (groups >= 0) & np.isin(groups, groups[held_out])] = Side.GROUP
+    rows = np.flatnonzero((sides == Side.LABELED) | (sides == Side.UNLABELED))
+    distance = rules.near_duplicate_distance
+    found = copies_of(records.digests, records.thumbnails, rows, held_rows, distance, pixels_of)
+    copies = found >= 0
+    copy_of[rows[copies]] = found[copies]
+    labels, others = records.labels[rows[copies]], records.labels[found[copies]]
+    sides[rows[copies][(labels == others) | (labels == UNLABELED)]] = Side.DUPLICATE

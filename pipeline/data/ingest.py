@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.duplicates import Digests, Ints, thumbnail, thumbnail_side
-from pipeline.data.images import BadImageError, Pixels, StoredImage, store
+from pipeline.data.images import BadImageError, Pixels, StoredImage, decode_png, store
 from pipeline.data.sources.rows import SPLITS, Row, Source
 from pipeline.errors import SourceError
 from pipeline.progress import progress
@@ -38,15 +38,20 @@ BAD_IMAGES_NAMED = 3
 class Records:
     """What is remembered of the N usable images, in the order of the source.
 
-    digests, id_digests: (N, 16) uint8, of the stored pixels and of the id; labels: (N,) int64,
-    -1 where there is none; splits: (N,) int64, an index in SPLITS or NO_SPLIT; thumbnails: (N, P)
-    uint8, a memory map; spill: the Parquet file of (id, image); bad: (id, reason) of the others.
+    digests, contents, id_digests: (N, 16) uint8, of the stored pixels, of the source's own bytes
+    and of the id; labels: (N,) int64, -1 where there is none; splits: (N,) int64, an index in
+    SPLITS or NO_SPLIT; groups: (N,) int64, -1 for an image alone, else a row of group_digests:
+    (G, 16) uint8, of the groups' names; thumbnails: (N, P) uint8, a memory map; spill: the Parquet
+    file of (id, image); bad: (id, reason) of the others.
     """
 
     digests: Digests
+    contents: Digests
     id_digests: Digests
     labels: Ints
     splits: Ints
+    groups: Ints
+    group_digests: Digests
     thumbnails: Pixels
     spill: Path
     bad: list[tuple[str, str]]
@@ -62,6 +67,7 @@ class _Seen:
 
     stored: StoredImage
     digest: bytes
+    content: bytes
     thumbnail: bytes
 
 
@@ -114,22 +120,53 @@ def spilled(records: Records) -> Iterator[tuple[str, bytes]]:
             yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
 
+def names_of(records: Records, rows: Ints) -> dict[int, str]:
+    """The ids of some rows, ascending, by row; negative ones are left out."""
+    found: dict[int, str] = {}
+    first = 0
+    with pq.ParquetFile(records.spill) as file:
+        for batch in file.iter_batches(ROWS_PER_GROUP, columns=["id"]):
+            low, high = np.searchsorted(rows, [first, first + batch.num_rows])
+            found |= {int(r): batch.column(0)[int(r) - first].as_py() for r in rows[low:high]}
+            first += batch.num_rows
+    return found
+
+
+def pixels_of(records: Records, rows: Ints) -> dict[int, Pixels]:
+    """The stored pixels (S, S, C) uint8 of some rows, ascending, by row."""
+    found: dict[int, Pixels] = {}
+    with pq.ParquetFile(records.spill) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        groups = np.searchsorted(starts, rows, side="right") - 1
+        for group in np.unique(groups).tolist():
+            images = file.read_row_group(group, columns=["image"]).column(0)
+            for row in rows[groups == group].tolist():
+                found[row] = decode_png(images[row - int(starts[group])].as_py())
+    return found
+
+
 class _Kept:
     """The records as they grow, and the rows that wait for the spill."""
 
     def __init__(self) -> None:
-        self.digests, self.id_digests = bytearray(), bytearray()
+        self.digests, self.contents, self.id_digests = bytearray(), bytearray(), bytearray()
         self.labels: list[int] = []
         self.splits: list[int] = []
+        self.groups: list[int] = []
+        self.group_numbers: dict[str, int] = {}
         self.bad: list[tuple[str, str]] = []
         self.held: list[dict[str, Any]] = []
         self.animated = 0
 
     def add(self, row: Row, seen: _Seen) -> None:
         self.digests += seen.digest
-        self.id_digests += _id_digest(row.id)
+        self.contents += seen.content
+        self.id_digests += _text_digest(row.id)
         self.labels.append(-1 if row.label is None else row.label)
         self.splits.append(NO_SPLIT if row.split is None else SPLITS.index(row.split))
+        numbers = self.group_numbers
+        self.groups.append(-1 if row.group is None else numbers.setdefault(row.group, len(numbers)))
         self.held.append({"id": row.id, "image": seen.stored.data})
         self.animated += seen.stored.animated
 
@@ -143,10 +180,13 @@ class _Kept:
         path = scratch / "thumbnails.u8"
         empty = not self.labels
         return Records(
-            digests=np.frombuffer(bytes(self.digests), np.uint8).reshape(-1, DIGEST_BYTES),
-            id_digests=np.frombuffer(bytes(self.id_digests), np.uint8).reshape(-1, DIGEST_BYTES),
+            digests=_as_rows(self.digests),
+            contents=_as_rows(self.contents),
+            id_digests=_as_rows(self.id_digests),
             labels=np.array(self.labels, np.int64),
             splits=np.array(self.splits, np.int64),
+            groups=np.array(self.groups, np.int64),
+            group_digests=_as_rows(b"".join(map(_text_digest, self.group_numbers))),
             thumbnails=np.empty(shape, np.uint8)
             if empty
             else np.memmap(path, mode="r", shape=shape),
@@ -163,8 +203,9 @@ def _seen(row: Row, *, image_size: int, channels: int, max_pixels: int) -> _Seen
         stored = store(row.image, image_size=image_size, channels=channels, max_pixels=max_pixels)
     except BadImageError as error:
         return error
-    digest = hashlib.sha256(stored.pixels.tobytes()).digest()[:DIGEST_BYTES]
-    return _Seen(stored, digest, thumbnail(stored.pixels).tobytes())
+    pixels = stored.pixels.tobytes()
+    content = row.image if row.content is None else row.content
+    return _Seen(stored, _digest(pixels), _digest(content), thumbnail(stored.pixels).tobytes())
 
 
 def _in_order(
@@ -224,13 +265,21 @@ def _check_ids(records: Records) -> None:
 def _check_bad_ids(records: Records) -> None:
     seen = {row.tobytes() for row in records.id_digests} if records.bad else set()
     for name, _ in records.bad:
-        if (digest := _id_digest(name)) in seen:
+        if (digest := _text_digest(name)) in seen:
             _refuse_id(name)
         seen.add(digest)
 
 
-def _id_digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()[:DIGEST_BYTES]
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+
+def _text_digest(name: str) -> bytes:
+    return _digest(name.encode())
+
+
+def _as_rows(digests: bytes | bytearray) -> Digests:
+    return np.frombuffer(bytes(digests), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _refuse_id(name: str) -> NoReturn:

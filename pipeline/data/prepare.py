@@ -5,11 +5,11 @@ The outputs are a function of the source's images, the parameters and the seed.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.assign import Side, SplitRules, assign_sides
+from pipeline.data.assign import Assignment, Side, SplitRules, assign_sides
+from pipeline.data.checks import check_classes, check_sides
 from pipeline.data.corrections import Corrected, apply_corrections, read_corrections
 from pipeline.data.images import decode_png
-from pipeline.data.ingest import Records, ingest, spilled
+from pipeline.data.ingest import Records, ingest, names_of, pixels_of, spilled
 from pipeline.data.shard_writer import ShardWriter
 from pipeline.data.shards import IMAGE_SCHEMA, write_shard
 from pipeline.data.sources.rows import Source
@@ -41,16 +42,21 @@ FOLDERS = {
 TRUTH_FILE, QUARANTINE_FILE = "unlabeled_truth.parquet", "quarantine.parquet"
 DATASET_FILE = "dataset.json"
 SCRATCH_NAME = ".prepare"
-REASONS = {Side.CONFLICT: "conflicting labels", Side.EXCLUDED: "a person: none of the classes"}
+REASONS = {
+    Side.CONFLICT: "conflicting labels",
+    Side.EXCLUDED: "a person: none of the classes",
+    Side.GROUP: "of a group that is held out",
+}
+MANY_COPIES = 0.01  # of the images; more are worth a warning
 NAMES_SHOWN = 5
-NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what neither UTF-8 nor HTML can hold
 
 
 @dataclass(frozen=True)
 class PrepareCounts:
-    """How many images went where; `quarantined` includes the `conflicts` and the `excluded`.
+    """How many images went where; `quarantined` includes `conflicts`, `excluded` and `grouped`.
 
-    corrected, excluded, corrections_unused: what a person said, as in Corrected.
+    grouped: of a group that validation or test images belong to; corrected, excluded,
+    corrections_unused: what a person said, as in Corrected.
     """
 
     labeled: int
@@ -61,6 +67,7 @@ class PrepareCounts:
     duplicates_dropped: int
     conflicts: int
     animated: int
+    grouped: int = 0
     corrected: int = 0
     excluded: int = 0
     corrections_unused: int = 0
@@ -94,7 +101,7 @@ def prepare(
     of the labelled images, noted for it. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
-    _check_classes(source)
+    check_classes(source.classes)
     said = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
         records = ingest(
@@ -116,11 +123,14 @@ def prepare(
         )
         if not (records.labels >= 0).any():
             raise SourceError("the source holds no usable labelled images")
-        corrected = apply_corrections(records, assign_sides(records, rules), said)
+        assigned = assign_sides(records, rules, partial(pixels_of, records))
+        corrected = apply_corrections(records, assigned.sides, said)
         records, sides = corrected.records, corrected.sides
-        _check_sides(records, sides, source.classes, validation_fraction)
+        for line in check_sides(records.labels, sides, source.classes, validation_fraction):
+            say(f"prepare: warning: {line}")
+        copies = _copies(records, Assignment(sides, assigned.copy_of))
         shape = {"channels": channels, "image_size": image_size}
-        mean, std = _write_sides(records, sides, scratch, images_per_shard, shape)
+        mean, std = _write_sides(records, sides, copies, scratch, images_per_shard, shape)
         dataset = shape | {
             "classes": source.classes,
             "mean": mean,
@@ -150,53 +160,36 @@ def _scratch_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_classes(source: Source) -> None:
-    names = source.classes
-    if len(names) < 2:
-        raise SourceError(f"the source has {len(names)} class(es); at least 2 are needed")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise SourceError(f"there are two classes named {twice!r}; rename one")
-    for name in names:
-        if not name.strip() or NO_TEXT.search(name):
-            raise SourceError(f"class name {name!r}: must be text, and not empty; rename it")
-
-
-def _check_sides(
-    records: Records, sides: NDArray[np.int64], classes: list[str], validation_fraction: float
-) -> None:
-    """Refuse what can't be trained or tested; warn, a line each, of what can but is short."""
-    if missing := _missing(records.labels[sides == Side.LABELED], classes):
-        raise SourceError(
-            f"no labelled training image left of {missing}; "
-            f"add labelled images, or remove the class"
+def _copies(records: Records, assigned: Assignment) -> dict[int, str]:
+    """The id of the held-out image that each dropped row is a copy of; warns of many, and of those
+    that have another label than their copy."""
+    copy_of = assigned.copy_of
+    names = names_of(records, np.unique(np.concatenate([np.flatnonzero(copy_of >= 0), copy_of])))
+    dropped = np.flatnonzero((copy_of >= 0) & (assigned.sides == Side.DUPLICATE)).tolist()
+    others = np.flatnonzero((copy_of >= 0) & (assigned.sides != Side.DUPLICATE)).tolist()
+    if len(dropped) > MANY_COPIES * len(records):
+        say(
+            f"prepare: warning: {len(dropped)} of {len(records)} images are left out as copies of "
+            f"held-out ones ({_pairs(dropped, copy_of, names)}); data.near_duplicate_distance: 0 "
+            "keeps all but exact copies"
         )
-    if not (sides == Side.TEST).any():
-        raise SourceError(
-            "no test images, so nothing could be measured; raise data.test_fraction, or add some"
+    if others:
+        say(
+            f"prepare: warning: {len(others)} images look the same as a held-out one of another "
+            f"class ({_pairs(others, copy_of, names)}); which is right?"
         )
-    if not (sides == Side.UNLABELED).any():
-        say("prepare: warning: no unlabelled images, so only the labels can teach")
-    if missing := _missing(records.labels[sides == Side.TEST], classes):
-        say(f"prepare: warning: no test image of {missing}: its accuracy stays unknown")
-    if not validation_fraction:
-        return
-    if not (sides == Side.VALIDATION).any():
-        say("prepare: warning: no validation images, so choices that need them are off")
-    elif missing := _missing(records.labels[sides == Side.VALIDATION], classes):
-        say(f"prepare: warning: no validation image of {missing}: choices don't heed it")
+    return {row: names[int(copy_of[row])] for row in dropped}
 
 
-def _missing(labels: NDArray[np.int64], classes: list[str]) -> str:
-    """The classes that `labels` has none of, as a list of a few names; "" where it has all."""
-    counts = np.bincount(labels, minlength=len(classes))
-    names = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 0]
-    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+def _pairs(rows: list[int], copy_of: NDArray[np.int64], names: dict[int, str]) -> str:
+    shown = [f"{names[row]!r} of {names[int(copy_of[row])]!r}" for row in rows[:NAMES_SHOWN]]
+    return ", ".join(shown) + (", …" if len(rows) > NAMES_SHOWN else "")
 
 
 def _write_sides(
     records: Records,
     sides: NDArray[np.int64],
+    copies: dict[int, str],
     scratch: Path,
     images_per_shard: int,
     shape: dict[str, int],
@@ -214,10 +207,12 @@ def _write_sides(
             )
             for side, name in FOLDERS.items()
         }
-        for name, data, label, side in _rows(records, sides):
+        for row, (name, data, label, side) in enumerate(_rows(records, sides)):
             if side in REASONS:
                 left_out.append((name, REASONS[side]))
-            elif side != Side.DUPLICATE:
+            elif side == Side.DUPLICATE:
+                left_out.append((name, f"a copy of {copies[row]!r}"))
+            else:
                 shown = None if side == Side.UNLABELED else label
                 writers[side].add({"id": name, "image": data, "label": shown})
             if side == Side.LABELED:
@@ -281,9 +276,10 @@ def _counts(corrected: Corrected) -> PrepareCounts:
         unlabeled=count[Side.UNLABELED],
         validation=count[Side.VALIDATION],
         test=count[Side.TEST],
-        quarantined=len(corrected.records.bad) + count[Side.CONFLICT] + count[Side.EXCLUDED],
+        quarantined=len(corrected.records.bad) + sum(count[side] for side in REASONS),
         duplicates_dropped=count[Side.DUPLICATE],
         conflicts=count[Side.CONFLICT],
+        grouped=count[Side.GROUP],
         animated=corrected.records.animated,
         corrected=corrected.labeled,
         excluded=corrected.excluded,

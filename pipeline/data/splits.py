@@ -1,12 +1,13 @@
 """Which side an image falls on: by a hash of its content and the seed, never by its place.
 
-So the same image always falls on the same side, in whatever order it comes, and adding images
-moves no other. (Only a class that would keep no training image has one moved back to it.)
+So the same image falls on the same side, in whatever order it comes and however it is stored; each
+class gives its share, so that an image more moves at most one other.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +32,32 @@ def unit_hashes(digests: NDArray[np.uint8], seed: int, purpose: str) -> Floats:
     return np.array([unit_hash(row.tobytes(), seed, purpose) for row in digests], np.float64)
 
 
-def below_threshold(hashes: Floats, labels: Ints, fraction: float) -> Mask:
-    """Which labelled rows have a hash under `fraction`, leaving at least one of each class.
+def stratified_share(labels: Ints, groups: Ints, order: Ints, fraction: float) -> Mask:
+    """Which labelled rows are held out: of each class its share, rounded, but never all.
 
-    hashes: (N,) in [0, 1); labels: (N,), UNLABELED rows are never taken. A class that would be
-    taken whole keeps the image (and its copies) of the highest hash.
+    labels: (N,), UNLABELED rows are never taken; groups: (N,), rows of one number are taken whole
+    or not at all, a negative number stands alone; order: (N,) ranks, lowest first, those of a group
+    side by side. A group is taken where that brings the classes nearer to their shares.
     """
-    taken: Mask = (labels != UNLABELED) & (hashes < fraction)
-    for label in np.unique(labels[taken]):
-        rows = np.flatnonzero(labels == label)
-        if taken[rows].all():
-            taken[rows[hashes[rows] == hashes[rows].max()]] = False
+    counts = np.bincount(labels[labels != UNLABELED])
+    shares = np.minimum((fraction * counts + 0.5).astype(np.int64), counts - 1).tolist()
+    rows = np.flatnonzero(labels != UNLABELED)
+    rows = rows[np.argsort(order[rows], kind="stable")]
+    own = groups[rows]
+    starts = np.flatnonzero((own[1:] != own[:-1]) | (own[1:] < 0)) + 1
+    taken = np.zeros(len(labels), bool)
+    open_shares, left = list(shares), counts.tolist()
+    for unit in np.split(rows, starts):
+        classes = Counter(labels[unit].tolist())
+        gain = sum(
+            abs(open_shares[label]) - abs(open_shares[label] - count)
+            for label, count in classes.items()
+        )
+        if gain > 0 and all(left[label] > count for label, count in classes.items()):
+            taken[unit] = True
+            for label, count in classes.items():
+                open_shares[label] -= count
+                left[label] -= count
     return taken
 
 

@@ -47,8 +47,8 @@ class DataParams(Section):
         1.0,
         ge=0,
         le=255,
-        description="mean grey-level difference (0 to 255) under which two images are one; "
-        "0: exact copies only",
+        description="mean grey-level difference (0 to 255) up to which two images may be one, if "
+        "nothing but compression or scaling tells them apart; 0: exact copies only",
     )
     images_per_shard: int = Field(4096, ge=1, description="rows of one shard file")
     corrections: str | None = Field(

@@ -44,6 +44,7 @@ COUNT_NAMES = {
     "test": "test images",
     "quarantined": "quarantined (unusable)",
     "duplicates_dropped": "duplicates dropped",
+    "grouped": "of a group that is held out",
     "corrected": "labelled by a person",
     "excluded": "none of the classes (a person)",
 }

@@ -61,6 +61,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "duplicates_dropped": 0,
         "conflicts": 0,
         "animated": 0,
+        "grouped": 0,
         "corrected": 0,
         "excluded": 0,
         "corrections_unused": 0,
@@ -131,12 +132,62 @@ def test_sides_do_not_depend_on_order(tmp_path: Path, budget: int | None) -> Non
     assert set(sides(tmp_path / "a").values()) >= {"labeled", "validation", "test"}
 
 
-def test_adding_images_moves_no_other(tmp_path: Path) -> None:
-    run_prepare(ListSource(labeled_rows(60)), tmp_path / "few")
-    run_prepare(ListSource(labeled_rows(120)), tmp_path / "many")
-    few, many = sides(tmp_path / "few"), sides(tmp_path / "many")
-    assert len(few) == 60
-    assert {name: many[name] for name in few} == few
+def test_an_image_more_moves_at_most_one_other(tmp_path: Path) -> None:
+    rows = labeled_rows(64)
+    run_prepare(ListSource(rows[:60]), tmp_path / "0")
+    before = sides(tmp_path / "0")
+    for number in range(61, 65):
+        run_prepare(ListSource(rows[:number]), tmp_path / str(number))
+        after = sides(tmp_path / str(number))
+        assert sum(after[name] != side for name, side in before.items()) <= 2  # test, validation
+        before = after
+
+
+@pytest.mark.parametrize("image_size", [4, 8, 12])
+def test_what_is_stored_of_an_image_does_not_move_it(tmp_path: Path, image_size: int) -> None:
+    rows = [*labeled_rows(60), *(Row(f"u{n}", encoded(noise(900 + n))) for n in range(5))]
+    run_prepare(ListSource(rows), tmp_path / "as it is", channels=1)
+    run_prepare(ListSource(rows), tmp_path / "other", image_size=image_size, channels=3)
+    assert sides(tmp_path / "as it is") == sides(tmp_path / "other")
+
+
+def test_each_class_gives_its_share_rounded(tmp_path: Path) -> None:
+    run_prepare(ListSource(labeled_rows(40)), tmp_path, test_fraction=0.2, validation_fraction=0.2)
+    for folder, each in (("test", 4), ("validation", 3), ("labeled", 13)):
+        assert [labels(tmp_path, folder).count(label) for label in (0, 1)] == [each, each]
+
+
+def grouped(rows: list[Row], size: int) -> list[Row]:
+    """`rows`, `size` after another of one group."""
+    return [
+        dataclasses.replace(row, group=f"patient {index // size}") for index, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("budget", [None, 40])
+def test_what_belongs_together_lies_on_one_side(tmp_path: Path, budget: int | None) -> None:
+    rows = grouped([*labeled_rows(120), *labeled_rows(240)[120:]], 6)
+    rows = [
+        dataclasses.replace(row, label=None) if index % 4 == 3 else row
+        for index, row in enumerate(rows)
+    ]
+    counts = run_prepare(ListSource(rows), tmp_path, labels=budget, validation_fraction=0.25)
+    found, group_of = sides(tmp_path), {row.id: row.group for row in rows}
+    by_side = {
+        side: {group_of[name] for name, where in found.items() if where in folders}
+        for side, folders in (
+            ("train", ("labeled", "unlabeled")),
+            ("validation", ("validation",)),
+            ("test", ("test",)),
+        )
+    }
+    assert all(by_side.values())
+    assert not by_side["train"] & (by_side["validation"] | by_side["test"])
+    assert not by_side["validation"] & by_side["test"]
+    left_out = rows_of(tmp_path / "quarantine.parquet")
+    assert counts.grouped == len(left_out) > 0
+    assert {row["reason"] for row in left_out} == {"of a group that is held out"}
+    assert len(found) + len(left_out) == len(rows)
 
 
 def test_another_seed_splits_otherwise(tmp_path: Path) -> None:
@@ -177,6 +228,33 @@ def test_leaks_are_dropped_from_the_training_side(tmp_path: Path) -> None:
         ListSource(rows), tmp_path / "exact", near_duplicate_distance=0.0, **options
     )
     assert exact.duplicates_dropped == 3
+    assert {row["reason"] for row in rows_of(tmp_path / "near" / "quarantine.parquet")} == {
+        "a copy of 'test'"
+    }
+
+
+def test_a_copy_under_another_label_is_kept_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = Row("test", encoded(photo(32, 32)), 0, "test")
+    other = Row("other", encoded(photo(32, 32), "JPEG", quality=90), 1)
+    counts = run_prepare(
+        ListSource([*labeled_rows(12), test, other]), tmp_path, image_size=16, channels=3
+    )
+    assert counts.duplicates_dropped == 0
+    assert "1 images look the same as a held-out one of another class ('other' of 'test')" in (
+        capsys.readouterr().out
+    )
+
+
+def test_many_copies_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = labeled_rows(40)
+    copies = [dataclasses.replace(row, id=f"{row.id} again", label=None) for row in rows]
+    counts = run_prepare(ListSource([*rows, *copies]), tmp_path)
+    assert counts.duplicates_dropped == counts.test + counts.validation
+    said = capsys.readouterr().out
+    assert f"{counts.test} of 80 images are left out" not in said
+    assert f"{counts.duplicates_dropped} of 80 images are left out as copies" in said
 
 
 def test_copies_of_validation_images_leave_the_training_side(tmp_path: Path) -> None:

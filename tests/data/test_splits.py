@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from pipeline.data.splits import (
     UNLABELED,
-    below_threshold,
     choose_budget,
     even_quota,
+    stratified_share,
     unit_hash,
     unit_hashes,
 )
@@ -31,17 +31,51 @@ def test_hashes_are_uniform_and_independent() -> None:
     assert unit_hash(digests(1)[0].tobytes(), 0, "test") == one[0]
 
 
-def test_threshold_takes_its_share_of_the_labelled() -> None:
-    labels = np.arange(4000) % 5 - 1
-    taken = below_threshold(unit_hashes(digests(4000), 0, "test"), labels, 0.25)
+def alone(labels: np.ndarray) -> np.ndarray:
+    return np.full(len(labels), -1)
+
+
+def test_of_each_class_its_share_of_the_lowest_ranks() -> None:
+    labels = np.arange(400) % 5 - 1
+    order = np.random.default_rng(0).permutation(400)
+    taken = stratified_share(labels, alone(labels), order, 0.25)
     assert not taken[labels == UNLABELED].any()
-    assert abs(taken[labels >= 0].mean() - 0.25) < 0.03
+    for label in range(4):
+        rows = np.flatnonzero(labels == label)
+        lowest = rows[np.argsort(order[rows])][:20]
+        assert np.flatnonzero(taken & (labels == label)).tolist() == sorted(lowest.tolist())
 
 
-def test_threshold_leaves_one_content_of_each_class() -> None:
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    hashes = np.array([0.1, 0.4, 0.2, 0.3, 0.3, 0.1])
-    assert below_threshold(hashes, labels, 0.9).tolist() == [True, False, True, False, False, True]
+@pytest.mark.parametrize(("fraction", "each"), [(0.0, 0), (0.2, 2), (0.25, 3), (0.99, 9)])
+def test_a_share_is_rounded_and_never_all(fraction: float, each: int) -> None:
+    labels = np.arange(20) % 2
+    taken = stratified_share(labels, alone(labels), np.arange(20), fraction)
+    assert np.bincount(labels[taken], minlength=2).tolist() == [each, each]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 6)), min_size=1, max_size=60),
+    fraction=st.floats(0, 0.99),
+)
+def test_groups_are_taken_whole_and_leave_every_class(
+    rows: list[tuple[int, int]], fraction: float
+) -> None:
+    labels, groups = np.array(rows).T
+    order = np.lexsort((np.arange(len(rows)), groups)).argsort()
+    taken = stratified_share(labels, groups, order, fraction)
+    for group in range(7):
+        assert len(set(taken[(groups == group) & (labels >= 0)])) <= 1
+    for label in set(labels[labels >= 0]):
+        assert not taken[labels == label].all()
+
+
+def test_groups_come_near_the_shares() -> None:
+    generator = np.random.default_rng(0)
+    groups = np.sort(generator.integers(0, 60, 600))
+    labels = generator.integers(0, 3, 600)
+    taken = stratified_share(labels, groups, np.arange(600), 0.2)
+    assert np.abs(np.bincount(labels[taken]) / np.bincount(labels) - 0.2).max() < 0.06
 
 
 @settings(max_examples=200, deadline=None)

@@ -44,6 +44,8 @@ class DigitsSource:
     def rows(self) -> Iterator[Row]:
         """Every digit, in scikit-learn's order."""
         for index, label in enumerate(self._labels):
-            image = encode_png(self._images[index].reshape(8, 8, 1))
+            pixels = self._images[index].reshape(8, 8, 1)
             split = "test" if index in self._test else "train"
-            yield Row(f"digit_{index:05d}", image, label, split)
+            yield Row(
+                f"digit_{index:05d}", encode_png(pixels), label, split, content=pixels.tobytes()
+            )

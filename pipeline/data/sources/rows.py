@@ -15,7 +15,8 @@ class Row:
 
     label: index in the source's classes, None where unlabelled; split: one of SPLITS, None where
     the source leaves it open; problem: why the bytes could not be had, None where they could;
-    group: what must lie on one side of a split (a patient, a camera), None for the image alone.
+    group: what must lie on one side of a split (a patient, a camera), None for the image alone;
+    content: what the source holds of it, None where that is `image`.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Row:
     split: str | None = None
     problem: str | None = None
     group: str | None = None
+    content: bytes | None = None
 
 
 class Source(Protocol):
