@@ -5,6 +5,7 @@ python -m cluster.job        in the folder that Ray has unpacked; .selftrain/req
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from cluster.remote import Remote, as_path
 from cluster.results import send
 from pipeline.errors import ClusterError, SelftrainError
 from pipeline.files import read_json, write_json
+from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
 from pipeline.runtime.tracking import drain, hold_spools
 
@@ -81,6 +83,7 @@ def run(sent: Path) -> int:
         if request.held:
             hold_spools(folder)
         remote.pull()
+        keep_unseen_source(remote, folder)
         code = repro(folder, request, remote.count_stages())
         if not request.held:
             drain(folder, DRAIN_SECONDS)
@@ -106,6 +109,13 @@ def check_seen(remote: Remote, job: str, folder: Path) -> None:
             f"{remote.url}: the cluster does not see there what was written from the submitter's "
             "side; the remote (or storage.url) must be one place for both"
         )
+
+
+def keep_unseen_source(remote: Remote, folder: Path) -> None:
+    """Take a source that this node does not see as it was when it was prepared."""
+    path = load_params(folder / PARAMS_FILE).data.path
+    if path is not None and not glob.glob(str(folder / path), recursive=True):  # noqa: PTH207
+        remote.freeze("scan")
 
 
 def repro(folder: Path, request: Request, stages: int) -> int:

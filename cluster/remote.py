@@ -66,9 +66,15 @@ class Remote:
             return ["dvc.lock", *sorted(_uncached(repo))]
 
     def changed_stages(self) -> list[str]:
-        """The stages that `dvc repro` would look at."""
+        """The stages that `dvc repro` would look at, but for those that it always runs."""
         with self._repo() as repo:
-            return sorted(name.rsplit(":", 1)[-1] for name in repo.status())
+            found = repo.status().items()
+        return sorted(name.rsplit(":", 1)[-1] for name, why in found if why != ["always changed"])
+
+    def freeze(self, stage: str) -> None:
+        """Have `dvc repro` take a stage's outputs as they are."""
+        with self._repo() as repo:
+            repo.freeze(stage)
 
     def count_stages(self) -> int:
         """How many stages dvc.yaml has with these parameters."""

@@ -91,6 +91,11 @@ class Layout:
         return self.root / "confusions" / f"{generation}.csv"
 
     @property
+    def source(self) -> Path:
+        """What the source's files are, as the stage scan saw them."""
+        return self.root / "source.json"
+
+    @property
     def choices(self) -> Path:
         """What the stage search chose before anything is trained, as JSON."""
         return self.root / "choices.json"

@@ -32,9 +32,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_every_stage_is_there_for_every_generation(project: Project) -> None:
     listed = [line.split()[0] for line in project.run("dvc", "stage", "list").stdout.splitlines()]
     per_generation = ("pseudo_label", "select", "train_student")
-    assert listed[:4] == ["prepare", "embed", "search", "train_teacher"]
+    assert listed[:5] == ["scan", "prepare", "embed", "search", "train_teacher"]
     assert set(listed) == {
         *(
+            "scan",
             "prepare",
             "embed",
             "search",
@@ -134,7 +135,7 @@ def test_report_says_whether_it_helped(project: Project) -> None:
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.repro() == []
-    assert "up to date" in project.run("dvc", "status").stdout
+    assert project.run("dvc", "status").stdout.split() == ["scan:", "always", "changed"]
 
 
 def test_dvc_shows_metrics_and_plots(project: Project) -> None:

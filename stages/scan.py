@@ -1,0 +1,27 @@
+"""Look at the source's files, so that a change of them reruns prepare."""
+
+from pipeline.files import value_digest, write_json
+from pipeline.runtime.stage import STATE, Stage, result_line, run_stage
+
+
+def scan(stage: Stage) -> None:
+    """Write source.json: how many files the source holds, and the digest of all."""
+    data = stage.params.data
+    if data.path is None:  # comes with an installed package
+        from importlib.metadata import version
+
+        found: dict[str, int | str] = {"digest": f"scikit-learn {version('scikit-learn')}"}
+        shown = f"the {data.source} of {found['digest']}"
+    else:
+        from pipeline.data.listing import list_source
+
+        remembered = stage.root / STATE / "scan" / f"{value_digest(data.path)[:16]}.parquet"
+        listing = list_source(data.path, remembered, project=stage.root)
+        found = {"files": listing.files, "bytes": listing.bytes, "digest": listing.digest}
+        shown = f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
+    write_json(stage.layout.source, found)
+    result_line(stage, shown)
+
+
+if __name__ == "__main__":
+    run_stage("scan", scan)
