@@ -161,6 +161,7 @@ def pseudo_labels(
         distribution_alignment=chosen.distribution_alignment,
         label_kind=chosen.label_kind,
         temperature=chosen.temperature,
+        taught=params.generations[key].teacher != "0",
     )
     features = labeled_features = None
     if predict.propagation is not None:

@@ -38,7 +38,9 @@ def select(stage: Stage) -> None:
         table = read_shard(truth_file)
         truth = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
         out = run.scratch / "pseudo_labels"
-        shares = target_shares(chosen.distribution_alignment, labeled, len(classes))
+        taught = stage.params.generations[key].teacher != "0"
+        kind = chosen.distribution_alignment
+        shares = target_shares(kind, labeled, len(classes), taught=taught)
         rows = [entry.rows for entry in read_manifest(predictions).shards]
         stored = None
         if storage is not None:
@@ -51,7 +53,7 @@ def select(stage: Stage) -> None:
                 classes=classes,
                 target_shares=shares,
                 truth=truth,
-                notes=_teaching(predictions, chosen),
+                notes=_teaching(predictions, chosen, taught=taught),
                 drop_strangers=chosen.strangers == "drop",
                 stored=stored,
                 map_shards=shown(over, rows, f"{stage.title}: a pass"),
@@ -77,13 +79,13 @@ def select(stage: Stage) -> None:
     result_line(stage, f"{figures.kept} images kept ({figures.coverage:.1%}){known}")
 
 
-def _teaching(predictions: Path, chosen: SelectParams) -> dict[str, Any]:
+def _teaching(predictions: Path, chosen: SelectParams, *, taught: bool) -> dict[str, Any]:
     """What the manifest says of how predictions become targets, where they were refined."""
     known = read_manifest(predictions).metadata.get(KEY)
     if known is None:
         return {}
     names = ("distribution_alignment", "label_kind", "temperature")
-    return {KEY: known | chosen.model_dump(include=set(names))}
+    return {KEY: known | chosen.model_dump(include=set(names)) | {"taught": taught}}
 
 
 if __name__ == "__main__":

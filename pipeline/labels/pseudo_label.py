@@ -130,11 +130,14 @@ def find_cuts(
     return counts, choice, _last_taken(selector, choice.cuts, over)
 
 
-def target_shares(kind: str, labeled: Path, num_classes: int) -> TargetShares | None:
+def target_shares(
+    kind: str, labeled: Path, num_classes: int, *, taught: bool = False
+) -> TargetShares | None:
     """The shares (K,) that select.distribution_alignment = `kind` aligns with; None for "none".
 
     "labeled": of the classes among the images of `labeled`; "estimated": what estimates them from
-    predictions and these. Both raise DataError where a class has no labelled image.
+    predictions and these; taught: see estimate_shares. Both raise DataError where a class has no
+    labelled image.
     """
     if kind == "none":
         return None
@@ -149,7 +152,7 @@ def target_shares(kind: str, labeled: Path, num_classes: int) -> TargetShares | 
             f"select.distribution_alignment = {kind} can't align with it; choose uniform or none"
         )
     if kind == "estimated":
-        return partial(estimate_shares, label_counts=counts)
+        return partial(estimate_shares, label_counts=counts, taught=taught)
     shares: Shares = counts / counts.sum()
     return shares
 

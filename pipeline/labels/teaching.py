@@ -28,12 +28,14 @@ KEY = "teaching"  # in the manifest of predictions and of pseudo-labels
 
 @dataclass(frozen=True)
 class Teaching:
-    """The parameters of the same names in the sections `predict` and `select`."""
+    """The parameters of the same names in the sections `predict` and `select`; taught: whether the
+    teacher was taught by pseudo-labels too."""
 
     propagation: PropagationParams | None = None
     distribution_alignment: str = "none"
     label_kind: str = "soft"
     temperature: float = 1.0
+    taught: bool = False
 
     def noted(self) -> dict[str, Any]:
         """What the manifest of pseudo-labels notes."""
@@ -99,7 +101,8 @@ def refined_log_probs(
             threads=threads,
         )
     if teaching.distribution_alignment != "none":
-        shares = pool_shares(teaching.distribution_alignment, log_probs, counts)
+        kind = teaching.distribution_alignment
+        shares = pool_shares(kind, log_probs, counts, taught=teaching.taught)
         log_probs = aligned(log_probs, alignment_shift(log_probs, shares))
     return log_probs
 

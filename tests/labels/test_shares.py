@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.shares import estimate_shares, pool_shares, shares_by_em
 
 Floats = NDArray[np.float32]
@@ -104,3 +105,22 @@ def test_a_kind_of_alignment_has_its_shares() -> None:
     estimated = pool_shares("estimated", log_probs, counts)
     assert estimated.tolist() == estimate_shares(log_probs, counts).tolist()
     assert estimated[0] > 0.5
+
+
+def test_what_a_taught_model_predicts_is_not_counted_twice() -> None:
+    """Aligned to its own estimate, generation after generation, a model stays where it is."""
+    generator = np.random.default_rng(0)
+    truth = np.repeat(np.arange(4), (500, 300, 150, 50))
+    scores = 2.5 * np.eye(4)[truth] + generator.normal(0, 1, (1000, 4))
+    log_probs = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
+    counts = np.full(4, 25)
+    again = {}
+    for taught in (False, True):
+        moved = log_probs
+        for generation in range(4):
+            shares = estimate_shares(moved, counts, taught=taught and generation > 0)
+            moved = aligned(moved, alignment_shift(moved, shares))
+        again[taught] = np.exp(moved).mean(axis=0)
+    once = estimate_shares(log_probs, counts)
+    np.testing.assert_allclose(again[True], once, atol=5e-3)
+    assert again[False][3] < 0.7 * again[True][3]
