@@ -27,7 +27,6 @@ def measure_network(
     cache_gib: float,
     knn: int | None,
     robustness_images: int | None,
-    bootstrap_samples: int,
     interval: float,
     seed: int,
     advance: Advance,
@@ -63,7 +62,6 @@ def measure_network(
         robustness_images=robustness_images,
         threads=threads,
         cache_gib=cache_gib,
-        bootstrap_samples=bootstrap_samples,
         interval=interval,
         seed=seed,
     )

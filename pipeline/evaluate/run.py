@@ -83,7 +83,6 @@ def measure(
     prepared: Path,
     *,
     view: str,
-    bootstrap_samples: int,
     interval: float,
     seed: int,
     threads: int,
@@ -115,9 +114,7 @@ def measure(
         validation.labels.numpy(),
         knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
         robustness=_robustness(predict, test, robustness_images, seed),
-        bootstrap_samples=bootstrap_samples,
         interval=interval,
-        seed=seed,
     )
 
 
@@ -130,17 +127,13 @@ def model_result(
     *,
     knn_accuracy: float | None = None,
     robustness: Robustness | None = None,
-    bootstrap_samples: int,
     interval: float,
-    seed: int,
 ) -> ModelResult:
     """The figures of log-probabilities of test images, with views and without, and of validation
     images (or of labelled ones, out of fold), (N, K) each, and of their labels (N,)."""
 
     def figures(log_probs: Floats, labels: Integers) -> Evaluation:
-        return evaluate(
-            log_probs, labels, bootstrap_samples=bootstrap_samples, interval=interval, seed=seed
-        )
+        return evaluate(log_probs, labels, interval=interval)
 
     return ModelResult(
         test=figures(seen, labels),

@@ -241,7 +241,9 @@ class ControlParams(Section):
 class EvaluateParams(ViewParams):
     """How models are measured."""
 
-    bootstrap_samples: int = Field(1000, ge=100, description="resamples for the intervals")
+    bootstrap_samples: int = Field(
+        1000, ge=100, description="resamples for the intervals of differences"
+    )
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     threads: int = Field(2, ge=1, description="CPU threads")
     cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
