@@ -45,7 +45,7 @@ def evaluate(stage: Stage) -> None:
             out / "labeled",
             features=layout.features("labeled"),
             advance=advance,
-            **how.model_dump(include={"threads", "batch_size"}),
+            **how.model_dump(include={"threads", "batch_size", "device"}),
         )
         publish_folder(out, layout.evaluation(model))
         write_json(layout.metrics("evaluate", model), result.metrics)

@@ -245,8 +245,10 @@ class EvaluateParams(ViewParams):
         1000, ge=100, description="resamples for the intervals of differences"
     )
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
-    threads: int = Field(2, ge=1, description="CPU threads")
-    cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
+    threads: int = Field(2, ge=1, description="CPU threads; part of the result")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one"
+    )
     knn: int | None = Field(
         None,
         ge=1,
