@@ -21,8 +21,8 @@ from pipeline.runtime.layout import Layout
 
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "data": {"images_per_shard": 16},  # of 4096 the digits would be one, and nothing to lose
-    "train": {"workers": 2, "min_workers": 1, "checkpoint_minutes": 0.05},
-    "predict": {"actors": [1, 2]},
+    "train": {"workers": 2, "min_workers": 1},
+    "run": {"actors": [1, 2], "checkpoint_minutes": 0.05},
 }
 UP_TO_DATE = "Data and pipelines are up to date."
 Values = dict[str, Any]

@@ -5,7 +5,6 @@ pixels. Neither needs torch.
 """
 
 from dataclasses import asdict
-from typing import Any
 
 from pipeline.data.features import body_of
 from pipeline.evaluate.baseline import Baseline, prepared_label_spreading
@@ -19,12 +18,10 @@ def baseline(stage: Stage) -> None:
     """Write metrics/baseline.json; the baseline may use the validation labels too, as labels."""
     layout, how = stage.layout, stage.params.evaluate
     parts = ("labeled", "validation", "unlabeled", "test")
-    bootstrap = how.model_dump(include={"bootstrap_samples", "interval"})
-    bootstrap["seed"] = stage.params.seed
     inputs = layout.data_digests(*parts)
     inputs["body"] = body_of(layout.features("labeled")) or ""
-    with stage.run(inputs, bootstrap) as run:
-        result = _measured(stage, bootstrap)
+    with stage.run(inputs, {"interval": how.interval, "seed": stage.params.seed}) as run:
+        result = _measured(stage, how.interval)
         write_json(layout.metrics("baseline"), asdict(result))
         if result.accuracy is not None:
             run.tracker.metrics({"test/accuracy": result.accuracy})
@@ -33,14 +30,16 @@ def baseline(stage: Stage) -> None:
     result_line(stage, f"{result.name}: {shown}")
 
 
-def _measured(stage: Stage, bootstrap: dict[str, Any]) -> Baseline:
+def _measured(stage: Stage, interval: float) -> Baseline:
     layout = stage.layout
     if stage.params.embed.source is not None:
         say(f"{stage.title}: logistic regression on the features of the labelled images")
         folder = layout.root / "features"
-        return feature_baseline(layout.prepared, folder, len(layout.classes), **bootstrap)
+        return feature_baseline(
+            layout.prepared, folder, len(layout.classes), seed=stage.params.seed, interval=interval
+        )
     say(f"{stage.title}: scikit-learn's LabelSpreading over the pixels of all images")
-    return prepared_label_spreading(layout.prepared, **bootstrap)
+    return prepared_label_spreading(layout.prepared, interval=interval)
 
 
 if __name__ == "__main__":

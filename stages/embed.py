@@ -31,14 +31,15 @@ def embed(stage: Stage) -> None:
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}
     storage = open_storage(stage.params.storage.url)
-    how = stage.params.predict
+    device = stage.params.predict.device
+    how = stage.params.run
     with stage.run(inputs, {"embed": params.model_dump(mode="json")}) as run:
         body = run.scratch / "body"
         num_features = write_body(body, params, source, layout.prepared)
         outs = {part: _out(run, storage, part) for part in PARTS}
         works = [
             ShardEmbedder(
-                (body,), layout.prepared / part, out, params.batch_size, params.threads, how.device
+                (body,), layout.prepared / part, out, params.batch_size, params.threads, device
             )
             for part, out in outs.items()
         ]

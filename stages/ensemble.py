@@ -23,7 +23,9 @@ def ensemble(stage: Stage) -> None:
     views = stage.params.evaluate.model_dump(include={"views", "jitter_views"})
     with stage.run(inputs, bootstrap | views | {"ensemble": how.model_dump(mode="json")}) as run:
         results = {key: load_result(layout.evaluation(key)) for key in keys}
-        together = put_together(results, how.method, generations=generations, **bootstrap)
+        together = put_together(
+            results, how.method, generations=generations, interval=bootstrap["interval"]
+        )
         issues = find_label_issues(
             layout.prepared / "labeled",
             {key: layout.labeled_predictions(key) for key in together.members},

@@ -1,7 +1,5 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
-from typing import Any
-
 from pipeline.data.shards import read_manifest
 from pipeline.evaluate.head import measure_head
 from pipeline.evaluate.run import (
@@ -35,7 +33,7 @@ def evaluate(stage: Stage) -> None:
         stage.run(inputs, parameters) as run,
         progress(stage.title, _images_seen(stage)) as advance,
     ):
-        result = _measured(stage, bootstrap, advance)
+        result = _measured(stage, advance)
         if before:
             first, teacher = (load_result(layout.evaluation(name)) for name in before)
             result = compare_with(result, first, teacher, **bootstrap)
@@ -47,7 +45,7 @@ def evaluate(stage: Stage) -> None:
             out / "labeled",
             features=layout.features("labeled"),
             advance=advance,
-            **how.model_dump(include={"threads", "batch_size"}),
+            **how.model_dump(include={"threads", "batch_size", "device"}),
         )
         publish_folder(out, layout.evaluation(model))
         write_json(layout.metrics("evaluate", model), result.metrics)
@@ -62,19 +60,18 @@ def evaluate(stage: Stage) -> None:
     result_line(stage, shown + verdict)
 
 
-def _measured(stage: Stage, bootstrap: dict[str, Any], advance: Advance) -> ModelResult:
+def _measured(stage: Stage, advance: Advance) -> ModelResult:
     """The model's figures: of a head from stored features, of a network from the images."""
     layout, how = stage.layout, stage.params.evaluate
     folder = layout.model(stage.model)
     centre = how.views == "centre" and how.knn is None and how.robustness_images is None
     if centre and reads_features(read_spec(folder)):
         features = layout.features("test").parent
-        return measure_head(folder, layout.prepared, features, **bootstrap)
+        return measure_head(folder, layout.prepared, features, interval=how.interval)
     from pipeline.evaluate.network import measure_network  # imports torch
 
-    return measure_network(
-        folder, layout.prepared, **how.model_dump(), seed=stage.params.seed, advance=advance
-    )
+    given = how.model_dump(exclude={"bootstrap_samples"}) | {"seed": stage.params.seed}
+    return measure_network(folder, layout.prepared, **given, advance=advance)
 
 
 def _images_seen(stage: Stage) -> int:

@@ -66,8 +66,8 @@ def pseudo_label(stage: Stage) -> None:
 
             distributed_map(
                 (predictor, todo),
-                actors=predict.actor_range,
-                gpus_per_actor=predict.gpus_per_actor,
+                actors=stage.params.run.actor_range,
+                gpus_per_actor=stage.params.run.gpus_per_actor,
                 scratch=run.scratch,
                 title=stage.title,
             )

@@ -23,7 +23,7 @@ def select(stage: Stage) -> None:
     layout, key = stage.layout, stage.key
     labeled, predictions = layout.prepared / "labeled", layout.predictions(key)
     truth_file = layout.prepared / "unlabeled_truth.parquet"
-    chosen = stage.params.selection(key)
+    chosen, how = stage.params.selection(key), stage.params.run
     classes = layout.classes
     check_class_names(classes, chosen.class_thresholds)
     storage = open_storage(stage.params.storage.url)
@@ -46,7 +46,9 @@ def select(stage: Stage) -> None:
         if storage is not None:
             stored = stored_prefix(storage, "pseudo_labels", run.fingerprint)
             mark_in_use(stored)
-        with shard_mapper(chosen.workers, chosen.threads, stored=stored is not None) as over:
+        with shard_mapper(
+            how.select_workers, how.select_threads, stored=stored is not None
+        ) as over:
             figures = select_pseudo_labels(
                 predictions,
                 out,

@@ -70,9 +70,7 @@ def label_spreading(
     neighbors: int = 7,
     max_iter: int = 100,
     most_images: int = MOST_IMAGES,
-    bootstrap_samples: int = 1000,
     interval: float = 0.95,
-    seed: int = 0,
 ) -> Baseline:
     """Accuracy on `test` of LabelSpreading (Zhou et al. 2004) over nearest neighbours.
 
@@ -90,27 +88,12 @@ def label_spreading(
     pixels = np.concatenate([_flat(labeled), _flat(unlabeled)])
     predicted, notes = _spread(pixels, known, _flat(test), neighbors, max_iter)
     right = predicted == test_labels
-    return measured(
-        NAME,
-        right,
-        "; ".join(notes),
-        bootstrap_samples=bootstrap_samples,
-        interval=interval,
-        seed=seed,
-    )
+    return measured(NAME, right, "; ".join(notes), interval=interval)
 
 
-def measured(
-    name: str,
-    right: NDArray[np.bool_],
-    note: str,
-    *,
-    bootstrap_samples: int = 1000,
-    interval: float = 0.95,
-    seed: int = 0,
-) -> Baseline:
+def measured(name: str, right: NDArray[np.bool_], note: str, *, interval: float = 0.95) -> Baseline:
     """The baseline `name` that has these test images right, (N,), N > 0."""
-    low, high = accuracy_interval(right, samples=bootstrap_samples, interval=interval, seed=seed)
+    low, high = accuracy_interval(right, interval)
     return Baseline(name, float(right.mean()), low, high, note)
 
 

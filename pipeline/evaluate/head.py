@@ -24,15 +24,7 @@ def head_log_probs(model: Path, features: Path, images: Path) -> Floats:
     return read_head(model).log_probs(load_features(features, images), spec.temperature)
 
 
-def measure_head(
-    model: Path,
-    prepared: Path,
-    features: Path,
-    *,
-    bootstrap_samples: int,
-    interval: float,
-    seed: int,
-) -> ModelResult:
+def measure_head(model: Path, prepared: Path, features: Path, *, interval: float) -> ModelResult:
     """Measure the head in the folder `model` on the test images of `prepared`.
 
     features: the folder of the parts' features. In place of validation images come the labelled
@@ -57,7 +49,5 @@ def measure_head(
         read_labels(prepared / "test"),
         checked,
         labels,
-        bootstrap_samples=bootstrap_samples,
         interval=interval,
-        seed=seed,
     )

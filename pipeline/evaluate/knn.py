@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.tensors import ImageSet
+from pipeline.data.sliced import LabeledImages
 from pipeline.evaluate.neighbors import nearest_neighbors
 from pipeline.models.parts import batched_features
 
@@ -65,8 +65,8 @@ def knn_accuracy(
 
 def network_knn_accuracy(
     network: nn.Module,
-    labeled: ImageSet,
-    test: ImageSet,
+    labeled: LabeledImages,
+    test: LabeledImages,
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -75,12 +75,22 @@ def network_knn_accuracy(
 ) -> float:
     """knn_accuracy on `test` by the images of `labeled`, seen as they are by `network`.
 
-    mean, std: per channel, of [0, 1].
+    mean, std: per channel, of [0, 1]. The network may be on any device.
     """
-    labeled_features, features = (
-        batched_features(network, part.images, mean=mean, std=std, batch_size=batch_size)
-        for part in (labeled, test)
-    )
+    device = next(network.parameters()).device
+
+    def features_of(part: LabeledImages) -> Tensor:
+        slices = (part.images[at : at + batch_size] for at in range(0, len(part), batch_size))
+        return torch.cat(
+            [
+                batched_features(
+                    network, images.to(device), mean=mean, std=std, batch_size=batch_size
+                ).cpu()
+                for images in slices
+            ]
+        )
+
+    labeled_features, features = features_of(labeled), features_of(test)
     return knn_accuracy(
         labeled_features, labeled.labels, features, test.labels, num_neighbors=neighbors
     )

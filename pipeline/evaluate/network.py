@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from pipeline.data.tensors import ImageSet
+from pipeline.data.sliced import LabeledImages
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.knn import network_knn_accuracy
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.run import ModelResult, measure
 from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.device import resolve_device
 from pipeline.progress import Advance
 
 
@@ -24,19 +25,19 @@ def measure_network(
     jitter_views: int,
     batch_size: int,
     threads: int,
-    cache_gib: float,
+    device: str,
     knn: int | None,
     robustness_images: int | None,
-    bootstrap_samples: int,
     interval: float,
     seed: int,
     advance: Advance,
 ) -> ModelResult:
     """Measure the network in the folder `model`; the other arguments are those of `evaluate`."""
     torch.set_num_threads(threads)
-    checkpoint = load_checkpoint(model)
+    checkpoint, place = load_checkpoint(model), resolve_device(device)
+    checkpoint.network.to(place)
 
-    def predict(images: ImageSet, view: str) -> Floats:
+    def predict(images: LabeledImages, view: str) -> Floats:
         return checkpoint_log_probs(
             checkpoint,
             images.images,
@@ -44,6 +45,7 @@ def measure_network(
             jitter_views=jitter_views,
             batch_size=batch_size,
             seed=seed,
+            device=str(place),
             advance=advance,
         )
 
@@ -62,8 +64,6 @@ def measure_network(
         nearest=nearest or None,
         robustness_images=robustness_images,
         threads=threads,
-        cache_gib=cache_gib,
-        bootstrap_samples=bootstrap_samples,
         interval=interval,
         seed=seed,
     )

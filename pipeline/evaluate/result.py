@@ -31,17 +31,10 @@ class Evaluation:
     reliability: tuple[CalibrationBin, ...]
 
 
-def evaluate(
-    log_probs: Floats,
-    labels: Integers,
-    *,
-    bootstrap_samples: int = 1000,
-    interval: float = 0.95,
-    seed: int = 0,
-) -> Evaluation:
+def evaluate(log_probs: Floats, labels: Integers, *, interval: float = 0.95) -> Evaluation:
     """Measure log-probabilities (N, K) against labels (N,); raises DataError as the metrics do."""
     right = metrics.correct(log_probs, labels)
-    low, high = accuracy_interval(right, samples=bootstrap_samples, interval=interval, seed=seed)
+    low, high = accuracy_interval(right, interval)
     confusion = metrics.confusion_matrix(log_probs, labels)
     return Evaluation(
         images=len(labels),

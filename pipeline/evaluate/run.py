@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from pipeline.files import csv_text, read_json, write_json, write_text, written_
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.data.tensors import ImageSet
+    from pipeline.data.sliced import LabeledImages
 
 RESULT_FILE = "result.json"
 
@@ -74,8 +75,8 @@ class ModelResult:
         )
 
 
-Predict = Callable[["ImageSet", str], Floats]
-Nearest = Callable[["ImageSet", "ImageSet"], float]
+Predict = Callable[["LabeledImages", str], Floats]
+Nearest = Callable[["LabeledImages", "LabeledImages"], float]
 
 
 def measure(
@@ -83,42 +84,41 @@ def measure(
     prepared: Path,
     *,
     view: str,
-    bootstrap_samples: int,
     interval: float,
     seed: int,
     threads: int,
-    cache_gib: float,
     nearest: Nearest | None = None,
     robustness_images: int | None = None,
 ) -> ModelResult:
-    """Measure a model on the validation and test images of `prepared`.
+    """Measure a model on the validation and test images of `prepared`, read shard by shard.
 
     `predict(images, view)` gives log-probabilities (N, K); `nearest(labeled, test)` the accuracy of
     the nearest neighbours, None for none; robustness_images: how many test images are also
     corrupted, None for none. Raises DataError without test images.
     """
-    from pipeline.data.tensors import load_images  # imports torch; comparing results needs none
+    from pipeline.data.sliced import LabeledImages, ShardSlices, labels_of  # imports torch
 
-    def images_of(part: str) -> ImageSet:
-        return load_images(prepared / part, threads=threads, cache_gib=cache_gib)
+    with ExitStack() as stack:
 
-    test, validation = images_of("test"), images_of("validation")
-    if not len(test):
-        raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
+        def images_of(part: str) -> LabeledImages:
+            images = stack.enter_context(ShardSlices(prepared / part, threads=threads))
+            return LabeledImages(images, labels_of(prepared / part))
 
-    seen = predict(test, view)
-    return model_result(
-        seen,
-        seen if view == "centre" else predict(test, "centre"),
-        test.labels.numpy(),
-        predict(validation, view) if len(validation) else seen[:0],
-        validation.labels.numpy(),
-        knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
-        robustness=_robustness(predict, test, robustness_images, seed),
-        bootstrap_samples=bootstrap_samples,
-        interval=interval,
-        seed=seed,
-    )
+        test, validation = images_of("test"), images_of("validation")
+        if not len(test):
+            raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
+
+        seen = predict(test, view)
+        return model_result(
+            seen,
+            seen if view == "centre" else predict(test, "centre"),
+            test.labels.numpy(),
+            predict(validation, view) if len(validation) else seen[:0],
+            validation.labels.numpy(),
+            knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
+            robustness=_robustness(predict, test, robustness_images, seed),
+            interval=interval,
+        )
 
 
 def model_result(
@@ -130,17 +130,13 @@ def model_result(
     *,
     knn_accuracy: float | None = None,
     robustness: Robustness | None = None,
-    bootstrap_samples: int,
     interval: float,
-    seed: int,
 ) -> ModelResult:
     """The figures of log-probabilities of test images, with views and without, and of validation
     images (or of labelled ones, out of fold), (N, K) each, and of their labels (N,)."""
 
     def figures(log_probs: Floats, labels: Integers) -> Evaluation:
-        return evaluate(
-            log_probs, labels, bootstrap_samples=bootstrap_samples, interval=interval, seed=seed
-        )
+        return evaluate(log_probs, labels, interval=interval)
 
     return ModelResult(
         test=figures(seen, labels),
@@ -165,24 +161,21 @@ def images_seen(
     return seen + min(test, robustness_images) * times_seen(channels)
 
 
-def _robustness(predict: Predict, test: ImageSet, most: int | None, seed: int) -> Robustness | None:
+def _robustness(
+    predict: Predict, test: LabeledImages, most: int | None, seed: int
+) -> Robustness | None:
     if most is None:
         return None
+    import torch
 
     rows = chosen_rows(len(test), most, seed)
-    some = replace(
-        test,
-        images=test.images[rows],
-        labels=test.labels[rows],
-        ids=[test.ids[row] for row in rows],
-        shard=test.shard[rows],
-        row=test.row[rows],
-    )
+    some = torch.cat([test.images[row : row + 1] for row in rows])
+    labels = test.labels[rows]
 
     def plain(images: Tensor) -> Floats:
-        return predict(replace(some, images=images), "centre")
+        return predict(replace(test, images=images, labels=labels), "centre")
 
-    return measure_robustness(plain, some.images, some.labels, seed=seed)
+    return measure_robustness(plain, some, labels, seed=seed)
 
 
 def compare_with(

@@ -1,13 +1,14 @@
-"""Whether a difference is one: bootstrap intervals and McNemar's test on the same images.
+"""How sure an accuracy is, and whether a difference of two on the same images is one.
 
-Resampling N right-or-wrong flags with replacement and averaging draws from a binomial
-distribution, and the flags of two models from a multinomial one. Drawing from these directly is
-the same bootstrap at a cost that does not grow with N.
+An accuracy has Wilson's interval; a difference the bootstrap's, and McNemar's test. Resampling the
+right-or-wrong flags of two models draws from a multinomial distribution: drawing from it directly
+is the same bootstrap at a cost that does not grow with the images.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -32,19 +33,23 @@ class PairedTest:
     verdict: Verdict
 
 
-def accuracy_interval(
-    correct: Flags, *, samples: int = 1000, interval: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the accuracy (Efron 1979) from flags (N,).
+def accuracy_interval(correct: Flags, interval: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) of the accuracy from flags (N,).
 
-    It has no width where every flag is the same. Raises DataError without images.
+    It has a width at 0 and 100 % too, and stays within them. Raises DataError without images.
     """
     if correct.size == 0:
         raise DataError("no images to compute an interval from; at least one is needed")
-    generator = np.random.default_rng(seed)
-    share = float(correct.mean())
-    draws = generator.binomial(correct.size, share, size=samples) / correct.size
-    return _percentiles(draws, interval)
+    return _wilson(int(correct.sum()), correct.size, interval)
+
+
+def _wilson(right: int, images: int, interval: float) -> tuple[float, float]:
+    share, square = right / images, NormalDist().inv_cdf((1 + interval) / 2) ** 2
+    middle = share + square / (2 * images)
+    reach = (square * (share * (1 - share) / images + square / (4 * images**2))) ** 0.5
+    whole = 1 + square / images
+    low, high = (middle - reach) / whole, (middle + reach) / whole
+    return (low if right else 0.0), (high if right < images else 1.0)
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
@@ -87,9 +92,7 @@ def compare_counts(
     seed: int = 0,
 ) -> PairedTest:
     """`compare` of two models that differ on `gained` + `lost` of `images` images."""
-    shares = np.array([gained, lost, images - gained - lost]) / images
-    draws = np.random.default_rng(seed).multinomial(images, shares, size=samples)
-    low, high = _percentiles((draws[:, 0] - draws[:, 1]) / images, interval)
+    low, high = _difference_interval(gained, lost, images, samples, interval, seed)
     p_value = mcnemar_p_value(gained, lost)
     return PairedTest(
         difference=(gained - lost) / images,
@@ -102,9 +105,25 @@ def compare_counts(
     )
 
 
-def _percentiles(draws: NDArray[np.float64], interval: float) -> tuple[float, float]:
+def _difference_interval(
+    gained: int, lost: int, images: int, samples: int, interval: float, seed: int
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a difference (Efron 1979).
+
+    Where all images are alike, none differing or all gained or lost, every resample is the same and
+    would say that nothing else can be: there Wilson's interval of "all of them" says how many may
+    be otherwise, for the better or the worse.
+    """
+    counts = [gained, lost, images - gained - lost]
+    if max(counts) == images:
+        otherwise = 1 - _wilson(images, images, interval)[0]
+        difference = (gained - lost) / images
+        reach = otherwise * (1 + abs(difference))
+        return max(-1.0, difference - reach), min(1.0, difference + reach)
+    shares = np.array(counts) / images
+    draws = np.random.default_rng(seed).multinomial(images, shares, size=samples)
     tail = (1 - interval) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / images, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -49,9 +49,7 @@ def put_together(
     method: str,
     *,
     generations: Sequence[str],
-    bootstrap_samples: int,
     interval: float,
-    seed: int,
 ) -> Together:
     """Choose on the validation images, then measure on test.
 
@@ -78,13 +76,7 @@ def put_together(
     def figures(members: Mapping[str, Any], labels: Any) -> Evaluation | None:
         if not weights or not len(labels):
             return None
-        return evaluate(
-            weighted_log_probs(members, weights),
-            labels,
-            bootstrap_samples=bootstrap_samples,
-            interval=interval,
-            seed=seed,
-        )
+        return evaluate(weighted_log_probs(members, weights), labels, interval=interval)
 
     return Together(
         champion=champion,

@@ -214,6 +214,7 @@ def predict_folder(
     *,
     batch_size: int,
     threads: int,
+    device: str = "cpu",
     features: Path | None = None,
     advance: Advance | None = None,
 ) -> None:
@@ -230,6 +231,7 @@ def predict_folder(
         batch_size=batch_size,
         seed=0,
         threads=threads,
+        device=device,
         features=features,
     )
     for number in missing_shards(folder, out):

@@ -19,6 +19,7 @@ from pipeline.params.sections import (
     TrackingParams,
 )
 from pipeline.params.storage import StorageParams
+from pipeline.params.throughput import RunParams
 from pipeline.params.training import OnlineParams, TrainParams
 from pipeline.params.transfer import TransferParams
 
@@ -39,6 +40,7 @@ __all__ = [
     "Params",
     "PredictParams",
     "PropagationParams",
+    "RunParams",
     "SearchParams",
     "Section",
     "SelectParams",

@@ -12,7 +12,7 @@ from pipeline.params.preset import FOLDER
 from pipeline.params.run import Params
 from pipeline.params.sections import Section
 
-OWN = ("data.path", "tracking", "storage")  # of a run's place, whatever it was made from
+OWN = ("data.path", "tracking", "storage", "run")  # of a run's place, whatever it was made from
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,14 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+IN_RUN = {
+    "predict.actors": "actors",
+    "predict.gpus_per_actor": "gpus_per_actor",
+    "select.workers": "select_workers",
+    "select.threads": "select_threads",
+    "train.checkpoint_minutes": "checkpoint_minutes",
+}  # what a section may be thought to have, and its name under `run`
+
 
 def one_line(error: ValidationError, section: type[BaseModel], where: str) -> str:
     """The first of the errors in `error`, as "key = value: what is allowed", and how many more.
@@ -19,7 +27,7 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     value = repr(first["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     if first["type"] == "extra_forbidden":
-        line = f"{key} is not a parameter{_suggestion(section, parts)}"
+        line = f"{key} is not a parameter{_suggestion(section, key, parts)}"
     elif first["type"] == "missing":
         line = f"{key} is missing ({_description(section, parts)})"
     elif first["type"] == "invalid_key" or "[key]" in first["loc"]:
@@ -64,7 +72,9 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _suggestion(section: type[BaseModel], parts: list[str]) -> str:
+def _suggestion(section: type[BaseModel], key: str, parts: list[str]) -> str:
+    if name := IN_RUN.get(".".join(key.split(".")[-2:])):
+        return f"; it is run.{name}, of all generations"
     names = list(_section_of(section, parts).model_fields)
     close = difflib.get_close_matches(parts[-1], names, n=1)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"

@@ -26,6 +26,7 @@ from pipeline.params.sections import (
     TrackingParams,
 )
 from pipeline.params.storage import StorageParams
+from pipeline.params.throughput import RunParams
 from pipeline.params.training import TrainParams
 from pipeline.params.transfer import TransferParams, check_packaged, transfer_base
 
@@ -73,6 +74,7 @@ class Params(Section):
     )
     storage: StorageParams = StorageParams()
     tracking: TrackingParams = TrackingParams()
+    run: RunParams = RunParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
 

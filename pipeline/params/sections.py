@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
 
@@ -120,13 +120,7 @@ class PropagationParams(Section):
 class PredictParams(ViewParams, TeacherParams):
     """How a teacher labels the unlabelled images."""
 
-    actors: int | list[int] = Field(
-        1, description="Ray actors at work at once; [fewest, most]: as many as there is room for"
-    )
-    gpus_per_actor: float = Field(
-        1.0, gt=0, le=1, description="of an actor that works on a GPU; 0.5: two share one"
-    )
-    threads: int = Field(1, ge=1, description="CPU threads of each actor")
+    threads: int = Field(1, ge=1, description="CPU threads of each actor; part of the result")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of long predictions; auto: bfloat16 where the machine has instructions for it "
@@ -138,24 +132,6 @@ class PredictParams(ViewParams, TeacherParams):
     propagation: PropagationParams | None = Field(
         None, description="also ask each image's neighbours in the teacher's features"
     )
-
-    @field_validator("actors", mode="before")
-    @classmethod
-    def _one_or_two_counts(cls, value: object) -> object:
-        counts = value if isinstance(value, list) and len(value) == 2 else [value, value]
-        whole = [count for count in counts if isinstance(count, int) and count is not True]
-        if len(whole) != 2 or not 1 <= whole[0] <= whole[1]:
-            raise ValueError(
-                f"predict.actors = {value!r}: must be a number from 1, or [fewest, most]"
-            )
-        return value
-
-    @property
-    def actor_range(self) -> tuple[int, int]:
-        """The fewest and the most actors at work."""
-        if isinstance(self.actors, int):
-            return self.actors, self.actors
-        return self.actors[0], self.actors[1]
 
 
 class SelectParams(Section):
@@ -192,16 +168,12 @@ class SelectParams(Section):
     )
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
-    workers: int = Field(
-        0, ge=0, description="Ray tasks at work at once; 0: in the stage's own process"
-    )
-    threads: int = Field(2, ge=1, description="CPU threads in the stage's own process")
 
     @property
     def rules(self) -> dict[str, Any]:
         """What decides which predictions are kept, and how often."""
         names = "distribution_alignment", "strangers", "label_kind", "temperature"
-        return self.model_dump(exclude={*names, "workers", "threads"})
+        return self.model_dump(exclude=set(names))
 
 
 class GuardParams(Section):
@@ -269,10 +241,14 @@ class ControlParams(Section):
 class EvaluateParams(ViewParams):
     """How models are measured."""
 
-    bootstrap_samples: int = Field(1000, ge=100, description="resamples for the intervals")
+    bootstrap_samples: int = Field(
+        1000, ge=100, description="resamples for the intervals of differences"
+    )
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
-    threads: int = Field(2, ge=1, description="CPU threads")
-    cache_gib: float = Field(4.0, gt=0, description="most memory for decoded images, GiB")
+    threads: int = Field(2, ge=1, description="CPU threads; part of the result")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one"
+    )
     knn: int | None = Field(
         None,
         ge=1,

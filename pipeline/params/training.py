@@ -117,10 +117,7 @@ class TrainParams(Section):
         description="most memory for the images of a folder, GiB: more are streamed from their "
         "shards",
     )
-    checkpoint_minutes: float = Field(
-        5.0, gt=0, description="longest stretch of training a kill can cost"
-    )
-    log_every: int = Field(20, ge=1, description="steps between two logged points")
+    log_every: int = Field(20, ge=1, description="steps between two points of the curves")
 
     def images_a_step(self, *, taught: bool) -> int:
         """Images of one step: the labelled ones and, where it is taught, the pseudo-labelled, both

@@ -67,7 +67,7 @@ def estimate_seconds(
     predicted = (
         len(networks[:-1]) * found.unlabeled + (len(networks) + len(params.controls)) * judged
     )
-    actors = min(params.predict.actor_range[-1], os.cpu_count() or 1)
+    actors = min(params.run.actor_range[-1], os.cpu_count() or 1)
     stages = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     return {
         "prepare": 2 * looked * found.images / max(1, found.looked_at),

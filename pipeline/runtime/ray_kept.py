@@ -90,7 +90,7 @@ def cpus_of(params: Params) -> int:
     """The CPUs that the stages ask of Ray at most."""
     training = [params.training(key).train for key in params.model_keys]
     wanted = [train.workers * train.threads for train in training]
-    return max(params.predict.actor_range[1] * params.predict.threads, *wanted)
+    return max(params.run.actor_range[1] * params.predict.threads, *wanted)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def train_network(
         training=training,
         source=source.path if source else None,
         teacher_model=before,
+        checkpoint_minutes=stage.params.run.checkpoint_minutes,
     )
     history = distributed_train(job, run.scratch, run.tracker, stage.title)
     write_curves(layout.curves(model), history)

@@ -68,7 +68,8 @@ def _train_over_workers(job: TrainJob, history: Path, tracker: Tracker, title: s
         device = _device(train)
         _announce(train, home, device, title)
         how = {"job": _plain(job), "history": str(history), "home": home, "device": device}
-        trainer = _trainer(how, train, scratch, device)
+        resize = RESIZE_CHECKPOINTS * job.checkpoint_minutes * 60
+        trainer = _trainer(how, train, scratch, device, resize)
         with following(history, tracker, title, train), stop_is_a_wish() as wish:
             fit_or_stop(lambda: _unwrapped_fit(trainer), scratch, wish)
 
@@ -99,8 +100,10 @@ def _announce(train: TrainParams, home: Home, device: str, title: str) -> None:
         )
 
 
-def _trainer(how: dict[str, Any], train: TrainParams, scratch: Path, device: str) -> Any:
-    """Ray's trainer of `_worker_loop` with `how`."""
+def _trainer(
+    how: dict[str, Any], train: TrainParams, scratch: Path, device: str, resize_seconds: float
+) -> Any:
+    """Ray's trainer of `_worker_loop` with `how`, which may grow once in `resize_seconds`."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -119,7 +122,7 @@ def _trainer(how: dict[str, Any], train: TrainParams, scratch: Path, device: str
             num_workers=(sizes[0], sizes[-1]) if elastic else train.workers,
             use_gpu=use_gpu,
             resources_per_worker=resources,
-            elastic_resize_monitor_interval_s=RESIZE_CHECKPOINTS * train.checkpoint_minutes * 60,
+            elastic_resize_monitor_interval_s=resize_seconds,
         ),
         run_config=RunConfig(
             name=scratch.name,

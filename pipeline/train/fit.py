@@ -52,14 +52,16 @@ def fit(
     worker: Worker | None = None,
     log: Log = lambda step, values: None,
     state_folder: Path | None = None,
+    checkpoint_minutes: float = 5.0,
 ) -> dict[str, Tensor]:
     """Train `network` in place for `train.steps` steps; returns the averaged weights by name.
 
     Auxiliary classifiers, where `network` has them, are trained with it and dropped at the end.
     Global batch k and its augmentation are a function of (seed, k) alone, whatever the number of
-    workers, and with `state_folder` a run that was stopped goes on where it was; one that
-    `worker.stop` ends raises KeyboardInterrupt after the step. Weights that need no gradient stay
-    as they are; `rates`: the learning rate of others as a share, by name.
+    workers, and with `state_folder`, where the state is saved every `checkpoint_minutes`, a run
+    that was stopped goes on where it was; one that `worker.stop` ends raises KeyboardInterrupt
+    after the step. Weights that need no gradient stay as they are; `rates`: the learning rate of
+    others as a share, by name.
     `log(step, values)` gets the losses, accuracies in [0, 1], learning rate and images/s.
     Raises TrainingError where the loss is not finite, ParameterError for a batch that the workers
     can't share evenly.
@@ -107,7 +109,7 @@ def fit(
             if run.best and run.best.offer(run.average.tensors, accuracy) == train.patience:
                 break
         stop = worker.rank == 0 and worker.stop()
-        if state_folder is not None and (stop or now - saved >= train.checkpoint_minutes * 60):
+        if state_folder is not None and (stop or now - saved >= checkpoint_minutes * 60):
             _save(run, losses, state_folder, done, worker)
             saved = now
         if stop:

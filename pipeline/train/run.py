@@ -30,7 +30,8 @@ class TrainJob:
     """What to train, on what, and where it goes.
 
     `teacher`: the digest of the model in `teacher_model`, None for generation 0; `source`: the
-    folder or file of weights to start from, where transfer.source means one.
+    folder or file of weights to start from, where transfer.source means one; `checkpoint_minutes`:
+    the longest stretch between two saved states.
     """
 
     prepared: Path
@@ -43,6 +44,7 @@ class TrainJob:
     training: Training
     source: Path | None = None
     teacher_model: Path | None = None
+    checkpoint_minutes: float = 5.0
 
 
 def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = None) -> None:
@@ -83,6 +85,7 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         worker=worker,
         log=log,
         state_folder=job.state,
+        checkpoint_minutes=job.checkpoint_minutes,
     )
     if worker.rank == 0:
         temperature = calibrated_temperature(network, weights, data, spec, str(worker.device))
@@ -99,6 +102,7 @@ def fit_network(
     worker: Worker | None = None,
     log: Log = lambda step, values: None,
     state_folder: Path | None = None,
+    checkpoint_minutes: float = 5.0,
 ) -> dict[str, Tensor]:
     """`fit` as `training.transfer` says; returns the averaged weights by name.
 
@@ -123,6 +127,7 @@ def fit_network(
         worker=worker,
         log=log,
         state_folder=state_folder,
+        checkpoint_minutes=checkpoint_minutes,
     )
 
 

@@ -56,9 +56,11 @@ train: {steps: 10, ema_decay: 1.0}
 train: {steps: 10, workers: -1}
 train: {steps: 10, threads: 0}
 train: {steps: 10, device: tpu}
-train: {steps: 10, checkpoint_minutes: 0}
 predict: {views: seven_crop}
-predict: {actors: 0}
+run: {actors: 0}
+run: {checkpoint_minutes: 0}
+train: {steps: 10, checkpoint_minutes: 5.0}
+select: {workers: 2}
 select: {confidence_threshold: 1.1}
 select: {max_repeats: 1001}
 select: {temperature: 0}

@@ -23,13 +23,10 @@ SHORT = ("train.steps=400", "evaluate.jitter_views=1", "predict={views: jitter, 
 
 def test_only_what_lets_a_run_spread_is_changed(tmp_path: Path) -> None:
     changed = demo_values(SMALL, tmp_path)
-    assert changed["train"] == SMALL["train"] | {
-        "workers": 2,
-        "min_workers": 1,
-        "checkpoint_minutes": 0.05,
-    }
+    assert changed["train"] == SMALL["train"] | {"workers": 2, "min_workers": 1}
+    assert changed["run"] == {"actors": [1, 2], "checkpoint_minutes": 0.05}
     assert changed["storage"] == {"url": tmp_path.as_uri()}
-    same = set(SMALL) - {"train", "storage", "data", "predict"}
+    same = set(SMALL) - {"train", "storage", "data"}
     assert {name: changed[name] for name in same} == {name: SMALL[name] for name in same}
     assert "workers" not in SMALL["train"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from pipeline.data.tensors import ImageSet
+from pipeline.data.sliced import LabeledImages
 from pipeline.evaluate.knn import TEMPERATURE, knn_accuracy, knn_votes, network_knn_accuracy
 from tests.tiny import striped, tiny_network
 
@@ -63,10 +63,9 @@ def test_features_of_length_zero_and_no_images_have_an_answer() -> None:
     assert empty.shape == (0, 2)
 
 
-def images(count: int, seed: int) -> ImageSet:
+def images(count: int, seed: int) -> LabeledImages:
     labels = torch.arange(count) % 3
-    places = np.arange(count)
-    return ImageSet(striped(labels, seed), labels, [str(n) for n in range(count)], places, places)
+    return LabeledImages(striped(labels, seed), labels)
 
 
 def test_stripes_are_told_apart_in_the_features_of_a_network() -> None:

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.data.shards import read_manifest, write_manifest
-from pipeline.data.tensors import ImageSet, load_images
+from pipeline.data.sliced import LabeledImages
+from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from pipeline.evaluate.run import (
     RESULT_FILE,
@@ -22,7 +23,8 @@ from pipeline.evaluate.run import (
 )
 from tests.tiny import prepared_stripes
 
-BOOTSTRAP: dict[str, Any] = {"bootstrap_samples": 200, "interval": 0.95, "seed": 0}
+JUDGED: dict[str, Any] = {"interval": 0.95, "seed": 0}
+BOOTSTRAP: dict[str, Any] = JUDGED | {"bootstrap_samples": 200}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ class Guesser:
     def __init__(self, miss: int) -> None:
         self.miss, self.asked = miss, list[tuple[int, str]]()
 
-    def __call__(self, images: ImageSet, view: str) -> NDArray[np.float32]:
+    def __call__(self, images: LabeledImages, view: str) -> NDArray[np.float32]:
         self.asked.append((len(images), view))
         guesses = images.labels.numpy().copy()
         guesses[:: self.miss] = (guesses[:: self.miss] + 1) % 3
@@ -46,7 +48,7 @@ class Guesser:
 
 
 def measured(prepared: Path, miss: int = 4, view: str = "five_crop") -> ModelResult:
-    how: dict[str, Any] = {"threads": 1, "cache_gib": 1.0, **BOOTSTRAP}
+    how: dict[str, Any] = {"threads": 1, **JUDGED}
     return measure(Guesser(miss), prepared, view=view, **how)
 
 
@@ -71,7 +73,7 @@ def test_figures_are_of_the_images_they_name(prepared: Path) -> None:
 def test_the_centre_view_is_predicted_once(prepared: Path) -> None:
     for view, times in (("centre", 1), ("flip", 2)):
         guesser = Guesser(4)
-        measure(guesser, prepared, view=view, threads=1, cache_gib=1.0, **BOOTSTRAP)
+        measure(guesser, prepared, view=view, threads=1, **JUDGED)
         images = len(load_images(prepared / "test"))
         assert len([asked for asked in guesser.asked if asked[0] == images]) == times
 
@@ -82,7 +84,7 @@ def test_the_images_that_are_predicted_are_known_before(
 ) -> None:
     guesser = Guesser(4)
     how: dict[str, Any] = {"view": view, "robustness_images": robustness_images}
-    measure(guesser, prepared, threads=1, cache_gib=1.0, **how, **BOOTSTRAP)
+    measure(guesser, prepared, threads=1, **how, **JUDGED)
     test, validation = (read_manifest(prepared / part).rows for part in ("test", "validation"))
     channels = load_images(prepared / "test").images.shape[1]
     expected = images_seen(test, validation, channels=channels, **how)
@@ -102,11 +104,11 @@ def test_the_nearest_neighbours_are_asked_of_labelled_and_test_images(
 ) -> None:
     seen: list[tuple[int, int]] = []
 
-    def nearest(labeled: ImageSet, test: ImageSet) -> float:
+    def nearest(labeled: LabeledImages, test: LabeledImages) -> float:
         seen.append((len(labeled), len(test)))
         return 0.75
 
-    how: dict[str, Any] = {"view": "centre", "threads": 1, "cache_gib": 1.0, **BOOTSTRAP}
+    how: dict[str, Any] = {"view": "centre", "threads": 1, **JUDGED}
     result = measure(Guesser(4), prepared, nearest=nearest, **how)
     assert seen == [tuple(len(load_images(prepared / part)) for part in ("labeled", "test"))]
     assert result.metrics["test/knn_accuracy"] == 0.75
@@ -116,7 +118,7 @@ def test_the_nearest_neighbours_are_asked_of_labelled_and_test_images(
 
 
 def test_robustness_is_measured_on_some_of_the_test_images(prepared: Path, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"view": "flip", "threads": 1, "cache_gib": 1.0, **BOOTSTRAP}
+    how: dict[str, Any] = {"view": "flip", "threads": 1, **JUDGED}
     guesser = Guesser(4)
     result = measure(guesser, prepared, robustness_images=10, **how)
     assert result.robustness is not None

@@ -19,11 +19,9 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
     checked, their_labels = voters(SKILLS, 120, 1)
     return {
         key: ModelResult(
-            test=evaluate(test[key], labels, bootstrap_samples=100),
-            centre=evaluate(test[key], labels, bootstrap_samples=100),
-            validation=evaluate(checked[key], their_labels, bootstrap_samples=100)
-            if validation
-            else None,
+            test=evaluate(test[key], labels),
+            centre=evaluate(test[key], labels),
+            validation=evaluate(checked[key], their_labels) if validation else None,
             test_log_probs=test[key],
             test_labels=labels,
             validation_log_probs=checked[key] if validation else checked[key][:0],
@@ -35,9 +33,7 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
 
 def together(method: str, **changes: Any) -> Together:
     made = results(**changes)
-    return put_together(
-        made, method, generations=list(made), bootstrap_samples=100, interval=0.95, seed=0
-    )
+    return put_together(made, method, generations=list(made), interval=0.95)
 
 
 def test_equal_weights_average_all() -> None:
@@ -84,9 +80,7 @@ def test_it_is_plain_json() -> None:
 def test_the_champion_is_that_of_the_validation_images() -> None:
     made = results()
     swapped = {"0": made["2"], "1": made["1"], "2": made["0"]}
-    found = put_together(
-        swapped, "equal", generations=list("012"), bootstrap_samples=100, interval=0.95, seed=0
-    )
+    found = put_together(swapped, "equal", generations=list("012"), interval=0.95)
     assert found.champion == "0"
     assert np.isfinite(list(found.metrics.values())).all()
 
@@ -94,8 +88,6 @@ def test_the_champion_is_that_of_the_validation_images() -> None:
 def test_a_student_of_another_seed_is_in_the_ensemble_but_no_champion() -> None:
     made = results()
     renamed = {"0": made["0"], "1": made["1"], "1.1": made["2"]}
-    found = put_together(
-        renamed, "greedy", generations=["0", "1"], bootstrap_samples=100, interval=0.95, seed=0
-    )
+    found = put_together(renamed, "greedy", generations=["0", "1"], interval=0.95)
     assert found.champion == "1"
     assert found.members["1.1"] > 0

@@ -62,7 +62,9 @@ def test_a_second_repro_runs_nothing_and_only_the_body_s_parameters_embed_again(
     assert project.repro() == []
     before = project.parameters()
     changed = project.parameters()
-    changed["predict"]["actors"] = 2
+    changed["run"] = {"actors": 2, "select_threads": 1, "checkpoint_minutes": 1.0}
+    project.set_parameters(changed)
+    assert "up to date" in project.run("dvc", "status").stdout
     changed["select"]["confidence_threshold"] = 0.01
     project.set_parameters(changed)
     stale = project.run("dvc", "status").stdout
@@ -89,6 +91,8 @@ def test_a_killed_embed_goes_on_and_storage_holds_the_same(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in made.glob("embed-*/*/*.parquet")}
+    values["run"]["actors"] = 2
+    again.set_parameters(values)
     again.run("python", "-m", "stages.embed")
     assert features(again.folder) == features(project.folder)
     after = {path: path.stat().st_mtime_ns for path in kept}

@@ -98,7 +98,7 @@ def test_prediction_goes_on_after_a_killed_actor_and_ends_in_order_when_asked(
     values = copy.deepcopy(SMALL)
     values["data"]["images_per_shard"] = 20
     values["augment"]["search"] = None
-    values["predict"] = {"views": "jitter", "jitter_views": 20, "actors": 1}
+    values["predict"] = {"views": "jitter", "jitter_views": 20}
     earlier = ("prepare", "embed", "search", "train_teacher")
     whole, disturbed = twin_projects(tmp_path, values, *earlier)
     run("pseudo_label", whole, "--generation", "1")
@@ -111,6 +111,7 @@ def test_prediction_goes_on_after_a_killed_actor_and_ends_in_order_when_asked(
     wait_until(lambda: len(predicted(disturbed)) > done + 1, process)
     stop(process, signal.SIGINT)
     kept = {path: path.stat().st_mtime_ns for path in predicted(disturbed)}
+    YAML_FILE.dump(values | {"run": {"actors": 2}}, disturbed / "params.yaml")
     run("pseudo_label", disturbed, "--generation", "1")
     assert contents(disturbed) == contents(whole)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

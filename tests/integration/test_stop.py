@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def parameters(**train: Any) -> Any:
     values = copy.deepcopy(SMALL)
-    values["train"] |= {"steps": 120, "checkpoint_minutes": 60.0} | train
+    values["train"] |= {"steps": 120} | train
+    values["run"] = {"checkpoint_minutes": 60.0}
     values["augment"]["search"] = None
     return values
 

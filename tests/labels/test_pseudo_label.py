@@ -32,7 +32,7 @@ def run(
 ) -> Audit:
     """Select with the defaults of params.yaml's section."""
     shares = changes.pop("target_shares", None)
-    left_out = {"distribution_alignment", "strangers", "workers", "threads"}
+    left_out = {"distribution_alignment", "strangers"}
     options = SelectParams().model_dump(exclude=left_out) | changes
     classes = changes.pop("classes", ("cat", "dog", "owl"))
     options["classes"] = classes

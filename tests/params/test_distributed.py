@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.params import PredictParams, TrainParams
+from pipeline.params import RunParams, TrainParams
 
 
 @pytest.mark.parametrize(("actors", "both"), [(3, (3, 3)), ([1, 4], (1, 4)), ([2, 2], (2, 2))])
 def test_actors_are_a_number_or_a_range(actors: Any, both: tuple[int, int]) -> None:
-    assert PredictParams(actors=actors).actor_range == both
+    assert RunParams(actors=actors).actor_range == both
 
 
 @pytest.mark.parametrize("actors", [0, True, "2", None, 1.5, [], [1], [0, 2], [3, 2], [1, 2, 3]])
 def test_other_actors_are_refused(actors: Any) -> None:
-    with pytest.raises(ValidationError, match=r"predict\.actors = .*a number from 1, or \[fewest"):
-        PredictParams(actors=actors)
+    with pytest.raises(ValidationError, match=r"run\.actors = .*a number from 1, or \[fewest"):
+        RunParams(actors=actors)
 
 
 @pytest.mark.parametrize("gpus", [0, -1, 1.5])
 def test_a_share_of_a_gpu_is_at_most_one(gpus: float) -> None:
     with pytest.raises(ValidationError):
-        PredictParams(gpus_per_actor=gpus)
+        RunParams(gpus_per_actor=gpus)
     with pytest.raises(ValidationError):
         TrainParams(steps=1, gpus_per_worker=gpus)
 

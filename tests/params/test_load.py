@@ -88,7 +88,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("train", "clip_norm", 0.0),
     ("train", "workers", -1),
     ("train", "device", "tpu"),
-    ("train", "checkpoint_minutes", 0),
+    ("run", "checkpoint_minutes", 0),
     ("predict", "views", "seven_crop"),
     ("predict", "jitter_views", 0),
     ("select", "confidence_threshold", 1.1),

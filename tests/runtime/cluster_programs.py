@@ -73,9 +73,7 @@ def train(work: str, scratch: str, sight: str) -> None:
     """Train with two workers, or with one where there are no two any more."""
     if sight == "blind":
         training.at_home = _unseen  # type: ignore[attr-defined]
-    params = train_params(
-        steps=400, workers=2, min_workers=1, checkpoint_minutes=0.005, log_every=5
-    )
+    params = train_params(steps=400, workers=2, min_workers=1, log_every=5)
     job = TrainJob(
         prepared=Path(work) / "prepared",
         pseudo_labels=None,
@@ -85,6 +83,7 @@ def train(work: str, scratch: str, sight: str) -> None:
         teacher=None,
         seed=3,
         training=Training(model=ModelParams(width=4), augment=PLAIN, train=params),
+        checkpoint_minutes=0.005,
     )
     tracker: Any = _NoTracker()
     history = training.distributed_train(job, Path(scratch), tracker, "train")

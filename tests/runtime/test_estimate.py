@@ -22,7 +22,7 @@ def photographs(input_size: int = 128) -> Params:
     values["model"] |= {"input_size": 32}
     values["train"] |= {"batch_size": 2, "threads": 1, "device": "cpu"}
     values["predict"]["device"] = "cpu"
-    values["predict"]["actors"] = 1
+    values["run"]["actors"] = 1
     return parse_params(values)
 
 

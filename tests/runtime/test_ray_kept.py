@@ -72,9 +72,9 @@ def test_as_many_cpus_as_the_greediest_stage_asks_for() -> None:
     many = {"train": {"workers": 4, "threads": 2}}
     data = {"source": "digits", "image_size": 8, "channels": 1}
     base: dict[str, Any] = {"data": data, "train": {"steps": 1}, "generations": {"1": entry}}
-    assert cpus_of(parse_params(base | {"predict": {"actors": [1, 5], "threads": 1}})) == 5
+    assert cpus_of(parse_params(base | {"run": {"actors": [1, 5]}})) == 5
     taught = base | {"generations": {"1": entry | {"student": many}}}
-    assert cpus_of(parse_params(taught | {"predict": {"actors": 1, "threads": 1}})) == 8
+    assert cpus_of(parse_params(taught | {"run": {"actors": 1}})) == 8
 
 
 def test_it_stays_while_used_and_ends_with_its_dvc(

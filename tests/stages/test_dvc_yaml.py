@@ -56,6 +56,12 @@ def test_only_evaluation_and_the_baseline_see_what_is_made_of_test_images() -> N
     assert {name.partition("_")[0] for name in users} <= {"evaluate", "baseline"}
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_no_stage_runs_again_for_how_fast_it_goes(name: str) -> None:
+    params = STAGES[name].get("params", [])
+    assert not [key for key in params if key.partition(".")[0] == "run"]
+
+
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_parameter_that_a_stage_names_is_in_the_file(path: Path) -> None:
     """DVC stops at one that is not, whatever its default."""

@@ -1,6 +1,7 @@
 """GoogLeNet's auxiliary classifiers are in the loss, in the state of a run, and in no model."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,10 +43,8 @@ def train(state: Path | None = None, kill: bool = False) -> tuple[dict[str, Tens
         if kill and step == 2:
             raise KilledError
 
-    params = PARAMS.model_copy(update={"checkpoint_minutes": 1e-9})
-    weights = fit(
-        googlenet(), DATA, train=params, augment=PLAIN, seed=0, log=log, state_folder=state
-    )
+    how: dict[str, Any] = {"state_folder": state, "checkpoint_minutes": 1e-9}
+    weights = fit(googlenet(), DATA, train=PARAMS, augment=PLAIN, seed=0, log=log, **how)
     return weights, losses
 
 

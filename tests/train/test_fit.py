@@ -38,6 +38,7 @@ def train(
     kill_at: int | None = None,
     state: Path | None = None,
     worker: Worker | None = None,
+    checkpoint_minutes: float = 5.0,
     **changes: Any,
 ) -> dict[str, Tensor]:
     """Fit a noisy tiny network; `kill_at`: the step whose log raises."""
@@ -56,6 +57,7 @@ def train(
         seed=seed,
         log=log,
         state_folder=state,
+        checkpoint_minutes=checkpoint_minutes,
         worker=worker,
     )
 

@@ -135,8 +135,8 @@ def test_a_killed_run_goes_on_with_the_same_statistics(tmp_path: Path) -> None:
                 raise KilledError
 
         network = started(tiny_network(2), source, freeze_statistics=True)
-        params = train_params(checkpoint_minutes=1e-9)
-        return fit(network, data, train=params, augment=STRONG, seed=0, log=log, state_folder=state)
+        how: dict[str, Any] = {"state_folder": state, "checkpoint_minutes": 1e-9}
+        return fit(network, data, train=train_params(), augment=STRONG, seed=0, log=log, **how)
 
     whole = run()
     with pytest.raises(KilledError):

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.data.shards import read_labels, read_manifest, shard_name
+from pipeline.data.sliced import ShardSlices, labels_of
+from pipeline.data.tensors import load_images
+from pipeline.errors import DataError
+from tests.tiny import prepared_stripes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unlabelled stripes in several shards of 16."""
+    return prepared_stripes(tmp_path_factory.mktemp("made")) / "unlabeled"
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 40, 1000])
+def test_slices_are_those_of_all_images_together(folder: Path, size: int) -> None:
+    whole = load_images(folder).images
+    assert len(read_manifest(folder).shards) > 2
+    with ShardSlices(folder, threads=2) as slices:
+        assert len(slices) == len(whole)
+        for _ in range(2):  # from the start again
+            parts = [slices[at : at + size] for at in range(0, len(slices), size)]
+            assert torch.equal(torch.cat(parts), whole)
+        assert slices[3:3].shape == (0, *whole.shape[1:])
+
+
+def test_two_shards_at_most_are_in_memory(folder: Path) -> None:
+    with ShardSlices(folder, threads=1) as slices:
+        for at in range(0, len(slices), 7):
+            _ = slices[at : at + 7]
+            assert len(slices._opened) <= 2
+        assert len(read_manifest(folder).shards) - 1 in slices._opened
+    assert not slices._opened
+
+
+def test_labels_are_those_of_the_shards(folder: Path) -> None:
+    test = folder.parent / "test"
+    assert labels_of(test).tolist() == read_labels(test).tolist()
+
+
+def test_a_shard_that_is_not_as_noted_is_refused(tmp_path: Path) -> None:
+    folder = prepared_stripes(tmp_path) / "unlabeled"
+    (folder / shard_name(0)).write_bytes(b"no shard")
+    with ShardSlices(folder, threads=1) as slices, pytest.raises(DataError, match="shard"):
+        _ = slices[0:4]
