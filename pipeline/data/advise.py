@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.data.look import Found
+from pipeline.data.sources.rows import Source, in_words
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
 PHOTOGRAPH_SIDE = 48  # pixels of the shorter side from which a pretrained body is worth it
@@ -71,8 +72,7 @@ def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
 
 
 SOURCE_WORDS = {
-    "folder": "labeled/<class>/*, unlabeled/**",
-    "class_folders": "<class>/*, and unlabeled/ beside them",
+    "folder": "<class>/* and unlabeled/**, in parts by name or not",
     "manifest": "a CSV of path and label",
     "parquet": "columns image and label",
 }
@@ -129,6 +129,13 @@ def describe(found: Found, source: str) -> list[str]:
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {found.median_side}; "
         f"modes: {modes} of {found.looked_at} looked at",
     ]
+
+
+def accounted(source: Source) -> str:
+    """How many files there are, and what becomes of them, in one line."""
+    used, unused = len(source), len(source.left_out)
+    why = f" ({in_words(source.left_out)})" if unused else ""
+    return f"{used + unused} files or rows seen: {used} used, {unused} left out{why}"
 
 
 def warnings(found: Found) -> list[str]:

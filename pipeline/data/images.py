@@ -10,8 +10,10 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,10 @@ from pipeline.data.png import encode_png
 
 Pixels = NDArray[np.uint8]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = (  # those that are told by little come last
+    *("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "DDS", "ICNS"),
+    *("PPM", "PSD", "QOI", "SGI", "SUN", "MSP", "DIB", "ICO", "PCX", "XBM", "TGA"),
+)
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,6 +53,23 @@ class StoredImage:
     animated: bool
 
 
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of FORMATS that the installed Pillow opens; HEIF where pillow-heif is installed."""
+    Image.init()
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def endings() -> frozenset[str]:
+    """The endings of readable files, lower case, with the dot."""
+    formats = {*readable_formats(), "MPO"}
+    known = Image.registered_extensions().items()
+    return frozenset(ending for ending, name in known if name in formats)
+
+
 def decode(data: bytes, *, image_size: int, channels: int, max_pixels: int) -> Pixels:
     """Decode image bytes to (S, S, C) uint8: upright, shorter side to S, centre cropped.
 
@@ -67,7 +89,7 @@ def store(data: bytes, *, image_size: int, channels: int, max_pixels: int) -> St
         raise BadImageError("empty")
     with _quiet_pillow():
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
                 return _stored(image, data, image_size, channels, max_pixels)
         except (BadImageError, MemoryError, ImportError):
             raise

@@ -16,16 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.images import FORMATS, BadImageError, decode
-from pipeline.data.sources.class_folders import class_names
-from pipeline.data.sources.folder import image_files
+from pipeline.data.checks import check_classes
+from pipeline.data.images import BadImageError, decode, readable_formats
+from pipeline.data.sources.files import Walk
 from pipeline.data.sources.manifest import names_images
+from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.rows import Row, Source
+from pipeline.data.sources.table import TABLES
 from pipeline.errors import SourceError
 from pipeline.progress import progress
 
 MAX_PIXELS = 64_000_000
 SAMPLE = 5000
+CLASSES_NAMED = 5
 THUMBNAIL = 32
 ROWS_PER_TASK = 64
 EXTREME_LEVELS = 8  # at each end of the 256 levels of grey
@@ -94,41 +97,32 @@ class Found:
 
 
 def recognise(path: str) -> str:
-    """Which source reads `path`: folder, class_folders, manifest or parquet.
+    """Which source reads `path`: folder, manifest or parquet.
 
-    A CSV that names images and labels counts before folders, `labeled/` before all. Raises
-    SourceError, saying what would do, where nothing is recognised.
+    A table that names images and labels counts before folders, unless these are parts. Raises
+    SourceError where there is nothing of the name.
     """
     where = Path(path)
-    if where.suffix.lower() == ".csv":
+    if where.suffix.lower() in TABLES:
         return "manifest"
     if where.suffix.lower() == ".parquet" or (not where.exists() and "*" in path):
         return "parquet"
     if not where.is_dir():
         raise SourceError(f"{path}: no such folder, CSV or Parquet file")
-    if (where / "labeled").is_dir():
-        return "folder"
-    if names_images(where):
+    if not (where / "labeled").is_dir() and names_images(where):
         return "manifest"
-    if len([name for name in class_names(where) if any(image_files(where / name))]) > 1 or any(
-        image_files(where / "train")
-    ):
-        return "class_folders"
-    if any(where.rglob("*.parquet")):
+    if find_parquet(path)[0] and not any(Walk(where).tree.pictures()):
         return "parquet"
-    if any(image_files(where)):
-        raise SourceError(
-            f"{path}: images without labels; put some in {path}/labeled/<class>/ and the others in "
-            f"{path}/unlabeled/, or add a CSV with columns path and label"
-        )
-    raise SourceError(f"{path}: no images in it")
+    return "folder"
 
 
 def look(source: Source, sample: int = SAMPLE) -> Found:
     """Read all of `source`, decode `sample` of its images evenly spread, and count.
 
-    Raises SourceError where not one image is usable.
+    Raises SourceError where not one image is usable, or the
+    classes won't do for prepare.
     """
+    check_classes(source.classes)
     found = Found(source.classes)
     every = max(1, -(-len(source) // sample))
     seen: dict[bytes, int | None] = {}
@@ -147,6 +141,11 @@ def look(source: Source, sample: int = SAMPLE) -> Found:
     if not found.sides:
         named = "; ".join(f"{name}: {reason}" for name, reason in found.bad[:3])
         raise SourceError(f"no usable image among {found.looked_at} ({named})")
+    if missing := [name for name in found.classes if not found.labeled[name]]:
+        raise SourceError(
+            f"no labelled training image of {', '.join(map(repr, missing[:CLASSES_NAMED]))}; "
+            "add labelled images, or remove the class"
+        )
     return found
 
 
@@ -195,7 +194,7 @@ def _glimpse(numbered: tuple[int, Row]) -> Glimpse | str:
         small = decode(row.image, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS)
     except BadImageError as error:
         return str(error)
-    with Image.open(io.BytesIO(row.image), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(row.image), formats=readable_formats()) as image:
         grey = bool((small == small[:, :, :1]).all())
         return Glimpse(min(image.size), image.mode, grey, looks_photographic(small))
 

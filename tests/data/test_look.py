@@ -90,8 +90,8 @@ def test_no_usable_image_is_an_error() -> None:
     ("files", "source"),
     [
         (["labeled/a/1.png", "labeled/b/1.png", "unlabeled/2.png", "x.csv"], "folder"),
-        (["a/1.png", "b/2.png"], "class_folders"),
-        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "class_folders"),
+        (["a/1.png", "b/2.png"], "folder"),
+        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "folder"),
         (["1.png", "2.png", "x.csv"], "manifest"),
         (["train/1.png", "test/2.png", "x.csv"], "manifest"),
         (["x.parquet"], "parquet"),
@@ -99,7 +99,7 @@ def test_no_usable_image_is_an_error() -> None:
 )
 def test_layouts_are_recognised(tmp_path: Path, files: list[str], source: str) -> None:
     for name in files:
-        data = b"path,label\n1.png,a\n" if name.endswith("csv") else encoded(noise(1))
+        data = encoded(noise(1)) if name.endswith("png") else b"path,label\n1.png,a\n"
         put(tmp_path, name, data)
     assert recognise(str(tmp_path)) == source
 
@@ -114,8 +114,10 @@ def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:
 def test_what_is_no_layout_is_said_with_what_would_do(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
         recognise(str(tmp_path / "nothing"))
-    with pytest.raises(SourceError, match="no images"):
-        recognise(str(tmp_path))
-    put(tmp_path, "1.png", encoded(np.zeros((8, 8, 1), np.uint8)))
-    with pytest.raises(SourceError, match="labeled/<class>"):
-        recognise(str(tmp_path))
+    with pytest.raises(SourceError, match="no such folder, CSV or Parquet"):
+        recognise(str(tmp_path / "no.txt"))
+
+
+def test_a_class_without_a_label_to_learn_from_is_refused() -> None:
+    with pytest.raises(SourceError, match="no labelled training image of 'dog'"):
+        look(ListSource([Row("a", encoded(noise(1)), 0), Row("b", encoded(noise(2)), 1, "test")]))

@@ -84,9 +84,7 @@ def test_files_of_one_name_in_two_folders_get_different_ids(tmp_path: Path) -> N
     assert len({row.id for row in rows(tmp_path)}) == 4
 
 
-@pytest.mark.parametrize(
-    ("classes", "expected"), [(None, ["0", "1", "2"]), ("a|b|c", ["a", "b", "c"])]
-)
+@pytest.mark.parametrize(("classes", "expected"), [(None, ["0", "2"]), ("a|b|c", ["a", "b", "c"])])
 def test_class_names_without_a_json_list(
     tmp_path: Path, classes: str | None, expected: list[str]
 ) -> None:
@@ -104,8 +102,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
     ({"image": [b"a"], "label": [0], "id": pa.array([None], pa.string())}, None, "id is null"),
     ({"image": [b"a", b"b"], "label": [0, 2]}, '["x", "y"]', "label 2"),
     ({"image": [b"a", b"b"], "label": ["x", "z"]}, '["x", "y"]', "label 'z'"),
-    ({"image": [b"a", b"b"], "label": [0, -1]}, None, "label -1"),
-    ({"image": [b"a", b"b"], "label": [0, 10**12]}, None, "under 100000"),
+    ({"image": [b"a", b"b"], "label": [0, -2]}, None, "label -2"),
     ({"image": [b"a"], "label": pa.array([None], pa.int32())}, None, "no labelled images"),
     ({"image": [b"a"], "label": [0]}, "[1, 2]", "not a JSON list"),
     ({"image": [b"a"], "label": [0]}, '["x", "x"]', "names a class twice"),
