@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from pipeline.data.look import Found
-from pipeline.errors import ParameterError
+from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE, Params
 from pipeline.progress import say
@@ -52,7 +52,7 @@ def init(given: argparse.Namespace) -> None:
     looked = time.perf_counter() - start
     lines = [*describe(found, name), *source.notes, accounted(source), *warnings(found)]
     for line in [*lines, *warn_of_git(Path(given.images), Path.cwd())]:
-        say(f"init: {line}")
+        say(f"init: {visible(line)}")
     gpu = gpu_is_there()
     advice = advise(found, name, given.images, gpu=gpu)
     settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
