@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.look import Found
+from pipeline.data.look import Found, usual_bits
 from pipeline.data.sources.rows import Source, in_words
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
@@ -59,6 +59,7 @@ def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
         Setting("data.labels", None, f"all {found.labeled.total()} labels"),
         *_splits(found, preset),
         *_bad(found),
+        *_bits(found),
         Setting("augment.flip", False, "grey images often are writing; true where mirrored is fine")
         if writing
         else Setting("augment.flip", True, "false where left and right matter, as in text"),
@@ -122,12 +123,18 @@ def describe(found: Found, source: str) -> list[str]:
     shown = ", ".join(f"{name} {count}" for name, count in counts[:CLASSES_SHOWN])
     more = ", …" if len(counts) > CLASSES_SHOWN else ""
     sides, modes = sorted(found.sides), ", ".join(f"{m} {n}" for m, n in found.modes.most_common())
+    scans = (
+        [f"images of 16 bits use up to {found.largest}: data.bits = {usual_bits(found.largest)}"]
+        if found.largest
+        else []
+    )
     return [
         f"{SOURCE_WORDS[source]} (source {source})",
         f"{found.labeled.total()} labelled images of {len(found.classes)} classes ({shown}{more}), "
         f"{found.unlabeled} unlabelled, {found.test.total()} for test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {found.median_side}; "
         f"modes: {modes} of {found.looked_at} looked at",
+        *scans,
     ]
 
 
@@ -208,6 +215,15 @@ def _splits(found: Found, preset: str) -> list[Setting]:
                 Setting("ensemble.method", "equal", "no validation images to choose by")
             )
     return settings
+
+
+def _bits(found: Found) -> list[Setting]:
+    """The usual depth that the largest value of images of 16 bits asks for."""
+    if not found.largest:
+        return []
+    bits = usual_bits(found.largest)
+    why = f"the largest value looked at of images of 16 bits is {found.largest}"
+    return [Setting("data.bits", bits, why)]
 
 
 def _bad(found: Found) -> list[Setting]:

@@ -30,6 +30,7 @@ MAX_PIXELS = 64_000_000
 SAMPLE = 5000
 CLASSES_NAMED = 5
 THUMBNAIL = 32
+USUAL_BITS = (8, 10, 12, 14, 16)
 ROWS_PER_TASK = 64
 EXTREME_LEVELS = 8  # at each end of the 256 levels of grey
 EXTREME_SHARE = 0.25  # of a photograph's pixels, at most
@@ -38,12 +39,13 @@ EXTREME_SHARE = 0.25  # of a photograph's pixels, at most
 @dataclass(frozen=True)
 class Glimpse:
     """One decoded image; grey: no pixel of its thumbnail has a colour; photographic: as
-    `looks_photographic` says."""
+    `looks_photographic` says; largest: its largest value where it has 16 bits, else 0."""
 
     side: int
     mode: str
     grey: bool
     photographic: bool
+    largest: int = 0
 
 
 @dataclass
@@ -52,8 +54,9 @@ class Found:
 
     labeled, test: images by class, those for validation among the labelled; looked_at: how many
     images were decoded, evenly spread; sides: the shorter sides of the good ones, pixels; coloured,
-    photographic: how many of the good ones are; bad: (id, reason); duplicates: images with the very
-    bytes of an earlier one; conflicts: those among them with another label.
+    photographic: how many of the good ones are; largest: the largest value of those of 16 bits, 0
+    for none; bad: (id, reason); duplicates: images with the very bytes of an earlier one;
+    conflicts: those among them with another label.
     """
 
     classes: list[str]
@@ -65,6 +68,7 @@ class Found:
     sides: list[int] = field(default_factory=list)
     modes: Counter[str] = field(default_factory=Counter)
     coloured: int = 0
+    largest: int = 0
     photographic: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
     duplicates: int = 0
@@ -182,6 +186,7 @@ def _take_in(found: Found, row: Row, glimpse: Glimpse | str) -> None:
     found.sides.append(glimpse.side)
     found.modes[glimpse.mode] += 1
     found.coloured += not glimpse.grey
+    found.largest = max(found.largest, glimpse.largest)
     found.photographic += glimpse.photographic
 
 
@@ -191,12 +196,24 @@ def _glimpse(numbered: tuple[int, Row]) -> Glimpse | str:
     if row.problem is not None:
         return row.problem
     try:
-        small = decode(row.image, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS)
+        small, largest = _thumbnail(row.image, 16), 0
     except BadImageError as error:
         return str(error)
     with Image.open(io.BytesIO(row.image), formats=readable_formats()) as image:
+        if image.mode.startswith("I"):
+            largest = int(np.asarray(image).max())
+            small = _thumbnail(row.image, usual_bits(largest))
         grey = bool((small == small[:, :, :1]).all())
-        return Glimpse(min(image.size), image.mode, grey, looks_photographic(small))
+        return Glimpse(min(image.size), image.mode, grey, looks_photographic(small), largest)
+
+
+def _thumbnail(data: bytes, bits: int) -> NDArray[np.uint8]:
+    return decode(data, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS, bits=bits)
+
+
+def usual_bits(largest: int) -> int:
+    """The usual depth of scans, bits, that holds values up to `largest`, under 65536."""
+    return next(bits for bits in USUAL_BITS if largest < 2**bits)
 
 
 def looks_photographic(thumbnail: NDArray[np.uint8]) -> bool:

@@ -91,14 +91,15 @@ def prepare(
     storage: StoredFolder | None = None,
     corrections: Path | None = None,
     folds: int | None = None,
+    bits: int | None = None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
     go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
-    are beyond the budget. `folds`: parts of the cross-validation that training is to make
-    of the labelled images, noted for it. Raises SourceError, ParameterError or
+    are beyond the budget. `folds`: parts of the cross-validation that training is to make of the
+    labelled images, noted for it; `bits`: see DataParams. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
     check_classes(source.classes)
@@ -110,6 +111,7 @@ def prepare(
             image_size=image_size,
             channels=channels,
             max_pixels=max_pixels,
+            bits=bits or 16,
             max_bad_fraction=max_bad_fraction,
             threads=threads,
         )

@@ -56,6 +56,9 @@ class DataParams(Section):
     test_fraction: float = Field(
         0.2, ge=0, lt=1, description="share tested on, where the source names no test images"
     )
+    bits: int | None = Field(
+        None, ge=8, le=16, description="those in use of images of 16 bits, as 12 of scans; null: 16"
+    )
     max_pixels: int = Field(64_000_000, ge=64, description="larger images are quarantined")
     max_bad_fraction: float = Field(
         0.05, ge=0, le=1, description="share of unusable images past which prepare fails"

@@ -174,7 +174,7 @@ SOURCE_CASES: dict[str, Case] = {
     "classes named twice": named_classes("cat|cat"),
     "a class name that is empty or no text": named_classes('["", "dog"]'),
     "files that name different classes": files_disagree,
-    "a split that is unknown": row(0, split="dev"),
+    "a split that is unknown": row(0, split="fold 1"),
     "a test image without a label": row(23, split="test"),
     "an id that is null": table(
         lambda columns: columns.update(id=[None, *"abcdefghijklmnopqrstuvw"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from pipeline.data.sources.files import Folder
@@ -52,6 +53,7 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
 
+@cache
 def part_of(name: str) -> str | None:
     """The part that a folder's name stands for, in any usual spelling; None for others."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())

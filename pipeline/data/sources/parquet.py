@@ -59,6 +59,8 @@ class ParquetSource:
             self.notes.append(f"columns not used: {', '.join(map(repr, unused))}")
         self._splits = self._splits_of_files()
         self._numbers, self._classes = self._find_classes()
+        if count := sum(map(self._held_out_without_label, self._files)):
+            self.notes.append(f"{count} test or validation images have no label: unlabelled")
 
     @property
     def classes(self) -> list[str]:
@@ -88,12 +90,13 @@ class ParquetSource:
             if name is None:
                 raise SourceError(f"{file}: row {first + place}: id is null")
             label = self._label(labels[place], f"{file}: row {first + place}")
-            of_file = None if label is None else self._splits.get(file)
+            split = _split(splits[place], f"{file}: row {first + place}")
+            split = split if "split" in columns else self._splits.get(file)
             yield Row(
                 id=str(name),
                 image=images[place] or b"",
                 label=label,
-                split=splits[place] if "split" in columns else of_file,
+                split=None if label is None else split,  # without a label it can't test
                 problem=None if images[place] is not None else "no image",
                 group=None if groups[place] is None else str(groups[place]),
             )
@@ -107,6 +110,22 @@ class ParquetSource:
                 f"(null is unlabelled)"
             )
         return self._numbers[value]
+
+    def _held_out_without_label(self, file: Path) -> int:
+        """How many rows of a file are named for test or validation, and have no label."""
+        columns, of_file = self._columns[file], self._splits.get(file)
+        if "split" not in columns and of_file in (None, "train"):
+            return 0
+        count = 0
+        for batch in row_batches(
+            file, [columns[use] for use in ("label", "split") if use in columns]
+        ):
+            splits = _values(batch, columns.get("split"))
+            labels = _values(batch, columns["label"])
+            for label, split in zip(labels, splits, strict=True):
+                held = part_of(split or of_file or "") in ("test", "validation")
+                count += held and self._numbers.get(label) is None
+        return count
 
     def _splits_of_files(self) -> dict[Path, str]:
         """What the files' names say, where they differ: train-00000-of-00001, test/0000."""
@@ -174,6 +193,14 @@ def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
     others = [(file, reason) for file, reason in walk.unused if file not in set(files)]
     others += [(file, BESIDE) for file in walk.tree.pictures()]
     return sorted(files), [(walk.name(file), reason) for file, reason in others]
+
+
+def _split(value: str | None, where: str) -> str | None:
+    """A cell of a column of splits, in any usual spelling; raises SourceError."""
+    part = part_of(value) if value else None
+    if value and part not in (*SPLITS, "unlabeled"):
+        raise SourceError(f"{where}: split {value!r}: must be one of {', '.join(SPLITS)}")
+    return part if part in SPLITS else None
 
 
 def _split_of(file: Path) -> str | None:
