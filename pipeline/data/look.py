@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline.data.checks import check_classes
 from pipeline.data.images import BadImageError, decode, readable_formats
 from pipeline.data.sources.files import Walk
-from pipeline.data.sources.manifest import names_images
+from pipeline.data.sources.layout import lay_out, part_of
+from pipeline.data.sources.manifest import may_name_images, names_images
 from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.rows import Row, Source
 from pipeline.data.sources.table import TABLES
@@ -103,8 +104,8 @@ class Found:
 def recognise(path: str) -> str:
     """Which source reads `path`: folder, manifest or parquet.
 
-    A table that names images and labels counts before folders, unless these are parts. Raises
-    SourceError where there is nothing of the name.
+    A table that leads to images and has labels counts before classes' folders, these before other
+    tables, and a folder `labeled` before all. Raises SourceError where there is nothing there.
     """
     where = Path(path)
     if where.suffix.lower() in TABLES:
@@ -113,11 +114,16 @@ def recognise(path: str) -> str:
         return "parquet"
     if not where.is_dir():
         raise SourceError(f"{path}: no such folder, CSV or Parquet file")
-    if not (where / "labeled").is_dir() and names_images(where):
+    tree = Walk(where).tree
+    if any(part_of(name) == "labeled" for name in tree.folders):
+        return "folder"
+    if names_images(where):
         return "manifest"
-    if find_parquet(path)[0] and not any(Walk(where).tree.pictures()):
-        return "parquet"
-    return "folder"
+    if len(lay_out(tree).folders) > 1:
+        return "folder"
+    if may_name_images(where):
+        return "manifest"
+    return "parquet" if find_parquet(path)[0] and not any(tree.pictures()) else "folder"
 
 
 def look(source: Source, sample: int = SAMPLE) -> Found:

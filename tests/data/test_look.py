@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pipeline.data.look import look, looks_photographic, recognise
-from pipeline.data.sources import Row, open_source
+from pipeline.data.sources import Row, Wanted, open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import ListSource, encoded, noise, photo
 from tests.data.sources.test_folder import put
@@ -102,6 +102,22 @@ def test_layouts_are_recognised(tmp_path: Path, files: list[str], source: str) -
         data = encoded(noise(1)) if name.endswith("png") else b"path,label\n1.png,a\n"
         put(tmp_path, name, data)
     assert recognise(str(tmp_path)) == source
+
+
+def test_a_table_of_something_else_beside_classes_is_left_alone(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        put(tmp_path, name, encoded(noise(1)))
+    put(tmp_path, "sizes.csv", b"id,size\n1,7\n2,8\n")
+    assert recognise(str(tmp_path)) == "folder"
+
+
+def test_a_table_of_other_columns_is_found_where_it_leads_to_images(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.png", encoded(noise(1)))
+    put(tmp_path, "sample.csv", b"id,guess\n9,cat\n")
+    put(tmp_path, "train.csv", b"id,species\n1,cat\n")
+    assert recognise(str(tmp_path)) == "manifest"
+    source = open_source("manifest", str(tmp_path), seed=0, columns=Wanted(label="species"))
+    assert [row.id for row in source.rows()] == ["images/1.png"]
 
 
 def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:

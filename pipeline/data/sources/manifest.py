@@ -151,7 +151,9 @@ def find_table(folder: Path, wanted: Wanted | None = None) -> Table:
     tables = _tables(folder)
     if not tables:
         raise SourceError(f"{folder}: no CSV with columns path and label in it")
-    found = [table for table in tables if looks_like_labels(table, wanted or Wanted())]
+    wanted = wanted or Wanted()
+    found = [table for table in tables if looks_like_labels(table, wanted)]
+    found = found or [table for table in tables if wanted.label in table.columns]
     if len(found) > 1:
         names = ", ".join(table.path.name for table in found)
         raise SourceError(f"{folder}: several CSV files name images ({names}); give one of them")
@@ -159,12 +161,15 @@ def find_table(folder: Path, wanted: Wanted | None = None) -> Table:
 
 
 def names_images(folder: Path) -> bool:
-    """Whether a table in `folder` has columns of paths and of labels, or leads to its files."""
-    tables = _tables(folder)
+    """Whether a table in `folder` has columns of paths, which lead to files, and of labels."""
     files = NamedFiles(folder)
-    return any(
-        looks_like_labels(table, Wanted()) or files.leads(table) is not None for table in tables
-    )
+    return any(looks_like_labels(t, Wanted()) and files.leads(t) for t in _tables(folder))
+
+
+def may_name_images(folder: Path) -> bool:
+    """Whether a table in `folder` has columns named so, or one that leads to files."""
+    files = NamedFiles(folder)
+    return any(looks_like_labels(t, Wanted()) or files.leads(t) for t in _tables(folder))
 
 
 def _tables(folder: Path) -> list[Table]:
