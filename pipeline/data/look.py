@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.data.checks import check_classes
 from pipeline.data.images import BadImageError, decode, readable_formats
 from pipeline.data.sources.files import Walk
-from pipeline.data.sources.layout import lay_out, part_of
+from pipeline.data.sources.layout import lay_out, part_of, unwrapped
 from pipeline.data.sources.manifest import may_name_images, names_images
 from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.rows import Row, Source
@@ -119,6 +119,9 @@ def recognise(path: str) -> str:
         return "folder"
     if names_images(where):
         return "manifest"
+    inner = unwrapped(tree, [])
+    if inner is not tree and names_images(inner.path):
+        raise SourceError(f"{path}: the table of labels lies in {inner.path}; give that folder")
     if len(lay_out(tree).folders) > 1:
         return "folder"
     if may_name_images(where):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,11 @@ def test_a_table_of_something_else_beside_classes_is_left_alone(tmp_path: Path) 
 def test_a_table_of_other_columns_is_found_where_it_leads_to_images(tmp_path: Path) -> None:
     put(tmp_path, "images/1.png", encoded(noise(1)))
     put(tmp_path, "sample.csv", b"id,guess\n9,cat\n")
+    put(tmp_path, "other/in/labels.csv", b"path,label\na/1.png,cat\n")
+    put(tmp_path, "other/in/a/1.png", encoded(noise(1)))
+    with pytest.raises(SourceError, match="the table of labels lies in"):
+        recognise(str(tmp_path / "other"))
+    shutil.rmtree(tmp_path / "other")
     put(tmp_path, "train.csv", b"id,species\n1,cat\n")
     assert recognise(str(tmp_path)) == "manifest"
     source = open_source("manifest", str(tmp_path), seed=0, columns=Wanted(label="species"))

@@ -35,6 +35,7 @@ REASONS = {
     "a video: export frames as images": "avi flv m4v mkv mov mp4 mpeg mpg webm wmv",
     "a document: export its pages as images": "doc docx pdf ppt pptx",
     "a drawing of vectors: export it as PNG": "ai emf eps ps svg wmf",
+    "a table, not read as one of labels": "csv json psv tab tsv xls xlsx",
     "an archive: unpack it": "7z bz2 gz rar tar tgz xz zip zst",
     "an array: save each image as PNG": "h5 hdf5 mat npy npz pt tfrecord",
     "a medical volume: export its slices as PNG": "dcm dicom nii mha mhd nrrd",

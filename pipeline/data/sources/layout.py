@@ -67,11 +67,11 @@ def part_of(name: str) -> str | None:
 def lay_out(tree: Folder) -> Layout:
     """Read the layout of a tree; raises SourceError where there are labels in no folder."""
     found = Layout()
-    _read(_unwrapped(tree, found.notes), Place(), found)
+    _read(unwrapped(tree, found.notes), Place(), found)
     return found
 
 
-def _unwrapped(folder: Folder, notes: list[str]) -> Folder:
+def unwrapped(folder: Folder, notes: list[str]) -> Folder:
     """The folder that holds the parts or classes: below single folders around everything."""
     inner = folder
     while wrapped := _wrapped(inner):

@@ -154,10 +154,12 @@ def find_table(folder: Path, wanted: Wanted | None = None) -> Table:
     wanted = wanted or Wanted()
     found = [table for table in tables if looks_like_labels(table, wanted)]
     found = found or [table for table in tables if wanted.label in table.columns]
+    files = NamedFiles(folder)
+    tables = found or [table for table in tables if files.leads(table)] or tables
     if len(found) > 1:
         names = ", ".join(table.path.name for table in found)
         raise SourceError(f"{folder}: several CSV files name images ({names}); give one of them")
-    return found[0] if found else tables[0]
+    return tables[0]
 
 
 def names_images(folder: Path) -> bool:
