@@ -12,12 +12,19 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from shlex import quote
 
 from pipeline.errors import ParameterError
 from pipeline.files import replace_folder
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import add_model_argument, command_parser, run_command
+from pipeline.runtime.command import (
+    add_model_argument,
+    check_folder,
+    check_writable,
+    command_parser,
+    run_command,
+)
 from pipeline.runtime.layout import Layout
 
 
@@ -26,6 +33,10 @@ def export(given: argparse.Namespace) -> None:
     out: Path = given.out
     if out.suffix not in ("", ".onnx"):
         raise ParameterError(f"--out {out}: a name in .onnx, or a folder's without ending")
+    if out.suffix == ".onnx":
+        check_writable(out)
+    else:
+        _check_free(out)
     layout, params = Layout(Path.cwd()), load_params()
     if out.suffix == ".onnx":
         from pipeline.models.onnx_export import export_onnx
@@ -40,7 +51,6 @@ def export(given: argparse.Namespace) -> None:
             f"of {spec.channels} x {spec.image_size} x {spec.image_size} pixels, uint8"
         )
         return
-    _check_free(out)
     from pipeline.evaluate.recipe import save_classifier
     from pipeline.runtime.shipping import named_models
     from pipeline.runtime.tracking_model import save_model
@@ -51,11 +61,13 @@ def export(given: argparse.Namespace) -> None:
         save_classifier(classifier, *named_models(given.model, layout, params))
         save_model(finished, classifier)
         replace_folder(finished, out)
-    say(f"export: {out}; serve it: mlflow models serve -m {out} --env-manager local --port 5001")
+    serve = f"mlflow models serve -m {quote(str(out))} --env-manager local --port 5001"
+    say(f"export: {out}; serve it: {serve}")
 
 
 def _check_free(out: Path) -> None:
     """A folder that is not a model's is never replaced."""
+    check_folder(out)
     if out.exists() and not (out / "MLmodel").exists():
         raise ParameterError(f"--out {out}: exists and is no exported model; name another folder")
 

@@ -2,8 +2,8 @@
 
 python -m stages.init IMAGES [--force]
 
-IMAGES: a folder with labeled/<class>/ and unlabeled/, with <class>/ folders, or with a CSV of path
-and label; a CSV; or Parquet.
+IMAGES: a folder with <class>/ and unlabeled/, in parts (train, test …) or not, or with a CSV of
+path and label; a CSV; or Parquet.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ import time
 from pathlib import Path
 
 from pipeline.data.look import Found
-from pipeline.errors import ParameterError
+from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE, Params
 from pipeline.progress import say
 from pipeline.runtime.command import command_parser, run_command
+
+ASKED = {
+    "path_column": "the table's column of paths",
+    "label_column": "the table's column of labels",
+    "group_column": "the table's column of what must not be split",
+    "group_pattern": r"what must not be split, in the paths: (patient_\d+)",
+}
 
 
 def init(given: argparse.Namespace) -> None:
@@ -27,22 +34,29 @@ def init(given: argparse.Namespace) -> None:
         raise ParameterError(f"{given.out}: exists; give --force to write it anew, or --out")
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
-    from pipeline.data.advise import advise, describe, warnings
+    from pipeline.data.advise import accounted, advise, describe, warnings
     from pipeline.data.look import look, recognise
-    from pipeline.data.sources import open_source
+    from pipeline.data.sources import Wanted, open_source
+    from pipeline.data.tracked import warn_of_git
     from pipeline.models.device import gpu_is_there
     from pipeline.params.load import parse_text
     from pipeline.params.preset import filled_preset
 
     name = recognise(given.images)
     start = time.perf_counter()
-    found = look(open_source(name, given.images, seed=0), given.sample)
+    asked = {key: getattr(given, key) for key in ASKED}
+    columns = Wanted(given.path_column, given.label_column, given.group_column)
+    pattern = given.group_pattern
+    source = open_source(name, given.images, seed=0, columns=columns, group_pattern=pattern)
+    found = look(source, given.sample)
     looked = time.perf_counter() - start
-    for line in (*describe(found, name), *warnings(found)):
-        say(f"init: {line}")
+    lines = [*describe(found, name), *source.notes, accounted(source), *warnings(found)]
+    for line in [*lines, *warn_of_git(Path(given.images), Path.cwd())]:
+        say(f"init: {visible(line)}")
     gpu = gpu_is_there()
     advice = advise(found, name, given.images, gpu=gpu)
     settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
+    settings += [(f"data.{key}", value, "as asked") for key, value in asked.items() if value]
     opening = [
         f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
         "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
@@ -76,6 +90,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=PARAMS_FILE, help="the file to write")
     parser.add_argument("--force", action="store_true", help="overwrite it where it exists")
     parser.add_argument("--sample", type=int, default=5000, help="images to decode, evenly spread")
+    for name, meaning in ASKED.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     return run_command("init", parser, init)
 
 

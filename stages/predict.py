@@ -14,7 +14,12 @@ from pathlib import Path
 from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import add_model_argument, command_parser, run_command
+from pipeline.runtime.command import (
+    add_model_argument,
+    check_writable,
+    command_parser,
+    run_command,
+)
 from pipeline.runtime.layout import Layout
 
 BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
@@ -24,6 +29,7 @@ def predict(given: argparse.Namespace) -> None:
     """Write the table that the command line asks for."""
     if given.out.suffix not in (".parquet", ".csv"):
         raise ParameterError(f"--out {given.out}: a name in .parquet or .csv")
+    check_writable(given.out)
     params = load_params()
     how = params.evaluate
     from pipeline.data.sources.loose import LooseImages

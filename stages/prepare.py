@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.data.prepare import prepare as prepare_images
-from pipeline.data.sources import open_source
+from pipeline.data.sources import Wanted, open_source
 from pipeline.data.storage import open_storage
 from pipeline.files import write_json
 from pipeline.runtime.stage import Stage, result_line, run_stage
@@ -16,7 +16,13 @@ def prepare(stage: Stage) -> None:
     """Turn the source into prepared/."""
     data, seed = stage.params.data, stage.params.seed
     storage = open_storage(stage.params.storage.url)
-    source = open_source(data.source, data.path, seed=seed)
+    source = open_source(
+        data.source,
+        data.path,
+        seed=seed,
+        columns=Wanted(**data.columns),
+        group_pattern=data.group_pattern,
+    )
     rules = data.rules | {"corrections": Path(data.corrections) if data.corrections else None}
     prepared = stage.layout.prepared
     counts = asdict(prepare_images(source, prepared, seed=seed, storage=storage, **rules))

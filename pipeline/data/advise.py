@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.look import Found
+from pipeline.data.look import Found, usual_bits
+from pipeline.data.sources.rows import Source, in_words
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
 PHOTOGRAPH_SIDE = 48  # pixels of the shorter side from which a pretrained body is worth it
@@ -58,6 +59,7 @@ def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
         Setting("data.labels", None, f"all {found.labeled.total()} labels"),
         *_splits(found, preset),
         *_bad(found),
+        *_bits(found),
         Setting("augment.flip", False, "grey images often are writing; true where mirrored is fine")
         if writing
         else Setting("augment.flip", True, "false where left and right matter, as in text"),
@@ -71,8 +73,7 @@ def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
 
 
 SOURCE_WORDS = {
-    "folder": "labeled/<class>/*, unlabeled/**",
-    "class_folders": "<class>/*, and unlabeled/ beside them",
+    "folder": "<class>/* and unlabeled/**, in parts by name or not",
     "manifest": "a CSV of path and label",
     "parquet": "columns image and label",
 }
@@ -122,13 +123,26 @@ def describe(found: Found, source: str) -> list[str]:
     shown = ", ".join(f"{name} {count}" for name, count in counts[:CLASSES_SHOWN])
     more = ", …" if len(counts) > CLASSES_SHOWN else ""
     sides, modes = sorted(found.sides), ", ".join(f"{m} {n}" for m, n in found.modes.most_common())
+    scans = (
+        [f"images of 16 bits use up to {found.largest}: data.bits = {usual_bits(found.largest)}"]
+        if found.largest
+        else []
+    )
     return [
         f"{SOURCE_WORDS[source]} (source {source})",
         f"{found.labeled.total()} labelled images of {len(found.classes)} classes ({shown}{more}), "
         f"{found.unlabeled} unlabelled, {found.test.total()} for test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {found.median_side}; "
         f"modes: {modes} of {found.looked_at} looked at",
+        *scans,
     ]
+
+
+def accounted(source: Source) -> str:
+    """How many files there are, and what becomes of them, in one line."""
+    used, unused = len(source), len(source.left_out)
+    why = f" ({in_words(source.left_out)})" if unused else ""
+    return f"{used + unused} files or rows seen: {used} used, {unused} left out{why}"
 
 
 def warnings(found: Found) -> list[str]:
@@ -201,6 +215,15 @@ def _splits(found: Found, preset: str) -> list[Setting]:
                 Setting("ensemble.method", "equal", "no validation images to choose by")
             )
     return settings
+
+
+def _bits(found: Found) -> list[Setting]:
+    """The usual depth that the largest value of images of 16 bits asks for."""
+    if not found.largest:
+        return []
+    bits = usual_bits(found.largest)
+    why = f"the largest value looked at of images of 16 bits is {found.largest}"
+    return [Setting("data.bits", bits, why)]
 
 
 def _bad(found: Found) -> list[Setting]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,13 +19,24 @@ NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what neither UTF-8 nor HTML can hol
 def check_classes(names: Sequence[str]) -> None:
     """Raise SourceError where class names are too few, twice the same, or no text."""
     if len(names) < 2:
-        raise SourceError(f"the source has {len(names)} class(es); at least 2 are needed")
+        shown = f" ({names[0]!r})" if names else ""
+        raise SourceError(f"the source has {len(names)} class(es){shown}; at least 2 are needed")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise SourceError(f"there are two classes named {twice!r}; rename one")
+    spelled: dict[str, str] = {}
     for name in names:
+        if (other := spelled.setdefault(_spelling(name), name)) != name:
+            raise SourceError(
+                f"classes {other!r} and {name!r} differ only in case or in how they are written; "
+                "make them one"
+            )
         if not name.strip() or NO_TEXT.search(name):
             raise SourceError(f"class name {name!r}: must be text, and not empty; rename it")
+
+
+def _spelling(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def check_sides(

@@ -10,8 +10,10 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,10 @@ from pipeline.data.png import encode_png
 
 Pixels = NDArray[np.uint8]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = (  # those that are told by little come last
+    *("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "DDS", "ICNS"),
+    *("PPM", "PSD", "QOI", "SGI", "SUN", "MSP", "DIB", "ICO", "PCX", "XBM", "TGA"),
+)
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,16 +53,41 @@ class StoredImage:
     animated: bool
 
 
-def decode(data: bytes, *, image_size: int, channels: int, max_pixels: int) -> Pixels:
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of FORMATS that the installed Pillow opens; HEIF where pillow-heif is installed."""
+    Image.init()
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def endings() -> frozenset[str]:
+    """The endings of readable files, lower case, with the dot."""
+    formats = {*readable_formats(), "MPO"}
+    known = Image.registered_extensions().items()
+    return frozenset(ending for ending, name in known if name in formats)
+
+
+def decode(
+    data: bytes, *, image_size: int, channels: int, max_pixels: int, bits: int = 16
+) -> Pixels:
     """Decode image bytes to (S, S, C) uint8: upright, shorter side to S, centre cropped.
+
+    bits: those in use of images of 16 bits; larger values are white.
 
     Shrinking is bicubic with antialiasing, enlarging bilinear; the first frame of an animation
     counts. Raises BadImageError with a short reason.
     """
-    return store(data, image_size=image_size, channels=channels, max_pixels=max_pixels).pixels
+    return store(
+        data, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
+    ).pixels
 
 
-def store(data: bytes, *, image_size: int, channels: int, max_pixels: int) -> StoredImage:
+def store(
+    data: bytes, *, image_size: int, channels: int, max_pixels: int, bits: int = 16
+) -> StoredImage:
     """Decode as `decode` does, and encode what is kept.
 
     A JPEG that already is of that size and mode stays as it is; all else becomes a new PNG, of the
@@ -67,8 +97,8 @@ def store(data: bytes, *, image_size: int, channels: int, max_pixels: int) -> St
         raise BadImageError("empty")
     with _quiet_pillow():
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _stored(image, data, image_size, channels, max_pixels)
+            with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+                return _stored(image, data, image_size, channels, max_pixels, bits)
         except (BadImageError, MemoryError, ImportError):
             raise
         except Image.DecompressionBombError:
@@ -87,7 +117,7 @@ def decode_png(data: bytes) -> Pixels:
 
 
 def _stored(
-    image: Image.Image, data: bytes, image_size: int, channels: int, max_pixels: int
+    image: Image.Image, data: bytes, image_size: int, channels: int, max_pixels: int, bits: int
 ) -> StoredImage:
     width, height = image.size
     if width * height > max_pixels:
@@ -101,7 +131,7 @@ def _stored(
         image.draft(image.mode, (2 * image_size, 2 * image_size))
     image.load()
     orientation = _orientation(image)
-    square = _square(_converted(image, target), image_size)
+    square = _square(_converted(image, target, bits), image_size)
     if orientation in ORIENTATIONS:
         square, keep = square.transpose(ORIENTATIONS[orientation]), False
     pixels: Pixels = np.array(square, dtype=np.uint8).reshape(image_size, image_size, channels)
@@ -141,10 +171,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _converted(image: Image.Image, target: str) -> Image.Image:
+def _converted(image: Image.Image, target: str, bits: int) -> Image.Image:
     """The image in mode L or RGB: 16 bits scaled, palettes resolved, transparency on white."""
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _eight_bits(image)
+        image = _eight_bits(image, bits)
     elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -154,11 +184,13 @@ def _converted(image: Image.Image, target: str) -> Image.Image:
     return image if image.mode == target else image.convert(target)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise BadImageError(f"pixels of an unusual type: {image.mode}")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8))
+    return Image.fromarray(
+        np.round(values.clip(max=2**bits - 1) * (255 / (2**bits - 1))).astype(np.uint8)
+    )
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

@@ -78,6 +78,7 @@ def ingest(
     image_size: int,
     channels: int,
     max_pixels: int,
+    bits: int = 16,
     max_bad_fraction: float,
     threads: int | None = None,
 ) -> Records:
@@ -88,7 +89,9 @@ def ingest(
     """
 
     def seen(row: Row) -> _Seen | BadImageError:
-        return _seen(row, image_size=image_size, channels=channels, max_pixels=max_pixels)
+        return _seen(
+            row, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
+        )
 
     kept = _Kept()
     with (
@@ -196,11 +199,15 @@ class _Kept:
         )
 
 
-def _seen(row: Row, *, image_size: int, channels: int, max_pixels: int) -> _Seen | BadImageError:
+def _seen(
+    row: Row, *, image_size: int, channels: int, max_pixels: int, bits: int
+) -> _Seen | BadImageError:
     if row.problem is not None:
         return BadImageError(row.problem)
     try:
-        stored = store(row.image, image_size=image_size, channels=channels, max_pixels=max_pixels)
+        stored = store(
+            row.image, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
+        )
     except BadImageError as error:
         return error
     pixels = stored.pixels.tobytes()

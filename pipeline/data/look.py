@@ -16,17 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.images import FORMATS, BadImageError, decode
-from pipeline.data.sources.class_folders import class_names
-from pipeline.data.sources.folder import image_files
-from pipeline.data.sources.manifest import names_images
+from pipeline.data.checks import check_classes
+from pipeline.data.images import BadImageError, decode, readable_formats
+from pipeline.data.sources.files import Walk
+from pipeline.data.sources.layout import lay_out, part_of, unwrapped
+from pipeline.data.sources.manifest import may_name_images, names_images
+from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.rows import Row, Source
+from pipeline.data.sources.table import TABLES
 from pipeline.errors import SourceError
 from pipeline.progress import progress
 
 MAX_PIXELS = 64_000_000
 SAMPLE = 5000
+CLASSES_NAMED = 5
 THUMBNAIL = 32
+USUAL_BITS = (8, 10, 12, 14, 16)
 ROWS_PER_TASK = 64
 EXTREME_LEVELS = 8  # at each end of the 256 levels of grey
 EXTREME_SHARE = 0.25  # of a photograph's pixels, at most
@@ -35,12 +40,13 @@ EXTREME_SHARE = 0.25  # of a photograph's pixels, at most
 @dataclass(frozen=True)
 class Glimpse:
     """One decoded image; grey: no pixel of its thumbnail has a colour; photographic: as
-    `looks_photographic` says."""
+    `looks_photographic` says; largest: its largest value where it has 16 bits, else 0."""
 
     side: int
     mode: str
     grey: bool
     photographic: bool
+    largest: int = 0
 
 
 @dataclass
@@ -49,8 +55,9 @@ class Found:
 
     labeled, test: images by class, those for validation among the labelled; looked_at: how many
     images were decoded, evenly spread; sides: the shorter sides of the good ones, pixels; coloured,
-    photographic: how many of the good ones are; bad: (id, reason); duplicates: images with the very
-    bytes of an earlier one; conflicts: those among them with another label.
+    photographic: how many of the good ones are; largest: the largest value of those of 16 bits, 0
+    for none; bad: (id, reason); duplicates: images with the very bytes of an earlier one;
+    conflicts: those among them with another label.
     """
 
     classes: list[str]
@@ -62,6 +69,7 @@ class Found:
     sides: list[int] = field(default_factory=list)
     modes: Counter[str] = field(default_factory=Counter)
     coloured: int = 0
+    largest: int = 0
     photographic: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
     duplicates: int = 0
@@ -94,41 +102,40 @@ class Found:
 
 
 def recognise(path: str) -> str:
-    """Which source reads `path`: folder, class_folders, manifest or parquet.
+    """Which source reads `path`: folder, manifest or parquet.
 
-    A CSV that names images and labels counts before folders, `labeled/` before all. Raises
-    SourceError, saying what would do, where nothing is recognised.
+    A table that leads to images and has labels counts before classes' folders, these before other
+    tables, and a folder `labeled` before all. Raises SourceError where there is nothing there.
     """
     where = Path(path)
-    if where.suffix.lower() == ".csv":
+    if where.suffix.lower() in TABLES:
         return "manifest"
     if where.suffix.lower() == ".parquet" or (not where.exists() and "*" in path):
         return "parquet"
     if not where.is_dir():
         raise SourceError(f"{path}: no such folder, CSV or Parquet file")
-    if (where / "labeled").is_dir():
+    tree = Walk(where).tree
+    if any(part_of(name) == "labeled" for name in tree.folders):
         return "folder"
     if names_images(where):
         return "manifest"
-    if len([name for name in class_names(where) if any(image_files(where / name))]) > 1 or any(
-        image_files(where / "train")
-    ):
-        return "class_folders"
-    if any(where.rglob("*.parquet")):
-        return "parquet"
-    if any(image_files(where)):
-        raise SourceError(
-            f"{path}: images without labels; put some in {path}/labeled/<class>/ and the others in "
-            f"{path}/unlabeled/, or add a CSV with columns path and label"
-        )
-    raise SourceError(f"{path}: no images in it")
+    inner = unwrapped(tree, [])
+    if inner is not tree and names_images(inner.path):
+        raise SourceError(f"{path}: the table of labels lies in {inner.path}; give that folder")
+    if len(lay_out(tree).folders) > 1:
+        return "folder"
+    if may_name_images(where):
+        return "manifest"
+    return "parquet" if find_parquet(path)[0] and not any(tree.pictures()) else "folder"
 
 
 def look(source: Source, sample: int = SAMPLE) -> Found:
     """Read all of `source`, decode `sample` of its images evenly spread, and count.
 
-    Raises SourceError where not one image is usable.
+    Raises SourceError where not one image is usable, or the
+    classes won't do for prepare.
     """
+    check_classes(source.classes)
     found = Found(source.classes)
     every = max(1, -(-len(source) // sample))
     seen: dict[bytes, int | None] = {}
@@ -147,6 +154,11 @@ def look(source: Source, sample: int = SAMPLE) -> Found:
     if not found.sides:
         named = "; ".join(f"{name}: {reason}" for name, reason in found.bad[:3])
         raise SourceError(f"no usable image among {found.looked_at} ({named})")
+    if missing := [name for name in found.classes if not found.labeled[name]]:
+        raise SourceError(
+            f"no labelled training image of {', '.join(map(repr, missing[:CLASSES_NAMED]))}; "
+            "add labelled images, or remove the class"
+        )
     return found
 
 
@@ -183,6 +195,7 @@ def _take_in(found: Found, row: Row, glimpse: Glimpse | str) -> None:
     found.sides.append(glimpse.side)
     found.modes[glimpse.mode] += 1
     found.coloured += not glimpse.grey
+    found.largest = max(found.largest, glimpse.largest)
     found.photographic += glimpse.photographic
 
 
@@ -192,12 +205,24 @@ def _glimpse(numbered: tuple[int, Row]) -> Glimpse | str:
     if row.problem is not None:
         return row.problem
     try:
-        small = decode(row.image, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS)
+        small, largest = _thumbnail(row.image, 16), 0
     except BadImageError as error:
         return str(error)
-    with Image.open(io.BytesIO(row.image), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(row.image), formats=readable_formats()) as image:
+        if image.mode.startswith("I"):
+            largest = int(np.asarray(image).max())
+            small = _thumbnail(row.image, usual_bits(largest))
         grey = bool((small == small[:, :, :1]).all())
-        return Glimpse(min(image.size), image.mode, grey, looks_photographic(small))
+        return Glimpse(min(image.size), image.mode, grey, looks_photographic(small), largest)
+
+
+def _thumbnail(data: bytes, bits: int) -> NDArray[np.uint8]:
+    return decode(data, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS, bits=bits)
+
+
+def usual_bits(largest: int) -> int:
+    """The usual depth of scans, bits, that holds values up to `largest`, under 65536."""
+    return next(bits for bits in USUAL_BITS if largest < 2**bits)
 
 
 def looks_photographic(thumbnail: NDArray[np.uint8]) -> bool:

@@ -24,7 +24,7 @@ from pipeline.data.images import decode_png
 from pipeline.data.ingest import Records, ingest, names_of, pixels_of, spilled
 from pipeline.data.shard_writer import ShardWriter
 from pipeline.data.shards import IMAGE_SCHEMA, write_shard
-from pipeline.data.sources.rows import Source
+from pipeline.data.sources.rows import Source, in_words
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import upload_shards
 from pipeline.errors import SourceError
@@ -91,14 +91,15 @@ def prepare(
     storage: StoredFolder | None = None,
     corrections: Path | None = None,
     folds: int | None = None,
+    bits: int | None = None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
     go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
-    are beyond the budget. `folds`: parts of the cross-validation that training is to make
-    of the labelled images, noted for it. Raises SourceError, ParameterError or
+    are beyond the budget. `folds`: parts of the cross-validation that training is to make of the
+    labelled images, noted for it; `bits`: see DataParams. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
     check_classes(source.classes)
@@ -110,6 +111,7 @@ def prepare(
             image_size=image_size,
             channels=channels,
             max_pixels=max_pixels,
+            bits=bits or 16,
             max_bad_fraction=max_bad_fraction,
             threads=threads,
         )
@@ -126,11 +128,15 @@ def prepare(
         assigned = assign_sides(records, rules, partial(pixels_of, records))
         corrected = apply_corrections(records, assigned.sides, said)
         records, sides = corrected.records, corrected.sides
+        if source.left_out:
+            say(f"prepare: left out: {in_words(source.left_out)}")
         for line in check_sides(records.labels, sides, source.classes, validation_fraction):
             say(f"prepare: warning: {line}")
         copies = _copies(records, Assignment(sides, assigned.copy_of))
         shape = {"channels": channels, "image_size": image_size}
-        mean, std = _write_sides(records, sides, copies, scratch, images_per_shard, shape)
+        mean, std = _write_sides(
+            records, sides, copies, source.left_out, scratch, images_per_shard, shape
+        )
         dataset = shape | {
             "classes": source.classes,
             "mean": mean,
@@ -190,13 +196,14 @@ def _write_sides(
     records: Records,
     sides: NDArray[np.int64],
     copies: dict[int, str],
+    unused: Iterable[tuple[str, str]],
     scratch: Path,
     images_per_shard: int,
     shape: dict[str, int],
 ) -> tuple[list[float], list[float]]:
     """Write every shard and side file into `scratch`; mean and std of the labelled pixels."""
     truth: list[dict[str, Any]] = []
-    left_out: list[tuple[str, str]] = []
+    left_out = list(unused)
     moments = _Moments(shape["channels"])
     with ExitStack() as stack, progress("prepare: write", len(records)) as advance:
         writers = {

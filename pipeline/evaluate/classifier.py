@@ -78,11 +78,17 @@ def classify_encoded(
     batch_size: int = 64,
 ) -> Answers:
     """Classify the bytes of image files of any size and format; the bad ones say why."""
-    spec, most = classifier.spec, classifier.recipe.max_pixels
+    spec, recipe = classifier.spec, classifier.recipe
 
     def decoded(data: bytes) -> Pixels | str:
         try:
-            return decode(data, image_size=spec.image_size, channels=spec.channels, max_pixels=most)
+            return decode(
+                data,
+                image_size=spec.image_size,
+                channels=spec.channels,
+                max_pixels=recipe.max_pixels,
+                bits=recipe.bits,
+            )
         except BadImageError as error:
             return str(error)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
+COLUMNS = ("path_column", "label_column", "group_column")
 
 
 class Section(BaseModel):
@@ -18,10 +19,26 @@ class Section(BaseModel):
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "folder", "class_folders", "manifest", "parquet"] = Field(
+    source: Literal["digits", "folder", "manifest", "parquet"] = Field(
         description="what holds the images"
     )
     path: str | None = Field(None, description="folder, file or glob of the source")
+    path_column: str | None = Field(
+        None, description="manifest, parquet: column of paths or images; null: found by name"
+    )
+    label_column: str | None = Field(
+        None, description="manifest, parquet: column of labels; null: found by name"
+    )
+    group_column: str | None = Field(
+        None,
+        description="manifest, parquet: column of what must not be split, as a patient's name; "
+        "null: every image stands alone",
+    )
+    group_pattern: str | None = Field(
+        None,
+        description=r"folder: regular expression with one group, searched in the path, as "
+        r"(patient_\d+); images with the same match are not split; null: every image stands alone",
+    )
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")
     labels: int | None = Field(
@@ -38,6 +55,9 @@ class DataParams(Section):
     folds: int = Field(5, ge=2, le=20, description="folds: parts of the cross-validation")
     test_fraction: float = Field(
         0.2, ge=0, lt=1, description="share tested on, where the source names no test images"
+    )
+    bits: int | None = Field(
+        None, ge=8, le=16, description="those in use of images of 16 bits, as 12 of scans; null: 16"
     )
     max_pixels: int = Field(64_000_000, ge=64, description="larger images are quarantined")
     max_bad_fraction: float = Field(
@@ -58,6 +78,11 @@ class DataParams(Section):
     )
 
     @property
+    def columns(self) -> dict[str, str | None]:
+        """The columns that are named, by what they hold: path, label and group."""
+        return {name.removesuffix("_column"): getattr(self, name) for name in COLUMNS}
+
+    @property
     def held_out_fraction(self) -> float:
         """The share of the labelled images that nothing is trained on."""
         return self.validation_fraction if self.validation == "held_out" else 0.0
@@ -65,7 +90,8 @@ class DataParams(Section):
     @property
     def rules(self) -> dict[str, Any]:
         """What decides what becomes of a source's images, as prepare takes it."""
-        rules = self.model_dump(exclude={"source", "path", "corrections", "validation"})
+        apart = {"source", "path", "corrections", "validation", "group_pattern", *COLUMNS}
+        rules = self.model_dump(exclude=apart)
         folds = self.folds if self.validation == "folds" else None
         return rules | {"validation_fraction": self.held_out_fraction, "folds": folds}
 

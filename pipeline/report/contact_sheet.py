@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pipeline.errors import visible
 from pipeline.files import written_whole
 
 CELL = 80  # least side of a drawn image, pixels
@@ -91,7 +92,8 @@ def _cells(images: Tensor) -> list[Image.Image]:
 
 
 def _fitting(font: Font, text: str, width: int) -> str:
-    """`text`, cut where it is wider than `width` pixels."""
+    """`text` on one line, cut where it is wider than `width` pixels."""
+    text = visible(text)
     if _width(font, text) <= width:
         return text
     while text and _width(font, text + "…") > width:

@@ -17,6 +17,8 @@ from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.errors import visible
+
 INK = "#010203"
 BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d85c6", "#cf6a17", "#2e9a5b", "#9467bd", "#7d8790"
 CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#b8860b", "#c2528b", "#1f9aa8", GREY)
@@ -80,8 +82,9 @@ def inline(svg: str, label: str) -> str:
 
 
 def printable(name: str, most: int = 18) -> str:
-    """A name that XML can hold, on one line; the middle goes where it is over `most` characters."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in name).split()) or "?"
+    """A name that XML can hold, on one line, what can't be printed as escapes; the middle goes
+    where it is over `most` characters."""
+    clean = " ".join(visible(name).split()) or "?"
     if len(clean) <= most:
         return clean
     tail = (most - 1) // 2

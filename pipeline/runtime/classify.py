@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
 
 BATCH_SIZE = 64
+DATA_URI = re.compile(r"^\s*data:[^,]*;base64\s*,", re.IGNORECASE)
 
 
 def classify(classifier: Classifier, given: Any) -> pd.DataFrame:
@@ -81,13 +83,16 @@ def _single(values: Iterable[object]) -> Iterator[object]:
 
 
 def image_bytes(value: object) -> bytes | str:
-    """One image's bytes, decoded from base64 where they are text; a text is what is wrong."""
+    """One image's bytes, decoded from base64 where they are text; a text is what is wrong.
+
+    Base64 may be broken into lines, and lie in a data URI.
+    """
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
         return f"bytes or base64 text needed, got {type(value).__name__}"
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode("".join(DATA_URI.sub("", value).split()), validate=True)
     except (binascii.Error, ValueError) as error:
         return f"not base64 text ({error})"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from pipeline.errors import SelftrainError
+from pipeline.errors import ParameterError, SelftrainError
 
 INTERRUPTED = 130
 
@@ -40,3 +42,19 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
     )
+
+
+def check_writable(out: Path) -> None:
+    """Raise ParameterError where no file can be written at `out`."""
+    if out.is_dir():
+        raise ParameterError(f"--out {out}: is a folder; name a file")
+    check_folder(out)
+
+
+def check_folder(out: Path) -> None:
+    """Raise ParameterError where what is above `out` is no folder, nor can become one."""
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ParameterError(f"--out {out}: {above} is a file, not a folder; name another place")
+    if not os.access(above, os.W_OK):
+        raise ParameterError(f"--out {out}: {above} can't be written to; name another place")

@@ -130,13 +130,8 @@ def without(*names: str) -> Callable[[Path], object]:
     return change
 
 
-def file_for_folder(root: Path) -> None:
-    shutil.rmtree(root / "test")
-    (root / "test").touch()
-
-
 SOURCE_CASES: dict[str, Case] = {
-    "no folder labeled/": changed(without("labeled")),
+    "no folder of labelled images": changed(without("labeled", "validation", "test")),
     "an empty class folder": changed(lambda root: (root / "labeled" / "emu").mkdir()),
     "one class only": changed(
         without(*(f"{part}/dog" for part in ("labeled", "validation", "test")))
@@ -145,7 +140,9 @@ SOURCE_CASES: dict[str, Case] = {
     "one folder under two names, by a link": changed(
         lambda root: (root / "labeled" / "emu").symlink_to("cat")
     ),
-    "a file where a folder belongs": changed(file_for_folder),
+    "classes that differ only in case": changed(
+        lambda root: shutil.copytree(root / "labeled/cat", root / "labeled/Cat")
+    ),
     "a folder that can't be read": closed_folder,
     "a class missing from test": changed(without("test/dog")),
     "a class missing from validation": changed(without("validation/dog")),
@@ -172,12 +169,12 @@ SOURCE_CASES: dict[str, Case] = {
     "a label outside the classes": named_classes(
         "cat|dog", lambda columns: columns.update(label=[7] * 24)
     ),
-    "a negative label": row(0, label=-1),
+    "a negative label": row(0, label=-2),
     "no label at all": table(no_labels),
     "classes named twice": named_classes("cat|cat"),
     "a class name that is empty or no text": named_classes('["", "dog"]'),
     "files that name different classes": files_disagree,
-    "a split that is unknown": row(0, split="dev"),
+    "a split that is unknown": row(0, split="fold 1"),
     "a test image without a label": row(23, split="test"),
     "an id that is null": table(
         lambda columns: columns.update(id=[None, *"abcdefghijklmnopqrstuvw"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ class ListSource:
     """A source of rows that a test made."""
 
     name = "list"
+    left_out: ClassVar[list[tuple[str, str]]] = []
+    notes: ClassVar[list[str]] = []
 
     def __init__(self, rows: Sequence[Row], classes: Sequence[str] = ("cat", "dog")) -> None:
         self._rows, self._classes = list(rows), list(classes)

@@ -164,7 +164,7 @@ def test_what_was_found_is_described() -> None:
 
 
 def test_every_choice_has_its_reason_in_the_file() -> None:
-    advice = advise(found(labeled=Counter(a=9, b=9)), "class_folders", "my: #1", gpu=False)
+    advice = advise(found(labeled=Counter(a=9, b=9)), "folder", "my: #1", gpu=False)
     settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
     text = filled_preset(advice.preset, settings, ["first line"], root=ROOT)
     assert text.startswith("# first line\nseed: 0\n\ndata:\n")

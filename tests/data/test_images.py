@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.images import BadImageError, decode, decode_png, store
@@ -226,3 +227,18 @@ def test_hostile_bytes_give_an_image_or_a_reason(
         reason = f"{pixels.shape} {pixels.dtype}"
     assert reason == "(16, 16, 3) uint8" or not reason.startswith("(")
     assert 0 < len(reason) <= 130
+
+
+def test_scans_of_fewer_bits_use_all_levels() -> None:
+    scan = (np.arange(64, dtype=np.uint16).reshape(8, 8) * 65).clip(max=4095)
+    seen = scaled(scan, 12)
+    assert (seen == np.round(scan * (255 / 4095))).all()
+    assert scaled(scan, 16).max() == 16
+    scan[0, 0] = 5000
+    assert scaled(scan, 12)[0, 0] == 255
+
+
+def scaled(scan: NDArray[np.uint16], bits: int) -> Pixels:
+    """The grey levels (8, 8) of a scan."""
+    data = encoded(Image.fromarray(scan))
+    return decode(data, image_size=8, channels=1, max_pixels=64, bits=bits)[:, :, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pipeline.data.look import look, looks_photographic, recognise
-from pipeline.data.sources import Row, open_source
+from pipeline.data.sources import Row, Wanted, open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import ListSource, encoded, noise, photo
 from tests.data.sources.test_folder import put
@@ -90,8 +91,8 @@ def test_no_usable_image_is_an_error() -> None:
     ("files", "source"),
     [
         (["labeled/a/1.png", "labeled/b/1.png", "unlabeled/2.png", "x.csv"], "folder"),
-        (["a/1.png", "b/2.png"], "class_folders"),
-        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "class_folders"),
+        (["a/1.png", "b/2.png"], "folder"),
+        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "folder"),
         (["1.png", "2.png", "x.csv"], "manifest"),
         (["train/1.png", "test/2.png", "x.csv"], "manifest"),
         (["x.parquet"], "parquet"),
@@ -99,9 +100,30 @@ def test_no_usable_image_is_an_error() -> None:
 )
 def test_layouts_are_recognised(tmp_path: Path, files: list[str], source: str) -> None:
     for name in files:
-        data = b"path,label\n1.png,a\n" if name.endswith("csv") else encoded(noise(1))
+        data = encoded(noise(1)) if name.endswith("png") else b"path,label\n1.png,a\n"
         put(tmp_path, name, data)
     assert recognise(str(tmp_path)) == source
+
+
+def test_a_table_of_something_else_beside_classes_is_left_alone(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        put(tmp_path, name, encoded(noise(1)))
+    put(tmp_path, "sizes.csv", b"id,size\n1,7\n2,8\n")
+    assert recognise(str(tmp_path)) == "folder"
+
+
+def test_a_table_of_other_columns_is_found_where_it_leads_to_images(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.png", encoded(noise(1)))
+    put(tmp_path, "sample.csv", b"id,guess\n9,cat\n")
+    put(tmp_path, "other/in/labels.csv", b"path,label\na/1.png,cat\n")
+    put(tmp_path, "other/in/a/1.png", encoded(noise(1)))
+    with pytest.raises(SourceError, match="the table of labels lies in"):
+        recognise(str(tmp_path / "other"))
+    shutil.rmtree(tmp_path / "other")
+    put(tmp_path, "train.csv", b"id,species\n1,cat\n")
+    assert recognise(str(tmp_path)) == "manifest"
+    source = open_source("manifest", str(tmp_path), seed=0, columns=Wanted(label="species"))
+    assert [row.id for row in source.rows()] == ["images/1.png"]
 
 
 def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:
@@ -114,8 +136,10 @@ def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:
 def test_what_is_no_layout_is_said_with_what_would_do(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
         recognise(str(tmp_path / "nothing"))
-    with pytest.raises(SourceError, match="no images"):
-        recognise(str(tmp_path))
-    put(tmp_path, "1.png", encoded(np.zeros((8, 8, 1), np.uint8)))
-    with pytest.raises(SourceError, match="labeled/<class>"):
-        recognise(str(tmp_path))
+    with pytest.raises(SourceError, match="no such folder, CSV or Parquet"):
+        recognise(str(tmp_path / "no.txt"))
+
+
+def test_a_class_without_a_label_to_learn_from_is_refused() -> None:
+    with pytest.raises(SourceError, match="no labelled training image of 'dog'"):
+        look(ListSource([Row("a", encoded(noise(1)), 0), Row("b", encoded(noise(2)), 1, "test")]))

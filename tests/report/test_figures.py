@@ -20,7 +20,7 @@ FIGURES = [
     figures.validation_figure,
 ]
 ODD_NAMES = (
-    "<b>&\"'", "$x^2$ $", "two\nlines\x00\x1b", "日本語", "", "a" * 300, "\udcff", "plain"
+    "<b>&\"'", "$x^2$ $", r"two\nlines\x00\x1b", "日本語", "", "a" * 300, "\udcff", "plain"
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_every_figure_is_valid_and_repeats_its_bytes(figure: Callable[[ReportDat
 )
 def test_odd_class_names_are_drawn_as_they_are(figure: Callable[[ReportData], str]) -> None:
     shown = texts(figure(example_report(ODD_NAMES, skills=(5.0, 6.0))))
-    for name in ("<b>&\"'", "$x^2$ $", "two lines", "日本語", "?", "plain"):
+    for name in ("<b>&\"'", "$x^2$ $", r"two\nlines\x00\x1b", "日本語", "?", "plain"):
         assert name in shown
 
 
@@ -117,3 +117,4 @@ def test_long_names_keep_both_ends() -> None:
     assert printable("class with a long name 12") != printable("class with a long name 13")
     assert len(printable("x" * 100)) == 18
     assert printable("short") == "short"
+    assert printable("new\nline") == r"new\nline"

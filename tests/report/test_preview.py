@@ -156,3 +156,8 @@ def test_a_wrong_argument_is_one_line_and_code_2(
     prepared_stripes(project / "prepared", validation_fraction=0.0)
     assert _run(monkeypatch, *arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_line_end_in_a_class_name_is_drawn() -> None:
+    row = SheetRow("original", torch.zeros(1, 3, 8, 8), ("new\nline",))
+    assert draw_sheet("title", [row]).width > 80

@@ -46,7 +46,7 @@ def test_what_it_writes_prepares_and_trains(project: Path, monkeypatch: pytest.M
     assert init(monkeypatch, "my_images") == 0
     params = load_params(project / "params.yaml")
     data, training = params.data, params.training("1")
-    assert (data.source, data.image_size, data.channels) == ("class_folders", 28, 3)
+    assert (data.source, data.image_size, data.channels) == ("folder", 28, 3)
     assert data.validation_fraction == 0.0
     source = open_source(data.source, data.path, seed=params.seed)
     counts = prepare(source, project / "prepared", seed=params.seed, **data.rules)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pipeline.data.sources.columns import Wanted
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import ParameterError
 
-__all__ = ["Row", "Source", "open_source"]
+__all__ = ["Row", "Source", "Wanted", "open_source"]
 
-SOURCES = ("digits", "folder", "class_folders", "manifest", "parquet")
+SOURCES = ("digits", "folder", "manifest", "parquet")
 
 
-def open_source(name: str, path: str | None, *, seed: int) -> Source:
+def open_source(
+    name: str,
+    path: str | None,
+    *,
+    seed: int,
+    columns: Wanted | None = None,
+    group_pattern: str | None = None,
+) -> Source:
     """Open the source `name` at `path`; digits needs no path, and alone uses the seed.
 
-    Raises SourceError where it can't be read, ParameterError for an unknown name or no path.
+    columns: of a manifest or Parquet; group_pattern: of a folder. Raises SourceError where it can't
+    be read, ParameterError for an unknown name, no path or what the source has no use for.
     """
     if name == "digits":
         from pipeline.data.sources.digits import DigitsSource
@@ -23,18 +32,28 @@ def open_source(name: str, path: str | None, *, seed: int) -> Source:
         raise ParameterError(f"data.source = {name!r}: must be one of {', '.join(SOURCES)}")
     if not path:
         raise ParameterError(f"data.path is needed for data.source = {name}")
+    _check_of_use(name, columns or Wanted(), group_pattern)
     if name == "folder":
         from pipeline.data.sources.folder import FolderSource
 
-        return FolderSource(path)
-    if name == "class_folders":
-        from pipeline.data.sources.class_folders import ClassFoldersSource
-
-        return ClassFoldersSource(path)
+        return FolderSource(path, group_pattern)
     if name == "manifest":
         from pipeline.data.sources.manifest import ManifestSource
 
-        return ManifestSource(path)
+        return ManifestSource(path, columns)
     from pipeline.data.sources.parquet import ParquetSource
 
-    return ParquetSource(path)
+    return ParquetSource(path, columns)
+
+
+def _check_of_use(name: str, columns: Wanted, group_pattern: str | None) -> None:
+    for use, column in vars(columns).items():
+        if name == "folder" and column is not None:
+            raise ParameterError(
+                f"data.{use}_column = {column!r}: a folder of images has no columns; set it to null"
+            )
+    if name != "folder" and group_pattern is not None:
+        raise ParameterError(
+            f"data.group_pattern = {group_pattern!r}: for data.source = folder; set "
+            "data.group_column instead"
+        )

@@ -6,6 +6,7 @@ Optical Recognition of Handwritten Digits, UCI (Alpaydin and Kaynak, 1998).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class DigitsSource:
     """scikit-learn's digits as PNG, all labelled; half are test, stratified, by the seed."""
 
     name = "digits"
+    left_out: ClassVar[list[tuple[str, str]]] = []
+    notes: ClassVar[list[str]] = []
 
     def __init__(self, seed: int) -> None:
         from sklearn.datasets import load_digits

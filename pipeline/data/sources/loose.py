@@ -1,7 +1,8 @@
 """Images to classify, labels or not: a folder, one file, a glob, or Parquet with a column `image`.
 
-Of a folder all image files below it, hidden ones left out; of a glob what it names. An id is the
-path below the folder, else the path as it was given. Of Parquet the column `id`, else file and row.
+Of a folder all files below it but hidden and systems' ones, those that are no images with their
+problem; of a glob what it names. An id is the path below the folder, else the path as it was given.
+Of Parquet the column `id`, else file and row.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources.folder import image_files, path_text, read_image
-from pipeline.data.sources.parquet import image_values, open_parquet, row_batches
+from pipeline.data.sources.files import SYSTEM, Walk, path_text, read_image
+from pipeline.data.sources.parquet import find_parquet
+from pipeline.data.sources.parquet_files import image_values, open_parquet, row_batches
 from pipeline.data.sources.rows import Row
 from pipeline.errors import SourceError
 
@@ -22,7 +24,8 @@ class LooseImages:
 
     def __init__(self, where: str) -> None:
         self._root = Path(where) if Path(where).is_dir() else None
-        self._files, self._tables = _find(where)
+        self._problems: dict[Path, str] = {}
+        self._files, self._tables = self._folder(self._root) if self._root else _find(where)
         if not self._files and not self._tables:
             raise SourceError(
                 f"{where}: no images; give a folder, a file, a glob in quotes, or Parquet files"
@@ -40,10 +43,20 @@ class LooseImages:
     def rows(self) -> Iterator[Row]:
         """Every image with its id; one that can't be read comes with its problem."""
         for path in self._files:
-            image, problem = read_image(path)
+            problem = self._problems.get(path)
+            image, problem = (b"", problem) if problem else read_image(path)
             yield Row(self._name(path), image, problem=problem)
         for table in self._tables:
             yield from self._table_rows(table)
+
+    def _folder(self, root: Path) -> tuple[list[Path], list[Path]]:
+        """A folder's files that are shown, or its Parquet files where no other is an image."""
+        walk = Walk(root)
+        pictures = list(walk.tree.pictures())
+        if not pictures:
+            return [], find_parquet(str(root))[0]
+        self._problems = {path: reason for path, reason in walk.unused if reason != SYSTEM}
+        return sorted([*pictures, *self._problems]), []
 
     def _table_rows(self, table: Path) -> Iterator[Row]:
         with open_parquet(table) as opened:
@@ -66,9 +79,6 @@ class LooseImages:
 def _find(where: str) -> tuple[list[Path], list[Path]]:
     """Image files and Parquet files; the latter only where there are none of the former."""
     path = Path(where)
-    if path.is_dir():
-        files = list(image_files(path))
-        return files, [] if files else sorted(path.rglob("*.parquet"))
     named = [path] if path.exists() else sorted(map(Path, glob.glob(where, recursive=True)))  # noqa: PTH207
     named = [item for item in named if not item.is_dir()]
     tables = [item for item in named if item.suffix == ".parquet"]

@@ -1,42 +1,70 @@
-"""Images that a CSV names: columns `path`, `label`, and optionally `split`.
+"""Images that a table names: a column of paths, one of labels, optionally one of splits.
 
-A path is relative to the CSV's folder and stays in it; an empty label is unlabelled. Where
-`data.path` is the CSV, what it lists is all there is; where it is the folder that holds the one
-CSV, all other images below the folder are unlabelled. Columns go by their usual names: `file`,
-`filename`, `image` for the path, `class`, `category`, `target` for the label.
+Separator, encoding and columns are found by looking (table.py), the columns by name and by what
+leads to files. A path is relative to the table's folder and stays in it; its ending may be left
+off, and the folders above the file. Where `data.path` is the table, what it lists is all there is;
+where it is the folder that holds it, all other images below the folder are unlabelled.
 """
 
 from __future__ import annotations
 
-import csv
-import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.sources.folder import image_files, path_text, read_image
+from pipeline.data.sources.columns import Columns, Wanted, choose_columns, looks_like_labels
+from pipeline.data.sources.files import read_image
+from pipeline.data.sources.layout import part_of
+from pipeline.data.sources.named_files import NamedFiles
+from pipeline.data.sources.no_label import several_classes, without_label
 from pipeline.data.sources.rows import Row
+from pipeline.data.sources.table import TABLES, Table, read_table
 from pipeline.errors import SourceError
 
-PATH_NAMES = ("path", "file", "filename", "file_name", "image", "image_path")
-LABEL_NAMES = ("label", "class", "category", "target")
-SPLIT_NAMES = ("split",)
+READ = "the table of labels, read"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One row: its id, its file (None: there is none), and what the table says of it."""
+
+    id: str
+    path: Path | None
+    label: str
+    split: str | None
+    group: str | None
+    problem: str | None = None
 
 
 class ManifestSource:
-    """The rows of a CSV in its order, then what lies beside it; an id is the path as written."""
+    """The rows of a table in its order, then what lies beside it; an id is the file's path."""
 
     name = "manifest"
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, wanted: Wanted | None = None) -> None:
         given = Path(path)
-        self._csv = find_csv(given) if given.is_dir() else given
-        self._root = self._csv.parent
-        self._entries = _entries(self._csv)
-        named = {label for _, label, _ in self._entries if label}
-        if not named:
-            raise SourceError(f"{self._csv}: no labelled images: every label is empty")
-        self._classes = sorted(named)
-        self._others = self._unlisted() if given.is_dir() else []
+        if not given.exists():
+            raise SourceError(f"data.path = {str(path)!r}: no such CSV file or folder")
+        wanted = wanted or Wanted()
+        table = find_table(given, wanted) if given.is_dir() else read_table(given)
+        files = NamedFiles(table.path.parent)
+        columns = choose_columns(table, files, wanted)
+        self.notes = [columns.said]
+        self._entries = self._read(table, files, columns)
+        self._classes = sorted({entry.label for entry in self._entries if entry.label})
+        if not self._classes:
+            raise SourceError(f"{table.path}: no labelled images: every label is empty")
+        if not any(entry.path for entry in self._entries):
+            raise SourceError(
+                f"{table.path}: column {columns.path!r} leads to no files below "
+                f"{table.path.parent} (e.g. {self._entries[0].id!r}); put the table where its "
+                "paths start, or set data.path_column"
+            )
+        self._others: list[Path] = []
+        self.left_out: list[tuple[str, str]] = []
+        if given.is_dir():
+            self._take_others(files, table.path)
 
     @property
     def classes(self) -> list[str]:
@@ -49,74 +77,110 @@ class ManifestSource:
     def rows(self) -> Iterator[Row]:
         """Every image; one that can't be read comes with its problem."""
         numbers = {label: number for number, label in enumerate(self._classes)}
-        for name, label, split in self._entries:
-            image, problem = read_image(self._root / name)
-            yield Row(name, image, numbers.get(label), split or None, problem)
+        for entry in self._entries:
+            image, problem = (b"", entry.problem) if not entry.path else read_image(entry.path)
+            label = numbers.get(entry.label)
+            yield Row(entry.id, image, label, entry.split, problem, entry.group)
         for path in self._others:
             image, problem = read_image(path)
-            yield Row(path_text(path.relative_to(self._root).as_posix()), image, problem=problem)
+            yield Row(self._files.name(path), image, problem=problem)
 
-    def _unlisted(self) -> list[Path]:
-        listed = {(self._root / name).resolve() for name, _, _ in self._entries}
-        return [path for path in image_files(self._root) if path.resolve() not in listed]
+    def _read(self, table: Table, files: NamedFiles, columns: Columns) -> list[_Entry]:
+        self._files = files
+        labels = table.values(columns.label)
+        if (several := several_classes(labels)) is not None:
+            raise SourceError(
+                f"{table.path}: label {several!r} names several classes; an image has one: "
+                "keep the rows of one label, or split the column"
+            )
+        none = without_label(labels)
+        self._say_none(labels, none)
+        splits = _splits(table, columns)
+        groups = table.values(columns.group) if columns.group else [""] * len(labels)
+        entries, first = [], dict[str, int]()
+        for row, name in enumerate(table.values(columns.path)):
+            where = f"{table.path}: row {row + 2}"
+            found = files.find(name, where)
+            key = name if found.path is None else files.name(found.path)
+            if first.setdefault(key, row) != row:
+                raise SourceError(f"{where}: {name!r} is in row {first[key] + 2} too; keep one")
+            label = "" if labels[row] in none else labels[row]
+            split = splits[row] if label else None
+            group = groups[row] or None
+            entries.append(_Entry(key, found.path, label, split, group, found.problem))
+        if lost := sum(
+            bool(split and label in none) for split, label in zip(splits, labels, strict=True)
+        ):
+            self.notes.append(f"{lost} rows of a split have no label: used as unlabelled")
+        return entries
+
+    def _say_none(self, labels: list[str], none: set[str]) -> None:
+        for value, count in sorted(Counter(label for label in labels if label in none).items()):
+            self.notes.append(f"{count} rows with label {value!r}: taken for no label")
+
+    def _take_others(self, files: NamedFiles, table: Path) -> None:
+        """The pictures that no row names are unlabelled; all other files are left out."""
+        named = {entry.path for entry in self._entries}
+        self._others = [path for path in files.pictures() if path not in named]
+        if self._others:
+            count, shown = len(self._others), files.name(self._others[0])
+            self.notes.append(f"{count} images that no row names: unlabelled (e.g. {shown!r})")
+        for path, reason in files.walk.unused:
+            if path not in named:
+                self.left_out.append((files.name(path), READ if path == table else reason))
 
 
-def find_csv(folder: Path) -> Path:
-    """The one CSV in `folder` that names images; raises SourceError for none, or several."""
-    found = [path for path in sorted(folder.glob("*.csv")) if _columns(path) is not None]
-    if not found:
+def _splits(table: Table, columns: Columns) -> list[str | None]:
+    """Of each row its split, None where it is open."""
+    if columns.split is None:
+        return [None] * len(table.rows)
+    splits: list[str | None] = []
+    for row, value in enumerate(table.values(columns.split)):
+        part = part_of(value) if value else None
+        if value and part in (None, "labeled"):
+            raise SourceError(
+                f"{table.path}: row {row + 2}: {columns.split} = {value!r}: must be train, "
+                "validation or test"
+            )
+        splits.append(part if part != "unlabeled" else None)
+    return splits
+
+
+def find_table(folder: Path, wanted: Wanted | None = None) -> Table:
+    """The one table in `folder` that names images; raises SourceError for none, or several."""
+    tables = _tables(folder)
+    if not tables:
         raise SourceError(f"{folder}: no CSV with columns path and label in it")
+    wanted = wanted or Wanted()
+    found = [table for table in tables if looks_like_labels(table, wanted)]
+    found = found or [table for table in tables if wanted.label in table.columns]
+    files = NamedFiles(folder)
+    tables = found or [table for table in tables if files.leads(table)] or tables
     if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+        names = ", ".join(table.path.name for table in found)
         raise SourceError(f"{folder}: several CSV files name images ({names}); give one of them")
-    return found[0]
+    return tables[0]
 
 
 def names_images(folder: Path) -> bool:
-    """Whether a CSV in `folder` has a column of paths and one of labels."""
-    return any(_columns(path) is not None for path in folder.glob("*.csv"))
+    """Whether a table in `folder` has columns of paths, which lead to files, and of labels."""
+    files = NamedFiles(folder)
+    return any(looks_like_labels(t, Wanted()) and files.leads(t) for t in _tables(folder))
 
 
-def _columns(path: Path) -> tuple[str, str, str | None] | None:
-    """The CSV's names for path, label and split; None where it has no path or label."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
-            header = next(csv.reader(text), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return None
-    path_name, label_name, split_name = (
-        next((name for name in header if name.strip().lower() in names), None)
-        for names in (PATH_NAMES, LABEL_NAMES, SPLIT_NAMES)
-    )
-    return None if path_name is None or label_name is None else (path_name, label_name, split_name)
+def may_name_images(folder: Path) -> bool:
+    """Whether a table in `folder` has columns named so, or one that leads to files."""
+    files = NamedFiles(folder)
+    return any(looks_like_labels(t, Wanted()) or files.leads(t) for t in _tables(folder))
 
 
-def _within(folder: Path, name: str) -> bool:
-    """Whether the path `name`, as written, is one below `folder`; links may lead elsewhere."""
-    inside = os.path.relpath(folder / name, folder)
-    return "\0" not in name and not Path(inside).is_absolute() and Path(inside).parts[0] != ".."
-
-
-def _entries(path: Path) -> list[tuple[str, str, str]]:
-    """(path, label, split) of each row, empty where the CSV says nothing; raises SourceError."""
-    if not path.is_file():
-        raise SourceError(f"data.path = {str(path)!r}: no such CSV file")
-    columns = _columns(path)
-    if columns is None:
-        raise SourceError(f"{path}: needs columns path and label, in UTF-8")
-    entries = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
-            for number, row in enumerate(csv.DictReader(text), start=2):
-                name, label, split = ((row.get(key or "") or "").strip() for key in columns)
-                if not name:
-                    raise SourceError(f"{path}: row {number}: no path")
-                if not _within(path.parent, name):
-                    raise SourceError(
-                        f"{path}: row {number}: path = {name!r} lies outside the CSV's folder; "
-                        "move the CSV to a folder that holds all images"
-                    )
-                entries.append((name, label, split))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path}: can't be read ({error})") from None
-    return entries
+def _tables(folder: Path) -> list[Table]:
+    """The readable tables that lie directly in a folder, by name."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in TABLES and not path.name.startswith(".") and path.is_file():
+            try:
+                found.append(read_table(path))
+            except SourceError:
+                continue  # named among the files left out
+    return found

@@ -1,9 +1,9 @@
-"""Images in Parquet: columns `image`, `label`, and optionally `id` and `split`.
+"""Images in Parquet: columns `image`, `label`, and optionally `id`, `split` and a group's.
 
 `path` is a file, a folder or a glob. An image is bytes, or the struct of bytes and path that
-Hugging Face writes. A label is a class's number or name, null where unlabelled. Class names come
-from `classes` in the schema's metadata (a JSON list, or `a|b|c`), else from the labels. Read by
-row group.
+Hugging Face writes. A label is a class's number or name, null or -1 where unlabelled. Class names
+come from the schema's metadata (Hugging Face's, or `classes`: a JSON list, or `a|b|c`), else from
+the labels; splits from the column, else from the files' names. Read by row group.
 """
 
 from __future__ import annotations
@@ -11,21 +11,29 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pipeline.data.sources.columns import Wanted
+from pipeline.data.sources.files import SYSTEM, Walk
+from pipeline.data.sources.layout import SPLITS, part_of
+from pipeline.data.sources.no_label import without_label
+from pipeline.data.sources.parquet_files import (
+    find_columns,
+    image_values,
+    open_parquet,
+    row_batches,
+)
 from pipeline.data.sources.rows import Row
 from pipeline.errors import SourceError
 
-ROWS_AT_ONCE = 1024
 MOST_CLASSES = 100_000
-UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow raises
+BESIDE = "beside Parquet files, which alone are read"
 
 
 class ParquetSource:
@@ -33,17 +41,26 @@ class ParquetSource:
 
     name = "parquet"
 
-    def __init__(self, path: str | Path) -> None:
-        self._files = _find(str(path))
+    def __init__(self, path: str | Path, wanted: Wanted | None = None) -> None:
+        self._files, self.left_out = find_parquet(str(path))
+        if not self._files:
+            raise SourceError(f"data.path = {str(path)!r}: no Parquet file, folder of them or glob")
         self._root = Path(os.path.commonpath([file.parent for file in self._files]))
         self._rows = 0
-        self._columns: dict[Path, list[str]] = {}
+        self._columns: dict[Path, dict[str, str]] = {}
+        self.notes: list[str] = []
         for file in self._files:
             with open_parquet(file) as opened:
-                self._columns[file] = _checked_columns(opened.schema_arrow, file)
+                schema = opened.schema_arrow
+                self._columns[file] = find_columns(schema, file, wanted or Wanted())
                 self._rows += opened.metadata.num_rows
-        self._classes = self._find_classes()
-        self._numbers = {name: number for number, name in enumerate(self._classes)}
+        unused = sorted({*schema.names} - {*self._columns[self._files[-1]].values()})
+        if unused:
+            self.notes.append(f"columns not used: {', '.join(map(repr, unused))}")
+        self._splits = self._splits_of_files()
+        self._numbers, self._classes = self._find_classes()
+        if count := sum(map(self._held_out_without_label, self._files)):
+            self.notes.append(f"{count} test or validation images have no label: unlabelled")
 
     @property
     def classes(self) -> list[str]:
@@ -57,182 +74,181 @@ class ParquetSource:
         """Every row of every file; without a column `id` its file and row make the id."""
         for file in self._files:
             first = 0
-            for batch in row_batches(file, self._columns[file]):
+            for batch in row_batches(file, list(self._columns[file].values())):
                 yield from self._batch_rows(batch, file, first)
                 first += batch.num_rows
 
     def _batch_rows(self, batch: Any, file: Path, first: int) -> Iterator[Row]:
-        images = image_values(batch.column("image"), file)
-        ids, labels, splits = (_values(batch, name) for name in ("id", "label", "split"))
+        columns = self._columns[file]
+        images = image_values(batch.column(columns["image"]), file)
+        ids, labels, splits, groups = (
+            _values(batch, columns.get(use)) for use in ("id", "label", "split", "group")
+        )
         for place in range(batch.num_rows):
             row = f"{file.relative_to(self._root).as_posix()}:{first + place}"
-            name = ids[place] if "id" in batch.schema.names else row
+            name = ids[place] if "id" in columns else row
             if name is None:
                 raise SourceError(f"{file}: row {first + place}: id is null")
+            label = self._label(labels[place], f"{file}: row {first + place}")
+            split = _split(splits[place], f"{file}: row {first + place}")
+            split = split if "split" in columns else self._splits.get(file)
             yield Row(
                 id=str(name),
                 image=images[place] or b"",
-                label=self._label(labels[place], f"{file}: row {first + place}"),
-                split=splits[place],
+                label=label,
+                split=None if label is None else split,  # without a label it can't test
                 problem=None if images[place] is not None else "no image",
+                group=None if groups[place] is None else str(groups[place]),
             )
 
     def _label(self, value: Any, where: str) -> int | None:
         if value is None:
             return None
-        number = self._numbers.get(value, -1) if isinstance(value, str) else int(value)
-        if not 0 <= number < len(self._classes):
+        if value not in self._numbers:
             raise SourceError(
                 f"{where}: label {value!r}: not one of the {len(self._classes)} classes "
                 f"(null is unlabelled)"
             )
-        return number
+        return self._numbers[value]
 
-    def _find_classes(self) -> list[str]:
-        named = {file: _named_classes(file) for file in self._files}
+    def _held_out_without_label(self, file: Path) -> int:
+        """How many rows of a file are named for test or validation, and have no label."""
+        columns, of_file = self._columns[file], self._splits.get(file)
+        if "split" not in columns and of_file in (None, "train"):
+            return 0
+        count = 0
+        for batch in row_batches(
+            file, [columns[use] for use in ("label", "split") if use in columns]
+        ):
+            splits = _values(batch, columns.get("split"))
+            labels = _values(batch, columns["label"])
+            for label, split in zip(labels, splits, strict=True):
+                held = part_of(split or of_file or "") in ("test", "validation")
+                count += held and self._numbers.get(label) is None
+        return count
+
+    def _splits_of_files(self) -> dict[Path, str]:
+        """What the files' names say, where they differ: train-00000-of-00001, test/0000."""
+        found = {file: _split_of(file.relative_to(self._root)) for file in self._files}
+        if len({*found.values()}) < 2:
+            return {}
+        splits = {file: split for file, split in found.items() if split is not None}
+        for file, split in splits.items():
+            self.notes.append(f"{file.relative_to(self._root)}: {split}, by its name")
+        return splits
+
+    def _find_classes(self) -> tuple[dict[Any, int | None], list[str]]:
+        """The class's number of each label, None for one that means none; the classes' names."""
+        named = {
+            file: _named_classes(file, columns["label"]) for file, columns in self._columns.items()
+        }
         found = [names for names in named.values() if names is not None]
         if found and any(names != found[0] for names in found):
             raise SourceError("the Parquet files name different classes in their metadata")
         if found:
-            return found[0]
+            numbers: dict[Any, int | None] = {name: n for n, name in enumerate(found[0])}
+            return numbers | {n: n for n in range(len(found[0]))} | {-1: None}, found[0]
         values: set[Any] = set()
         for file in self._files:
-            for batch in row_batches(file, ["label"]):
-                values.update(pc.unique(batch.column("label")).to_pylist())
+            label = self._columns[file]["label"]
+            for batch in row_batches(file, [label]):
+                values.update(pc.unique(batch.column(label)).to_pylist())
                 if len(values) > MOST_CLASSES:
                     raise SourceError(f"{file}: more than {MOST_CLASSES} different labels")
-        return _classes_of(values - {None}, self._files[0])
+        return self._numbered(values - {None})
+
+    def _numbered(self, labels: set[Any]) -> tuple[dict[Any, int | None], list[str]]:
+        """Class names where only the labels tell: those that occur, in their order."""
+        if len({isinstance(label, str) for label in labels}) > 1:
+            raise SourceError(f"{self._root}: labels are numbers in some files and names in others")
+        none = without_label(map(str, labels))
+        classes = sorted(label for label in labels if str(label) not in none)
+        if not classes:
+            raise SourceError(f"{self._files[0]}: no labelled images: every label is null")
+        if isinstance(classes[0], int):
+            _check_numbers(classes, self._files[0])
+            if classes != list(range(len(classes))):
+                shown = f"{classes[0]} to {classes[-1]}"
+                self.notes.append(f"the classes are the {len(classes)} numbers that occur, {shown}")
+        if none:
+            self.notes.append(f"taken for no label: {', '.join(map(repr, sorted(none)))}")
+        numbers: dict[Any, int | None] = {label: n for n, label in enumerate(classes)}
+        empty = dict.fromkeys((label for label in labels if str(label) in none), None)
+        return numbers | empty, [str(label) for label in classes]
 
 
-def _find(path: str) -> list[Path]:
+def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The Parquet files of a file, folder or glob, sorted; (name, reason) of a folder's others."""
     where = Path(path)
-    if where.is_dir():
-        files = sorted(item for item in where.rglob("*.parquet") if not item.name.startswith("."))
-    elif where.is_file():
-        files = [where]
-    else:
-        files = sorted(Path(item) for item in glob.glob(path, recursive=True))  # noqa: PTH207
-    if not files:
-        raise SourceError(f"data.path = {path!r}: no Parquet file, folder of them or glob")
-    return files
+    if where.is_file():
+        return [where], []
+    if not where.is_dir():
+        return sorted(Path(item) for item in glob.glob(path, recursive=True)), []  # noqa: PTH207
+    walk = Walk(where)
+    files = [
+        file
+        for file, reason in walk.unused
+        if file.suffix.lower() == ".parquet" and reason != SYSTEM
+    ]
+    others = [(file, reason) for file, reason in walk.unused if file not in set(files)]
+    others += [(file, BESIDE) for file in walk.tree.pictures()]
+    return sorted(files), [(walk.name(file), reason) for file, reason in others]
 
 
-def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
-    """Yield the rows of a Parquet file as Arrow batches; raises SourceError."""
-    with open_parquet(file) as opened:
-        try:
-            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
-                batch.validate(full=True)  # text that is not UTF-8, indices out of range
-                yield batch
-        except UNREADABLE as error:
-            raise SourceError(f"{file}: can't be read ({_short(error)})") from None
+def _split(value: str | None, where: str) -> str | None:
+    """A cell of a column of splits, in any usual spelling; raises SourceError."""
+    part = part_of(value) if value else None
+    if value and part not in (*SPLITS, "unlabeled"):
+        raise SourceError(f"{where}: split {value!r}: must be one of {', '.join(SPLITS)}")
+    return part if part in SPLITS else None
 
 
-def open_parquet(file: Path) -> Any:
-    """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
-    try:
-        return pq.ParquetFile(file)
-    except UNREADABLE as error:
-        raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
+def _split_of(file: Path) -> str | None:
+    """The one split that the words of a file's name and folders stand for."""
+    words = [
+        word for part in file.with_suffix("").parts for word in re.split(r"[^a-zA-Z0-9]", part)
+    ]
+    found = {part_of(word) for word in words if word} & {*SPLITS}
+    return found.pop() if len(found) == 1 else None
 
 
-def _checked_columns(schema: Any, file: Path) -> list[str]:
-    """The columns of use in this file, their types checked."""
-    for name in ("image", "label"):
-        if name not in schema.names:
-            raise SourceError(f"{file}: no column {name!r}; there are {', '.join(schema.names)}")
-    for name in (used := [name for name in COLUMNS if name in schema.names]):
-        allowed, wanted = COLUMNS[name]
-        if schema.names.count(name) > 1:
-            raise SourceError(f"{file}: there are two columns {name!r}; rename one")
-        if not allowed(kind := schema.field(name).type):
-            raise SourceError(f"{file}: column {name!r} is {kind}; it must be {wanted}")
-    return used
-
-
-def _is_text(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_split(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_null(kind))
-
-
-def _is_id(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(kind))
-
-
-def _is_label(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _is_image(kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
-    return _is_bytes(kind)
-
-
-COLUMNS = {
-    "image": (_is_image, "binary, or a struct with binary bytes"),
-    "label": (_is_label, "integers or text"),
-    "id": (_is_id, "text or integers"),
-    "split": (_is_split, "text: train, validation or test"),
-}
-
-
-def image_values(column: Any, file: Path) -> list[bytes | None]:
-    """The bytes of a column of images, None where there are none; raises SourceError."""
-    if not _is_image(column.type):
-        raise SourceError(f"{file}: column 'image' is {column.type}")
-    if pa.types.is_struct(column.type):
-        column = pc.struct_field(column, "bytes")
-    values: list[bytes | None] = column.to_pylist()
-    return values
-
-
-def _values(batch: Any, name: str) -> list[Any]:
-    if name not in batch.schema.names:
+def _values(batch: Any, name: str | None) -> list[Any]:
+    if name is None:
         return [None] * batch.num_rows
     values: list[Any] = batch.column(name).to_pylist()
     return values
 
 
-def _named_classes(file: Path) -> list[str] | None:
+def _named_classes(file: Path, label: str) -> list[str] | None:
     """The class names in the schema's metadata, None where there are none."""
     with open_parquet(file) as opened:
-        text = (opened.schema_arrow.metadata or {}).get(b"classes")
+        metadata = opened.schema_arrow.metadata or {}
+    text = metadata.get(b"classes")
     if text is None:
-        return None
+        return _hub_classes(metadata.get(b"huggingface"), label)
     names: list[str] = []
     with suppress(ValueError, RecursionError):
         names = json.loads(text) if text.lstrip().startswith(b"[") else text.decode().split("|")
-    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+    if len(names) < 2 or not _are_names(names):
         raise SourceError(f"{file}: metadata 'classes' is not a JSON list of names, or a|b|c")
     if len(set(names)) != len(names):
         raise SourceError(f"{file}: metadata 'classes' names a class twice")
     return names
 
 
-def _classes_of(labels: set[Any], file: Path) -> list[str]:
-    """Class names where only the labels tell: sorted names, or "0" to the largest number."""
-    if not labels:
-        raise SourceError(f"{file}: no labelled images: every label is null")
-    if all(isinstance(label, str) for label in labels):
-        return sorted(labels)
-    if any(isinstance(label, str) for label in labels):
-        raise SourceError(f"{file}: labels are numbers in some files and names in others")
-    if min(labels) < 0:
-        raise SourceError(f"{file}: label {min(labels)}: numbers start at 0; null is unlabelled")
-    if max(labels) >= MOST_CLASSES:
-        raise SourceError(f"{file}: label {max(labels)}: numbers must be under {MOST_CLASSES}")
-    return [str(number) for number in range(max(labels) + 1)]
+def _hub_classes(text: bytes | None, label: str) -> list[str] | None:
+    """The names of a ClassLabel in what Hugging Face's datasets write; None where it isn't one."""
+    with suppress(ValueError, RecursionError, KeyError, TypeError):
+        names: Any = json.loads(text or b"")["info"]["features"][label]["names"]
+        if isinstance(names, list) and _are_names(names):
+            return names
+    return None
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def _are_names(names: list[Any]) -> bool:
+    return all(isinstance(name, str) for name in names)
+
+
+def _check_numbers(classes: list[int], file: Path) -> None:
+    if classes[0] < 0:
+        raise SourceError(f"{file}: label {classes[0]}: numbers start at 0; null is unlabelled")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,22 @@ class Row:
     content: bytes | None = None
 
 
+def reasons(left_out: Iterable[tuple[str, str]]) -> list[tuple[str, int, str]]:
+    """(reason, count, a name) of what was left out, the most frequent reason first."""
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for name, reason in left_out:
+        counts[reason] += 1
+        names.setdefault(reason, name)
+    return [(reason, count, names[reason]) for reason, count in counts.most_common()]
+
+
+def in_words(left_out: Iterable[tuple[str, str]]) -> str:
+    """What was left out in one line: a count, a reason and a name each, or "none"."""
+    told = [f"{count} {reason} (e.g. {name!r})" for reason, count, name in reasons(left_out)]
+    return "; ".join(told) or "none"
+
+
 class Source(Protocol):
     """Images that a user has; reading it twice gives the same rows in the same order."""
 
@@ -38,6 +55,14 @@ class Source(Protocol):
     @property
     def classes(self) -> list[str]:
         """Class names, in the order of the labels."""
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """(name, reason) of every file that is no row."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What was taken for what, where the source had to decide, in lines."""
 
     def __len__(self) -> int:
         """The number of rows."""

@@ -18,10 +18,12 @@ def ids(where: Path | str) -> list[str]:
     return found
 
 
-def test_a_folder_gives_all_images_below_it(tmp_path: Path) -> None:
+def test_a_folder_gives_a_row_for_each_file_below_it(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.JPG", "a/.hidden.png", "notes.txt", "x.csv"):
         put(tmp_path, name)
-    assert ids(tmp_path) == ["b.png", "a/c.JPG"]
+    assert ids(tmp_path) == ["a/c.JPG", "b.png", "notes.txt", "x.csv"]
+    problems = {row.id: row.problem for row in LooseImages(str(tmp_path)).rows() if row.problem}
+    assert problems["notes.txt"] == ".txt file, not an image"
 
 
 def test_a_glob_or_a_file_gives_what_it_names(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.sources import open_source
-from pipeline.errors import SourceError
+from pipeline.data.sources import Wanted, open_source
+from pipeline.data.sources.no_label import without_label
+from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import encoded, noise, run_prepare
 from tests.data.sources.test_folder import put
 
@@ -39,7 +40,7 @@ def test_what_a_folders_csv_does_not_list_is_unlabelled(tmp_path: Path) -> None:
     put(tmp_path, "labels.csv", b"Filename,Class,extra\nin/../a.png,0,\ngone.png,1,x\n")
     put(tmp_path, "other.csv", b"when,what\n1,2\n")
     assert read(tmp_path) == [
-        ("in/../a.png", 0, None, None),
+        ("a.png", 0, None, None),
         ("gone.png", 1, None, "unreadable: No such file or directory"),
         ("c.png", None, None, None),
         ("in/b.png", None, None, None),
@@ -57,7 +58,7 @@ def test_what_a_folders_csv_does_not_list_is_unlabelled(tmp_path: Path) -> None:
         (b"path,label\n/etc/b.png,cat\n", "lies outside"),
         (b"path,label\na\0.png,cat\n", "lies outside|can't be read"),
         (b"", "needs columns"),
-        (b"path,label\n\xff\xfe,1\n", "can't be read|needs columns"),
+        (b"path,label\n\xff\xfe,1\n", "leads to no files below .* set data.path_column"),
     ],
 )
 def test_a_csv_that_says_too_little_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
@@ -85,3 +86,79 @@ def test_a_manifest_is_prepared(tmp_path: Path) -> None:
     put(tmp_path, "in/labels.csv", "\n".join(lines).encode())
     counts = run_prepare(open_source("manifest", str(tmp_path / "in"), seed=0), tmp_path / "out")
     assert counts.unlabeled == 24
+
+
+def table(root: Path, text: str, encoding: str = "utf-8") -> Path:
+    for number in range(4):
+        put(root, f"images/{number}.png")
+    put(root, "labels.csv", text.encode(encoding))
+    return root / "labels.csv"
+
+
+def labels_of(path: Path, columns: Wanted | None = None) -> dict[str, str | None]:
+    source = open_source("manifest", str(path), seed=0, columns=columns)
+    classes = [*source.classes, None]
+    return {row.id: classes[-1 if row.label is None else row.label] for row in source.rows()}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_separator_and_encoding_are_found(tmp_path: Path, separator: str, encoding: str) -> None:
+    lines = ["path,label,note", "images/0.png,caf\u00e9,a", "images/1.png,dog,b"]
+    path = table(tmp_path, "\r\n".join(lines).replace(",", separator), encoding)
+    assert labels_of(path) == {"images/0.png": "caf\u00e9", "images/1.png": "dog"}
+
+
+def test_endings_and_folders_may_be_left_off(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,species\n0,cat\n1,dog\n")
+    assert labels_of(path, Wanted(label="species")) == {
+        "images/0.png": "cat",
+        "images/1.png": "dog",
+    }
+    with pytest.raises(SourceError, match=r"there are 'id', 'species'; .*data.label_column"):
+        labels_of(path)
+    with pytest.raises(ParameterError, match=r"data.label_column = 'kind': .*'id', 'species'"):
+        labels_of(path, Wanted(label="kind"))
+
+
+def test_path_and_label_win_and_numbers_are_no_paths(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,class,path,label\n0.5,x,images/0.png,cat\n1,y,images/1.png,dog\n")
+    assert labels_of(path) == {"images/0.png": "cat", "images/1.png": "dog"}
+
+
+@pytest.mark.parametrize("none", ["", "nan", "NULL", "-1", "none", "N/A", "unlabelled"])
+def test_what_means_no_label_is_none(tmp_path: Path, none: str) -> None:
+    text = f"path,label\nimages/0.png,cat\nimages/1.png,dog\nimages/2.png,{none}\n"
+    assert labels_of(table(tmp_path, text))["images/2.png"] is None
+    notes = open_source("manifest", str(tmp_path), seed=0).notes
+    assert f"1 rows with label {none!r}: taken for no label" in notes
+    assert "1 images that no row names: unlabelled (e.g. 'images/3.png')" in notes
+
+
+def test_minus_one_and_none_may_be_classes(tmp_path: Path) -> None:
+    assert without_label(["1", "-1"]) == set()
+    assert without_label(["none", "mild", "severe", ""]) == {""}
+    assert without_label(["0", "1", "-1", ""]) == {"", "-1"}
+
+
+def test_splits_and_groups_come_from_columns(tmp_path: Path) -> None:
+    text = "path,label,Set,who\nimages/0.png,a,Training,p\nimages/1.png,b,val,q\n"
+    path = table(tmp_path, text + "images/2.png,a,TEST,\nimages/3.png,,test,p\n")
+    source = open_source("manifest", str(path), seed=0, columns=Wanted(group="who"))
+    found = [(row.split, row.group) for row in source.rows()]
+    assert found == [("train", "p"), ("validation", "q"), ("test", None), (None, "p")]
+    assert "1 rows of a split have no label: used as unlabelled" in source.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,cat,dog\nimages/0.png,1,0\nimages/1.png,0,1\n", "'cat', 'dog' hold 0 and 1"),
+        ("path,label\nimages/0.png,cat|dog\nimages/1.png,cat\nimages/2.png,dog", "several classes"),
+        ("path,label\nimages/0.png,cat\nimages/0.png,dog\n", "is in row 2 too"),
+        ("path,label,split\nimages/0.png,cat,9\nimages/1.png,dog,9\n", "must be train"),
+    ],
+)
+def test_tables_of_other_kinds_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        labels_of(table(tmp_path, text))

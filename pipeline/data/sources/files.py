@@ -1,0 +1,187 @@
+"""The files under a folder: pictures, and what is left out, each with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.data.images import endings, readable_formats
+from pipeline.errors import SourceError
+
+LARGEST_FILE = 512 << 20  # bytes; a file is read whole
+SYSTEM = "a hidden or a system's file"
+LINK_TO_FOLDER = "a link to a folder, not followed"
+SYSTEM_NAMES = {
+    "$recycle.bin",
+    "@eadir",
+    "#recycle",
+    "__macosx",
+    "__pycache__",
+    "desktop.ini",
+    "ehthumbs.db",
+    "icon\r",
+    "lost+found",
+    "system volume information",
+    "thumbs.db",
+}
+WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # told by their ending, hardly by content
+REASONS = {
+    "HEIC: pip install pillow-heif, or export as JPEG": "heic heif hif",
+    "a camera's raw file: export it as JPEG": "arw cr2 cr3 crw dng nef nrw orf pef raf raw rw2 srw",
+    "a video: export frames as images": "avi flv m4v mkv mov mp4 mpeg mpg webm wmv",
+    "a document: export its pages as images": "doc docx pdf ppt pptx",
+    "a drawing of vectors: export it as PNG": "ai emf eps ps svg wmf",
+    "a table, not read as one of labels": "csv json psv tab tsv xls xlsx",
+    "an archive: unpack it": "7z bz2 gz rar tar tgz xz zip zst",
+    "an array: save each image as PNG": "h5 hdf5 mat npy npz pt tfrecord",
+    "a medical volume: export its slices as PNG": "dcm dicom nii mha mhd nrrd",
+}
+REASON_OF = {f".{end}": reason for reason, ends in REASONS.items() for end in ends.split()}
+NEVER_OPENED = {end for end, reason in REASON_OF.items() if "raw file" in reason}
+
+
+@dataclass
+class Folder:
+    """A folder's pictures, and its folders by name, sorted."""
+
+    path: Path
+    files: list[Path] = field(default_factory=list)
+    folders: dict[str, Folder] = field(default_factory=dict)
+
+    def pictures(self) -> Iterator[Path]:
+        """Its pictures and those of all folders below it, its own first."""
+        yield from self.files
+        for folder in self.folders.values():
+            yield from folder.pictures()
+
+
+class Walk:
+    """The tree of pictures under `root`, and `unused`: (path, reason) of all other files.
+
+    A link to a folder elsewhere is followed, one to a folder under or above `root` is left out.
+    Raises SourceError where a folder can't be listed, or two links lead to the same images.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.unused = root, list[tuple[Path, str]]()
+        self._real = root.resolve()
+        self._followed: dict[Path, Path] = {}
+        self.tree = self._folder(root)
+
+    def name(self, path: Path) -> str:
+        """The path below the root, as text, with forward slashes."""
+        return path_text(path.relative_to(self.root).as_posix())
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """The unused files, by their names below the root."""
+        return [(self.name(path), reason) for path, reason in sorted(self.unused)]
+
+    def _folder(self, path: Path) -> Folder:
+        found = Folder(path)
+        for entry in _listed(path):
+            inner = Path(entry.path)
+            if is_system(entry.name):
+                self._leave_out_all(entry)
+            elif _is_folder(entry) and self._is_followed(entry):
+                found.folders[entry.name] = self._folder(inner)
+            elif _is_folder(entry):
+                self.unused.append((inner, LINK_TO_FOLDER))
+            elif reason := reason_left_out(inner):
+                self.unused.append((inner, reason))
+            else:
+                found.files.append(inner)
+        return found
+
+    def _leave_out_all(self, entry: os.DirEntry[str]) -> None:
+        if not entry.is_dir(follow_symlinks=False):
+            self.unused.append((Path(entry.path), SYSTEM))
+            return
+        for parent, _, files in os.walk(entry.path):  # what can't be listed is a system's own
+            for name in files:
+                self.unused.append((Path(parent, name), SYSTEM))
+
+    def _is_followed(self, entry: os.DirEntry[str]) -> bool:
+        if not entry.is_symlink():
+            return True
+        path = Path(entry.path)
+        real = path.resolve()
+        if real.is_relative_to(self._real) or self._real.is_relative_to(real):
+            return False
+        for other, first in self._followed.items():
+            if real.is_relative_to(other) or other.is_relative_to(real):
+                raise SourceError(f"{path}: holds images of {first} too; remove one of the links")
+        self._followed[real] = path
+        return True
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError(
+            f"{error.filename}: can't be read ({error.strerror}); give access to it"
+        ) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or an operating system's own."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def reason_left_out(path: Path) -> str | None:
+    """Why a file is no picture; None for one by its ending, or by its content."""
+    ending = path.suffix.lower()
+    if ending in endings():
+        return None
+    if path.exists() and not path.is_file():
+        return "not a regular file"
+    try:
+        if ending not in NEVER_OPENED and _is_picture(path):
+            return None
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    kind = f"{ending} file" if ending else "a file without ending"
+    return REASON_OF.get(ending, f"{kind}, not an image")
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether the content begins as a picture does; raises OSError where it can't be read."""
+    formats = [name for name in readable_formats() if name not in WEAK_FORMATS]
+    with path.open("rb") as file:
+        try:
+            Image.open(file, formats=formats).close()
+        except Exception:  # Pillow raises whatever odd bytes lead it to
+            return False
+    return True
+
+
+def read_image(path: Path) -> tuple[bytes, str | None]:
+    """The bytes of a regular file, or the problem that kept them away."""
+    try:
+        if path.exists() and not path.is_file():
+            return b"", "not a regular file"
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        return b"", f"unreadable: {error.strerror}"
+    if len(data) > LARGEST_FILE:
+        return b"", f"larger than {LARGEST_FILE >> 20} MiB"
+    return data, None
+
+
+def path_text(name: str) -> str:
+    """A file name as text, bytes that are not UTF-8 written as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,211 @@
+"""Which pictures of a tree of folders are labelled, and what for: parts and classes by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from pipeline.data.sources.files import Folder
+from pipeline.errors import SourceError
+
+PARTS = {
+    "train": "train(ing)?|trn",
+    "validation": "val|valid(ation)?|validate|dev(elopment)?",
+    "test": "test(ing)?|tst|holdout",
+    "labeled": "l[abel]{3,}d|annotated",
+    "unlabeled": "un_?l[abel]{3,}d?|(no|not|without)l[abel]{3,}(s|d)?|unannotated|unsupervised",
+}
+SPELLINGS = {kind: re.compile(pattern) for kind, pattern in PARTS.items()}
+ADDED = "set|split|part|data|dataset|images?|imgs?|pictures?|pics?|photos?|samples?|folder|files?"
+GENERIC = re.compile(f"({ADDED}|jpe?g|jpegimages|png|all|raw)+")
+BEFORE, AFTER = re.compile(f"^({ADDED})+(?=.)"), re.compile(f"(?<=.)({ADDED}|[0-9]+)+$")
+NO_CLASS = "in no class's folder"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the folders above say: below `labeled` or not, and the split, None where open."""
+
+    labeled: bool = False
+    split: str | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether images are to be learned from, unless a fraction of them is to be tested on."""
+        return self.split in (None, "train")
+
+
+@dataclass
+class Layout:
+    """What becomes of a tree's pictures; notes: what was taken for what, in lines.
+
+    labeled: (path, class, split); left_out: (path, reason); folders: those of each class.
+    """
+
+    labeled: list[tuple[Path, str, str | None]] = field(default_factory=list)
+    unlabeled: list[Path] = field(default_factory=list)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+    folders: dict[str, list[tuple[Path, Place]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@cache
+def part_of(name: str) -> str | None:
+    """The part that a folder's name stands for, in any usual spelling; None for others."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    for spelling in (plain, AFTER.sub("", plain), BEFORE.sub("", AFTER.sub("", plain))):
+        for kind, pattern in SPELLINGS.items():
+            if pattern.fullmatch(spelling):
+                return kind
+    return None
+
+
+def lay_out(tree: Folder) -> Layout:
+    """Read the layout of a tree; raises SourceError where there are labels in no folder."""
+    found = Layout()
+    _read(unwrapped(tree, found.notes), Place(), found)
+    return found
+
+
+def unwrapped(folder: Folder, notes: list[str]) -> Folder:
+    """The folder that holds the parts or classes: below single folders around everything."""
+    inner = folder
+    while wrapped := _wrapped(inner):
+        inner = wrapped
+    if inner is not folder:
+        notes.append(f"{inner.path}: taken for the folder of images; nothing else is around it")
+    return inner
+
+
+def _wrapped(folder: Folder) -> Folder | None:
+    """The one folder in `folder` that is no part, where it holds folders and nothing is beside."""
+    if folder.files or len(folder.folders) != 1:
+        return None
+    name, inner = next(iter(folder.folders.items()))
+    return inner if part_of(name) is None and inner.folders else None
+
+
+def _read(folder: Folder, place: Place, found: Layout) -> None:
+    """Take what is in a folder of parts or classes."""
+    parts, others = _parts_and_others(folder, found.notes)
+    if len(others) == 1 and GENERIC.fullmatch(next(iter(others)).lower()):
+        _read(others.popitem()[1], place, found)
+    for name, inner in parts.items():
+        _read_part(inner, part_of(name) or "", place, found)
+    if any(_is_of_classes(inner, part_of(name)) for name, inner in parts.items()):
+        for name, inner in others.items():
+            found.left_out += [(path, _beside(name, parts)) for path in inner.pictures()]
+    else:
+        for name, inner in others.items():
+            _read_class(name, inner, place, found)
+    _read_loose(folder, place, bool(others), found)
+
+
+def _parts_and_others(
+    folder: Folder, notes: list[str]
+) -> tuple[dict[str, Folder], dict[str, Folder]]:
+    """The folders whose names are parts', and those that may be classes."""
+    parts = {name: inner for name, inner in folder.folders.items() if part_of(name)}
+    others = {name: inner for name, inner in folder.folders.items() if name not in parts}
+    splits = [name for name in parts if part_of(name) in SPLITS]
+    pictured = any(any(inner.pictures()) for inner in others.values())
+    if len(splits) == 1 and splits[0].lower() == "train" and pictured:
+        name = splits[0]
+        if folder.folders[name].files and not folder.folders[name].folders:
+            others[name] = parts.pop(name)
+            notes.append(f"{others[name].path}: taken for a class, as the folders beside it")
+    return parts, others
+
+
+def _read_part(folder: Folder, kind: str, place: Place, found: Layout) -> None:
+    if kind == "unlabeled":
+        found.unlabeled += folder.pictures()
+    elif kind == "labeled":
+        _read(folder, replace(place, labeled=True), found)
+    else:
+        split = kind if place.split is None else place.split
+        _read(folder, replace(place, split=split), found)
+
+
+def _is_of_classes(folder: Folder, kind: str | None) -> bool:
+    """Whether a part to learn from holds folders of classes itself, or in parts of its own."""
+    if kind not in ("train", "labeled"):
+        return False
+    return any(
+        _is_of_classes(inner, part) if (part := part_of(name)) in ("train", "labeled") else not part
+        for name, inner in folder.folders.items()
+    )
+
+
+def _beside(name: str, parts: dict[str, Folder]) -> str:
+    shown = ", ".join(f"{part}/" for part in parts)
+    return f"in {name}/, which is neither a part nor a class; beside it: {shown}"
+
+
+def _read_class(name: str, folder: Folder, place: Place, found: Layout) -> None:
+    """Take the pictures of a class, in parts of its own where all its folders are parts."""
+    found.folders.setdefault(name, []).append((folder.path, place))
+    for path, split in _of_class(folder, place.split):
+        if split == "unlabeled":
+            found.unlabeled.append(path)
+        else:
+            found.labeled.append((path, name, split))
+
+
+def _of_class(folder: Folder, split: str | None) -> Iterator[tuple[Path, str | None]]:
+    parted = bool(folder.folders) and all(part_of(name) for name in folder.folders)
+    for path in folder.files:
+        yield path, split
+    for name, inner in folder.folders.items():
+        part = part_of(name)
+        if part == "unlabeled" and parted:
+            yield from ((path, part) for path in inner.pictures())
+        else:
+            yield from _of_class(inner, split or (part if parted and part in SPLITS else None))
+
+
+def _read_loose(folder: Folder, place: Place, classes: bool, found: Layout) -> None:
+    """Take the pictures that lie directly in a folder of parts or classes."""
+    if not folder.files:
+        return
+    if place.labeled or (place.split and classes):
+        found.left_out += [(path, NO_CLASS) for path in folder.files]
+        return
+    found.unlabeled += folder.files
+    if place.split:
+        use = {"test": "test", "validation": "be chosen by"}.get(place.split)
+        why = f": without labels they can't {use}" if use else ""
+        found.notes.append(f"{folder.path}: {len(folder.files)} images, used as unlabelled{why}")
+
+
+def check_layout(found: Layout, root: Path) -> None:
+    """Raise SourceError where a class has no image to learn from, or its name is in doubt."""
+    learned = {name for name, places in found.folders.items() if any(p.trains for _, p in places)}
+    taught = {name for _, name, split in found.labeled if split in (None, "train")}
+    for name, places in found.folders.items():
+        path = places[0][0]
+        if name not in learned:
+            raise SourceError(
+                f"{path}: no class of that name in the folders to learn from; rename or remove it"
+            )
+        if name not in taught:
+            raise SourceError(
+                f"{path}: no labelled images to learn from in it; "
+                "add some, or move the folder out of the data's"
+            )
+    if not found.labeled:
+        raise SourceError(f"{root}: {_no_labels(found)}")
+
+
+def _no_labels(found: Layout) -> str:
+    if not (found.unlabeled or found.left_out):
+        return "no images in it"
+    count = len(found.unlabeled) + len(found.left_out)
+    return (
+        f"{count} images without labels; put some in <class>/ and the others in unlabeled/, or "
+        "add a CSV with columns path and label"
+    )

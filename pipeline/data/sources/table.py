@@ -1,0 +1,107 @@
+"""A table as text: its separator, its encoding and its columns, found by looking."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import SourceError
+
+TABLES = (".csv", ".tsv", ".tab", ".psv")
+SEPARATORS = (",", ";", "\t", "|")
+LOOKED_AT = 50  # rows, to find the separator
+PATH_NAMES = (
+    *("path", "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imgfile"),
+    *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo"),
+)
+LABEL_NAMES = (
+    *("label", "labels", "labelname", "class", "classname", "classlabel", "category"),
+    *("categoryname", "target", "groundtruth"),
+)
+SPLIT_NAMES = ("split", "set", "subset", "partition", "dataset", "phase", "usage")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's cells, without space around them; rows: (number of the line or row, cells)."""
+
+    path: Path
+    columns: list[str]
+    rows: list[list[str]]
+
+    def values(self, column: str) -> list[str]:
+        """One column's cells, "" where a row is short."""
+        place = self.columns.index(column)
+        return [row[place] if place < len(row) else "" for row in self.rows]
+
+
+def plain(name: str) -> str:
+    """A column's name to compare: lower case, letters and digits alone."""
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns whose names are among `names`, in the order of these."""
+    return [column for name in names for column in columns if plain(column) == name]
+
+
+def read_table(path: Path) -> Table:
+    """Read a table whole; raises SourceError where it can't be."""
+    try:
+        text = _text(path.read_bytes())
+        separator = _separator(text)
+        rows = [
+            [cell.strip() for cell in row] for row in csv.reader(_lines(text), delimiter=separator)
+        ]
+    except OSError as error:
+        raise SourceError(f"{path}: can't be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise SourceError(f"{path}: can't be read as a table ({error})") from None
+    rows = [row for row in rows if any(row)]
+    if not rows:
+        raise SourceError(f"{path}: holds no rows; needs columns path and label")
+    columns = rows[0]
+    if twice := [name for name in columns if name and columns.count(name) > 1]:
+        raise SourceError(f"{path}: there are two columns {twice[0]!r}; rename one")
+    return Table(path, columns, rows[1:])
+
+
+def _text(data: bytes) -> str:
+    """The text of bytes in UTF-8, UTF-16 or, where they are neither, Windows-1252."""
+    for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), *((mark, "utf-16") for mark in UTF_16)):
+        if data.startswith(mark):
+            return data.decode(encoding, "replace")
+    half = len(data[:2000]) // 2
+    for odd, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if half and data[odd : 2 * half : 2].count(0) > half // 2:
+            return data.decode(encoding, "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").splitlines(keepends=True)
+
+
+def _separator(text: str) -> str:
+    """The separator under which the first rows fit the header best."""
+
+    def fit(separator: str) -> tuple[int, float, int]:
+        try:
+            rows = list(csv.reader(_lines(text)[:LOOKED_AT], delimiter=separator))
+        except csv.Error:
+            return 0, 0.0, 0
+        header = [cell.strip() for cell in rows[0]] if rows else []
+        names = sum(bool(known(header, names)) for names in (PATH_NAMES, LABEL_NAMES))
+        alike = sum(len(row) == len(header) for row in rows) / max(1, len(rows))
+        return names, alike if len(header) > 1 else 0.0, len(header)
+
+    return max(SEPARATORS, key=fit)
