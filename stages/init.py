@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline.data.assign import SplitRules
 from pipeline.data.look import Found
 from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
@@ -35,7 +36,7 @@ def init(given: argparse.Namespace) -> None:
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
     from pipeline.data.advise import accounted, advise, describe, warnings
-    from pipeline.data.look import look, recognise
+    from pipeline.data.look import foresee, look, recognise
     from pipeline.data.sources import Wanted, open_source
     from pipeline.data.tracked import warn_of_git
     from pipeline.models.device import gpu_is_there
@@ -63,11 +64,25 @@ def init(given: argparse.Namespace) -> None:
     ]
     text = filled_preset(advice.preset, settings, opening, root=Path.cwd())
     params = parse_text(text, str(given.out))
+    for line in foresee(found, _rules(params, len(found.classes))):
+        say(f"init: warning: {visible(line)}")
     write_text(given.out, text)
     if advice.preset == "photographs":
         for line in _expected(params, found, looked, gpu=gpu):
             say(f"init: {line}")
     say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
+
+
+def _rules(params: Params, num_classes: int) -> SplitRules:
+    data = params.data
+    return SplitRules(
+        num_classes,
+        data.labels,
+        data.held_out_fraction,
+        data.test_fraction,
+        data.near_duplicate_distance,
+        params.seed,
+    )
 
 
 def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:

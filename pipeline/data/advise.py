@@ -157,7 +157,7 @@ def warnings(found: Found) -> list[str]:
     if found.duplicates:
         lines.append(f"{found.duplicates} are exact copies of others")
     if found.conflicts:
-        lines.append(f"{found.conflicts} of the copies have another label; prepare drops those")
+        lines.append(f"{found.conflicts} are the same as one of another class: left out")
     if single := [name for name in found.classes if found.labeled[name] < FEW_TO_JUDGE]:
         named = ", ".join(map(repr, single[:CLASSES_SHOWN]))
         more = ", …" if len(single) > CLASSES_SHOWN else ""
@@ -173,8 +173,6 @@ def warnings(found: Found) -> list[str]:
         )
     elif found.smallest < FEW_OF_A_CLASS:
         lines.append(f"the rarest class has {found.smallest} labelled images; a few more help most")
-    if not found.unlabeled:
-        lines.append("no unlabelled images, so only the labels can teach; add some")
     return lines
 
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 from pipeline.data.duplicates import Digests, Ints, Mask, PixelsOf, conflicting, copies_of
-from pipeline.data.ingest import Records
+from pipeline.data.records import Records
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.splits import (
     UNLABELED,

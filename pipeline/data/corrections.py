@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.assign import Side
 from pipeline.data.duplicates import Ints
-from pipeline.data.ingest import ROWS_PER_GROUP, Records
+from pipeline.data.records import ROWS_PER_GROUP, Records
 from pipeline.errors import SourceError
 
 HEADER = ["id", "label"]

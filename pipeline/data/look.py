@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.checks import check_classes
+from pipeline.data.assign import SplitRules, assign_sides
+from pipeline.data.checks import check_classes, check_sides
+from pipeline.data.duplicates import conflicting
 from pipeline.data.images import BadImageError, decode, readable_formats
+from pipeline.data.records import (
+    Records,
+    RecordsBuilder,
+    check_row,
+    digest_of,
+    refuse_id,
+    text_digest,
+)
 from pipeline.data.sources.files import Walk
 from pipeline.data.sources.layout import lay_out, part_of, unwrapped
 from pipeline.data.sources.manifest import may_name_images, names_images
@@ -56,8 +65,9 @@ class Found:
     labeled, test: images by class, those for validation among the labelled; looked_at: how many
     images were decoded, evenly spread; sides: the shorter sides of the good ones, pixels; coloured,
     photographic: how many of the good ones are; largest: the largest value of those of 16 bits, 0
-    for none; bad: (id, reason); duplicates: images with the very bytes of an earlier one;
-    conflicts: those among them with another label.
+    for none; bad: (id, reason); duplicates: images with the
+    very bytes of an earlier one; conflicts: with those of one of another class; records: what
+    prepare will split by.
     """
 
     classes: list[str]
@@ -74,6 +84,7 @@ class Found:
     bad: list[tuple[str, str]] = field(default_factory=list)
     duplicates: int = 0
     conflicts: int = 0
+    records: Records | None = None
 
     @property
     def images(self) -> int:
@@ -138,7 +149,7 @@ def look(source: Source, sample: int = SAMPLE) -> Found:
     check_classes(source.classes)
     found = Found(source.classes)
     every = max(1, -(-len(source) // sample))
-    seen: dict[bytes, int | None] = {}
+    builder, ids = RecordsBuilder(len(source.classes)), set[bytes]()
     with (
         progress("init: look", len(source)) as advance,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
@@ -147,10 +158,14 @@ def look(source: Source, sample: int = SAMPLE) -> Found:
             looks = pool.map(lambda row: _glimpse(row) if row[0] % every == 0 else None, rows)
             for (_, row), glimpse in zip(rows, looks, strict=True):
                 _count(found, row)
-                _compare(found, row, seen)
+                _remember(builder, ids, row, glimpse)
                 if glimpse is not None:
                     _take_in(found, row, glimpse)
             advance(len(rows))
+    records = builder.records(np.empty((len(builder), 0), np.uint8), Path())
+    found.records = records
+    found.duplicates = len(records) - len(np.unique(records.digests, axis=0))
+    found.conflicts = int(conflicting(records.digests, records.labels).sum())
     if not found.sides:
         named = "; ".join(f"{name}: {reason}" for name, reason in found.bad[:3])
         raise SourceError(f"no usable image among {found.looked_at} ({named})")
@@ -176,15 +191,31 @@ def _count(found: Found, row: Row) -> None:
     found.validation += row.split == "validation"
 
 
-def _compare(found: Found, row: Row, seen: dict[bytes, int | None]) -> None:
-    if row.problem is not None:
-        return
-    digest = hashlib.sha256(row.image).digest()[:16]
-    if digest in seen:
-        found.duplicates += 1
-        both = {seen[digest], row.label} - {None}
-        found.conflicts += len(both) > 1
-    seen.setdefault(digest, row.label)
+def _remember(
+    builder: RecordsBuilder, ids: set[bytes], row: Row, glimpse: Glimpse | str | None
+) -> None:
+    """What prepare will split by; the file's bytes stand for its pixels."""
+    if (name := text_digest(row.id)) in ids:
+        refuse_id(row.id)
+    ids.add(name)
+    problem = glimpse if isinstance(glimpse, str) else row.problem
+    if problem is not None:
+        check_row(row, builder.num_classes)
+        builder.bad.append((row.id, problem))
+    else:
+        digest = digest_of(row.image if row.content is None else row.content)
+        builder.add(row, digest, digest)
+
+
+def foresee(found: Found, rules: SplitRules) -> list[str]:
+    """What prepare will warn of, a line each; raises SourceError for what it will refuse.
+
+    Of images that were not decoded it is taken that they can be.
+    """
+    assert found.records is not None
+    apart = replace(rules, near_duplicate_distance=0.0)
+    sides = assign_sides(found.records, apart, lambda rows: {}).sides
+    return check_sides(found.records.labels, sides, found.classes, rules.validation_fraction)
 
 
 def _take_in(found: Found, row: Row, glimpse: Glimpse | str) -> None:

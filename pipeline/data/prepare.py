@@ -21,7 +21,8 @@ from pipeline.data.assign import Assignment, Side, SplitRules, assign_sides
 from pipeline.data.checks import check_classes, check_sides
 from pipeline.data.corrections import Corrected, apply_corrections, read_corrections
 from pipeline.data.images import decode_png
-from pipeline.data.ingest import Records, ingest, names_of, pixels_of, spilled
+from pipeline.data.ingest import ingest
+from pipeline.data.records import Records, names_of, pixels_of, spilled
 from pipeline.data.shard_writer import ShardWriter
 from pipeline.data.shards import IMAGE_SCHEMA, write_shard
 from pipeline.data.sources.rows import Source, in_words

@@ -22,11 +22,11 @@ TITLES = [step.title for step in steps(sys.executable)]
 
 def test_the_stages_are_those_of_dvc_yaml_in_its_order() -> None:
     first, *_, last = steps("python")
-    assert first.command == ["python", "-m", "stages.prepare"]
-    assert "prepared/labeled" in first.outputs
+    assert first.command == ["python", "-m", "stages.scan"]
+    assert first.outputs == ["source.json"]
     assert last == Step("report", ["python", "-m", "stages.report"], ["report/index.html"])
     assert "pseudo_label@1" in TITLES
-    assert len(TITLES) == 12
+    assert len(TITLES) == 13
 
 
 def test_points_are_all_or_every_nth_and_the_last() -> None:

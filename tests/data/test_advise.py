@@ -149,7 +149,12 @@ def test_what_there_is_to_mend_is_said() -> None:
         conflicts=1,
     )
     said = "\n".join(warnings(seen))
-    for words in ("x.png: empty", "3 are exact", "1 of the copies", "15.0 times", "no unlabelled"):
+    for words in (
+        "x.png: empty",
+        "3 are exact",
+        "1 are the same as one of another class",
+        "15.0 times",
+    ):
         assert words in said
     assert warnings(found()) == []
     assert "rarest class has 4" in warnings(found(labeled=Counter(a=8, b=4)))[0]

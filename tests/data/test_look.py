@@ -41,7 +41,7 @@ def test_everything_is_counted() -> None:
     assert dict(found.test) == {"dog": 1}
     assert (found.unlabeled, found.validation, found.images) == (2, 1, 9)
     assert found.bad == [("h", "empty"), ("i", "unreadable: no")]
-    assert (found.duplicates, found.conflicts) == (2, 1)
+    assert (found.duplicates, found.conflicts) == (2, 2)
     assert sorted(found.sides) == [10, 10, 10, 20, 24, 24, 64]
     assert found.median_side == 20
     assert dict(found.modes) == {"L": 4, "RGB": 2, "P": 1}
