@@ -78,7 +78,8 @@ class ShardSlices:
     def _open(self, number: int) -> tuple[DecodedAhead, ExitStack]:
         entry = self._manifest.shards[number]
         path = check_shard(self._folder, entry)
-        with ExitStack() as stack:
+        # Threads that know of no inference mode fill what is made here.
+        with torch.inference_mode(False), ExitStack() as stack:
             images = stack.enter_context(shard_images(path, self._shape, threads=self._threads))
             if len(images) != entry.rows:
                 raise DataError(f"{path}: not {entry.rows} rows")

@@ -5,8 +5,10 @@ import torch
 
 from pipeline.data.shards import read_labels, read_manifest, shard_name
 from pipeline.data.sliced import ShardSlices, labels_of
+from pipeline.data.sources import Row
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
+from tests.data.helpers import ListSource, encoded, noise, run_prepare
 from tests.tiny import prepared_stripes
 
 
@@ -47,3 +49,16 @@ def test_a_shard_that_is_not_as_noted_is_refused(tmp_path: Path) -> None:
     (folder / shard_name(0)).write_bytes(b"no shard")
     with ShardSlices(folder, threads=1) as slices, pytest.raises(DataError, match="shard"):
         _ = slices[0:4]
+
+
+def test_jpegs_are_decoded_for_networks_in_inference_mode(tmp_path: Path) -> None:
+    rows = [
+        Row(f"{number}", encoded(noise(number, 16, 3), "JPEG"), number % 2) for number in range(60)
+    ]
+    options = {"image_size": 16, "channels": 3, "images_per_shard": 8}
+    run_prepare(ListSource(rows), tmp_path, test_fraction=0.5, **options)
+    whole = load_images(tmp_path / "test").images
+    with torch.inference_mode(), ShardSlices(tmp_path / "test", threads=2) as slices:
+        parts = [slices[at : at + 8] for at in range(0, len(slices), 8)]
+    assert len(parts) > 2
+    assert torch.equal(torch.cat(parts), whole)
