@@ -32,6 +32,13 @@ class Side(IntEnum):
     GROUP = 7  # of a group that validation or test images belong to
 
 
+REASONS = {
+    Side.CONFLICT: "conflicting labels",
+    Side.EXCLUDED: "a person: none of the classes",
+    Side.GROUP: "of a group that is held out",
+}
+
+
 @dataclass(frozen=True)
 class SplitRules:
     """How prepare splits: the parameters of the same names under `data`, and the seed."""

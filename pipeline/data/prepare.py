@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.assign import Assignment, Side, SplitRules, assign_sides
+from pipeline.data.assign import REASONS, Assignment, Side, SplitRules, assign_sides
 from pipeline.data.checks import check_classes, check_sides
 from pipeline.data.corrections import Corrected, apply_corrections, read_corrections
 from pipeline.data.images import decode_png
@@ -43,11 +43,6 @@ FOLDERS = {
 TRUTH_FILE, QUARANTINE_FILE = "unlabeled_truth.parquet", "quarantine.parquet"
 DATASET_FILE = "dataset.json"
 SCRATCH_NAME = ".prepare"
-REASONS = {
-    Side.CONFLICT: "conflicting labels",
-    Side.EXCLUDED: "a person: none of the classes",
-    Side.GROUP: "of a group that is held out",
-}
 MANY_COPIES = 0.01  # of the images; more are worth a warning
 NAMES_SHOWN = 5
 
@@ -56,16 +51,19 @@ NAMES_SHOWN = 5
 class PrepareCounts:
     """How many images went where; `quarantined` includes `conflicts`, `excluded` and `grouped`.
 
-    grouped: of a group that validation or test images belong to; corrected, excluded,
-    corrections_unused: what a person said, as in Corrected.
+    seen: files and rows of the source: the four sides, quarantined, duplicates_dropped and
+    other_files, which are no rows; grouped: of a group that validation or test images belong to;
+    corrected, excluded, corrections_unused: what a person said, as in Corrected.
     """
 
+    seen: int
     labeled: int
     unlabeled: int
     validation: int
     test: int
     quarantined: int
     duplicates_dropped: int
+    other_files: int
     conflicts: int
     animated: int
     grouped: int = 0
@@ -152,7 +150,7 @@ def prepare(
         for name in FOLDERS.values():
             upload_shards(scratch / name, storage, name)
         _publish(scratch, out, dataset)
-    return _counts(corrected)
+    return _counts(corrected, len(source.left_out))
 
 
 @contextmanager
@@ -277,15 +275,18 @@ def _publish(scratch: Path, out: Path, dataset: dict[str, Any]) -> None:
     write_json(out / DATASET_FILE, dataset)
 
 
-def _counts(corrected: Corrected) -> PrepareCounts:
+def _counts(corrected: Corrected, other_files: int) -> PrepareCounts:
     count = np.bincount(corrected.sides, minlength=len(Side)).tolist()
+    bad = len(corrected.records.bad)
     return PrepareCounts(
+        seen=len(corrected.records) + bad + other_files,
         labeled=count[Side.LABELED],
         unlabeled=count[Side.UNLABELED],
         validation=count[Side.VALIDATION],
         test=count[Side.TEST],
-        quarantined=len(corrected.records.bad) + sum(count[side] for side in REASONS),
+        quarantined=bad + sum(count[side] for side in REASONS),
         duplicates_dropped=count[Side.DUPLICATE],
+        other_files=other_files,
         conflicts=count[Side.CONFLICT],
         grouped=count[Side.GROUP],
         animated=corrected.records.animated,

@@ -38,12 +38,14 @@ MOST_CONFUSIONS = 8
 MOST_ISSUES = 10
 NAME_LENGTH = 60
 COUNT_NAMES = {
+    "seen": "files and rows seen",
     "labeled": "labelled images",
     "unlabeled": "unlabelled images",
     "validation": "validation images",
     "test": "test images",
     "quarantined": "quarantined (unusable)",
-    "duplicates_dropped": "duplicates dropped",
+    "duplicates_dropped": "copies of held-out images",
+    "other_files": "files of other kinds",
     "grouped": "of a group that is held out",
     "corrected": "labelled by a person",
     "excluded": "none of the classes (a person)",

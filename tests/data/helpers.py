@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.prepare import PrepareCounts, prepare
+from pipeline.data.shards import read_shard
 from pipeline.data.sources import Row, Source
 
 Pixels = NDArray[np.uint8]
@@ -70,7 +71,7 @@ def labeled_rows(count: int, classes: int = 2, split: str | None = None) -> list
 
 
 def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
-    """`prepare` with small defaults."""
+    """`prepare` with small defaults; whatever it is given is accounted for."""
     defaults: dict[str, Any] = {
         "image_size": 8,
         "channels": 1,
@@ -84,4 +85,9 @@ def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
         "seed": 0,
         "threads": 2,
     }
-    return prepare(source, out, **(defaults | changes))
+    counts = prepare(source, out, **(defaults | changes))
+    used = counts.labeled + counts.unlabeled + counts.validation + counts.test
+    named = counts.quarantined + counts.duplicates_dropped + counts.other_files
+    assert counts.seen == used + named == len(source) + len(source.left_out)
+    assert len(read_shard(out / "quarantine.parquet")) == named
+    return counts

@@ -53,12 +53,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         open_source("digits", None, seed=0), out, labels=100, validation_fraction=0.3
     )
     assert dataclasses.asdict(counts) == {
+        "seen": 1797,
         "labeled": 70,
         "unlabeled": 798,
         "validation": 30,
         "test": 899,
         "quarantined": 0,
         "duplicates_dropped": 0,
+        "other_files": 0,
         "conflicts": 0,
         "animated": 0,
         "grouped": 0,
