@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.prepare import PrepareCounts, prepare
-from pipeline.data.shards import read_shard
+from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources import Row, Source
 
 Pixels = NDArray[np.uint8]
@@ -91,3 +92,27 @@ def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
     assert counts.seen == used + named == len(source) + len(source.left_out)
     assert len(read_shard(out / "quarantine.parquet")) == named
     return counts
+
+
+FOLDERS = ("labeled", "unlabeled", "validation", "test")
+
+
+def ids(out: Path, folder: str) -> list[str]:
+    """The ids of a prepared folder, in order."""
+    return [name for table in iter_shards(out / folder) for name in table["id"].to_pylist()]
+
+
+def labels(out: Path, folder: str) -> list[int | None]:
+    """The labels of a prepared folder, in order."""
+    return [label for table in iter_shards(out / folder) for label in table["label"].to_pylist()]
+
+
+def sides(out: Path) -> dict[str, str]:
+    """The folder of each image, by id."""
+    return {name: folder for folder in FOLDERS for name in ids(out, folder)}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file."""
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
