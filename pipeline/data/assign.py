@@ -17,6 +17,7 @@ from pipeline.data.splits import (
     stratified_share,
     unit_hashes,
 )
+from pipeline.errors import SourceError
 
 
 class Side(IntEnum):
@@ -69,9 +70,11 @@ def assign_sides(records: Records, rules: SplitRules, pixels_of: PixelsOf) -> As
     In order: conflicting labels out; test (as the source names it, else of each class its share);
     copies of test images out; the label budget and validation; copies of validation images out of
     the training side. What belongs to a group of which images are held out goes out of training. A
-    labelled image beyond the budget becomes unlabelled. Raises ParameterError for a budget that
-    can't be met.
+    labelled image beyond the budget becomes unlabelled. Raises SourceError where no image has a
+    label, ParameterError for a budget that can't be met.
     """
+    if not (records.labels >= 0).any():
+        raise SourceError("the source holds no usable labelled images")
     sides = np.full(len(records), Side.UNLABELED, np.int64)
     copy_of = np.full(len(records), -1, np.int64)
     sides[conflicting(records.digests, records.labels)] = Side.CONFLICT

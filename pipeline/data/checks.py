@@ -49,8 +49,6 @@ def check_sides(
 
     Raises SourceError for what can't be trained or tested.
     """
-    if not (labels >= 0).any():
-        raise SourceError("the source holds no usable labelled images")
     if missing := _missing(labels[sides == Side.LABELED], classes):
         raise SourceError(
             f"no labelled training image left of {missing}; "

@@ -37,7 +37,7 @@ BAD_IMAGES_NAMED = 3
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Decoded:
     """One decoded image on its way to the spill."""
 
     stored: StoredImage
@@ -63,8 +63,8 @@ def ingest(
     split makes no sense.
     """
 
-    def seen(row: Row) -> _Seen | BadImageError:
-        return _seen(
+    def decode(row: Row) -> _Decoded | BadImageError:
+        return _decoded(
             row, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
         )
 
@@ -75,7 +75,7 @@ def ingest(
         thumbnail_file.open("wb") as thumbnails,
         pq.ParquetWriter(spill_file, SPILL_SCHEMA, compression="NONE") as spill,
     ):
-        for row, result in _in_order(source.rows(), seen, threads or os.cpu_count() or 1):
+        for row, result in _in_order(source.rows(), decode, threads or os.cpu_count() or 1):
             if isinstance(result, BadImageError):
                 check_row(row, len(source.classes))
                 builder.bad.append((row.id, str(result)))
@@ -102,9 +102,9 @@ def _write(spill: Any, waiting: list[dict[str, Any]]) -> None:
         waiting.clear()
 
 
-def _seen(
+def _decoded(
     row: Row, *, image_size: int, channels: int, max_pixels: int, bits: int
-) -> _Seen | BadImageError:
+) -> _Decoded | BadImageError:
     if row.problem is not None:
         return BadImageError(row.problem)
     try:
@@ -115,14 +115,16 @@ def _seen(
         return error
     pixels = stored.pixels.tobytes()
     content = row.image if row.content is None else row.content
-    return _Seen(stored, digest_of(pixels), digest_of(content), thumbnail(stored.pixels).tobytes())
+    return _Decoded(
+        stored, digest_of(pixels), digest_of(content), thumbnail(stored.pixels).tobytes()
+    )
 
 
 def _in_order(
-    rows: Iterator[Row], work: Callable[[Row], _Seen | BadImageError], threads: int
-) -> Iterator[tuple[Row, _Seen | BadImageError]]:
+    rows: Iterator[Row], work: Callable[[Row], _Decoded | BadImageError], threads: int
+) -> Iterator[tuple[Row, _Decoded | BadImageError]]:
     """Yield each row with work(row), done by threads, in order, few in flight."""
-    waiting: deque[tuple[list[Row], Future[list[_Seen | BadImageError]]]] = deque()
+    waiting: deque[tuple[list[Row], Future[list[_Decoded | BadImageError]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             while chunk := list(islice(rows, ROWS_PER_TASK)):

@@ -18,8 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.sources.files import is_system
 from pipeline.errors import SourceError
-from pipeline.files import CHUNK_BYTES, written_whole
+from pipeline.files import file_digest, written_whole
 from pipeline.progress import progress
 
 REMEMBERED = pa.schema(
@@ -47,8 +48,9 @@ class Listing:
 def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
     """Look at all files of the source at `path`: of a folder, a glob, or beside a CSV.
 
-    remembered: the Parquet file of what was found last, renewed; hidden files and folders are left
-    out. Raises SourceError where nothing is there, or where the project's own folder is in it.
+    remembered: the Parquet file of what was found last, renewed; hidden and systems' files and
+    folders are left out. Raises SourceError where nothing is there, or where the project's own
+    folder is in it.
     """
     root, files = _files(path)
     if not files:
@@ -62,9 +64,9 @@ def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
     found: dict[bytes, State] = {}
     unread = []
     for name in map(os.fsencode, files):
-        look, known = _look(name), before.get(name)
-        is_known = known is not None and not look[2] and known[:2] == look[:2]
-        found[name] = known if known is not None and is_known else look
+        now, known = _stat(name), before.get(name)
+        is_known = known is not None and not now[2] and known[:2] == now[:2]
+        found[name] = known if known is not None and is_known else now
         if not found[name][2]:
             unread.append(name)
     with (
@@ -103,11 +105,11 @@ def _below(root: Path) -> Iterator[str]:
             folders.clear()
             continue
         seen.add((real.st_dev, real.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (f"{folder}{os.sep}{name}" for name in sorted(names) if name[0] != ".")
+        folders[:] = sorted(name for name in folders if not is_system(name))
+        yield from (f"{folder}{os.sep}{name}" for name in sorted(names) if not is_system(name))
 
 
-def _look(name: bytes) -> State:
+def _stat(name: bytes) -> State:
     """Size, time, and no content yet; of what is no file that can be read the reason for it."""
     try:
         status = os.stat(name)  # noqa: PTH116
@@ -119,14 +121,10 @@ def _look(name: bytes) -> State:
 
 
 def _content(name: bytes) -> bytes:
-    digest = hashlib.sha256()
     try:
-        with open(name, "rb") as opened:  # noqa: PTH123
-            while data := opened.read(CHUNK_BYTES):
-                digest.update(data)
+        return bytes.fromhex(file_digest(Path(os.fsdecode(name))))
     except OSError as error:
         return _named(str(error.strerror))
-    return digest.digest()
 
 
 def _named(reason: str) -> bytes:

@@ -28,7 +28,6 @@ from pipeline.data.shards import IMAGE_SCHEMA, write_shard
 from pipeline.data.sources.rows import Source, in_words
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import upload_shards
-from pipeline.errors import SourceError
 from pipeline.files import replace_folder, write_json, written_whole
 from pipeline.progress import progress, say
 
@@ -122,8 +121,6 @@ def prepare(
             near_duplicate_distance,
             seed,
         )
-        if not (records.labels >= 0).any():
-            raise SourceError("the source holds no usable labelled images")
         assigned = assign_sides(records, rules, partial(pixels_of, records))
         corrected = apply_corrections(records, assigned.sides, said)
         records, sides = corrected.records, corrected.sides
@@ -169,6 +166,8 @@ def _copies(records: Records, assigned: Assignment) -> dict[int, str]:
     """The id of the held-out image that each dropped row is a copy of; warns of many, and of those
     that have another label than their copy."""
     copy_of = assigned.copy_of
+    if not (copy_of >= 0).any():
+        return {}
     names = names_of(records, np.unique(np.concatenate([np.flatnonzero(copy_of >= 0), copy_of])))
     dropped = np.flatnonzero((copy_of >= 0) & (assigned.sides == Side.DUPLICATE)).tolist()
     others = np.flatnonzero((copy_of >= 0) & (assigned.sides != Side.DUPLICATE)).tolist()

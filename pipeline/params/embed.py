@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from pipeline.params.sections import Section
-from pipeline.params.transfer import HUBS, check_packaged
+from pipeline.params.transfer import WeightsParams, check_packaged
 
 
-class EmbedParams(Section):
+class EmbedParams(WeightsParams):
     """The features of all images, by one pass of a frozen, pretrained body (docs/transfer.md)."""
 
     source: str | None = Field(
@@ -17,12 +16,6 @@ class EmbedParams(Section):
         description="null: no features; packaged: the weights that are installed with the program; "
         "timm or torchvision: the published weights of embed.name; else a model folder of this "
         "project, or a .safetensors or .pth file",
-    )
-    sha256: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{64}$",
-        description="of the folder or file that source names, which needs it; a wrong or missing "
-        "one is refused and the right one told",
     )
     name: str = Field(
         "timm/tf_efficientnet_lite0", description="the network that the weights are of"
@@ -36,11 +29,6 @@ class EmbedParams(Section):
     batch_size: int = Field(32, ge=1, description="images a forward pass")
     threads: int = Field(1, ge=1, description="CPU threads of each actor; part of the result")
 
-    @property
-    def is_path(self) -> bool:
-        """Whether the source is a folder or file."""
-        return self.source not in (None, "packaged", *HUBS)
-
     @model_validator(mode="after")
     def _source_where_needed(self) -> EmbedParams:
         if self.source == "teacher":
@@ -50,8 +38,5 @@ class EmbedParams(Section):
             )
         if self.source == "packaged":
             check_packaged(self.name, "embed.source", "embed.name")
-        if self.sha256 is not None and not self.is_path:
-            raise ValueError(
-                f"embed.sha256 is of a folder or file, and embed.source = {self.source!r}"
-            )
+        self.check_digest("embed")
         return self

@@ -13,7 +13,31 @@ HUBS = ("timm", "torchvision")
 PACKAGED_NETWORK = "timm/tf_efficientnet_lite0"  # that the packaged weights are of
 
 
-class TransferParams(Section):
+class WeightsParams(Section):
+    """Where weights come from: `source`, and the digest of one on disk."""
+
+    source: str | None = Field(None, min_length=1)
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="of the folder or file that source names, which needs it; a wrong or missing "
+        "one is refused and the right one told",
+    )
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the source is a folder or file."""
+        return self.source not in (None, "teacher", "packaged", *HUBS)
+
+    def check_digest(self, section: str) -> None:
+        """Raise ValueError for the digest of a source that is not on disk."""
+        if self.sha256 is not None and not self.is_path:
+            raise ValueError(
+                f"{section}.sha256 is of a folder or file, and {section}.source = {self.source!r}"
+            )
+
+
+class TransferParams(WeightsParams):
     """Pretrained weights to start from; docs/transfer.md says which mode when."""
 
     source: str | None = Field(
@@ -23,12 +47,6 @@ class TransferParams(Section):
         "timm/tf_efficientnet_lite0 on ImageNet, installed with this; timm or torchvision: the "
         "published weights of model.name; else a model folder of this project, or a .safetensors "
         "or .pth file",
-    )
-    sha256: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{64}$",
-        description="of the folder or file that source names, which needs it; a wrong or missing "
-        "one is refused and the right one told",
     )
     mode: Literal["full", "head", "layerwise", "auto"] = Field(
         "full",
@@ -57,11 +75,6 @@ class TransferParams(Section):
         "recommended for few images",
     )
 
-    @property
-    def is_path(self) -> bool:
-        """Whether the source is a folder or file."""
-        return self.source not in (None, "teacher", "packaged", *HUBS)
-
     @model_validator(mode="after")
     def _source_where_needed(self) -> TransferParams:
         if self.source is None and self.mode not in ("full", "head"):
@@ -79,10 +92,7 @@ class TransferParams(Section):
                 "transfer.freeze_statistics = True: needs statistics to keep; set "
                 "transfer.source, or freeze_statistics: false"
             )
-        if self.sha256 is not None and not self.is_path:
-            raise ValueError(
-                f"transfer.sha256 is of a folder or file, and transfer.source = {self.source!r}"
-            )
+        self.check_digest("transfer")
         return self
 
 

@@ -68,7 +68,7 @@ def _trained(stage: Stage, run: Run, training: Training, teacher: str | None) ->
     def blocks() -> Iterator[FeatureBlock]:
         yield labeled.block
         if before is not None:
-            yield from _pseudo_labeled(layout, key, weight)
+            yield from (block for _, block in _pseudo_labeled(layout, key, weight))
 
     head = fit_head(blocks, labeled.features.shape[1], labeled.num_classes, l2=l2)
     folds = None
@@ -135,17 +135,12 @@ def read_pool(layout: Layout, key: str, teacher: Path | None) -> Pool | None:
     if teacher is None:
         return None
     folder, manifest = layout.pseudo_labels(key), read_manifest(layout.pseudo_labels(key))
-    seen = check_features(layout.features("unlabeled"), layout.prepared / "unlabeled")
     every = max(1, -(-manifest.rows // MOST_IN_FOLDS))
     features, repeats = [], []
-    for number in range(len(manifest.shards)):
-        rows, counts = np.unique(
-            read_pseudo_label_shard(folder, manifest, number).row, return_counts=True
-        )
+    for rows, block in _pseudo_labeled(layout, key, every):
         some = rows % every == 0
-        shard = read_feature_shard(layout.features("unlabeled"), seen, number)
-        features.append(shard[rows[some]])
-        repeats.append((every * counts[some]).astype(np.float32))
+        features.append(block.features[some])
+        repeats.append(block.weights[some])
     return Pool(np.concatenate(features), np.concatenate(repeats), read_teaching(folder, manifest))
 
 
@@ -197,19 +192,23 @@ def _l2(labeled: Labeled, teacher: Path | None, seed: int) -> float:
     return choose_l2(labeled.features, labeled.labels, labeled.num_classes, seed=seed).l2
 
 
-def _pseudo_labeled(layout: Layout, key: str, weight: float) -> Iterator[FeatureBlock]:
-    """The pseudo-labelled images of a generation, a shard at a time; each counts `weight` times."""
+def _pseudo_labeled(
+    layout: Layout, key: str, weight: float
+) -> Iterator[tuple[NDArray[np.int64], FeatureBlock]]:
+    """The pseudo-labelled images of a generation, a shard at a time, and their rows in it; each
+    counts `weight` times."""
     folder, features = layout.pseudo_labels(key), layout.features("unlabeled")
     manifest = read_manifest(folder)
     seen = check_features(features, layout.prepared / "unlabeled")
     for number in range(len(manifest.shards)):
         part = read_pseudo_label_shard(folder, manifest, number)
         rows, first, repeats = np.unique(part.row, return_index=True, return_counts=True)
-        yield FeatureBlock(
+        block = FeatureBlock(
             read_feature_shard(features, seen, number)[rows],
             part.targets[first],
             (weight * repeats).astype(np.float32),
         )
+        yield rows, block
 
 
 def _temperature(

@@ -69,6 +69,7 @@ def test_what_is_no_change_of_the_images_is_none(images: Path, tmp_path: Path) -
     before = listed(images)
     os.utime(images / "cat" / "0.png", (1, 1))
     (images / ".DS_Store").write_text("hidden")
+    (images / "Thumbs.db").write_text("a system's")
     (images / ".thumbnails").mkdir()
     (images / ".thumbnails" / "0.png").write_text("hidden")
     (images / "empty").mkdir()

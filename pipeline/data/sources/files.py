@@ -74,7 +74,7 @@ class Walk:
 
     def name(self, path: Path) -> str:
         """The path below the root, as text, with forward slashes."""
-        return path_text(path.relative_to(self.root).as_posix())
+        return name_below(self.root, path)
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
@@ -180,6 +180,11 @@ def read_image(path: Path) -> tuple[bytes, str | None]:
     if len(data) > LARGEST_FILE:
         return b"", f"larger than {LARGEST_FILE >> 20} MiB"
     return data, None
+
+
+def name_below(root: Path, path: Path) -> str:
+    """The path below a folder, as text, with forward slashes: an id."""
+    return path_text(path.relative_to(root).as_posix())
 
 
 def path_text(name: str) -> str:

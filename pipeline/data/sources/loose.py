@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources.files import SYSTEM, Walk, path_text, read_image
+from pipeline.data.sources.files import SYSTEM, Walk, name_below, path_text, read_image
 from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.parquet_files import image_values, open_parquet, row_batches
 from pipeline.data.sources.rows import Row
@@ -72,8 +72,8 @@ class LooseImages:
             first += batch.num_rows
 
     def _name(self, path: Path) -> str:
-        shown = path if self._root is None else path.relative_to(self._root)
-        return path_text(shown.as_posix())
+        root = self._root
+        return path_text(path.as_posix()) if root is None else name_below(root, path)
 
 
 def _find(where: str) -> tuple[list[Path], list[Path]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.sources.files import Walk, path_text
+from pipeline.data.sources.files import Walk, name_below
 from pipeline.data.sources.table import Table
 from pipeline.errors import SourceError
 
@@ -37,7 +37,7 @@ class NamedFiles:
 
     def name(self, path: Path) -> str:
         """The path below the root, as an id."""
-        return path_text(path.relative_to(self._root).as_posix())
+        return name_below(self._root, path)
 
     def pictures(self) -> Iterator[Path]:
         """All pictures below the root, sorted."""
