@@ -68,10 +68,19 @@ def draw_svg(
         axes = figure.add_subplot()
         draw(axes)
         if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2)
+            _add_legend(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _tidied(file.getvalue(), name)
+
+
+def _add_legend(figure: Figure) -> None:
+    """Name what is drawn above the axes, in as many columns, up to three, as there is room for."""
+    for columns in (3, 2, 1):
+        legend = figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def inline(svg: str, label: str) -> str:

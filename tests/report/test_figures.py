@@ -3,10 +3,11 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from matplotlib.axes import Axes
 
 from pipeline.report import figures
 from pipeline.report.data import ReportData
-from pipeline.report.svg import inline, printable
+from pipeline.report.svg import draw_svg, inline, printable
 from tests.report.example import example_report, with_control, with_robustness
 
 FIGURES = [
@@ -118,3 +119,20 @@ def test_long_names_keep_both_ends() -> None:
     assert len(printable("x" * 100)) == 18
     assert printable("short") == "short"
     assert printable("new\nline") == r"new\nline"
+
+
+@pytest.mark.parametrize("labels", [("a", "b", "c"), ("one centre view", "x" * 30, "y" * 34, "z")])
+def test_a_legend_stays_within_its_figure(labels: tuple[str, ...]) -> None:
+    seen: list[Axes] = []
+
+    def draw(axes: Axes) -> None:
+        seen.append(axes)
+        for label in labels:
+            axes.plot([0, 1], label=label)
+
+    draw_svg("f", draw)
+    figure = seen[0].get_figure(root=True)
+    assert figure is not None
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(labels)
+    assert legend.get_window_extent().width <= figure.bbox.width
