@@ -31,7 +31,6 @@ def embed(stage: Stage) -> None:
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}
     storage = open_storage(stage.params.storage.url)
-    device = stage.params.predict.device
     how = stage.params.run
     with stage.run(inputs, {"embed": params.model_dump(mode="json")}) as run:
         body = run.scratch / "body"
@@ -39,7 +38,12 @@ def embed(stage: Stage) -> None:
         outs = {part: _out(run, storage, part) for part in PARTS}
         works = [
             ShardEmbedder(
-                (body,), layout.prepared / part, out, params.batch_size, params.threads, device
+                (body,),
+                layout.prepared / part,
+                out,
+                params.batch_size,
+                params.threads,
+                params.device,
             )
             for part, out in outs.items()
         ]

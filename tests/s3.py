@@ -26,7 +26,9 @@ def s3_server() -> Iterator[str]:
         environment.setenv("AWS_SECRET_ACCESS_KEY", "a secret of no one")
         environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
         request = urllib.request.Request(f"http://{host}:{port}/{BUCKET}", method="PUT")
-        with urllib.request.urlopen(request):
+        # Its own opener: urlopen's keeps the proxies of when it was first called.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request):
             pass
         try:
             yield f"{host}:{port}"

@@ -139,6 +139,7 @@ def prepare(
             "std": std,
             "seed": seed,
             "source": source.name,
+            "bits": bits or 16,
         }
         if folds is not None:
             dataset["folds"] = folds

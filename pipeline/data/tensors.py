@@ -43,7 +43,10 @@ GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
 
 @dataclass(frozen=True)
 class Dataset:
-    """What `prepare` says of all its images; mean and std per channel, of pixels in 0..1."""
+    """What `prepare` says of all its images; mean and std per channel, of pixels in 0..1.
+
+    bits: those in use of images that had 16.
+    """
 
     source: str
     classes: tuple[str, ...]
@@ -52,6 +55,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def read_dataset(folder: Path) -> Dataset:
             mean=tuple(float(item) for item in value["mean"]),
             std=tuple(float(item) for item in value["std"]),
             seed=int(value["seed"]),
+            bits=int(value["bits"]),
         )
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run the stage prepare") from None

@@ -87,7 +87,7 @@ def classify_encoded(
                 image_size=spec.image_size,
                 channels=spec.channels,
                 max_pixels=recipe.max_pixels,
-                bits=recipe.bits,
+                bits=spec.bits,
             )
         except BadImageError as error:
             return str(error)

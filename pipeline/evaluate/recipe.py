@@ -19,7 +19,7 @@ class Recipe:
 
     weights: of each model's probabilities, by the name of its folder, of sum 1; views and
     jitter_views: as in params.yaml; seed: of the jitter; max_pixels: of an image as it comes,
-    larger ones are refused; bits: those in use of images of 16 bits.
+    larger ones are refused.
     """
 
     weights: dict[str, float]
@@ -27,7 +27,6 @@ class Recipe:
     jitter_views: int = 8
     seed: int = 0
     max_pixels: int = 64_000_000
-    bits: int = 16
 
 
 def save_classifier(folder: Path, models: Mapping[str, Path], recipe: Recipe) -> None:

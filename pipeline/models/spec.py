@@ -29,7 +29,8 @@ class ModelSpec:
     [0, 1]; `temperature`: divides the logits (calibration); `teacher`: the digest of the model
     that labelled its images, None for generation 0; `bfloat16_agrees`: whether the model was as
     accurate in bfloat16 on its validation images, False where that was not tried; `body`: the
-    digest of the frozen body whose stored features its classifier reads, None for other networks.
+    digest of the frozen body whose stored features its classifier reads, None for other networks;
+    `bits`: those in use of images of 16 bits.
     """
 
     network: dict[str, Any]
@@ -43,6 +44,7 @@ class ModelSpec:
     teacher: str | None = None
     bfloat16_agrees: bool = False
     body: str | None = None
+    bits: int = 16
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "teacher": (lambda value: value is None or isinstance(value, str), "text or null"),
     "bfloat16_agrees": (lambda value: isinstance(value, bool), "true or false"),
     "body": (lambda value: value is None or isinstance(value, str), "text or null"),
+    "bits": (lambda value: type(value) is int and 8 <= value <= 16, "8 to 16"),
     "notes": (lambda value: isinstance(value, dict), "a mapping"),
 }
 

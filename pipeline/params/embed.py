@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from pipeline.params.transfer import WeightsParams, check_packaged
@@ -28,6 +30,9 @@ class EmbedParams(WeightsParams):
     )
     batch_size: int = Field(32, ge=1, description="images a forward pass")
     threads: int = Field(1, ge=1, description="CPU threads of each actor; part of the result")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where a node has one"
+    )
 
     @model_validator(mode="after")
     def _source_where_needed(self) -> EmbedParams:

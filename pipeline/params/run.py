@@ -105,8 +105,9 @@ class Params(Section):
         control = self.controls.get(name)
         if control is not None and control.like == "student":
             return self._student_control(name, control.steps)
-        where, overrides = ("teacher", self.teacher)
-        if generation != "0":
+        if generation == "0":
+            where, overrides = "teacher", self.teacher
+        else:
             where = f"generations.{generation}.student"
             overrides = self.generations[generation].student
         if overrides.augment.get("search") is not None:

@@ -93,7 +93,7 @@ def in_words(parts: dict[str, float]) -> str:
 
 
 def _embed_seconds(params: Params, images: Tensor) -> float:
-    embed, device = params.embed, resolve_device(params.predict.device)
+    embed, device = params.embed, resolve_device(params.embed.device)
     torch.set_num_threads(embed.threads)
     network = NetworkParams(name=embed.name, input_size=embed.input_size, stem="standard")
     body = network_of(_spec(params, network.model_dump())).to(device).eval()

@@ -112,5 +112,4 @@ def _recipe(params: Params, weights: dict[str, float]) -> Recipe:
         jitter_views=how.jitter_views,
         seed=params.seed,
         max_pixels=params.data.max_pixels,
-        bits=params.data.bits or 16,
     )

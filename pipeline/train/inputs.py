@@ -43,6 +43,7 @@ def model_spec(
         std=list(dataset.std),
         generation=generation,
         teacher=teacher,
+        bits=dataset.bits,
     )
 
 

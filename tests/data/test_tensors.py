@@ -120,6 +120,7 @@ DATASET = {
     "mean": [0.5],
     "std": [0.25],
     "seed": 0,
+    "bits": 16,
 }
 
 

@@ -10,6 +10,9 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.params import Params, load_params
+from tests.stages.reads import read_members, read_parameters
+
 ROOT = Path(__file__).parents[2]
 YAMLS = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
 METHOD = ("data", "augment", "models", "evaluate", "labels", "train")
@@ -49,6 +52,62 @@ def test_a_stage_depends_on_every_module_of_the_method_that_it_runs(
         if not any(file == part or file.startswith(f"{part}/") for part in stage["deps"])
     }
     assert not unwatched
+
+
+def models_of(name: str, params: Params) -> list[str]:
+    """The models that a stage works on, one at a time; "0" where it works on none."""
+    stage = STAGES[name]["cmd"]
+    if "${item.generation}" in stage:
+        return params.seed_keys
+    if "0.${key}" in stage:
+        return params.control_keys
+    return params.model_keys[1:] if "${key}" in stage else ["0"]
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
+    """Such that every stage has a model to work on. None grows from its teacher, whose size a
+    stage has from models/."""
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    values: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["ensemble"]["seeds"] = {"1": {"generation": "2", "teacher": "1"}}
+    values["controls"] = {
+        "labels": {"steps": 10},
+        "students": {"steps": 10, "like": "student"},
+    }
+    for generation in values["generations"].values():
+        generation["student"].pop("grow", None)
+    YAML().dump(values, path)
+    return load_params(path)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_every_parameter_that_it_reads(name: str, params: Params) -> None:
+    module = "stages." + STAGES[name]["cmd"].split("stages.")[1].split()[0]
+    members = read_members(module)
+    models = models_of(name, params)
+    assert members
+    assert models
+    for model in models:
+        generation, _, key = model.partition(".")
+        named = [
+            entry.replace("${item.generation}", generation).replace("${key}", key or generation)
+            for entry in STAGES[name].get("params", [])
+        ]
+        reads = read_parameters(members, params, model)
+        if name == "pseudo_label":
+            reads -= {"guard"}  # whether it runs, never what it writes
+        unwatched = {read for read in reads if not watched(read, named)}
+        assert not unwatched, model
+
+
+def watched(read: str, named: list[str]) -> bool:
+    """Whether dvc.yaml names a parameter, or need not: `run` and `tracking` are in no output, and
+    a generation's teacher is among its stages' dependencies by name."""
+    section, _, last = read.partition(".")[0], "", read.rpartition(".")[2]
+    if section in ("run", "tracking") or (section == "generations" and last == "teacher"):
+        return True
+    return any(read == name or read.startswith(f"{name}.") for name in named)
 
 
 def test_only_evaluation_and_the_baseline_see_what_is_made_of_test_images() -> None:
