@@ -28,8 +28,8 @@ from pipeline.data.records import (
     text_digest,
 )
 from pipeline.data.sources.files import Walk
-from pipeline.data.sources.layout import lay_out, part_of, unwrapped
-from pipeline.data.sources.manifest import may_name_images, names_images
+from pipeline.data.sources.find_table import may_name_images, names_images
+from pipeline.data.sources.layout import lay_out, part_of
 from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.rows import Row, Source
 from pipeline.data.sources.table import TABLES
@@ -119,7 +119,7 @@ def recognise(path: str) -> str:
     tables, and a folder `labeled` before all. Raises SourceError where there is nothing there.
     """
     where = Path(path)
-    if where.suffix.lower() in TABLES:
+    if where.suffix.lower() in TABLES and not where.is_dir():
         return "manifest"
     if where.suffix.lower() == ".parquet" or (not where.exists() and "*" in path):
         return "parquet"
@@ -130,9 +130,6 @@ def recognise(path: str) -> str:
         return "folder"
     if names_images(where):
         return "manifest"
-    inner = unwrapped(tree, [])
-    if inner is not tree and names_images(inner.path):
-        raise SourceError(f"{path}: the table of labels lies in {inner.path}; give that folder")
     if len(lay_out(tree).folders) > 1:
         return "folder"
     if may_name_images(where):

@@ -101,7 +101,8 @@ class ParameterRow:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All of a report; counts: as in metrics/prepare.json.
+    """All of a report; counts: as in metrics/prepare.json; unused: why files and rows are not
+    used, how many, and one of them.
 
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
     `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
@@ -130,6 +131,7 @@ class ReportData:
     galleries: tuple[Gallery, ...] = ()
     preset: str = ""
     parameters: tuple[ParameterRow, ...] = ()
+    unused: tuple[tuple[str, int, str], ...] = ()
 
     @property
     def champion_result(self) -> GenerationResult:

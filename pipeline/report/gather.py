@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.shards import read_shard
+from pipeline.data.sources.rows import reasons
 from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
@@ -35,6 +38,8 @@ from pipeline.report.gather_galleries import gather_galleries, issue_gallery
 from pipeline.runtime.guard import findings_about_student
 from pipeline.runtime.layout import Layout
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
+
+COPY = re.compile("a copy of '.*", re.DOTALL)
 
 
 def gather_report(layout: Layout, params: Params) -> ReportData:
@@ -76,6 +81,15 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
         galleries=_galleries(layout, params, issues, members, dataset["classes"]),
         preset=preset,
         parameters=tuple(map(parameter_row, changed)),
+        unused=tuple(unused_files(layout.quarantine)),
+    )
+
+
+def unused_files(quarantine: Path) -> list[tuple[str, int, str]]:
+    """(reason, count, a name) of what prepare could not or would not use."""
+    rows = read_shard(quarantine).to_pylist()
+    return reasons(
+        (row["id"], COPY.sub("a copy of a held-out image", row["reason"])) for row in rows
     )
 
 

@@ -36,6 +36,7 @@ from pipeline.runtime.times import StageTime
 
 MOST_CONFUSIONS = 8
 MOST_ISSUES = 10
+MOST_REASONS = 12
 NAME_LENGTH = 60
 COUNT_NAMES = {
     "seen": "files and rows seen",
@@ -80,6 +81,8 @@ def render_report(data: ReportData) -> str:
             bodies=body_sentences(data),
             champion=data.champion_result,
             counts=named_counts(data),
+            unused=data.unused[:MOST_REASONS],
+            num_unused=sum(count for _, count, _ in data.unused),
             taught=[part for part in data.generations if part.pseudo_labels is not None],
             confusions=worst_confusions(data.champion_result, data.classes),
             class_rows=class_rows(data),

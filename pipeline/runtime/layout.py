@@ -33,6 +33,11 @@ class Layout:
         """Holds labeled/, unlabeled/, validation/, test/ and dataset.json."""
         return self.root / "prepared"
 
+    @property
+    def quarantine(self) -> Path:
+        """The table of what is not used, and why."""
+        return self.prepared / "quarantine.parquet"
+
     def _dataset(self) -> dict[str, Any]:
         value = stage_json(self.prepared / DATASET)
         return value if isinstance(value, dict) else {}

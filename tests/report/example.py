@@ -80,6 +80,7 @@ def example_report(
             "quarantined": 2,
             "duplicates_dropped": 1,
         },
+        unused=(("cut short", 2, "a.png"), ("a copy of a held-out image", 1, "<b>.png")),
         generations=tuple(parts),
         champion=last,
         champion_reason="the best on validation" if validation else "the last one",

@@ -187,6 +187,14 @@ def test_counts_keep_what_has_no_words_yet(data: ReportData) -> None:
     assert counts == [("test images", 9), ("conflicting labels", 3)]
 
 
+def test_what_is_not_used_is_counted_by_reason(page: str, data: ReportData) -> None:
+    assert "3 files and rows are not used: why" in page
+    row = '<th scope="row">a copy of a held-out image</th><td>1</td>'
+    assert f'{row}<td class="words">&lt;b&gt;.png</td>' in page
+    many = tuple((f"reason {number}", 1, "a") for number in range(14))
+    assert "And 2 reasons more." in render_report(replace(data, unused=many))
+
+
 def test_no_colour_scheme_is_forced(page: str) -> None:
     assert re.search(r"color-scheme: light dark", page)
 

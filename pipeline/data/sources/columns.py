@@ -28,6 +28,7 @@ class Columns:
     split: str | None
     group: str | None
     unused: tuple[str, ...] = ()
+    prefix: str = ""
 
     @property
     def said(self) -> str:
@@ -35,11 +36,15 @@ class Columns:
         used = {"path": self.path, "label": self.label, "split": self.split, "group": self.group}
         told = ", ".join(f"{use} {name!r}" for use, name in used.items() if name)
         rest = f"; not used: {', '.join(map(repr, self.unused))}" if self.unused else ""
+        rest += f"; paths without {self.prefix!r}, which all begin with" if self.prefix else ""
         return f"columns: {told}{rest}"
 
 
 def looks_like_labels(table: Table, wanted: Wanted) -> bool:
-    """Whether a table has columns named as paths and as labels, or those asked for."""
+    """Whether a table has columns named as paths and as labels, or those asked for; or two
+    without names."""
+    if not table.headed:
+        return len(table.columns) == 2 or wanted.label in table.columns
     paths = [wanted.path] if wanted.path else known(table.columns, PATH_NAMES)
     labels = [wanted.label] if wanted.label else known(table.columns, LABEL_NAMES)
     return all(any(name in table.columns for name in names) for names in (paths, labels))
@@ -47,11 +52,14 @@ def looks_like_labels(table: Table, wanted: Wanted) -> bool:
 
 def choose_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Columns:
     """Find the columns; raises SourceError for none, ParameterError for an unknown name."""
+    if twice := [name for name in table.columns if name and table.columns.count(name) > 1]:
+        raise SourceError(f"{table.path}: there are two columns {twice[0]!r}; rename one")
     for parameter, name in vars(wanted).items():
         if name is not None:
             check_named(name, f"data.{parameter}_column", table.columns)
     named = [wanted.path] if wanted.path else known(table.columns, PATH_NAMES)
-    path = files.leads(table, named or None) or next(iter(named), None)
+    lead = files.leads(table, named or None)
+    path = lead.column if lead else next(iter(named), None)
     if path is None:
         raise SourceError(
             f"{table.path}: needs columns path and label; {_there_are(table.columns)}, and none "
@@ -62,7 +70,18 @@ def choose_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Columns:
     split = None if split in (path, label) else split
     used = {path, label, split, wanted.group}
     unused = tuple(name for name in table.columns if name and name not in used)
-    return Columns(path, label, split, wanted.group, unused)
+    return Columns(path, label, split, wanted.group, unused, lead.prefix if lead else "")
+
+
+def with_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Table:
+    """The table, its first row among the others where that names no columns but leads to a file,
+    as rows of as many cells do."""
+    names = (*PATH_NAMES, *LABEL_NAMES, plain(wanted.path or ""), plain(wanted.label or ""))
+    widths = {len(row) for row in [table.columns, *table.rows]}
+    if known(table.columns, names) or len(widths) > 1:
+        return table
+    first = table.without_header()
+    return first if any(files.leads_to_file(cell) for cell in table.columns) else table
 
 
 def check_named(name: str, parameter: str, columns: list[str]) -> None:
@@ -77,6 +96,8 @@ def _there_are(columns: list[str]) -> str:
 
 def _label(table: Table, path: str) -> str:
     found = [name for name in known(table.columns, LABEL_NAMES) if name != path]
+    if not table.headed and len(table.columns) == 2:
+        found = [name for name in table.columns if name != path]
     if found:
         return found[0]
     if len(hot := [name for name in table.columns if _is_hot(table, name)]) > 1:

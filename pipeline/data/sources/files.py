@@ -40,16 +40,21 @@ REASONS = {
     "an array: save each image as PNG": "h5 hdf5 mat npy npz pt tfrecord",
     "a medical volume: export its slices as PNG": "dcm dicom nii mha mhd nrrd",
 }
+TEXTS = {
+    *(".csv", ".htm", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".tsv", ".txt", ".xlsx"),
+    *(".xml", ".yaml", ".yml"),
+}
 REASON_OF = {f".{end}": reason for reason, ends in REASONS.items() for end in ends.split()}
 NEVER_OPENED = {end for end, reason in REASON_OF.items() if "raw file" in reason}
 
 
 @dataclass
 class Folder:
-    """A folder's pictures, and its folders by name, sorted."""
+    """A folder's pictures, its other files, and its folders by name, sorted."""
 
     path: Path
     files: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
     folders: dict[str, Folder] = field(default_factory=dict)
 
     def pictures(self) -> Iterator[Path]:
@@ -57,6 +62,13 @@ class Folder:
         yield from self.files
         for folder in self.folders.values():
             yield from folder.pictures()
+
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether there are files in it or below it, and each is a text or a table."""
+        texts = all(path.suffix.lower() in TEXTS for path in self.others)
+        inner = all(folder.is_of_texts for folder in self.folders.values())
+        return bool(self.others or self.folders) and not self.files and texts and inner
 
 
 class Walk:
@@ -93,6 +105,7 @@ class Walk:
                 self.unused.append((inner, LINK_TO_FOLDER))
             elif reason := reason_left_out(inner):
                 self.unused.append((inner, reason))
+                found.others.append(inner)
             else:
                 found.files.append(inner)
         return found

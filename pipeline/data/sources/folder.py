@@ -29,7 +29,7 @@ class FolderSource:
         self._walk = Walk(root)
         layout = lay_out(self._walk.tree)
         _check_links(self._walk, layout)
-        check_layout(layout, root)
+        check_layout(layout, root, self._walk.unused)
         self._class_names = sorted(layout.folders)
         numbers = {name: number for number, name in enumerate(self._class_names)}
         self._files: list[tuple[Path, int | None, str | None]] = [

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.data.sources.files import Folder
+from pipeline.data.sources.rows import in_words
 from pipeline.errors import SourceError
 
 PARTS = {
@@ -111,8 +112,10 @@ def _parts_and_others(
     """The folders whose names are parts', and those that may be classes."""
     parts = {name: inner for name, inner in folder.folders.items() if part_of(name)}
     others = {name: inner for name, inner in folder.folders.items() if name not in parts}
-    splits = [name for name in parts if part_of(name) in SPLITS]
     pictured = any(any(inner.pictures()) for inner in others.values())
+    for name in [name for name, inner in others.items() if pictured and inner.is_of_texts]:
+        notes.append(f"{others.pop(name).path}: holds texts or tables alone, so it is no class")
+    splits = [name for name in parts if part_of(name) in SPLITS]
     if len(splits) == 1 and splits[0].lower() == "train" and pictured:
         name = splits[0]
         if folder.folders[name].files and not folder.folders[name].folders:
@@ -182,8 +185,11 @@ def _read_loose(folder: Folder, place: Place, classes: bool, found: Layout) -> N
         found.notes.append(f"{folder.path}: {len(folder.files)} images, used as unlabelled{why}")
 
 
-def check_layout(found: Layout, root: Path) -> None:
-    """Raise SourceError where a class has no image to learn from, or its name is in doubt."""
+def check_layout(found: Layout, root: Path, unused: list[tuple[Path, str]]) -> None:
+    """Raise SourceError where a class has no image to learn from, or its name is in doubt.
+
+    unused: (path, reason) of the files that are no pictures.
+    """
     learned = {name for name, places in found.folders.items() if any(p.trains for _, p in places)}
     taught = {name for _, name, split in found.labeled if split in (None, "train")}
     for name, places in found.folders.items():
@@ -194,11 +200,17 @@ def check_layout(found: Layout, root: Path) -> None:
             )
         if name not in taught:
             raise SourceError(
-                f"{path}: no labelled images to learn from in it; "
+                f"{path}: no labelled images to learn from in it{_beside_them(path, unused)}; "
                 "add some, or move the folder out of the data's"
             )
     if not found.labeled:
-        raise SourceError(f"{root}: {_no_labels(found)}")
+        raise SourceError(f"{root}: {_no_labels(found)}{_beside_them(root, unused)}")
+
+
+def _beside_them(folder: Path, unused: list[tuple[Path, str]]) -> str:
+    """What there is in a folder in place of pictures."""
+    inside = [(str(path), reason) for path, reason in unused if path.is_relative_to(folder)]
+    return f" (of other files: {in_words(inside)})" if inside else ""
 
 
 def _no_labels(found: Layout) -> str:

@@ -53,8 +53,8 @@ class LooseImages:
         """A folder's files that are shown, or its Parquet files where no other is an image."""
         walk = Walk(root)
         pictures = list(walk.tree.pictures())
-        if not pictures:
-            return [], find_parquet(str(root))[0]
+        if not pictures and (tables := find_parquet(str(root))[0]):
+            return [], tables
         self._problems = {path: reason for path, reason in walk.unused if reason != SYSTEM}
         return sorted([*pictures, *self._problems]), []
 

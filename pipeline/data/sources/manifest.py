@@ -2,8 +2,9 @@
 
 Separator, encoding and columns are found by looking (table.py), the columns by name and by what
 leads to files. A path is relative to the table's folder and stays in it; its ending may be left
-off, and the folders above the file. Where `data.path` is the table, what it lists is all there is;
-where it is the folder that holds it, all other images below the folder are unlabelled.
+off, and the folders above the file, or there may be folders of another machine before it. Where
+`data.path` is the table, what it lists is all there is; where it is the folder that holds it, all
+other images below the folder are unlabelled.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.sources.columns import Columns, Wanted, choose_columns, looks_like_labels
+from pipeline.data.sources.columns import Columns, Wanted, choose_columns
 from pipeline.data.sources.files import read_image
+from pipeline.data.sources.find_table import find_table
 from pipeline.data.sources.layout import part_of
-from pipeline.data.sources.named_files import NamedFiles
+from pipeline.data.sources.named_files import NamedFiles, without
 from pipeline.data.sources.no_label import several_classes, without_label
 from pipeline.data.sources.rows import Row
-from pipeline.data.sources.table import TABLES, Table, read_table
+from pipeline.data.sources.table import Table
 from pipeline.errors import SourceError
 
 READ = "the table of labels, read"
@@ -47,8 +49,7 @@ class ManifestSource:
         if not given.exists():
             raise SourceError(f"data.path = {str(path)!r}: no such CSV file or folder")
         wanted = wanted or Wanted()
-        table = find_table(given, wanted) if given.is_dir() else read_table(given)
-        files = NamedFiles(table.path.parent)
+        table, files = find_table(given, wanted)
         columns = choose_columns(table, files, wanted)
         self.notes = [columns.said]
         self._entries = self._read(table, files, columns)
@@ -57,9 +58,9 @@ class ManifestSource:
             raise SourceError(f"{table.path}: no labelled images: every label is empty")
         if not any(entry.path for entry in self._entries):
             raise SourceError(
-                f"{table.path}: column {columns.path!r} leads to no files below "
-                f"{table.path.parent} (e.g. {self._entries[0].id!r}); put the table where its "
-                "paths start, or set data.path_column"
+                f"{table.path}: column {columns.path!r} leads to no files below {files.root} "
+                f"(e.g. {self._entries[0].id!r}); put the table where its paths start, or set "
+                "data.path_column"
             )
         self._others: list[Path] = []
         self.left_out: list[tuple[str, str]] = []
@@ -99,11 +100,12 @@ class ManifestSource:
         groups = table.values(columns.group) if columns.group else [""] * len(labels)
         entries, first = [], dict[str, int]()
         for row, name in enumerate(table.values(columns.path)):
-            where = f"{table.path}: row {row + 2}"
-            found = files.find(name, where)
+            where = table.where(row)
+            found = files.find(without(columns.prefix, name), where)
             key = name if found.path is None else files.name(found.path)
             if first.setdefault(key, row) != row:
-                raise SourceError(f"{where}: {name!r} is in row {first[key] + 2} too; keep one")
+                too = f"{name!r} is in row {table.line(first[key])} too"
+                raise SourceError(f"{where}: {too}; keep one")
             label = "" if labels[row] in none else labels[row]
             split = splits[row] if label else None
             group = groups[row] or None
@@ -139,48 +141,8 @@ def _splits(table: Table, columns: Columns) -> list[str | None]:
         part = part_of(value) if value else None
         if value and part in (None, "labeled"):
             raise SourceError(
-                f"{table.path}: row {row + 2}: {columns.split} = {value!r}: must be train, "
+                f"{table.where(row)}: {columns.split} = {value!r}: must be train, "
                 "validation or test"
             )
         splits.append(part if part != "unlabeled" else None)
     return splits
-
-
-def find_table(folder: Path, wanted: Wanted | None = None) -> Table:
-    """The one table in `folder` that names images; raises SourceError for none, or several."""
-    tables = _tables(folder)
-    if not tables:
-        raise SourceError(f"{folder}: no CSV with columns path and label in it")
-    wanted = wanted or Wanted()
-    found = [table for table in tables if looks_like_labels(table, wanted)]
-    found = found or [table for table in tables if wanted.label in table.columns]
-    files = NamedFiles(folder)
-    tables = found or [table for table in tables if files.leads(table)] or tables
-    if len(found) > 1:
-        names = ", ".join(table.path.name for table in found)
-        raise SourceError(f"{folder}: several CSV files name images ({names}); give one of them")
-    return tables[0]
-
-
-def names_images(folder: Path) -> bool:
-    """Whether a table in `folder` has columns of paths, which lead to files, and of labels."""
-    files = NamedFiles(folder)
-    return any(looks_like_labels(t, Wanted()) and files.leads(t) for t in _tables(folder))
-
-
-def may_name_images(folder: Path) -> bool:
-    """Whether a table in `folder` has columns named so, or one that leads to files."""
-    files = NamedFiles(folder)
-    return any(looks_like_labels(t, Wanted()) or files.leads(t) for t in _tables(folder))
-
-
-def _tables(folder: Path) -> list[Table]:
-    """The readable tables that lie directly in a folder, by name."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in TABLES and not path.name.startswith(".") and path.is_file():
-            try:
-                found.append(read_table(path))
-            except SourceError:
-                continue  # named among the files left out
-    return found

@@ -24,20 +24,28 @@ class Found:
     problem: str | None = None
 
 
-class NamedFiles:
-    """The files below a table's folder, by what names them."""
+@dataclass(frozen=True)
+class Lead:
+    """A column whose values lead to files, once what `prefix` says is taken off each."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    column: str
+    prefix: str = ""
+
+
+class NamedFiles:
+    """The files below the folder `root`, by what names them in a table in the folder `start`."""
+
+    def __init__(self, root: Path, start: Path | None = None) -> None:
+        self.root, self._start = root, start or root
 
     @cached_property
     def walk(self) -> Walk:
         """All of them, looked up where a name does not lead to its file directly."""
-        return Walk(self._root)
+        return Walk(self.root)
 
     def name(self, path: Path) -> str:
         """The path below the root, as an id."""
-        return name_below(self._root, path)
+        return name_below(self.root, path)
 
     def pictures(self) -> Iterator[Path]:
         """All pictures below the root, sorted."""
@@ -50,37 +58,45 @@ class NamedFiles:
         below = self._below(name)
         if below is None:
             raise SourceError(
-                f"{where}: path = {name!r} lies outside the CSV's folder; "
-                "move the CSV to a folder that holds all images"
+                f"{where}: path = {name!r} lies outside the folder of images; "
+                "move the table to a folder that holds all images"
             )
         return self._found(below)
 
-    def leads(self, table: Table, columns: list[str] | None = None) -> str | None:
-        """The first column whose values lead to files; None where there is none."""
-        for column in columns or table.columns:
-            values = [value for value in table.values(column) if value]
-            sample = values[:: max(1, len(values) // CHECKED)]
-            hits = sum(self._leads(value) for value in sample)
-            if sample and hits >= LEADING * len(sample):
-                return column
+    def leads(self, table: Table, columns: list[str] | None = None) -> Lead | None:
+        """The first column whose values lead to files, as they stand before those that do so
+        without the folders that all of them begin with; None where there is none."""
+        samples = {column: _sample(table.values(column)) for column in columns or table.columns}
+        for column, sample in samples.items():
+            if self._share(sample) >= LEADING:
+                return Lead(column)
+        for column, sample in samples.items():
+            for prefix in _prefixes(table.values(column)):
+                if self._share([without(prefix, value) for value in sample]) >= LEADING:
+                    return Lead(column, prefix)
         return None
 
-    def _leads(self, value: str) -> bool:
-        below = self._below(value)
+    def _share(self, sample: list[str]) -> float:
+        return sum(map(self.leads_to_file, sample)) / max(1, len(sample))
+
+    def leads_to_file(self, value: str) -> bool:
+        """Whether there is a file of that name."""
+        below = self._below(value) if value else None
         return below is not None and self._found(below).path is not None
 
     def _below(self, name: str) -> PurePosixPath | None:
-        """`name` as a path below the root; None where it is none. Links may lead elsewhere."""
+        """`name` as a path below the start; None where it is none below the root. Links may lead
+        elsewhere."""
         if "\0" in name:
             return None
-        written = name if (self._root / name).exists() else name.replace("\\", "/")
-        inside = Path(os.path.relpath(self._root / written, self._root))
-        return (
-            None if inside.is_absolute() or inside.parts[:1] == ("..",) else PurePosixPath(inside)
-        )
+        written = name if _exists(self._start / name) else name.replace("\\", "/")
+        inside = Path(os.path.relpath(self._start / written, self.root))
+        if inside.is_absolute() or inside.parts[:1] == ("..",):
+            return None
+        return PurePosixPath(os.path.relpath(self._start / written, self._start))
 
     def _found(self, below: PurePosixPath) -> Found:
-        direct = self._root / below
+        direct = Path(os.path.normpath(self._start / below))
         try:
             if direct.is_file():
                 return Found(direct)
@@ -101,6 +117,35 @@ class NamedFiles:
             found.setdefault(path.name, []).append(path)
             found.setdefault(f"{path.stem}.", []).append(path)
         return found
+
+
+def without(prefix: str, name: str) -> str:
+    """A path without the folders at its beginning, whichever way its slashes lean."""
+    return name.replace("\\", "/").removeprefix(prefix) if prefix else name
+
+
+def _sample(values: list[str]) -> list[str]:
+    """Some of the values that are not empty, evenly spread."""
+    values = [value for value in values if value]
+    return values[:: max(1, len(values) // CHECKED)]
+
+
+def _prefixes(values: list[str]) -> Iterator[str]:
+    """The folders that all paths begin with, as text up to a slash: the fewest first."""
+    names = [value.replace("\\", "/") for value in values if value]
+    first, last = min(names, default=""), max(names, default="")
+    for place, (letter, other) in enumerate(zip(first, last, strict=False)):
+        if letter != other:
+            return
+        if letter == "/":
+            yield first[: place + 1]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for a file's
+        return False
 
 
 def _tail(path: Path, name: str) -> str:

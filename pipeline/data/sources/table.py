@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import SourceError
 
-TABLES = (".csv", ".tsv", ".tab", ".psv")
+LISTS = ".txt"  # a table only where it leads to files
+TABLES = (".csv", ".tsv", ".tab", ".psv", LISTS)
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # rows, to find the separator
 PATH_NAMES = (
@@ -26,11 +27,26 @@ SPLIT_NAMES = ("split", "set", "subset", "partition", "dataset", "phase", "usage
 
 @dataclass(frozen=True)
 class Table:
-    """A table's cells, without space around them; rows: (number of the line or row, cells)."""
+    """A table's cells, without space around them; headed: whether the file names its columns."""
 
     path: Path
     columns: list[str]
     rows: list[list[str]]
+    headed: bool = True
+
+    def line(self, row: int) -> int:
+        """The number of a row in the file, from 1."""
+        return row + 1 + self.headed
+
+    def where(self, row: int) -> str:
+        """A row's place, for messages."""
+        return f"{self.path}: row {self.line(row)}"
+
+    def without_header(self) -> Table:
+        """The same with its first row as one of values: columns are "column 1", "column 2"."""
+        width = max(len(row) for row in [self.columns, *self.rows])
+        columns = [f"column {number + 1}" for number in range(width)]
+        return Table(self.path, columns, [self.columns, *self.rows], headed=False)
 
     def values(self, column: str) -> list[str]:
         """One column's cells, "" where a row is short."""
@@ -63,10 +79,7 @@ def read_table(path: Path) -> Table:
     rows = [row for row in rows if any(row)]
     if not rows:
         raise SourceError(f"{path}: holds no rows; needs columns path and label")
-    columns = rows[0]
-    if twice := [name for name in columns if name and columns.count(name) > 1]:
-        raise SourceError(f"{path}: there are two columns {twice[0]!r}; rename one")
-    return Table(path, columns, rows[1:])
+    return Table(path, rows[0], rows[1:])
 
 
 def _text(data: bytes) -> str:
@@ -92,7 +105,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _separator(text: str) -> str:
-    """The separator under which the first rows fit the header best."""
+    """The separator under which the first rows fit the header best; a space where no other does."""
 
     def fit(separator: str) -> tuple[int, float, int]:
         try:
@@ -104,4 +117,5 @@ def _separator(text: str) -> str:
         alike = sum(len(row) == len(header) for row in rows) / max(1, len(rows))
         return names, alike if len(header) > 1 else 0.0, len(header)
 
-    return max(SEPARATORS, key=fit)
+    best = max(SEPARATORS, key=fit)
+    return best if fit(best)[2] > 1 else max(best, " ", key=fit)

@@ -100,6 +100,19 @@ def test_a_name_that_is_not_utf8_becomes_text(tmp_path: Path) -> None:
     assert ids == ["labeled/cat/a.png", "labeled/cat/\\xff.png"]
 
 
+def test_a_folder_of_texts_beside_classes_is_none(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/2.png", "boxes/1.xml", "boxes/more/2.json", "notes/why.TXT"):
+        put(tmp_path, name)
+    source = open_source("folder", str(tmp_path), seed=0)
+    assert source.classes == ["cat", "dog"]
+    named = ["boxes/1.xml", "boxes/more/2.json", "notes/why.TXT"]
+    assert [name for name, _ in source.left_out] == named
+    assert [note.rpartition(":")[0] for note in source.notes] == [
+        f"{tmp_path}/boxes",
+        f"{tmp_path}/notes",
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -109,7 +122,7 @@ def test_a_name_that_is_not_utf8_becomes_text(tmp_path: Path) -> None:
         (["images/a.png", "images/b.png"], "2 images without labels"),
         (["labeled/cat/a.txt"], "labeled/cat: no labelled images to learn from"),
         (["labeled/cat/a.png", "test/emu/a.png"], "test/emu: no class of that name"),
-        (["cat/a.png", "dog/a.heic"], "dog: no labelled images to learn from"),
+        (["cat/a.png", "dog/a.heic"], r"dog: no labelled .* 1 HEIC: pip install pillow-heif"),
     ],
 )
 def test_folders_that_do_not_fit(tmp_path: Path, files: list[str], message: str) -> None:

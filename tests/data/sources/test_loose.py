@@ -46,9 +46,18 @@ def test_parquet_needs_no_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_of_a_folder_without_a_picture_every_file_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "in/notes.txt")
+    put(tmp_path, "clip.mov")
+    assert [(row.id, row.problem) for row in LooseImages(str(tmp_path)).rows()] == [
+        ("clip.mov", "a video: export frames as images"),
+        ("in/notes.txt", ".txt file, not an image"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["", "nothing", "*.png"])
 def test_nothing_to_classify_is_said(tmp_path: Path, name: str) -> None:
-    put(tmp_path, "notes.txt")
+    put(tmp_path, ".hidden")
     with pytest.raises(SourceError, match="no images"):
         LooseImages(str(tmp_path / name))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.look import recognise
 from pipeline.data.sources import Wanted, open_source
 from pipeline.data.sources.no_label import without_label
 from pipeline.errors import ParameterError, SourceError
@@ -65,6 +66,63 @@ def test_a_csv_that_says_too_little_is_refused(tmp_path: Path, text: bytes, mess
     put(tmp_path, "my.csv", text)
     with pytest.raises(SourceError, match=message):
         read(tmp_path / "my.csv")
+
+
+def test_a_table_in_a_folder_that_is_all_there_is_is_found(tmp_path: Path) -> None:
+    put(tmp_path, "my/in/labels.csv", b"path,label\na/1.png,cat\n../2.png,dog\n")
+    put(tmp_path, "my/in/a/1.png")
+    put(tmp_path, "my/in/a/3.png")
+    assert recognise(str(tmp_path)) == "manifest"
+    assert read(tmp_path) == [
+        ("my/in/a/1.png", 0, None, None),
+        ("../2.png", 1, None, "unreadable: No such file or directory"),
+        ("my/in/a/3.png", None, None, None),
+    ]
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\t"])
+@pytest.mark.parametrize("name", ["train.txt", "train.csv"])
+def test_a_table_without_header_is_read_where_it_leads_to_files(
+    tmp_path: Path, separator: str, name: str
+) -> None:
+    put(tmp_path, "in/a.png")
+    put(tmp_path, "in/b.png")
+    put(tmp_path, "README.txt", b"a.png\nis a picture, the label is a word\n")
+    put(tmp_path, name, f"in/a.png{separator}7\nin/b.png{separator}8\n".encode())
+    assert recognise(str(tmp_path)) == "manifest"
+    for path in (tmp_path, tmp_path / name):
+        assert read(path) == [("in/a.png", 0, None, None), ("in/b.png", 1, None, None)]
+    put(tmp_path, name, f"in/a.png{separator}7\nin/a.png{separator}8\n".encode())
+    with pytest.raises(SourceError, match=r"row 2: 'in/a\.png' is in row 1 too"):
+        read(tmp_path)
+
+
+def test_of_three_columns_without_names_the_label_is_asked_for(tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    put(tmp_path, "b.png")
+    put(tmp_path, "my.csv", b"a.png,cat,3\nb.png,dog,4\n")
+    with pytest.raises(SourceError, match="'column 2', 'column 3'; name it with"):
+        read(tmp_path / "my.csv")
+    wanted = Wanted(label="column 2")
+    for path in (tmp_path / "my.csv", tmp_path):
+        assert open_source("manifest", str(path), seed=0, columns=wanted).classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "before", ["/home/someone/pets/", "C:\\Users\\someone\\pets\\", "pets/", "../pets/"]
+)
+def test_folders_that_every_path_begins_with_may_be_of_another_machine(
+    tmp_path: Path, before: str
+) -> None:
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        put(tmp_path, f"my/{name}")
+    rows = [("a/1.png", "cat"), ("b/1.png", "dog"), ("b/2.png", "dog")]
+    slash = "\\" if "\\" in before else "/"
+    lines = [f"{before}{name.replace('/', slash)},{label}" for name, label in rows]
+    put(tmp_path, "my/labels.csv", "\n".join(["path,label", *lines]).encode())
+    source = open_source("manifest", str(tmp_path / "my"), seed=0)
+    assert [row.id for row in source.rows()] == [name for name, _ in rows]
+    assert "which all begin with" in source.notes[0]
 
 
 def test_a_folder_needs_one_csv(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The table of labels in a folder of images, or in the one folder that is all there is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.data.sources.columns import Wanted, looks_like_labels, with_columns
+from pipeline.data.sources.files import Walk
+from pipeline.data.sources.named_files import NamedFiles
+from pipeline.data.sources.table import LISTS, TABLES, Table, read_table
+from pipeline.errors import SourceError
+
+
+def find_table(given: Path, wanted: Wanted) -> tuple[Table, NamedFiles]:
+    """The table `given`, or the one in that folder that names images; and the files that it names.
+
+    Raises SourceError for none, or several.
+    """
+    if not given.is_dir():
+        files = NamedFiles(given.parent)
+        return with_columns(read_table(given), files, wanted), files
+    tables, files = _tables(given, wanted)
+    if not tables:
+        raise SourceError(f"{given}: no CSV with columns path and label in it")
+    found = [table for table in tables if looks_like_labels(table, wanted)]
+    found = found or [table for table in tables if wanted.label in table.columns]
+    tables = found or [table for table in tables if files.leads(table)] or tables
+    if len(found) > 1:
+        names = ", ".join(table.path.name for table in found)
+        raise SourceError(f"{given}: several CSV files name images ({names}); give one of them")
+    return tables[0], files
+
+
+def names_images(folder: Path) -> bool:
+    """Whether a table in `folder` has columns of paths, which lead to files, and of labels."""
+    tables, files = _tables(folder, Wanted())
+    return any(looks_like_labels(t, Wanted()) and files.leads(t) for t in tables)
+
+
+def may_name_images(folder: Path) -> bool:
+    """Whether a table in `folder` has columns named so, or one that leads to files."""
+    tables, files = _tables(folder, Wanted())
+    return any(looks_like_labels(t, Wanted()) or files.leads(t) for t in tables)
+
+
+def _tables(root: Path, wanted: Wanted) -> tuple[list[Table], NamedFiles]:
+    """The readable tables in a folder by name, or in the one folder that is all there is in it."""
+    inner = Walk(root).tree
+    while True:
+        files = NamedFiles(root, inner.path)
+        tables = _read_tables(inner.path, files, wanted)
+        if tables or inner.files or len(inner.folders) != 1:
+            return tables, files
+        inner = next(iter(inner.folders.values()))
+
+
+def _read_tables(folder: Path, files: NamedFiles, wanted: Wanted) -> list[Table]:
+    tables, lists = [], []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in TABLES or path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            table = with_columns(read_table(path), files, wanted)
+        except SourceError:
+            continue  # named among the files left out
+        if path.suffix.lower() != LISTS:
+            tables.append(table)
+        elif looks_like_labels(table, wanted) and files.leads(table):
+            lists.append(table)
+    return tables + lists if len(lists) < 2 else tables
