@@ -36,6 +36,7 @@ def init(given: argparse.Namespace) -> None:
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
     from pipeline.data.advise import accounted, advise, describe, warnings
+    from pipeline.data.listing import check_apart
     from pipeline.data.look import foresee, look, recognise
     from pipeline.data.sources import Wanted, open_source
     from pipeline.data.tracked import warn_of_git
@@ -43,6 +44,7 @@ def init(given: argparse.Namespace) -> None:
     from pipeline.params.load import parse_text
     from pipeline.params.preset import filled_preset
 
+    check_apart(Path(given.images), Path.cwd())
     name = recognise(given.images)
     start = time.perf_counter()
     asked = {key: getattr(given, key) for key in ASKED}

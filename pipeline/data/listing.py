@@ -55,11 +55,8 @@ def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
     root, files = _files(path)
     if not files:
         raise SourceError(f"data.path = {path!r}: no such file or folder, or nothing in it")
-    if root is not None and project.resolve().is_relative_to(root.resolve()):
-        raise SourceError(
-            f"data.path = {path!r}: holds this project's own folder; put the images in one of "
-            "their own"
-        )
+    if root is not None:
+        check_apart(root, project)
     before = _recall(remembered)
     found: dict[bytes, State] = {}
     unread = []
@@ -84,6 +81,15 @@ def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
         read=len(unread),
         digest=_digest(found, root),
     )
+
+
+def check_apart(images: Path, project: Path) -> None:
+    """Raise SourceError where a folder of images holds the project's own."""
+    if project.resolve().is_relative_to(images.resolve()):
+        raise SourceError(
+            f"data.path = {str(images)!r}: holds this project's own folder; put the images in one "
+            "of their own"
+        )
 
 
 def _files(path: str) -> tuple[Path | None, list[str]]:

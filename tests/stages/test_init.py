@@ -91,3 +91,11 @@ def test_what_it_found_is_said_and_nothing_is_a_message(
     assert "RGB 10 of 10 looked at" in said
     assert init(monkeypatch, "nothing", "--force") == 1
     assert "init: nothing: no such folder" in capsys.readouterr().err
+
+
+def test_images_around_the_project_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert init(monkeypatch, ".") == 1
+    assert "holds this project's own folder" in capfd.readouterr().err
+    assert not (project / "params.yaml").exists()

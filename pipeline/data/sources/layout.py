@@ -210,7 +210,7 @@ def check_layout(found: Layout, root: Path, unused: list[tuple[Path, str]]) -> N
 def _beside_them(folder: Path, unused: list[tuple[Path, str]]) -> str:
     """What there is in a folder in place of pictures."""
     inside = [(str(path), reason) for path, reason in unused if path.is_relative_to(folder)]
-    return f" (of other files: {in_words(inside)})" if inside else ""
+    return f" (of other files: {in_words(inside, 2)})" if inside else ""
 
 
 def _no_labels(found: Layout) -> str:

@@ -39,9 +39,14 @@ def reasons(left_out: Iterable[tuple[str, str]]) -> list[tuple[str, int, str]]:
     return [(reason, count, names[reason]) for reason, count in counts.most_common()]
 
 
-def in_words(left_out: Iterable[tuple[str, str]]) -> str:
-    """What was left out in one line: a count, a reason and a name each, or "none"."""
+def in_words(left_out: Iterable[tuple[str, str]], most: int | None = None) -> str:
+    """What was left out in one line: a count, a reason and a name each, or "none".
+
+    most: so many reasons are told, None for all.
+    """
     told = [f"{count} {reason} (e.g. {name!r})" for reason, count, name in reasons(left_out)]
+    if most is not None and len(told) > most:
+        told[most:] = ["…"]
     return "; ".join(told) or "none"
 
 
