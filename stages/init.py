@@ -37,7 +37,7 @@ def init(given: argparse.Namespace) -> None:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
     from pipeline.data.advise import accounted, advise, describe, warnings
     from pipeline.data.listing import check_apart
-    from pipeline.data.look import foresee, look, recognise
+    from pipeline.data.look import foresee, look, recognise, unread_tables
     from pipeline.data.sources import Wanted, open_source
     from pipeline.data.tracked import warn_of_git
     from pipeline.models.device import gpu_is_there
@@ -45,15 +45,17 @@ def init(given: argparse.Namespace) -> None:
     from pipeline.params.preset import filled_preset
 
     check_apart(Path(given.images), Path.cwd())
-    name = recognise(given.images)
-    start = time.perf_counter()
     asked = {key: getattr(given, key) for key in ASKED}
     columns = Wanted(given.path_column, given.label_column, given.group_column)
+    name = recognise(given.images, columns)
+    start = time.perf_counter()
     pattern = given.group_pattern
     source = open_source(name, given.images, seed=0, columns=columns, group_pattern=pattern)
     found = look(source, given.sample)
     looked = time.perf_counter() - start
     lines = [*describe(found, name), *source.notes, accounted(source), *warnings(found)]
+    if name == "folder":
+        lines += [f"warning: {line}" for line in unread_tables(Path(given.images))]
     for line in [*lines, *warn_of_git(Path(given.images), Path.cwd())]:
         say(f"init: {visible(line)}")
     gpu = gpu_is_there()
@@ -66,25 +68,14 @@ def init(given: argparse.Namespace) -> None:
     ]
     text = filled_preset(advice.preset, settings, opening, root=Path.cwd())
     params = parse_text(text, str(given.out))
-    for line in foresee(found, _rules(params, len(found.classes))):
+    rules = SplitRules.of(params.data, num_classes=len(found.classes), seed=params.seed)
+    for line in foresee(found, rules):
         say(f"init: warning: {visible(line)}")
     write_text(given.out, text)
     if advice.preset == "photographs":
         for line in _expected(params, found, looked, gpu=gpu):
             say(f"init: {line}")
     say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
-
-
-def _rules(params: Params, num_classes: int) -> SplitRules:
-    data = params.data
-    return SplitRules(
-        num_classes,
-        data.labels,
-        data.held_out_fraction,
-        data.test_fraction,
-        data.near_duplicate_distance,
-        params.seed,
-    )
 
 
 def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:

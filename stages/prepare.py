@@ -23,9 +23,17 @@ def prepare(stage: Stage) -> None:
         columns=Wanted(**data.columns),
         group_pattern=data.group_pattern,
     )
-    rules = data.rules | {"corrections": Path(data.corrections) if data.corrections else None}
-    prepared = stage.layout.prepared
-    counts = asdict(prepare_images(source, prepared, seed=seed, storage=storage, **rules))
+    corrections = Path(data.corrections) if data.corrections else None
+    counts = asdict(
+        prepare_images(
+            source,
+            stage.layout.prepared,
+            data,
+            seed=seed,
+            storage=storage,
+            corrections=corrections,
+        )
+    )
     if data.corrections is None:
         counts = {name: count for name, count in counts.items() if name not in CORRECTED}
     write_json(stage.layout.metrics("prepare"), counts)

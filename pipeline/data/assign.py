@@ -18,6 +18,7 @@ from pipeline.data.splits import (
     unit_hashes,
 )
 from pipeline.errors import SourceError
+from pipeline.params import DataParams
 
 
 class Side(IntEnum):
@@ -50,6 +51,18 @@ class SplitRules:
     test_fraction: float
     near_duplicate_distance: float
     seed: int
+
+    @classmethod
+    def of(cls, data: DataParams, *, num_classes: int, seed: int) -> SplitRules:
+        """The rules that `data` gives; with folds no image is held out for validation."""
+        return cls(
+            num_classes,
+            data.labels,
+            data.held_out_fraction,
+            data.test_fraction,
+            data.near_duplicate_distance,
+            seed,
+        )
 
 
 @dataclass(frozen=True)

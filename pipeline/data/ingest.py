@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from pipeline.data.records import (
 )
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import SourceError
+from pipeline.params import DataParams
 from pipeline.progress import progress
 
 ROWS_PER_TASK = 16
@@ -49,12 +51,8 @@ class _Decoded:
 def ingest(
     source: Source,
     scratch: Path,
+    data: DataParams,
     *,
-    image_size: int,
-    channels: int,
-    max_pixels: int,
-    bits: int = 16,
-    max_bad_fraction: float,
     threads: int | None = None,
 ) -> Records:
     """Decode all of `source` into `scratch`, an existing folder.
@@ -63,11 +61,6 @@ def ingest(
     split makes no sense.
     """
 
-    def decode(row: Row) -> _Decoded | BadImageError:
-        return _decoded(
-            row, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
-        )
-
     thumbnail_file, spill_file = scratch / "thumbnails.u8", scratch / "spill.parquet"
     builder, waiting = RecordsBuilder(len(source.classes)), list[dict[str, Any]]()
     with (
@@ -75,6 +68,7 @@ def ingest(
         thumbnail_file.open("wb") as thumbnails,
         pq.ParquetWriter(spill_file, SPILL_SCHEMA, compression="NONE") as spill,
     ):
+        decode = partial(_decoded, data)
         for row, result in _in_order(source.rows(), decode, threads or os.cpu_count() or 1):
             if isinstance(result, BadImageError):
                 check_row(row, len(source.classes))
@@ -88,8 +82,8 @@ def ingest(
                     _write(spill, waiting)
             advance()
         _write(spill, waiting)
-    _check_bad(builder.bad, len(builder) + len(builder.bad), max_bad_fraction)
-    shape = (len(builder), thumbnail_side(image_size) ** 2)
+    _check_bad(builder.bad, len(builder) + len(builder.bad), data.max_bad_fraction)
+    shape = (len(builder), thumbnail_side(data.image_size) ** 2)
     if not len(builder):  # a memory map can't be empty
         return builder.records(np.empty(shape, np.uint8), spill_file)
     return builder.records(np.memmap(thumbnail_file, mode="r", shape=shape), spill_file)
@@ -102,14 +96,16 @@ def _write(spill: Any, waiting: list[dict[str, Any]]) -> None:
         waiting.clear()
 
 
-def _decoded(
-    row: Row, *, image_size: int, channels: int, max_pixels: int, bits: int
-) -> _Decoded | BadImageError:
+def _decoded(data: DataParams, row: Row) -> _Decoded | BadImageError:
     if row.problem is not None:
         return BadImageError(row.problem)
     try:
         stored = store(
-            row.image, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
+            row.image,
+            image_size=data.image_size,
+            channels=data.channels,
+            max_pixels=data.max_pixels,
+            bits=data.bits or 16,
         )
     except BadImageError as error:
         return error

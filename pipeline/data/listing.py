@@ -55,8 +55,7 @@ def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
     root, files = _files(path)
     if not files:
         raise SourceError(f"data.path = {path!r}: no such file or folder, or nothing in it")
-    if root is not None:
-        check_apart(root, project)
+    check_apart(Path(path), project)
     before = _recall(remembered)
     found: dict[bytes, State] = {}
     unread = []
@@ -71,7 +70,9 @@ def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         for name, content in zip(unread, pool.map(_content, unread), strict=True):
-            found[name] = (*found[name][:2], content)
+            size, changed, _ = found[name]
+            # What can't be read is tried again: access given to it changes neither size nor time.
+            found[name] = (size, changed, content) if content else (-1, 0, UNREADABLE)
             advance()
     if found != before:
         _remember(remembered, found)
@@ -83,11 +84,19 @@ def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
     )
 
 
-def check_apart(images: Path, project: Path) -> None:
-    """Raise SourceError where a folder of images holds the project's own."""
-    if project.resolve().is_relative_to(images.resolve()):
+def folder_of(path: Path) -> Path | None:
+    """The folder that a source lies in as a whole: itself, or a table's, but no Parquet file's."""
+    if path.is_dir():
+        return path
+    return path.parent if path.is_file() and path.suffix.lower() != ".parquet" else None
+
+
+def check_apart(path: Path, project: Path) -> None:
+    """Raise SourceError where the images' folder holds the project's own."""
+    root = folder_of(path)
+    if root is not None and project.resolve().is_relative_to(root.resolve()):
         raise SourceError(
-            f"data.path = {str(images)!r}: holds this project's own folder; put the images in one "
+            f"data.path = {str(path)!r}: holds this project's own folder; put the images in one "
             "of their own"
         )
 
@@ -95,10 +104,11 @@ def check_apart(images: Path, project: Path) -> None:
 def _files(path: str) -> tuple[Path | None, list[str]]:
     """The folder that is listed, if one is, and its files."""
     where = Path(path)
-    if where.is_dir():
-        return where, list(_below(where))
-    if where.is_file() and where.suffix.lower() != ".parquet":  # a table of images beside it
-        return where.parent, list(_below(where.parent))
+    root = folder_of(where)
+    if root is not None:
+        return root, list(_below(root))
+    if where.is_file():
+        return None, [path]
     return None, sorted(glob.glob(path, recursive=True))  # noqa: PTH207
 
 
@@ -123,18 +133,22 @@ def _stat(name: bytes) -> State:
         return 0, 0, _named(str(error.strerror))
     if not stat.S_ISREG(status.st_mode):
         return 0, 0, _named("not a regular file")
-    return status.st_size, status.st_mtime_ns, b""
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns), b""
 
 
 def _content(name: bytes) -> bytes:
+    """Its digest; empty where it can't be read."""
     try:
         return bytes.fromhex(file_digest(Path(os.fsdecode(name))))
-    except OSError as error:
-        return _named(str(error.strerror))
+    except OSError:
+        return b""
 
 
 def _named(reason: str) -> bytes:
     return hashlib.sha256(reason.encode()).digest()
+
+
+UNREADABLE = _named("unreadable")
 
 
 def _digest(found: dict[bytes, State], root: Path | None) -> str:

@@ -27,8 +27,9 @@ from pipeline.data.records import (
     refuse_id,
     text_digest,
 )
+from pipeline.data.sources.columns import Wanted
 from pipeline.data.sources.files import Walk
-from pipeline.data.sources.find_table import may_name_images, names_images
+from pipeline.data.sources.find_table import names_images, tables_that_lead
 from pipeline.data.sources.layout import lay_out, part_of
 from pipeline.data.sources.parquet import find_parquet
 from pipeline.data.sources.rows import Row, Source
@@ -112,11 +113,12 @@ class Found:
         return max(self.labeled.values(), default=0) / max(1, self.smallest)
 
 
-def recognise(path: str) -> str:
-    """Which source reads `path`: folder, manifest or parquet.
+def recognise(path: str, wanted: Wanted | None = None) -> str:
+    """Which source reads `path`: folder, manifest or parquet; wanted: the columns of a table.
 
     A table that leads to images and has labels counts before classes' folders, these before other
-    tables, and a folder `labeled` before all. Raises SourceError where there is nothing there.
+    tables, and classes in a folder `labeled` before all. Raises SourceError where there is nothing
+    there.
     """
     where = Path(path)
     if where.suffix.lower() in TABLES and not where.is_dir():
@@ -126,15 +128,25 @@ def recognise(path: str) -> str:
     if not where.is_dir():
         raise SourceError(f"{path}: no such folder, CSV or Parquet file")
     tree = Walk(where).tree
-    if any(part_of(name) == "labeled" for name in tree.folders):
+    if any(part_of(name) == "labeled" and inner.folders for name, inner in tree.folders.items()):
         return "folder"
-    if names_images(where):
+    if names_images(where, wanted or Wanted()):
         return "manifest"
-    if len(lay_out(tree).folders) > 1:
+    classes = {name for _, name, _ in lay_out(tree).labeled}
+    if len(classes) > 1:
         return "folder"
-    if may_name_images(where):
-        return "manifest"
-    return "parquet" if find_parquet(path)[0] and not any(tree.pictures()) else "folder"
+    if find_parquet(path)[0]:
+        return "parquet"
+    return "manifest" if tables_that_lead(where) else "folder"
+
+
+def unread_tables(path: Path) -> list[str]:
+    """What to say of tables in a folder of classes that lead to its images as well."""
+    return [
+        f"{name} names images too and is not read; where its labels are meant, name their column "
+        "with --label-column"
+        for name in tables_that_lead(path)
+    ]
 
 
 def look(source: Source, sample: int = SAMPLE) -> Found:

@@ -29,6 +29,7 @@ from pipeline.data.sources.rows import Source, in_words
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import upload_shards
 from pipeline.files import replace_folder, write_json, written_whole
+from pipeline.params import DataParams
 from pipeline.progress import progress, say
 
 TRUTH_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.int32())])
@@ -74,64 +75,37 @@ class PrepareCounts:
 def prepare(
     source: Source,
     out: Path,
+    data: DataParams,
     *,
-    image_size: int,
-    channels: int,
-    labels: int | None,
-    validation_fraction: float,
-    test_fraction: float,
-    max_pixels: int,
-    max_bad_fraction: float,
-    near_duplicate_distance: float,
-    images_per_shard: int,
     seed: int,
     threads: int | None = None,
     storage: StoredFolder | None = None,
     corrections: Path | None = None,
-    folds: int | None = None,
-    bits: int | None = None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
     go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
-    are beyond the budget. `folds`: parts of the cross-validation that training is to make of the
-    labelled images, noted for it; `bits`: see DataParams. Raises SourceError, ParameterError or
+    are beyond the budget. threads: None for one a core. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
     check_classes(source.classes)
     said = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
-        records = ingest(
-            source,
-            scratch,
-            image_size=image_size,
-            channels=channels,
-            max_pixels=max_pixels,
-            bits=bits or 16,
-            max_bad_fraction=max_bad_fraction,
-            threads=threads,
-        )
-        rules = SplitRules(
-            len(source.classes),
-            labels,
-            validation_fraction,
-            test_fraction,
-            near_duplicate_distance,
-            seed,
-        )
+        records = ingest(source, scratch, data, threads=threads)
+        rules = SplitRules.of(data, num_classes=len(source.classes), seed=seed)
         assigned = assign_sides(records, rules, partial(pixels_of, records))
         corrected = apply_corrections(records, assigned.sides, said)
         records, sides = corrected.records, corrected.sides
         if source.left_out:
             say(f"prepare: left out: {in_words(source.left_out)}")
-        for line in check_sides(records.labels, sides, source.classes, validation_fraction):
+        for line in check_sides(records.labels, sides, source.classes, rules.validation_fraction):
             say(f"prepare: warning: {line}")
         copies = _copies(records, Assignment(sides, assigned.copy_of))
-        shape = {"channels": channels, "image_size": image_size}
+        shape = {"channels": data.channels, "image_size": data.image_size}
         mean, std = _write_sides(
-            records, sides, copies, source.left_out, scratch, images_per_shard, shape
+            records, sides, copies, source.left_out, scratch, data.images_per_shard, shape
         )
         dataset = shape | {
             "classes": source.classes,
@@ -139,10 +113,10 @@ def prepare(
             "std": std,
             "seed": seed,
             "source": source.name,
-            "bits": bits or 16,
+            "bits": data.bits or 16,
         }
-        if folds is not None:
-            dataset["folds"] = folds
+        if data.validation == "folds":
+            dataset["folds"] = data.folds
         if corrections is not None:
             dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
         for name in FOLDERS.values():

@@ -87,14 +87,6 @@ class DataParams(Section):
         """The share of the labelled images that nothing is trained on."""
         return self.validation_fraction if self.validation == "held_out" else 0.0
 
-    @property
-    def rules(self) -> dict[str, Any]:
-        """What decides what becomes of a source's images, as prepare takes it."""
-        apart = {"source", "path", "corrections", "validation", "group_pattern", *COLUMNS}
-        rules = self.model_dump(exclude=apart)
-        folds = self.folds if self.validation == "folds" else None
-        return rules | {"validation_fraction": self.held_out_fraction, "folds": folds}
-
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataParams:
         if self.source != "digits" and not self.path:

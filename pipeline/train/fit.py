@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,45 +73,28 @@ def fit(
             f"train.workers = {worker.world_size}"
         )
     data = on_device(data, worker.device)
-    run = _set_up(network, data, train, rates, worker)
-    train = with_precision(train, network, data.image_shape, worker.device)
+    run = _set_up(network, data, train, seed, rates, worker, log)
     start = load_state(state_folder, **run.state) if state_folder is not None else 0
-    forward = worker.wrap(network)
-    saved = logged = time.monotonic()
-    images_done, done = 0, start
+    run.forward = worker.wrap(network)
+    saved, done = time.monotonic(), start
 
     def make(step: int) -> Batch:
-        in_force, _ = phase(train, step)
+        in_force, _ = phase(run.train, step)
         online = step >= run.online_start
         return step_batch(data, in_force, augment, seed, step, worker, online=online)
 
     for step, batch in made_ahead(make, range(start, train.steps)):
-        in_force, rate = phase(train, step)
-        set_learning_rate(run.optimizer.param_groups, rate)
-        teacher = run.online if step >= run.online_start else None
-        losses = step_losses(forward, batch, in_force, seed, step, worker, teacher)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        if train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
-        run.average.update(network, step)
-
-        done, now = step + 1, time.monotonic()
-        images_done += losses.num_images * worker.world_size
-        if done % train.log_every == 0 or done == train.steps:
-            values = _logged(losses, rate, step, online=teacher is not None)
-            log(done, values | {"images_per_second": images_done / (now - logged)})
-            logged, images_done = now, 0
-        if done % max(1, train.steps // VALIDATIONS) == 0 and data.validation_images is not None:
-            accuracy = _validate(network, run.average.tensors, data)
-            log(done, {"val/accuracy": accuracy})
-            if run.best and run.best.offer(run.average.tensors, accuracy) == train.patience:
-                break
+        done = step + 1
+        losses = run.train_on(batch, step)
+        run.log_losses(losses, step)
+        if run.validate(done):
+            break
         stop = worker.rank == 0 and worker.stop()
-        if state_folder is not None and (stop or now - saved >= checkpoint_minutes * 60):
-            _save(run, losses, state_folder, done, worker)
-            saved = now
+        if state_folder is not None and (
+            stop or time.monotonic() - saved >= checkpoint_minutes * 60
+        ):
+            run.save(state_folder, losses, done)
+            saved = time.monotonic()
         if stop:
             worker.stopped()
     _check_weights(network, done)
@@ -119,16 +102,29 @@ def fit(
     return drop_auxiliary(network, best or run.average.tensors)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
-    """What a run changes from step to step; `online` teaches from step `online_start`."""
+    """A network in training, and what changes with it; `online` teaches from `online_start` on.
+
+    forward: the network, its gradients joined with other workers' once its state is loaded;
+    train: with the precision that suits it; since, images: when losses were last logged, and the
+    images seen since then.
+    """
 
     network: nn.Module
+    forward: nn.Module
+    data: TrainingData
+    train: TrainParams
+    seed: int
+    worker: Worker
+    log: Log
     optimizer: optim.Optimizer
     average: WeightAverage
     online: OnlineTeacher | None
     online_start: int
     best: BestWeights | None
+    since: float = field(default_factory=time.monotonic)
+    images: int = 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -141,13 +137,70 @@ class _Run:
             "more": more | {"online/mean": self.online.mean} if self.online else more,
         }
 
+    def train_on(self, batch: Batch, step: int) -> Losses:
+        """One step of the optimizer and of the averaged weights."""
+        train, rate = phase(self.train, step)
+        set_learning_rate(self.optimizer.param_groups, rate)
+        teacher = self.online if step >= self.online_start else None
+        losses = step_losses(self.forward, batch, train, self.seed, step, self.worker, teacher)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        if train.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), train.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.network, step)
+        self.images += losses.num_images * self.worker.world_size
+        return losses
+
+    def log_losses(self, losses: Losses, step: int) -> None:
+        """Log them every `train.log_every` steps and after the last."""
+        done = step + 1
+        if done % self.train.log_every and done != self.train.steps:
+            return
+        _check_finite(losses.total.item(), step)
+        values = {
+            "loss": losses.total.item(),
+            "loss_labeled": losses.labeled.item(),
+            "loss_pseudo": losses.pseudo.item(),
+            "learning_rate": phase(self.train, step)[1],
+        }
+        if losses.contrastive is not None:
+            values["loss_contrastive"] = losses.contrastive.item()
+        if self.online is not None and step >= self.online_start:
+            values["online_coverage"] = losses.kept.item()
+        now = time.monotonic()
+        self.log(done, values | {"images_per_second": self.images / (now - self.since)})
+        self.since, self.images = now, 0
+
+    def validate(self, done: int) -> bool:
+        """Log the accuracy on validation images, VALIDATIONS times a run; whether it has been no
+        better for as long as `train.patience` says."""
+        if done % max(1, self.train.steps // VALIDATIONS) or self.data.validation_images is None:
+            return False
+        accuracy = _accuracy(self.network, self.average.tensors, self.data)
+        self.log(done, {"val/accuracy": accuracy})
+        return (
+            self.best is not None
+            and self.best.offer(self.average.tensors, accuracy) == self.train.patience
+        )
+
+    def save(self, folder: Path, losses: Losses, done: int) -> None:
+        """Keep the state after `done` steps, unless the loss or what came of it is not finite."""
+        _check_finite(losses.total.item(), done - 1)
+        _check_weights(self.network, done)
+        if self.worker.rank == 0:
+            save_state(folder, step=done, **self.state)
+            self.worker.saved(folder)
+
 
 def _set_up(
     network: nn.Module,
     data: TrainingData,
     train: TrainParams,
+    seed: int,
     rates: Mapping[str, float] | None,
     worker: Worker,
+    log: Log,
 ) -> _Run:
     """Put the network on its device, in training mode, with what trains it."""
     network.to(worker.device).to(memory_format=torch.channels_last)
@@ -163,8 +216,20 @@ def _set_up(
     average = WeightAverage(network, train.ema_decay)
     online, online_start = _online_teacher(network, average.tensors, data, train, worker)
     chooses = data.validation_images is not None and (train.keep == "best" or train.patience)
-    best = BestWeights(average.tensors) if chooses else None
-    return _Run(network, optimizer, average, online, online_start, best)
+    return _Run(
+        network=network,
+        forward=network,
+        data=data,
+        train=with_precision(train, network, data.image_shape, worker.device),
+        seed=seed,
+        worker=worker,
+        log=log,
+        optimizer=optimizer,
+        average=average,
+        online=online,
+        online_start=online_start,
+        best=BestWeights(average.tensors) if chooses else None,
+    )
 
 
 def _online_teacher(
@@ -185,29 +250,7 @@ def _online_teacher(
     return teacher, round(train.steps * train.online.start_fraction)
 
 
-def _save(run: _Run, losses: Losses, folder: Path, done: int, worker: Worker) -> None:
-    """Keep the state after `done` steps, unless the loss or what came of it is not finite."""
-    _check_finite(losses.total.item(), done - 1)
-    _check_weights(run.network, done)
-    if worker.rank == 0:
-        save_state(folder, step=done, **run.state)
-        worker.saved(folder)
-
-
-def _logged(losses: Losses, rate: float, step: int, *, online: bool) -> dict[str, float]:
-    _check_finite(losses.total.item(), step)
-    values = {
-        "loss": losses.total.item(),
-        "loss_labeled": losses.labeled.item(),
-        "loss_pseudo": losses.pseudo.item(),
-        "learning_rate": rate,
-    }
-    if losses.contrastive is not None:
-        values["loss_contrastive"] = losses.contrastive.item()
-    return values | {"online_coverage": losses.kept.item()} if online else values
-
-
-def _validate(network: nn.Module, weights: dict[str, Tensor], data: TrainingData) -> float:
+def _accuracy(network: nn.Module, weights: dict[str, Tensor], data: TrainingData) -> float:
     """Accuracy of the averaged weights on the validation images as they are."""
     assert data.validation_images is not None
     assert data.validation_labels is not None

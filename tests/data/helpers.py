@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.data.prepare import PrepareCounts, prepare
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources import Row, Source
+from pipeline.params import DataParams
 
 Pixels = NDArray[np.uint8]
 
@@ -74,6 +75,7 @@ def labeled_rows(count: int, classes: int = 2, split: str | None = None) -> list
 def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
     """`prepare` with small defaults; whatever it is given is accounted for."""
     defaults: dict[str, Any] = {
+        "source": "digits",
         "image_size": 8,
         "channels": 1,
         "labels": None,
@@ -83,10 +85,10 @@ def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
         "max_bad_fraction": 0.5,
         "near_duplicate_distance": 1.0,
         "images_per_shard": 16,
-        "seed": 0,
-        "threads": 2,
     }
-    counts = prepare(source, out, **(defaults | changes))
+    how: dict[str, Any] = {"seed": 0, "threads": 2}
+    how |= {name: changes.pop(name) for name in (*how, "storage", "corrections") if name in changes}
+    counts = prepare(source, out, DataParams(**(defaults | changes)), **how)
     used = counts.labeled + counts.unlabeled + counts.validation + counts.test
     named = counts.quarantined + counts.duplicates_dropped + counts.other_files
     assert counts.seen == used + named == len(source) + len(source.left_out)

@@ -44,7 +44,7 @@ def test_an_image_more_moves_at_most_one_other(tmp_path: Path) -> None:
         before = after
 
 
-@pytest.mark.parametrize("image_size", [4, 8, 12])
+@pytest.mark.parametrize("image_size", [8, 12, 20])
 def test_what_is_stored_of_an_image_does_not_move_it(tmp_path: Path, image_size: int) -> None:
     rows = [*labeled_rows(60), *(Row(f"u{n}", encoded(noise(900 + n))) for n in range(5))]
     run_prepare(ListSource(rows), tmp_path / "as it is", channels=1)

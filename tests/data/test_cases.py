@@ -61,7 +61,7 @@ def test_layouts_are_used_for_what_they_are(
         ({"cat": 4, "Cat": 4}, "differ only in case"),
         ({"images": 4}, "4 images without labels"),
         ({"unlabeled": 4}, "4 images without labels"),
-        ({"test/cat": 4, "test/dog": 4}, "no class of that name in the folders to learn from"),
+        ({"test/cat": 4, "test/dog": 4}, "only folders to test or validate with"),
     ],
 )
 def test_what_prepare_would_refuse_init_does(

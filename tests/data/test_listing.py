@@ -130,3 +130,26 @@ def test_nothing_there_is_an_error(tmp_path: Path, name: str) -> None:
 def test_a_folder_that_holds_the_project_is_refused(images: Path) -> None:
     with pytest.raises(SourceError, match="holds this project's own folder"):
         list_source(str(images), images / "memory.parquet", project=images / "dog")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_access_that_is_given_is_seen(images: Path) -> None:
+    (images / "dog" / "1.png").chmod(0)
+    before = listed(images)
+    (images / "dog" / "1.png").chmod(0o644)
+    assert listed(images).digest != before.digest
+
+
+def test_a_change_of_the_same_size_and_time_is_seen(images: Path) -> None:
+    path = next(images.rglob("*.png"))
+    before, status = listed(images), path.stat()
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert listed(images).digest != before.digest
+
+
+def test_a_parquet_file_below_brackets_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "[2020] set" / "a.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    assert listed(path).files == 1

@@ -55,7 +55,7 @@ def test_a_trial_needs_folds_and_is_made_for_all_generations_at_once() -> None:
 
 def test_folds_leave_no_image_to_search_or_weigh_by() -> None:
     folds = {"validation": "folds"}
-    assert params(data=folds).data.rules["validation_fraction"] == 0
+    assert params(data=folds).data.held_out_fraction == 0
     with pytest.raises(ParameterError, match=r"augment\.search: .*data\.validation = folds leaves"):
         params(data=folds, augment={"search": {"num_ops": [1], "magnitude": [1.0], "steps": 2}})
     with pytest.raises(ParameterError, match=r"greedy chooses on .*data\.validation = folds leav"):

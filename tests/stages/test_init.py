@@ -49,7 +49,7 @@ def test_what_it_writes_prepares_and_trains(project: Path, monkeypatch: pytest.M
     assert (data.source, data.image_size, data.channels) == ("folder", 28, 3)
     assert data.validation_fraction == 0.0
     source = open_source(data.source, data.path, seed=params.seed)
-    counts = prepare(source, project / "prepared", seed=params.seed, **data.rules)
+    counts = prepare(source, project / "prepared", data, seed=params.seed)
     assert counts.unlabeled == 36
     assert counts.labeled + counts.test == 24
     images = training_data(project / "prepared", None, threads=1, cache_gib=1.0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.data.sources.layout import part_of
-from pipeline.data.sources.named_files import NamedFiles
+from pipeline.data.sources.named_files import NamedFiles, without
 from pipeline.data.sources.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, known, plain
 from pipeline.errors import ParameterError, SourceError
+
+NUMBERED = 10  # rows from which labels that all differ are the rows' numbers
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def looks_like_labels(table: Table, wanted: Wanted) -> bool:
     """Whether a table has columns named as paths and as labels, or those asked for; or two
     without names."""
     if not table.headed:
-        return len(table.columns) == 2 or wanted.label in table.columns
+        return wanted.label in table.columns or (len(table.columns) == 2 and _repeats(table))
     paths = [wanted.path] if wanted.path else known(table.columns, PATH_NAMES)
     labels = [wanted.label] if wanted.label else known(table.columns, LABEL_NAMES)
     return all(any(name in table.columns for name in names) for names in (paths, labels))
@@ -81,7 +83,15 @@ def with_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Table:
     if known(table.columns, names) or len(widths) > 1:
         return table
     first = table.without_header()
-    return first if any(files.leads_to_file(cell) for cell in table.columns) else table
+    lead = files.leads(first)
+    leads = lead and files.leads_to_file(without(lead.prefix, first.values(lead.column)[0]))
+    return first if leads else table
+
+
+def _repeats(table: Table) -> bool:
+    """Whether two columns may be of paths and labels: not of paths and of their numbers."""
+    kinds = [len({*table.values(column)}) for column in table.columns]
+    return len(table.rows) < NUMBERED or min(kinds) < len(table.rows)
 
 
 def check_named(name: str, parameter: str, columns: list[str]) -> None:

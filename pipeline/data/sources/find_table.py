@@ -6,41 +6,51 @@ from pathlib import Path
 
 from pipeline.data.sources.columns import Wanted, looks_like_labels, with_columns
 from pipeline.data.sources.files import Walk
+from pipeline.data.sources.layout import SPLITS, part_of
 from pipeline.data.sources.named_files import NamedFiles
 from pipeline.data.sources.table import LISTS, TABLES, Table, read_table
 from pipeline.errors import SourceError
 
 
-def find_table(given: Path, wanted: Wanted) -> tuple[Table, NamedFiles]:
-    """The table `given`, or the one in that folder that names images; and the files that it names.
+def find_tables(given: Path, wanted: Wanted) -> tuple[list[Table], NamedFiles]:
+    """The table `given`, or those in that folder that name images; and the files that they name.
 
-    Raises SourceError for none, or several.
+    They are several where they are named for different splits. Raises SourceError for none, or for
+    several that are not.
     """
     if not given.is_dir():
         files = NamedFiles(given.parent)
-        return with_columns(read_table(given), files, wanted), files
+        return [with_columns(read_table(given), files, wanted)], files
     tables, files = _tables(given, wanted)
     if not tables:
         raise SourceError(f"{given}: no CSV with columns path and label in it")
     found = [table for table in tables if looks_like_labels(table, wanted)]
     found = found or [table for table in tables if wanted.label in table.columns]
-    tables = found or [table for table in tables if files.leads(table)] or tables
-    if len(found) > 1:
+    found = found or [table for table in tables if files.leads(table)] or tables[:1]
+    if len(found) > 1 and not _are_splits(found):
         names = ", ".join(table.path.name for table in found)
         raise SourceError(f"{given}: several CSV files name images ({names}); give one of them")
-    return tables[0], files
+    return found, files
 
 
-def names_images(folder: Path) -> bool:
+def names_images(folder: Path, wanted: Wanted) -> bool:
     """Whether a table in `folder` has columns of paths, which lead to files, and of labels."""
-    tables, files = _tables(folder, Wanted())
-    return any(looks_like_labels(t, Wanted()) and files.leads(t) for t in tables)
+    tables, files = _tables(folder, wanted)
+    return any(
+        (looks_like_labels(table, wanted) or wanted.label in table.columns) and files.leads(table)
+        for table in tables
+    )
 
 
-def may_name_images(folder: Path) -> bool:
-    """Whether a table in `folder` has columns named so, or one that leads to files."""
+def tables_that_lead(folder: Path) -> list[str]:
+    """The names of the tables in `folder` of which a column leads to files."""
     tables, files = _tables(folder, Wanted())
-    return any(looks_like_labels(t, Wanted()) or files.leads(t) for t in tables)
+    return [table.path.name for table in tables if files.leads(table)]
+
+
+def _are_splits(tables: list[Table]) -> bool:
+    parts = [part_of(table.path.stem) for table in tables]
+    return len({*parts}) == len(parts) and all(part in SPLITS for part in parts)
 
 
 def _tables(root: Path, wanted: Wanted) -> tuple[list[Table], NamedFiles]:
@@ -63,8 +73,10 @@ def _read_tables(folder: Path, files: NamedFiles, wanted: Wanted) -> list[Table]
             table = with_columns(read_table(path), files, wanted)
         except SourceError:
             continue  # named among the files left out
+        if "submission" in path.stem.lower():  # a form for answers
+            continue
         if path.suffix.lower() != LISTS:
             tables.append(table)
         elif looks_like_labels(table, wanted) and files.leads(table):
             lists.append(table)
-    return tables + lists if len(lists) < 2 else tables
+    return tables + lists if len(lists) < 2 or _are_splits(lists) else tables

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -13,8 +13,8 @@ from pipeline.data.sources.rows import in_words
 from pipeline.errors import SourceError
 
 PARTS = {
-    "train": "train(ing)?|trn",
-    "validation": "val|valid(ation)?|validate|dev(elopment)?",
+    "train": "train(ing|val)?|trn",
+    "validation": "val|valid(ation)?|validate|dev(elopment)?|eval(uation)?",
     "test": "test(ing)?|tst|holdout",
     "labeled": "l[abel]{3,}d|annotated",
     "unlabeled": "un_?l[abel]{3,}d?|(no|not|without)l[abel]{3,}(s|d)?|unannotated|unsupervised",
@@ -65,6 +65,22 @@ def part_of(name: str) -> str | None:
     return None
 
 
+def parts_of(names: Iterable[str]) -> dict[str, str]:
+    """The parts among the names of one folder's folders, by name.
+
+    Names that differ in the words of parts alone are parts too, as pets_train beside pets_test.
+    """
+    found = {name: part for name in names if (part := part_of(name))}
+    alike: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in set(names) - found.keys():
+        words = [word for word in re.split(r"[^a-zA-Z0-9]+", name) if word]
+        parts = [part for word in words if (part := part_of(word))]
+        if len(parts) == 1:
+            rest = tuple("" if part_of(word) else word for word in words)
+            alike.setdefault(rest, {})[name] = parts[0]
+    return found | {n: p for same in alike.values() if len(same) > 1 for n, p in same.items()}
+
+
 def lay_out(tree: Folder) -> Layout:
     """Read the layout of a tree; raises SourceError where there are labels in no folder."""
     found = Layout()
@@ -93,14 +109,17 @@ def _wrapped(folder: Folder) -> Folder | None:
 def _read(folder: Folder, place: Place, found: Layout) -> None:
     """Take what is in a folder of parts or classes."""
     parts, others = _parts_and_others(folder, found.notes)
-    if len(others) == 1 and GENERIC.fullmatch(next(iter(others)).lower()):
+    name = next(iter(others), "")
+    if len(others) == 1 and (GENERIC.fullmatch(name.lower()) or name == folder.path.name):
         _read(others.popitem()[1], place, found)
+    kinds = parts_of(folder.folders)
     for name, inner in parts.items():
-        _read_part(inner, part_of(name) or "", place, found)
-    if any(_is_of_classes(inner, part_of(name)) for name, inner in parts.items()):
+        _read_part(inner, kinds[name], place, found)
+    if any(_is_of_classes(inner, kinds[name]) for name, inner in parts.items()):
         for name, inner in others.items():
-            found.left_out += [(path, _beside(name, parts)) for path in inner.pictures()]
+            found.left_out += [(path, _beside(name, list(parts))) for path in inner.pictures()]
     else:
+        found.notes += _doubts(others)
         for name, inner in others.items():
             _read_class(name, inner, place, found)
     _read_loose(folder, place, bool(others), found)
@@ -110,12 +129,13 @@ def _parts_and_others(
     folder: Folder, notes: list[str]
 ) -> tuple[dict[str, Folder], dict[str, Folder]]:
     """The folders whose names are parts', and those that may be classes."""
-    parts = {name: inner for name, inner in folder.folders.items() if part_of(name)}
+    kinds = parts_of(folder.folders)
+    parts = {name: inner for name, inner in folder.folders.items() if name in kinds}
     others = {name: inner for name, inner in folder.folders.items() if name not in parts}
     pictured = any(any(inner.pictures()) for inner in others.values())
     for name in [name for name, inner in others.items() if pictured and inner.is_of_texts]:
         notes.append(f"{others.pop(name).path}: holds texts or tables alone, so it is no class")
-    splits = [name for name in parts if part_of(name) in SPLITS]
+    splits = [name for name in parts if kinds[name] in SPLITS]
     if len(splits) == 1 and splits[0].lower() == "train" and pictured:
         name = splits[0]
         if folder.folders[name].files and not folder.folders[name].folders:
@@ -144,31 +164,60 @@ def _is_of_classes(folder: Folder, kind: str | None) -> bool:
     )
 
 
-def _beside(name: str, parts: dict[str, Folder]) -> str:
-    shown = ", ".join(f"{part}/" for part in parts)
-    return f"in {name}/, which is neither a part nor a class; beside it: {shown}"
+def _beside(name: str, parts: Sequence[str]) -> str:
+    return f"in {name}/, which is neither a part nor a class; beside it: {_shown(parts)}"
 
 
 def _read_class(name: str, folder: Folder, place: Place, found: Layout) -> None:
     """Take the pictures of a class, in parts of its own where all its folders are parts."""
     found.folders.setdefault(name, []).append((folder.path, place))
-    for path, split in _of_class(folder, place.split):
+    for path, split in _of_class(folder, place.split, found):
         if split == "unlabeled":
             found.unlabeled.append(path)
         else:
             found.labeled.append((path, name, split))
 
 
-def _of_class(folder: Folder, split: str | None) -> Iterator[tuple[Path, str | None]]:
-    parted = bool(folder.folders) and all(part_of(name) for name in folder.folders)
+def _of_class(
+    folder: Folder, split: str | None, found: Layout
+) -> Iterator[tuple[Path, str | None]]:
+    """The pictures of a class and their splits; where it has several parts, of these alone."""
+    inner = {name: each for name, each in folder.folders.items() if any(each.pictures())}
+    kinds = {name: part for name, part in parts_of(inner).items() if part != "labeled"}
+    parted = bool(inner) and (len(kinds) == len(inner) or len({*kinds.values()}) > 1)
     for path in folder.files:
         yield path, split
-    for name, inner in folder.folders.items():
-        part = part_of(name)
-        if part == "unlabeled" and parted:
-            yield from ((path, part) for path in inner.pictures())
+    for name, each in inner.items():
+        part = kinds.get(name) if parted else None
+        if parted and part is None:
+            found.left_out += [(path, _beside(name, list(kinds))) for path in each.pictures()]
+        elif part == "unlabeled":
+            yield from ((path, part) for path in each.pictures())
         else:
-            yield from _of_class(inner, split or (part if parted and part in SPLITS else None))
+            yield from _of_class(each, split or part, found)
+
+
+def _doubts(classes: dict[str, Folder]) -> list[str]:
+    """What to say of folders that are taken for classes and may be something else."""
+    notes, alike = [], dict[tuple[str, ...], list[str]]()
+    for name, folder in classes.items():
+        while len(folder.folders) == 1 and not folder.files:
+            folder = next(iter(folder.folders.values()))
+        inside = tuple(inner for inner, each in folder.folders.items() if any(each.pictures()))
+        alike.setdefault(inside, []).append(name)
+        if len(classes) > 1 and GENERIC.fullmatch(name.lower()):
+            notes.append(f"{name}/ is taken for a class, as the folders beside it")
+    for inside, names in alike.items():
+        if len(inside) > 1 and len(names) > 1:
+            notes.append(
+                f"{_shown(names)} hold the same folders, {_shown(inside)}: the former are taken "
+                "for the classes; where the latter are, name the former train, test or unlabeled"
+            )
+    return notes
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(f"{name}/" for name in names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _read_loose(folder: Folder, place: Place, classes: bool, found: Layout) -> None:
@@ -194,6 +243,10 @@ def check_layout(found: Layout, root: Path, unused: list[tuple[Path, str]]) -> N
     taught = {name for _, name, split in found.labeled if split in (None, "train")}
     for name, places in found.folders.items():
         path = places[0][0]
+        if not learned:
+            raise SourceError(
+                f"{root}: only folders to test or validate with; name the one to learn from train"
+            )
         if name not in learned:
             raise SourceError(
                 f"{path}: no class of that name in the folders to learn from; rename or remove it"

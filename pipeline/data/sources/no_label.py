@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pipeline.data.sources.layout import part_of
 
-NONE = {"", "nan", "null", "n/a", "#n/a", "<na>", "nil", "nolabel", "missing"}
+NONE = {"", "na", "nan", "null", "n/a", "#n/a", "<na>", "nil", "nolabel", "missing"}
 DOUBTFUL = {"none", "-1", "-1.0"}  # of other classes the names, where these are few
 SEVERAL = re.compile(r"\s*[|;,]\s*")
 

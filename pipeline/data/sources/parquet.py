@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pipeline.data.sources.columns import Wanted
 from pipeline.data.sources.files import SYSTEM, Walk
 from pipeline.data.sources.layout import SPLITS, part_of
-from pipeline.data.sources.no_label import without_label
+from pipeline.data.sources.no_label import several_classes, without_label
 from pipeline.data.sources.parquet_files import (
     find_columns,
     image_values,
@@ -161,6 +161,11 @@ class ParquetSource:
         """Class names where only the labels tell: those that occur, in their order."""
         if len({isinstance(label, str) for label in labels}) > 1:
             raise SourceError(f"{self._root}: labels are numbers in some files and names in others")
+        if (several := several_classes(map(str, labels))) is not None:
+            raise SourceError(
+                f"{self._root}: label {several!r} names several classes; an image has one: "
+                "keep the rows of one label, or split the column"
+            )
         none = without_label(map(str, labels))
         classes = sorted(label for label in labels if str(label) not in none)
         if not classes:

@@ -16,7 +16,7 @@ SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # rows, to find the separator
 PATH_NAMES = (
     *("path", "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imgfile"),
-    *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo"),
+    *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo", "id"),
 )
 LABEL_NAMES = (
     *("label", "labels", "labelname", "class", "classname", "classlabel", "category"),
@@ -53,6 +53,17 @@ class Table:
         place = self.columns.index(column)
         return [row[place] if place < len(row) else "" for row in self.rows]
 
+    def check_cells(self, column: str) -> None:
+        """Raise SourceError where a row has more cells than the header, or a quote is left open."""
+        for row, value in enumerate(self.values(column)):
+            if any(self.rows[row][len(self.columns) :]):
+                raise SourceError(
+                    f"{self.where(row)}: has more cells than there are columns; put quotes around "
+                    "a text that holds the separator"
+                )
+            if "\n" in value:
+                raise SourceError(f"{self.where(row)}: {value[:40]!r}…: a quote is not closed")
+
 
 def plain(name: str) -> str:
     """A column's name to compare: lower case, letters and digits alone."""
@@ -70,7 +81,8 @@ def read_table(path: Path) -> Table:
         text = _text(path.read_bytes())
         separator = _separator(text)
         rows = [
-            [cell.strip() for cell in row] for row in csv.reader(_lines(text), delimiter=separator)
+            [cell.strip() for cell in row]
+            for row in csv.reader(_lines(text), delimiter=separator, skipinitialspace=True)
         ]
     except OSError as error:
         raise SourceError(f"{path}: can't be read ({error.strerror})") from None
@@ -109,7 +121,8 @@ def _separator(text: str) -> str:
 
     def fit(separator: str) -> tuple[int, float, int]:
         try:
-            rows = list(csv.reader(_lines(text)[:LOOKED_AT], delimiter=separator))
+            few = _lines(text)[:LOOKED_AT]
+            rows = list(csv.reader(few, delimiter=separator, skipinitialspace=True))
         except csv.Error:
             return 0, 0.0, 0
         header = [cell.strip() for cell in rows[0]] if rows else []

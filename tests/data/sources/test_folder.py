@@ -100,6 +100,39 @@ def test_a_name_that_is_not_utf8_becomes_text(tmp_path: Path) -> None:
     assert ids == ["labeled/cat/a.png", "labeled/cat/\\xff.png"]
 
 
+def test_words_of_parts_in_names_that_are_alike_elsewhere_make_parts(tmp_path: Path) -> None:
+    for name in ("seg_train/seg_train/cat/1.png", "seg_train/seg_train/dog/2.png"):
+        put(tmp_path, name)
+    for name in ("seg_test/seg_test/cat/3.png", "seg_test/seg_test/dog/4.png", "seg_pred/5.png"):
+        put(tmp_path, name)
+    source = open_source("folder", str(tmp_path), seed=0)
+    assert source.classes == ["cat", "dog"]
+    splits = {row.id.rpartition("/")[2]: row.split for row in source.rows()}
+    assert splits == {"1.png": "train", "2.png": "train", "3.png": "test", "4.png": "test"}
+    assert [name for name, _ in source.left_out] == ["seg_pred/5.png"]
+
+
+def test_parts_of_a_class_stay_parts_beside_other_folders(tmp_path: Path) -> None:
+    for name in ("cat/train/1.png", "cat/test/2.png", "cat/boxes/1.xml", "cat/more/3.png"):
+        put(tmp_path, name)
+    put(tmp_path, "dog/4.png")
+    source = open_source("folder", str(tmp_path), seed=0)
+    assert {row.id: row.split for row in source.rows()} == {
+        "cat/train/1.png": "train",
+        "cat/test/2.png": "test",
+        "dog/4.png": None,
+    }
+    assert {*dict(source.left_out)} == {"cat/boxes/1.xml", "cat/more/3.png"}
+
+
+def test_folders_that_hold_the_same_folders_are_pointed_out(tmp_path: Path) -> None:
+    for outer in ("fold_0", "fold_1"):
+        for inner in ("cat", "dog"):
+            put(tmp_path, f"{outer}/{inner}/1.png")
+    (note,) = open_source("folder", str(tmp_path), seed=0).notes
+    assert note.startswith("fold_0/, fold_1/ hold the same folders, cat/, dog/")
+
+
 def test_a_folder_of_texts_beside_classes_is_none(tmp_path: Path) -> None:
     for name in ("cat/1.png", "dog/2.png", "boxes/1.xml", "boxes/more/2.json", "notes/why.TXT"):
         put(tmp_path, name)

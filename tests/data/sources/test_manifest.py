@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.look import recognise
+from pipeline.data.look import recognise, unread_tables
 from pipeline.data.sources import Wanted, open_source
 from pipeline.data.sources.no_label import without_label
 from pipeline.errors import ParameterError, SourceError
@@ -123,6 +123,128 @@ def test_folders_that_every_path_begins_with_may_be_of_another_machine(
     source = open_source("manifest", str(tmp_path / "my"), seed=0)
     assert [row.id for row in source.rows()] == [name for name, _ in rows]
     assert "which all begin with" in source.notes[0]
+
+
+def labeled(*names: str, label: str = "") -> bytes:
+    """A table of these files, whose labels are in turn cat and dog."""
+    rows = [f"{name},{label or ('cat', 'dog')[number % 2]}" for number, name in enumerate(names)]
+    return "\n".join(["id,label", *rows]).encode()
+
+
+def test_a_form_for_answers_is_no_table_of_labels(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"train/{number}.jpg")
+        put(tmp_path, f"test/{number + 10}.jpg")
+    put(tmp_path, "sample_submission.csv", labeled("10", "11", "12", "13", label="cat"))
+    put(tmp_path, "train.csv", labeled("0", "1", "2", "3"))
+    assert recognise(str(tmp_path)) == "manifest"
+    rows = read(tmp_path)
+    assert [row[0] for row in rows if row[1] is not None] == [f"train/{n}.jpg" for n in range(4)]
+    assert {row[2] for row in rows[:4]} == {"train"}
+    assert [row[0] for row in rows[4:]] == [f"test/{n + 10}.jpg" for n in range(4)]
+
+
+def test_tables_named_for_splits_are_read_as_one(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"images/{number}.jpg")
+    put(tmp_path, "train.csv", labeled("0.jpg", "1.jpg"))
+    put(tmp_path, "test.csv", labeled("2.jpg"))
+    assert read(tmp_path) == [
+        ("images/2.jpg", 0, "test", None),
+        ("images/0.jpg", 0, "train", None),
+        ("images/1.jpg", 1, "train", None),
+        ("images/3.jpg", None, None, None),
+    ]
+    put(tmp_path, "test.csv", labeled("1.jpg"))
+    with pytest.raises(SourceError, match=r"train\.csv: row 3: .* is in row 2 of test\.csv too"):
+        read(tmp_path)
+
+
+def test_names_that_lead_to_several_files_are_refused(tmp_path: Path) -> None:
+    for number in range(12):
+        put(tmp_path, f"images/{number}.png")
+        put(tmp_path, f"masks/{number}.png")
+    put(tmp_path, "labels.csv", labeled(*map(str, range(12))))
+    assert recognise(str(tmp_path)) == "manifest"
+    with pytest.raises(SourceError, match=r"several files .*\(images/0\.png, masks/0\.png\)"):
+        read(tmp_path)
+
+
+def test_a_table_of_one_split_names_no_file_of_another(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, f"test/{number}.jpg")
+    put(tmp_path, "train.csv", labeled("0.jpg", "1.jpg", "2.jpg"))
+    with pytest.raises(SourceError, match="leads to no files"):
+        read(tmp_path)
+    for number in range(2):
+        put(tmp_path, f"train/{number}.jpg")
+    rows = read(tmp_path)
+    assert [row[0] for row in rows if row[1] is not None] == ["train/0.jpg", "train/1.jpg", "2.jpg"]
+
+
+def test_folders_above_the_files_may_say_the_split(tmp_path: Path) -> None:
+    names = ["train/0.jpg", "train/1.jpg", "test/0.jpg", "other/3.jpg"]
+    for name in names:
+        put(tmp_path, name)
+    put(tmp_path, "labels.csv", labeled(*names))
+    assert [row[2] for row in read(tmp_path)] == ["train", "train", "test", None]
+    source = open_source("manifest", str(tmp_path), seed=0)
+    assert "splits by the folders of the files: 1 test, 2 train" in source.notes
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("0.jpg,Fox, red\n1.jpg,Fox, grey", "row 2: has more cells than there are columns"),
+        ('0.jpg,cat\n1.jpg,"dog\n2.jpg,cat', "row 3: .*a quote is not closed"),
+    ],
+)
+def test_cells_that_run_over_are_refused(tmp_path: Path, rows: str, message: str) -> None:
+    for number in range(3):
+        put(tmp_path, f"{number}.jpg")
+    put(tmp_path, "labels.csv", f"path,label\n{rows}\n".encode())
+    with pytest.raises(SourceError, match=message):
+        read(tmp_path)
+
+
+def test_names_may_differ_in_case_and_form_and_space_after_a_comma(tmp_path: Path) -> None:
+    put(tmp_path, "in/caf\u00e9.JPG")
+    put(tmp_path, "ABC.png")
+    put(tmp_path, ".more/hidden.png")
+    text = 'path,label\n"cafe\u0301.jpg", "a b"\n"abc.png", "dog"\n.more/hidden.png,dog\n'
+    put(tmp_path, "labels.csv", text.encode())
+    assert read(tmp_path) == [
+        ("in/caf\u00e9.JPG", 0, None, None),
+        ("ABC.png", 1, None, None),
+        (".more/hidden.png", 1, None, "a hidden or a system's file"),
+    ]
+
+
+def test_a_list_of_numbers_is_none_of_labels(tmp_path: Path) -> None:
+    names = [f"{('cat', 'dog')[number % 2]}/{number}.jpg" for number in range(12)]
+    for name in names:
+        put(tmp_path, name)
+    lines = [f"{number} {name}" for number, name in enumerate(names)]
+    put(tmp_path, "images.txt", "\n".join(lines).encode())
+    assert recognise(str(tmp_path)) == "folder"
+
+
+def test_the_column_that_a_user_names_decides_what_is_read(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"part_{number % 2}/{number}.jpg")
+    rows = [f"{number},{('nv', 'mel')[number // 2]}" for number in range(4)]
+    put(tmp_path, "metadata.csv", "\n".join(["image_id,dx", *rows]).encode())
+    assert recognise(str(tmp_path)) == "folder"
+    assert unread_tables(tmp_path)[0].startswith("metadata.csv names images too")
+    assert recognise(str(tmp_path), Wanted(label="dx")) == "manifest"
+
+
+def test_a_flat_folder_labeled_is_read_by_its_table(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"labeled/{number}.jpg")
+    put(tmp_path, "unlabeled/5.jpg")
+    put(tmp_path, "labels.csv", labeled("0", "1", "2", "3"))
+    assert recognise(str(tmp_path)) == "manifest"
 
 
 def test_a_folder_needs_one_csv(tmp_path: Path) -> None:

@@ -197,3 +197,10 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": IMAGES[:2], "label": [0, 1]})
     with pytest.raises(ParameterError, match=r"data.group_column = 'emu': .*'image', 'label'"):
         open_source("parquet", str(path), seed=0, columns=Wanted(group="emu"))
+
+
+def test_a_label_of_several_classes_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"1", b"2", b"3"], "label": ["cat", "dog", "cat|dog"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"'cat\|dog' names several classes"):
+        open_source("parquet", str(tmp_path / "a.parquet"), seed=0)
