@@ -129,7 +129,7 @@ screenshots: setup ## docs/screenshots, of the last run's report and of its runs
 	python -m benchmarks.screenshots
 
 ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of starting their own
-	@ray get-auth-token --generate > /dev/null
+	@umask 077; ray get-auth-token --generate > /dev/null
 	@python -m pipeline.ray.session
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1

@@ -63,6 +63,7 @@ class SharedFolder:
 def shared_folder(folder: Path, remedy: str) -> Iterator[SharedFolder]:
     """The folder, for the block; raises ClusterError where a node of the cluster can't see it."""
     shared = SharedFolder(folder / f".{secrets.token_hex(8)}", remedy)
+    folder.mkdir(parents=True, exist_ok=True)
     shared.token.touch()
     try:
         if os.environ.get("RAY_ADDRESS"):  # else Ray is this machine alone
@@ -84,9 +85,7 @@ def _blind_nodes(token: Path) -> list[str]:
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            sees = ray.remote(Path.exists).options(
-                num_cpus=0, max_retries=0, scheduling_strategy=there
-            )
+            sees = ray.remote(Path.exists).options(num_cpus=0, scheduling_strategy=there)
             asked[sees.remote(token)] = node["NodeManagerAddress"]
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
     blind = []

@@ -29,17 +29,21 @@ def ray_session(num_cpus: int) -> Iterator[None]:
     prepare_environment()
     import ray
 
-    options = {
+    options: dict[str, Any] = {
         "address": "local",
         "num_cpus": num_cpus + SPARE_CPUS,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }
+    if os.environ.get("RAY_ADDRESS"):
+        options = {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}}
+        if IN_A_JOB in os.environ:  # which has sent the repository already
+            options = {}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(
         log_to_driver=is_verbose(),
         logging_level=logging.INFO if is_verbose() else logging.ERROR,
-        **(_for_nodes() if os.environ.get("RAY_ADDRESS") else options),
+        **options,
     )
     for number, handler in handlers.items():  # Ray has set its own
         signal.signal(number, handler)
@@ -59,24 +63,18 @@ def prepare_environment() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
 
-def _for_nodes() -> dict[str, Any]:
-    """The package, for a cluster's nodes; a job has sent the repository already."""
-    if IN_A_JOB in os.environ:
-        return {}
-    return {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}}
-
-
 def start() -> None:
     """Become `ray start` on this machine's own interface, and say how stages join it."""
     os.environ.pop("RAY_ADDRESS", None)
     prepare_environment()
     os.environ["RAY_AUTH_MODE"] = "token"
-    print(f"export RAY_ADDRESS=127.0.0.1:{PORT} RAY_AUTH_MODE=token", flush=True)
-    arguments = ["--head", "--block", f"--port={PORT}", "--include-dashboard=false"]
-    os.execv(
-        sys.executable,
-        [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *arguments],
-    )
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # else Ray takes 127.0.0.1 for another address
+    joins = f"RAY_ADDRESS=127.0.0.1:{PORT} RAY_AUTH_MODE=token {name}={LOOPBACK[name]}"
+    print(f"in another terminal:\n  export {joins}\nCtrl-C ends it", flush=True)
+    cpus = (os.cpu_count() or 1) + SPARE_CPUS
+    options = ["--head", "--block", f"--port={PORT}", f"--num-cpus={cpus}"]
+    ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
+    os.execv(sys.executable, [*ray, "start", *options, "--include-dashboard=false"])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         stopped=_wait_for_the_end,
     )
     if worker.world_size > 1:
-        wrap = _synchronised if job.training.train.sync_batchnorm else _data_parallel
+        wrap = partial(_data_parallel, sync_batchnorm=job.training.train.sync_batchnorm)
         worker = replace(worker, wrap=wrap, mean=_mean_over_workers)
     cache = _node_cache(job.state)
     with history_log(config["history"], worker.rank) as log:
@@ -178,15 +179,13 @@ def _node_cache(state: Path) -> Path:
     return above / state.name
 
 
-def _synchronised(network: nn.Module) -> nn.Module:
-    """The network with batch statistics over all workers, and their gradients joined."""
-    import timm.layers
+def _data_parallel(network: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
+    """The network, its gradients joined over all workers, and its batch statistics if asked for."""
+    if sync_batchnorm:
+        import timm.layers
 
-    convert: Any = timm.layers.convert_sync_batchnorm  # type: ignore[attr-defined]
-    return _data_parallel(convert(network))
-
-
-def _data_parallel(network: nn.Module) -> nn.Module:
+        convert: Any = timm.layers.convert_sync_batchnorm  # type: ignore[attr-defined]
+        network = convert(network)
     return nn.parallel.DistributedDataParallel(network)
 
 
