@@ -15,7 +15,6 @@ import numpy as np
 from pipeline.data.shards import Manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import SelftrainError
-from pipeline.labels.pseudo_label import MapShards
 from pipeline.progress import progress
 from pipeline.ray.nodes import SharedFolder, has_gpus, say_if_waiting, shared_folder
 from pipeline.ray.session import ray_session
@@ -153,8 +152,11 @@ def unpacked(files: Files, into: Path) -> dict[Path, Path]:
 
 
 @contextmanager
-def in_ray_tasks(workers: int, *, stored: bool) -> Iterator[MapShards]:
-    """Shards by `workers` Ray tasks at once, each a run of them.
+def in_ray_tasks(
+    workers: int, *, stored: bool
+) -> Iterator[Callable[[Callable[[int], Any], int], Iterator[Any]]]:
+    """What does a task for each shard of so many, in their order: `workers` Ray tasks at once, each
+    of a run of shards.
 
     stored: whether predictions and pseudo-labels lie in storage; else the tasks stay on this
     machine, whose folders they are in.
