@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui bench bench-digits bench-orchestration bench-transfer bench-photos bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-precision bench-usb bench-augment bench-decode bench-evaluate bench-gpu ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray bench bench-digits bench-orchestration bench-transfer bench-photos bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-precision bench-usb bench-augment bench-decode bench-evaluate bench-gpu ablation chaos screenshots audit
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -127,6 +127,10 @@ chaos: setup ## kill every stage after each of its file operations and at random
 
 screenshots: setup ## docs/screenshots, of the last run's report and of its runs in MLflow; needs chromium
 	python -m benchmarks.screenshots
+
+ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of starting their own
+	@umask 077; ray get-auth-token --generate > /dev/null
+	@python -m pipeline.ray.session
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
 	python -m pipeline.runtime.ui

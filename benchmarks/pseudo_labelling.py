@@ -33,7 +33,7 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.passes import Passes, has_bfloat16, laid_out, run_pass
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ModelParams
-from pipeline.runtime.prediction import distributed_map
+from pipeline.ray.map_shards import distributed_map
 
 SHARDS, FEW_SHARDS, SIDE, MEAN, STD = 16, 4, 32, 0.5, 0.25
 MEMORY_ROWS, SMALL_NETWORK = 256, "wrn_10_1"  # images of a shard where memory is measured

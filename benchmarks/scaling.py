@@ -24,8 +24,8 @@ from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams
 from pipeline.progress import say
-from pipeline.runtime.prediction import distributed_map
-from pipeline.runtime.training import distributed_train
+from pipeline.ray.map_shards import distributed_map
+from pipeline.runtime.train_network import train_job
 from pipeline.train.run import TrainJob
 
 SIDE, CLASSES = 32, [str(number) for number in range(10)]
@@ -65,7 +65,7 @@ def training_rate(prepared: Path, network: str, workers: int, steps: int) -> flo
             ),
         )
         tracker: Any = _Untracked()
-        points = distributed_train(job, scratch, tracker, f"{workers} workers")
+        points = train_job(job, tracker, f"{workers} workers")
     rates = [point.values["images_per_second"] for point in points if "loss" in point.values]
     return statistics.median(rates[1:])
 

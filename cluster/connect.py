@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import ClusterError, ParameterError
-from pipeline.runtime.quiet import quiet_ray
+from pipeline.ray.quiet import quiet_ray
 
 ANSWER_SECONDS = 10.0
 PROBE_SECONDS = 120.0

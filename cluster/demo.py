@@ -28,7 +28,7 @@ from cluster.demo_verdict import verdict
 from cluster.local import LocalCluster, local_cluster
 from pipeline.errors import ClusterError, SelftrainError
 from pipeline.progress import say
-from pipeline.runtime.quiet import quiet_ray
+from pipeline.ray.quiet import quiet_ray
 
 POLL_SECONDS = 0.05
 NODES = 2

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cluster.node import Node, end, launch, titles, when_started
 from pipeline.errors import ClusterError, SelftrainError
-from pipeline.runtime.quiet import QUIET
+from pipeline.ray.quiet import QUIET
 
 OBJECT_STORE_MIB = 128
 RAY_START = Path(__file__).with_name("ray_start.py")

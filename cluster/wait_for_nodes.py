@@ -12,7 +12,7 @@ import sys
 import time
 
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
-from pipeline.runtime.quiet import muted_stderr, quiet_ray
+from pipeline.ray.quiet import quiet_ray
 
 EVERY = 1.0  # seconds
 
@@ -53,8 +53,7 @@ def join(address: str, deadline: float) -> None:
 
     while True:
         try:
-            with muted_stderr():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             return
         except ray.exceptions.AuthenticationError as error:
             raise ClusterError(f"--address {address}: {first_line(error)}") from None

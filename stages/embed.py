@@ -25,8 +25,8 @@ def embed(stage: Stage) -> None:
         result_line(stage, "no embed.source, so no features; networks learn from pixels")
         return
     from pipeline.models.embed import ShardEmbedder
+    from pipeline.ray.map_shards import distributed_map
     from pipeline.runtime.body import find_body, write_body
-    from pipeline.runtime.prediction import distributed_map
 
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}

@@ -62,7 +62,7 @@ def pseudo_label(stage: Stage) -> None:
         )
         todo = missing_shards(unlabeled, out)
         if predictor.needs_images:
-            from pipeline.runtime.prediction import distributed_map
+            from pipeline.ray.map_shards import distributed_map
 
             distributed_map(
                 (predictor, todo),

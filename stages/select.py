@@ -1,5 +1,6 @@
 """Choose the predictions that become pseudo-labels, and audit the choice."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
-from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
+from pipeline.labels.pseudo_label import (
+    in_threads,
+    select_pseudo_labels,
+    target_shares,
+    with_progress,
+)
 from pipeline.labels.teaching import KEY
 from pipeline.labels.thresholds import check_class_names
 from pipeline.params import SelectParams
+from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.runtime.guard import check_selection, check_teacher, warn
-from pipeline.runtime.selection import shard_mapper, shown
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -46,8 +52,10 @@ def select(stage: Stage) -> None:
         if storage is not None:
             stored = stored_prefix(storage, "pseudo_labels", run.fingerprint)
             mark_in_use(stored)
-        with shard_mapper(
-            how.select_workers, how.select_threads, stored=stored is not None
+        with (
+            in_ray_tasks(how.select_workers, stored=stored is not None)
+            if how.select_workers
+            else nullcontext(in_threads(how.select_threads))
         ) as over:
             figures = select_pseudo_labels(
                 predictions,
@@ -58,7 +66,7 @@ def select(stage: Stage) -> None:
                 notes=_teaching(predictions, chosen, taught=taught),
                 drop_strangers=chosen.strangers == "drop",
                 stored=stored,
-                map_shards=shown(over, rows, f"{stage.title}: a pass"),
+                map_shards=with_progress(over, rows, f"{stage.title}: a pass"),
                 label_kind=chosen.label_kind,
                 temperature=chosen.temperature,
                 **chosen.rules,

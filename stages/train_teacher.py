@@ -28,7 +28,6 @@ def train(stage: Stage) -> None:
             shown = train_head(stage, run, training, teacher=teacher)
     else:
         from pipeline.report.samples import write_samples
-        from pipeline.runtime.ray_kept import start_early
         from pipeline.runtime.train_network import train_network
         from pipeline.train.transfer import find_source
 
@@ -37,7 +36,6 @@ def train(stage: Stage) -> None:
             transfer.source, sha256=transfer.sha256, root=stage.root, teacher=before
         )
         inputs |= {"transfer": source.digest} if source else {}
-        start_early(stage.params, model)
         with stage.run(inputs, parameters) as run:
             shown = train_network(stage, run, training, teacher=teacher, source=source)
             pseudo_labels = None if key == "0" else layout.pseudo_labels(key)

@@ -29,6 +29,7 @@ from pipeline.labels.select import Cuts
 from pipeline.labels.shard_selector import ShardSelector
 from pipeline.labels.shares import estimate_shares
 from pipeline.labels.ties import LastTaken, expected_window, last_taken, widest_window
+from pipeline.progress import progress
 
 Made = TypeVar("Made", covariant=True)
 Shares = NDArray[np.float64]
@@ -53,6 +54,18 @@ def in_threads(threads: int) -> MapShards:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+    return map_shards
+
+
+def with_progress(over: MapShards, rows: Sequence[int], title: str) -> MapShards:
+    """`over` with a progress of each pass over the shards, which hold so many images each."""
+
+    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
+        with progress(title, sum(rows[:count])) as advance:
+            for number, made in enumerate(over(task, count)):
+                advance(rows[number])
+                yield made
 
     return map_shards
 

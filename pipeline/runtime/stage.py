@@ -27,8 +27,8 @@ from pipeline.files import (
 )
 from pipeline.params import Params, load_params
 from pipeline.progress import say
+from pipeline.ray.quiet import VERBOSE
 from pipeline.runtime.layout import Layout
-from pipeline.runtime.quiet import VERBOSE
 from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals
 from pipeline.runtime.system_metrics import FIRST, sampled
 from pipeline.runtime.times import note_time

@@ -7,12 +7,23 @@ from dataclasses import asdict
 from pipeline.evaluate.checkpoints import count_on_validation
 from pipeline.files import publish_folder, write_json
 from pipeline.models.device import resolve_device
+from pipeline.models.spec import SPEC
 from pipeline.params import Training
+from pipeline.ray.training import check_sync_batchnorm, distributed_train
 from pipeline.runtime.stage import Run, Stage
-from pipeline.runtime.training import distributed_train
-from pipeline.train.history import write_curves
-from pipeline.train.run import TrainJob
+from pipeline.runtime.stop import stop_is_a_wish
+from pipeline.runtime.tracking import Tracker
+from pipeline.runtime.training_progress import following
+from pipeline.train.history import (
+    Point,
+    drop_torn_line,
+    history_log,
+    read_history,
+    write_curves,
+)
+from pipeline.train.run import TrainJob, train_model
 from pipeline.train.transfer import Source
+from pipeline.train.worker import Worker
 
 
 def train_network(
@@ -39,7 +50,7 @@ def train_network(
         teacher_model=before,
         checkpoint_minutes=stage.params.run.checkpoint_minutes,
     )
-    history = distributed_train(job, run.scratch, run.tracker, stage.title)
+    history = train_job(job, run.tracker, stage.title)
     write_curves(layout.curves(model), history)
     publish_folder(finished, layout.model(model))
     counts = count_on_validation(
@@ -58,3 +69,24 @@ def train_network(
         last.pop("loss_pseudo", None)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if "loss" in name)
     return f"{history[-1].step} steps, {shown}"
+
+
+def train_job(job: TrainJob, tracker: Tracker, title: str) -> list[Point]:
+    """Train the job's model; returns what it logged, in order of steps.
+
+    In this process, or with `train.workers` over so many of Ray's. A run that was stopped goes on
+    from its last saved state; where the model is there already, nothing is trained.
+    """
+    train, history = job.training.train, job.state / "history.jsonl"
+    drop_torn_line(history)
+    with following(history, tracker, title, train), stop_is_a_wish() as stop:
+        if (job.model / SPEC).exists():
+            pass
+        elif train.workers:
+            distributed_train(job, history, title, stop)
+        else:
+            device = resolve_device(train.device)
+            check_sync_batchnorm(train, device.type)
+            with history_log(history) as log:
+                train_model(job, Worker(device=device, stop=stop), log)
+    return read_history(history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.train.ahead import made_ahead
 from pipeline.train.batch import Batch, step_batch
 from pipeline.train.best import BestWeights
 from pipeline.train.ema import WeightAverage, averaged_logits
+from pipeline.train.history import Log
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.optimizer import build_optimizer, set_learning_rate
@@ -38,7 +39,6 @@ from pipeline.train.worker import Worker
 VALIDATIONS = 10  # times a run is validated, for its curve
 VALIDATION_BATCH = 1024
 CALMER = "lower train.learning_rate, or set train.clip_norm"
-Log = Callable[[int, dict[str, float]], None]
 
 
 def fit(
@@ -190,7 +190,6 @@ class _Run:
         _check_weights(self.network, done)
         if self.worker.rank == 0:
             save_state(folder, step=done, **self.state)
-            self.worker.saved(folder)
 
 
 def _set_up(

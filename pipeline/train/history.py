@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.files import write_text
 
+Log = Callable[[int, dict[str, float]], None]
 LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
 VALIDATION = ("val/accuracy",)
 LOSS_FILE, VALIDATION_FILE = "loss.csv", "validation.csv"
@@ -37,6 +39,28 @@ def read_history(path: Path) -> list[Point]:
             continue
         points[point.step, tuple(sorted(point.values))] = point
     return sorted(points.values(), key=lambda point: point.step)
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut the torn last line that a killed run has left, so that nothing is appended to it."""
+    if path.exists():
+        whole, newline, _ = path.read_bytes().rpartition(b"\n")
+        path.write_bytes(whole + newline)
+
+
+@contextmanager
+def history_log(path: Path, rank: int = 0) -> Iterator[Log]:
+    """A log that appends lines of JSON to `path`; of other ranks than 0 one that drops all."""
+    if rank:
+        yield lambda step, values: None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+
+        def log(step: int, values: dict[str, float]) -> None:
+            file.write(json.dumps({"step": step, "values": values}) + "\n")
+
+        yield log
 
 
 def write_curves(folder: Path, history: Sequence[Point]) -> None:

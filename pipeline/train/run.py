@@ -18,7 +18,8 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Training, TransferParams
-from pipeline.train.fit import Log, fit
+from pipeline.train.fit import fit
+from pipeline.train.history import Log
 from pipeline.train.inputs import model_spec, training_data
 from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import layer_rates, read_source, start_from

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,7 @@ def _interrupted() -> None:
 class Worker:
     """One of `world_size` workers that train together; `wrap` joins their gradients (DDP).
 
-    `mean`: the mean over the workers of a tensor that each has. `saved`: told by rank 0 of the
-    folder in which it has just saved the state of training. `stop`: whether to end after this
+    `mean`: the mean over the workers of a tensor that each has. `stop`: whether to end after this
     step, asked of rank 0 alone; `stopped`: what ends it then, its state saved.
     """
 
@@ -28,7 +26,6 @@ class Worker:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
     mean: Callable[[Tensor], Tensor] = lambda values: values
-    saved: Callable[[Path], None] = lambda folder: None
     stop: Callable[[], bool] = lambda: False
     stopped: Callable[[], None] = _interrupted
 

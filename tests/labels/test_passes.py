@@ -11,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline import progress
 from pipeline.data.shards import iter_shards
 from pipeline.errors import SelectionError
 from pipeline.labels import pseudo_label
-from pipeline.labels.pseudo_label import MapShards, in_threads, select_pseudo_labels
+from pipeline.labels.pseudo_label import (
+    MapShards,
+    in_threads,
+    select_pseudo_labels,
+    with_progress,
+)
 from pipeline.labels.ties import Window
 from tests.labels.folders import write_predictions
 from tests.labels.full_sort import full_sort_of
@@ -196,3 +202,17 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
         selected(tmp_path / "p", tmp_path / f"{threads}", 3, over, target=60, shares=shares)
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
+
+
+def test_a_pass_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    over = with_progress(in_threads(2), [10, 20, 5], "select@1: a pass")
+    assert list(over(lambda number: number * number, 3)) == [0, 1, 4]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "select@1: a pass: 10/35 images",
+        "select@1: a pass: 30/35 images",
+        "select@1: a pass: 35/35 images",
+    ]

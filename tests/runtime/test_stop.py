@@ -1,4 +1,4 @@
-"""Signals: at once, as a wish, and on their way to workers."""
+"""Signals: at once, and as a wish."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from pipeline.runtime import stop_workers
-from pipeline.runtime.home import Home
-from pipeline.runtime.stop import SIGNALS, Wish, interrupt_on_signals, stop_is_a_wish
-from pipeline.runtime.stop_workers import StopFiles, fit_or_stop
+from pipeline.runtime.stop import SIGNALS, interrupt_on_signals, stop_is_a_wish
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,35 +59,3 @@ def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path) -> None:
     child.wait(60)
     process.communicate()
     assert (tmp_path / "end").exists()
-
-
-def test_what_training_on_workers_raises_comes_out(tmp_path: Path) -> None:
-    def fail() -> None:
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        fit_or_stop(fail, tmp_path, Wish())
-    (tmp_path / stop_workers.STOP).touch()  # of an earlier run, which it would end
-    done = list[bool]()
-    fit_or_stop(lambda: done.append((tmp_path / stop_workers.STOP).exists()), tmp_path, Wish())
-    assert done == [False]
-
-
-def test_the_wish_reaches_a_worker_and_the_driver_waits_until_it_has_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stop_workers, "LOOK_SECONDS", 0.01)
-    wish, saved = Wish(), list[float]()
-
-    def work() -> None:
-        files = StopFiles(tmp_path, Home())
-        while not files():
-            time.sleep(0.01)
-        time.sleep(0.3)
-        saved.append(time.monotonic())
-        files.wait_for_end()
-
-    threading.Timer(0.2, lambda: setattr(wish, "asked", True)).start()
-    with pytest.raises(KeyboardInterrupt):
-        fit_or_stop(work, tmp_path, wish)
-    assert len(saved) == 1

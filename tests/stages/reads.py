@@ -13,8 +13,7 @@ from pipeline.params import Params
 from pipeline.params.differences import OWN
 
 ROOT = Path(__file__).parents[2]
-# Around every stage, and how Ray is started: what these read is in no output.
-FRAMES = ("pipeline.runtime.stage.", "pipeline.runtime.ray_kept.")
+FRAME = "pipeline.runtime.stage."  # around every stage: what it reads is in no output
 ALL = "pipeline.params.differences.nearest_preset"  # compares every parameter but OWN
 Definition = ast.FunctionDef | ast.ClassDef
 Scope = dict[str, str]  # what a name in a file means: a function, a class or a module
@@ -27,7 +26,7 @@ def read_members(module: str) -> set[str]:
     todo = list(_called(ast.Module(_body_of(module), []), _scope(module)))
     while todo:
         name = todo.pop()
-        if name in seen or name.startswith(FRAMES):
+        if name in seen or name.startswith(FRAME):
             continue
         seen.add(name)
         if name == ALL:

@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from pipeline.train.history import (
     LOSS_FILE,
     VALIDATION_FILE,
     Point,
+    drop_torn_line,
+    history_log,
     read_curve,
     read_history,
     write_curves,
@@ -62,3 +66,39 @@ def test_curves_are_written_and_read_back_without_rates(tmp_path: Path) -> None:
 def test_an_empty_history_gives_empty_curves(tmp_path: Path) -> None:
     write_curves(tmp_path, [])
     assert read_curve(tmp_path / VALIDATION_FILE) == {"step": [], "val/accuracy": []}
+
+
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        (b"", b""),
+        (b"torn", b""),
+        (b"one\n", b"one\n"),
+        (b"one\ntwo\n", b"one\ntwo\n"),
+        (b"one\ntwo\nto", b"one\ntwo\n"),
+        (b"\n\ntorn", b"\n\n"),
+    ],
+)
+def test_a_torn_last_line_is_cut(tmp_path: Path, left: bytes, kept: bytes) -> None:
+    history = tmp_path / "history.jsonl"
+    history.write_bytes(left)
+    drop_torn_line(history)
+    assert history.read_bytes() == kept
+
+
+def test_a_run_without_a_history_gets_none(tmp_path: Path) -> None:
+    drop_torn_line(tmp_path / "history.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_appended_after_a_kill_is_read_whole(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    history.write_text('{"step": 1, "values": {"loss": 2.0}}\n{"step": 2, "val', encoding="utf-8")
+    drop_torn_line(history)
+    with history_log(history) as log, history_log(history, rank=1) as dropped:
+        log(2, {"loss": 1.0})
+        dropped(3, {"loss": 1.0})
+    assert [(point.step, point.values["loss"]) for point in read_history(history)] == [
+        (1, 2.0),
+        (2, 1.0),
+    ]

@@ -1,8 +1,9 @@
-"""Prediction and training on three nodes, of which one is lost, or none sees the driver's files."""
+"""Three nodes that predict and train: one is lost, or they do not see the folder of the driver."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -14,11 +15,14 @@ import pytest
 from cluster.local import LocalCluster, local_cluster
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import iter_shards, read_manifest
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import upload_shards
+from pipeline.files import file_digest
 from pipeline.labels.predict import finish_predictions
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.train.state import STATE
 from tests.cluster.programs import answer_of, start_on
-from tests.runtime.cluster_programs import predictor_of
+from tests.ray.cluster_programs import predictor_of
 from tests.tiny import prepared_stripes, save_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
@@ -43,12 +47,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-PROGRAM = ("-m", "tests.runtime.cluster_programs")
+PROGRAM = ("-m", "tests.ray.cluster_programs")
 
 
 def test_a_lost_node_loses_and_doubles_no_image(cluster: LocalCluster, work: Path) -> None:
     out = work / "lost" / "predictions"
-    driver = start_on(cluster, *PROGRAM, "predict", str(work), str(out), "seeing")
+    driver = start_on(cluster, *PROGRAM, "predict", str(work), str(out))
     wait_until(driver, lambda: len(list(out.glob("*.parquet"))) >= 3)
     done = len(list(out.glob("*.parquet")))
     cluster.kill(cluster.workers[0])
@@ -58,14 +62,30 @@ def test_a_lost_node_loses_and_doubles_no_image(cluster: LocalCluster, work: Pat
     check(work, out)
 
 
-def test_nodes_that_do_not_see_the_folder_predict_the_same(
+def test_what_nodes_do_not_see_is_refused_with_what_would_do(
     cluster: LocalCluster, work: Path
 ) -> None:
-    out = work / "blind" / "predictions"
-    driver = start_on(cluster, *PROGRAM, "predict", str(work), str(out), "blind")
-    answer_of(driver, SECONDS)
-    check(work, out)
-    assert not list(work.glob("blind/.seen"))
+    scratch = work / "refused"
+    scratch.mkdir()
+    said = answer_of(start_on(cluster, *PROGRAM, "refused", str(work), str(scratch)), SECONDS)
+    assert [line.split("; ")[0].split(" can't see ")[1] for line in said] == ["/proc/self/cwd"] * 2
+    assert [line.split(" or ")[-1] for line in said] == [
+        "set storage.url",
+        "train on one node, with train.workers = 0",
+    ]
+
+
+def test_nodes_that_see_storage_alone_predict_the_same(cluster: LocalCluster, work: Path) -> None:
+    own, out = work / "own", StoredFolder((work / "stored" / "predictions").as_uri())
+    for name in ("prepared", "model"):
+        shutil.copytree(work / name, own / name)
+    unlabeled = own / "prepared" / "unlabeled"
+    upload_shards(unlabeled, StoredFolder((work / "stored").as_uri()), "images")
+    answer_of(start_on(cluster, *PROGRAM, "from_storage", str(own), out.uri), SECONDS)
+    manifest = finish_predictions(unlabeled, out, 3, manifest_in=own / "predictions")
+    assert {entry.file: entry.sha256 for entry in manifest.shards} == {
+        path.name: file_digest(path) for path in (work / "alone").glob("*.parquet")
+    }
 
 
 def test_a_shard_that_ends_every_process_ends_the_run(cluster: LocalCluster, work: Path) -> None:
@@ -81,7 +101,7 @@ def test_training_goes_on_with_the_workers_left(cluster: LocalCluster, work: Pat
     for node in [node for node in cluster.workers if node.alive][1:]:
         cluster.kill(node)  # two nodes of one CPU: each then holds a worker
     lost = cluster.add()
-    driver = start_on(cluster, *PROGRAM, "train", str(work), str(scratch), "seeing")
+    driver = start_on(cluster, *PROGRAM, "train", str(work), str(scratch))
     history = scratch / "history.jsonl"
     wait_until(driver, lambda: (scratch / STATE).exists() and len(steps_of(history)) >= 3)
     cluster.kill(lost)
@@ -90,17 +110,6 @@ def test_training_goes_on_with_the_workers_left(cluster: LocalCluster, work: Pat
     assert answer_of(driver, SECONDS)["last"] == 400
     assert set(steps_of(history)) == set(range(5, 401, 5))
     assert steps_of(history).count(5) == 1  # it did not begin again
-    assert load_checkpoint(scratch / "model").spec.generation == "0"
-
-
-def test_workers_that_do_not_see_the_folder_train_and_save(
-    cluster: LocalCluster, work: Path
-) -> None:
-    scratch = work / "train_blind"
-    scratch.mkdir()
-    driver = start_on(cluster, *PROGRAM, "train", str(work), str(scratch), "blind")
-    assert answer_of(driver, SECONDS)["last"] == 400
-    assert (scratch / STATE).exists()
     assert load_checkpoint(scratch / "model").spec.generation == "0"
 
 

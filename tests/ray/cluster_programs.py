@@ -1,24 +1,27 @@
-"""What the tests of a cluster run as its driver: python -m tests.runtime.cluster_programs NAME …"""
+"""What the tests of a cluster run as its driver: python -m tests.ray.cluster_programs NAME …"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.derived import missing_shards
+from pipeline.data.storage import StoredFolder
+from pipeline.errors import ClusterError
 from pipeline.labels.predict import ShardPredictor
 from pipeline.params import ModelParams, Training
-from pipeline.runtime import home, prediction, training
+from pipeline.ray.map_shards import distributed_map
+from pipeline.runtime.train_network import train_job
 from pipeline.train.run import TrainJob
 from tests.tiny import PLAIN, train_params
 
+OWN = Path("/proc/self/cwd")  # another folder for each process, by one name
 
-def predictor_of(work: Path, out: Path) -> ShardPredictor:
+
+def predictor_of(work: Path, out: Path | StoredFolder) -> ShardPredictor:
     """The teacher of the tests; its many views make a shard take a good part of a second."""
     return ShardPredictor(
         models=(work / "model",),
@@ -31,17 +34,42 @@ def predictor_of(work: Path, out: Path) -> ShardPredictor:
     )
 
 
-def predict(work: str, out: str, sight: str) -> None:
-    """Predict what is left to do; sight "blind": as if no node saw the driver's files."""
-    if sight == "blind":
-        prediction.at_home = _unseen  # type: ignore[attr-defined]
-    predictor = predictor_of(Path(work), Path(out))
-    todo = missing_shards(predictor.folder, Path(out))
-    scratch = Path(out).parent
-    prediction.distributed_map(
+def mapped(predictor: ShardPredictor, todo: list[int], scratch: Path) -> None:
+    """Predict these shards."""
+    distributed_map(
         (predictor, todo), actors=(1, 2), gpus_per_actor=1.0, scratch=scratch, title="predict"
     )
+
+
+def predict(work: str, out: str) -> None:
+    """Predict what is left to do."""
+    predictor = predictor_of(Path(work), Path(out))
+    todo = missing_shards(predictor.folder, Path(out))
+    mapped(predictor, todo, Path(out).parent)
     print(json.dumps({"predicted": len(todo)}))
+
+
+def refused(work: str, scratch: str) -> None:
+    """Predict and train in a folder that no node sees: what is said."""
+    os.chdir(scratch)
+    said = []
+    try:
+        mapped(predictor_of(Path(work), OWN / "out"), [0], OWN)
+    except ClusterError as error:
+        said.append(str(error))
+    try:
+        train(work, str(OWN))
+    except ClusterError as error:
+        said.append(str(error))
+    print(json.dumps(said))
+
+
+def from_storage(work: str, url: str) -> None:
+    """Predict to storage by a model that no node sees; the images' manifest is here alone too."""
+    os.chdir(work)
+    predictor = predictor_of(OWN, StoredFolder(url))
+    mapped(predictor, list(range(len(predictor.manifest.shards))), OWN)
+    print(json.dumps({"predicted": len(predictor.manifest.shards)}))
 
 
 class Poisoned(ShardPredictor):
@@ -58,21 +86,13 @@ def poisoned(work: str, out: str) -> None:
     """Predict shards of which one ends every process that takes it."""
     predictor = Poisoned(**vars(predictor_of(Path(work), Path(out))))
     try:
-        prediction.distributed_map(
-            (predictor, [0, 1, 2]),
-            actors=(1, 2),
-            gpus_per_actor=1.0,
-            scratch=Path(out).parent,
-            title="predict",
-        )
+        mapped(predictor, [0, 1, 2], Path(out).parent)
     except Exception as error:
         print(json.dumps({"error": str(error)}))
 
 
-def train(work: str, scratch: str, sight: str) -> None:
+def train(work: str, scratch: str) -> None:
     """Train with two workers, or with one where there are no two any more."""
-    if sight == "blind":
-        training.at_home = _unseen  # type: ignore[attr-defined]
     params = train_params(steps=400, workers=2, min_workers=1, log_every=5)
     job = TrainJob(
         prepared=Path(work) / "prepared",
@@ -86,21 +106,13 @@ def train(work: str, scratch: str, sight: str) -> None:
         checkpoint_minutes=0.005,
     )
     tracker: Any = _NoTracker()
-    history = training.distributed_train(job, Path(scratch), tracker, "train")
+    history = train_job(job, tracker, "train")
     print(json.dumps({"last": history[-1].step, "points": len(history)}))
 
 
 class _NoTracker:
     def metrics(self, values: dict[str, float], step: int) -> None:
         """Nothing is tracked here."""
-
-
-@contextmanager
-def _unseen(folder: Path) -> Iterator[home.Home]:
-    """at_home, but the file that tells a node that it sees the driver's files is gone."""
-    with home.at_home(folder) as made:
-        made.token_file.unlink()
-        yield made
 
 
 if __name__ == "__main__":

@@ -1,0 +1,214 @@
+"""Passes over shards with Ray Data: actors that hold a network predict or embed, tasks select."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from pipeline.data.shards import Manifest
+from pipeline.data.storage import StoredFolder
+from pipeline.errors import SelftrainError
+from pipeline.progress import progress
+from pipeline.ray.nodes import SharedFolder, has_gpus, say_if_waiting, shared_folder
+from pipeline.ray.session import ray_session
+
+MAX_RESTARTS = 3
+FOREVER = -1
+TASKS_PER_WORKER = 8  # so that none is left alone with much at the end
+MOST_SHARDS = 64  # of one task: what it makes is held until it ends
+Files = dict[Path, dict[str, bytes]]
+
+
+class ShardWork(Protocol):
+    """What is done with each shard of `folder` by its number: one shard in, one shard of `out`."""
+
+    folder: Path
+    out: Path | StoredFolder
+    threads: int
+    device: str
+
+    @property
+    def manifest(self) -> Manifest:
+        """What there is to work on."""
+
+    def __call__(self, number: int) -> int:
+        """Do it; returns the number of rows."""
+
+    def fetched(self, fetch: Callable[[Path], Path]) -> Self:
+        """The same with each folder that all shards need where `fetch` says it lies here."""
+
+
+def distributed_map(
+    *tasks: tuple[ShardWork, list[int]],
+    actors: tuple[int, int],
+    gpus_per_actor: float,
+    scratch: Path,
+    title: str,
+) -> None:
+    """Do each work on the shards of these numbers with Ray actors, as many at once as `actors`.
+
+    All works are of the same threads and device. actors: (fewest, most); gpus_per_actor: of each
+    where the device is a GPU, a fraction where several share one; scratch: a folder of the
+    driver's, which every node has to see unless images and outputs are in storage. A shard whose
+    actor or node dies is done again elsewhere; an actor that has died four times ends the run.
+    """
+    works = [work for work, _ in tasks]
+    todo = [
+        {"work": place, "number": number}
+        for place, (_, numbers) in enumerate(tasks)
+        for number in numbers
+    ]
+    if not todo:
+        return
+    total = sum(works[item["work"]].manifest.shards[item["number"]].rows for item in todo)
+    fewest, most = (min(count, len(todo)) for count in actors)
+    cpus, device = works[0].threads, works[0].device
+    stored = isinstance(works[0].out, StoredFolder)
+    seen: AbstractContextManager[SharedFolder | None] = (
+        nullcontext() if stored else shared_folder(scratch, "set storage.url")
+    )
+    with ray_session(most * cpus), seen as shared:
+        import ray.data
+
+        models = ray.put(packed(works)) if stored and "RAY_ADDRESS" in os.environ else None
+        wants_gpu = has_gpus() if device == "auto" else device == "cuda"
+        gpus = gpus_per_actor if wants_gpu else 0.0
+        say_if_waiting(title, "an actor", {"CPU": cpus, "GPU": gpus})
+        # A node that has gone counts as alive for some 20 seconds, in which every try fails: so
+        # tries are not counted. A shard that kills its actor ends the run when that actor is not
+        # started again.
+        made = _map_batches(
+            todo,
+            PredictorActor,
+            fn_constructor_args=(works, shared, models),
+            num_cpus=cpus,
+            num_gpus=gpus,
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=FOREVER,
+        )
+        with progress(title, total) as advance:
+            for rows in made:
+                advance(rows)
+
+
+class PredictorActor:
+    """What Ray Data calls: a batch is one shard of one of the works, by their numbers.
+
+    models: a reference to the files of the works' models, for nodes that need not see the
+    driver's folder; None where they do.
+    """
+
+    def __init__(
+        self, works: Sequence[ShardWork], shared: SharedFolder | None, models: Any
+    ) -> None:
+        self._works, self._shared = works, shared
+        if models is not None:
+            import ray
+
+            self._copies = tempfile.TemporaryDirectory(prefix="selftrain-")
+            places = unpacked(ray.get(models), Path(self._copies.name))
+            self._works = [work.fetched(places.__getitem__) for work in works]
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Work on the shard; returns its number of rows."""
+        return _as_value(lambda: self._done(int(batch["work"][0]), int(batch["number"][0])))
+
+    def _done(self, place: int, number: int) -> int:
+        if self._shared is not None:
+            self._shared.check()
+        return self._works[place](number)
+
+
+def packed(works: Sequence[ShardWork]) -> Files:
+    """The files of each folder that all shards of the works need."""
+    files: Files = {}
+
+    def pack(folder: Path) -> Path:
+        inner = (path for path in folder.rglob("*") if path.is_file())
+        files[folder] = {str(path.relative_to(folder)): path.read_bytes() for path in inner}
+        return folder
+
+    for work in works:
+        work.fetched(pack)
+    return files
+
+
+def unpacked(files: Files, into: Path) -> dict[Path, Path]:
+    """Write packed files to folders in `into`; returns which of them stands for which."""
+    places = {folder: into / str(number) / folder.name for number, folder in enumerate(files)}
+    for folder, place in places.items():
+        for name, data in files[folder].items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(data)
+    return places
+
+
+@contextmanager
+def in_ray_tasks(
+    workers: int, *, stored: bool
+) -> Iterator[Callable[[Callable[[int], Any], int], Iterator[Any]]]:
+    """What does a task for each shard of so many, in their order: `workers` Ray tasks at once, each
+    of a run of shards.
+
+    stored: whether predictions and pseudo-labels lie in storage; else the tasks stay on this
+    machine, whose folders they are in.
+    """
+
+    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
+        import ray.data
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        if not count:
+            return
+        ray.data.DataContext.get_current().execution_options.preserve_order = True
+        here = ray.get_runtime_context().get_node_id()
+        strategy = None if stored else NodeAffinitySchedulingStrategy(here, soft=False)
+        num_tasks = min(count, max(workers * TASKS_PER_WORKER, -(-count // MOST_SHARDS)))
+        runs = np.array_split(np.arange(count), num_tasks)
+        for made in _map_batches(
+            [{"run": run.tolist()} for run in runs],
+            lambda batch: _as_value(lambda: [task(int(number)) for number in batch["run"][0]]),
+            num_cpus=1,
+            compute=ray.data.TaskPoolStrategy(size=workers),
+            **({"scheduling_strategy": strategy} if strategy else {}),
+        ):
+            yield from made
+
+    with ray_session(workers):
+        yield map_shards
+
+
+def _map_batches(items: list[dict[str, Any]], work: Any, **options: Any) -> Iterator[Any]:
+    """The value that Ray Data's `map_batches` makes of each item, a task each; see _as_value."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    with warnings.catch_warnings():
+        # Limits of tries and the node have no named form.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+        mapped = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            work, batch_size=1, **options
+        )
+    for row in mapped.iter_rows():
+        if isinstance(row["value"], SelftrainError):
+            raise row["value"]
+        yield row["value"]
+
+
+def _as_value(make: Callable[[], Any]) -> dict[str, Any]:
+    """The batch of one row that holds what `make` returns, or a user's error, which Ray Data would
+    lose in one of its own."""
+    value = np.empty(1, object)
+    try:
+        value[0] = make()
+    except SelftrainError as error:
+        value[0] = error
+    return {"value": value}

@@ -1,0 +1,96 @@
+"""What the nodes of the connected cluster have: GPUs, room for a worker, sight of a folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ClusterError
+from pipeline.progress import say
+
+PROBE_SECONDS = 60.0
+
+
+def has_gpus() -> bool:
+    """Whether the cluster has a GPU."""
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0) >= 1
+
+
+def say_if_waiting(title: str, worker: str, demand: dict[str, float]) -> None:
+    """Say that `worker` has to wait where no single node has as much as it demands.
+
+    demand: amounts by Ray's name of the resource.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if not any(all(node.get(name, 0) >= need for name, need in demand.items()) for node in nodes):
+        needs = " and ".join(f"{need:g} {name}" for name, need in demand.items() if need)
+        say(f"{title}: no node has {needs} for {worker}; waiting until the cluster has one")
+
+
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder of the driver's that every worker has to see; it travels to them by pickle.
+
+    token: a file in it that no other folder has; remedy: what does where a node can't see it.
+    """
+
+    token: Path
+    remedy: str
+
+    def check(self, nodes: Sequence[str] = ()) -> None:
+        """Raise ClusterError where `nodes`, or this one that may have joined late, can't see it."""
+        import ray
+
+        if not self.token.exists():
+            nodes = [ray.util.get_node_ip_address()]  # type: ignore[no-untyped-call]
+        if nodes:
+            raise ClusterError(
+                f"{', '.join(nodes)} can't see {self.token.parent}; run from a folder that all "
+                f"nodes see under this name, or {self.remedy}"
+            )
+
+
+@contextmanager
+def shared_folder(folder: Path, remedy: str) -> Iterator[SharedFolder]:
+    """The folder, for the block; raises ClusterError where a node of the cluster can't see it."""
+    shared = SharedFolder(folder / f".{secrets.token_hex(8)}", remedy)
+    folder.mkdir(parents=True, exist_ok=True)
+    shared.token.touch()
+    try:
+        if os.environ.get("RAY_ADDRESS"):  # else Ray is this machine alone
+            shared.check(_blind_nodes(shared.token))
+        yield shared
+    finally:
+        shared.token.unlink(missing_ok=True)
+
+
+def _blind_nodes(token: Path) -> list[str]:
+    """The addresses of the living nodes on which there is no file `token`.
+
+    A node that does not answer in time, or is lost meanwhile, is left out.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            sees = ray.remote(Path.exists).options(num_cpus=0, scheduling_strategy=there)
+            asked[sees.remote(token)] = node["NodeManagerAddress"]
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+    blind = []
+    for answer in answered:
+        with suppress(ray.exceptions.RayError):
+            if not ray.get(answer):
+                blind.append(asked[answer])
+    return sorted(blind)

@@ -1,0 +1,81 @@
+"""Ray for the length of a block: the cluster at RAY_ADDRESS, or an instance started here.
+
+python -m pipeline.ray.session    keeps an instance up until Ctrl-C (`make ray`)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.ray.quiet import LOOPBACK, is_verbose, quiet_ray
+
+PACKAGE = Path(__file__).resolve().parents[1]
+OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
+SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+PORT = 6379
+
+
+@contextmanager
+def ray_session(num_cpus: int) -> Iterator[None]:
+    """Ray with `num_cpus` CPUs of work: the cluster at RAY_ADDRESS, else one started here."""
+    prepare_environment()
+    import ray
+
+    options: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": num_cpus + SPARE_CPUS,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    if os.environ.get("RAY_ADDRESS"):
+        options = {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}}
+        if IN_A_JOB in os.environ:  # which has sent the repository already
+            options = {}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ray.init(
+        log_to_driver=is_verbose(),
+        logging_level=logging.INFO if is_verbose() else logging.ERROR,
+        **options,
+    )
+    for number, handler in handlers.items():  # Ray has set its own
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def prepare_environment() -> None:
+    """What Ray's processes take from this one's: quiet, local, and where this package is."""
+    quiet_ray()
+    if not os.environ.get("RAY_ADDRESS"):
+        for name, value in LOOPBACK.items():
+            os.environ.setdefault(name, value)
+    paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+def start() -> None:
+    """Become `ray start` on this machine's own interface, and say how stages join it."""
+    os.environ.pop("RAY_ADDRESS", None)
+    prepare_environment()
+    os.environ["RAY_AUTH_MODE"] = "token"
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # else Ray takes 127.0.0.1 for another address
+    joins = f"RAY_ADDRESS=127.0.0.1:{PORT} RAY_AUTH_MODE=token {name}={LOOPBACK[name]}"
+    print(f"in another terminal:\n  export {joins}\nCtrl-C ends it", flush=True)
+    cpus = (os.cpu_count() or 1) + SPARE_CPUS
+    options = ["--head", "--block", f"--port={PORT}", f"--num-cpus={cpus}"]
+    ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
+    os.execv(sys.executable, [*ray, "start", *options, "--include-dashboard=false"])
+
+
+if __name__ == "__main__":
+    start()
