@@ -129,4 +129,4 @@ screenshots: setup ## docs/screenshots, of the last run's report and of its runs
 	python -m benchmarks.screenshots
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
-	python -m pipeline.runtime.ui
+	python -m pipeline.tracking.server

@@ -30,7 +30,7 @@ from pipeline.runtime.quiet import quiet_ray, stay_on_loopback
 from pipeline.runtime.ray_kept import Kept
 from pipeline.runtime.ray_session import OBJECT_STORE_BYTES, SPARE_CPUS
 from pipeline.runtime.stop import end_with_parent
-from pipeline.runtime.tracking_spool import is_locked, try_lock
+from pipeline.tracking.spool import is_locked, try_lock
 
 IDLE_SECONDS = 600.0
 POLL_SECONDS = 0.5

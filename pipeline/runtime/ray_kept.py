@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pipeline.files import read_json
 from pipeline.params import Params
 from pipeline.runtime.background import start_program
-from pipeline.runtime.tracking_spool import is_locked
+from pipeline.tracking.spool import is_locked
 
 START_SECONDS = 240.0
 SPAWN_SECONDS = 15.0  # from its start to its lock, on a busy machine

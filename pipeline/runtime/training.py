@@ -25,8 +25,8 @@ from pipeline.runtime.quiet import quiet_ray
 from pipeline.runtime.ray_session import has_gpus, ray_session, unmet_demand
 from pipeline.runtime.stop import stop_is_a_wish
 from pipeline.runtime.stop_workers import StopFiles, fit_or_stop
-from pipeline.runtime.tracking import Tracker
 from pipeline.runtime.training_progress import following
+from pipeline.tracking.tracker import Tracker
 from pipeline.train.fit import Log
 from pipeline.train.history import Point, read_history
 from pipeline.train.run import TrainJob, train_model
