@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -25,7 +25,7 @@ from pipeline.tracking.model import log_model, register
 from pipeline.tracking.spool import Event, Spool, is_locked
 
 METRICS_A_CALL = 1000
-PARAMETERS_A_CALL = 100
+OTHERS_A_CALL = 100
 SAMPLE_SECONDS = 2.0
 RUN_KEY = "selftrain.run_key"
 LINEAGE = "selftrain.lineage"
@@ -36,8 +36,6 @@ EXPERIMENT_TAGS = {
     "mlflow.note.content": "Self-training. One parent run for each set of prepared images, and "
     "under it a run for each stage and generation: docs/tracking.md.",
 }
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -83,23 +81,20 @@ class Destination:
 
     def _write(self, kind: str, events: Sequence[Event], spool: Spool, target: Target) -> None:
         if kind == "metrics":
-            self._metrics(target.run, unlogged(events, target.steps))
+            self._log(target.run, "metrics", unlogged(events, target.steps))
             return
         for event in events:
             path = spool.folder / event.get("path", "")
             if kind == "parameters":
                 self._parameters(target.run, event["values"])
             elif kind == "headline":
-                self._metrics(target.parent, unlogged([event], {}))
+                self._log(target.parent, "metrics", unlogged([event], {}))
             elif kind == "tags":
                 self._tags(target.parent if event["lineage"] else target.run, event["values"])
             elif kind == "inputs":
                 self.client.log_inputs(target.run, dataset_inputs(event["datasets"]))
-            elif kind == "artifact" and path.is_dir():
-                within = "/".join(filter(None, [event["folder"], path.name]))
-                self.client.log_artifacts(target.run, str(path), within)
             elif kind == "artifact":
-                self.client.log_artifact(target.run, str(path), event["folder"] or None)
+                self._artifact(target.run, path, event["folder"])
             elif kind == "model":
                 log_model(self.client, target.experiment, target.run, path, event["digest"])
             elif kind == "register":
@@ -107,23 +102,28 @@ class Destination:
             elif kind == "status":
                 self._status(target, event)
 
-    def _metrics(self, run_id: str, points: Sequence[Metric]) -> None:
-        for some in in_parts(points, METRICS_A_CALL):
-            self.client.log_batch(run_id, metrics=some)
+    def _log(self, run_id: str, kind: str, values: Sequence[Any]) -> None:
+        """Log metrics, params or tags, as many at once as a server takes."""
+        size = METRICS_A_CALL if kind == "metrics" else OTHERS_A_CALL
+        for start in range(0, len(values), size):
+            self.client.log_batch(run_id, **{kind: values[start : start + size]})
 
     def _parameters(self, run_id: str, values: Mapping[str, str]) -> None:
         """Log parameters; one that MLflow holds with another value becomes a tag beside it."""
         held = self.client.get_run(run_id).data.params
-        new = [Param(name, value) for name, value in values.items() if name not in held]
-        for some in in_parts(new, PARAMETERS_A_CALL):
-            self.client.log_batch(run_id, params=some)
+        self._log(run_id, "params", [Param(k, v) for k, v in values.items() if k not in held])
         changed = {name: v for name, v in values.items() if held.get(name, v) != v}
         self._tags(run_id, {f"selftrain.changed.{name}": v for name, v in changed.items()})
 
     def _tags(self, run_id: str, values: Mapping[str, str]) -> None:
-        tags = [RunTag(name, value) for name, value in values.items()]
-        for some in in_parts(tags, PARAMETERS_A_CALL):
-            self.client.log_batch(run_id, tags=some)
+        self._log(run_id, "tags", [RunTag(name, value) for name, value in values.items()])
+
+    def _artifact(self, run_id: str, path: Path, folder: str) -> None:
+        if path.is_dir():
+            within = f"{folder}/{path.name}" if folder else path.name
+            self.client.log_artifacts(run_id, str(path), within)
+        else:
+            self.client.log_artifact(run_id, str(path), folder or None)
 
     def _status(self, target: Target, event: Event) -> None:
         running = event["status"] == "RUNNING"
@@ -217,11 +217,6 @@ def dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetInput]:
         )
         for each in datasets
     ]
-
-
-def in_parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`values` in order, `size` at a time."""
-    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def _is_refused(error: Exception) -> bool:

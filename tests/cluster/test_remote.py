@@ -117,10 +117,10 @@ def test_a_request_is_read_as_written_and_works_on_shared_storage(tmp_path: Path
 
 
 def test_held_spools_travel_with_the_results(repository: Path, tmp_path: Path) -> None:
-    from tests.tracking.tracked import open_tracker
+    from tests.tracking.tracked import tracked
 
     hold_spools(repository)
-    with open_tracker(repository) as tracker:
+    with tracked(repository) as tracker:
         tracker.metrics({"loss": 1.0}, 1)
     pack(repository, [], tmp_path / "results")
     assert unpack(tmp_path / "results", tmp_path / "unpacked") == []
