@@ -133,4 +133,4 @@ ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of start
 	@python -m pipeline.ray.session
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
-	python -m pipeline.runtime.ui
+	python -m pipeline.tracking.server

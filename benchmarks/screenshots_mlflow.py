@@ -18,8 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline.progress import say
-from pipeline.runtime.tracking_server import tracking_uri
-from pipeline.runtime.ui import HOST, server_command
+from pipeline.tracking.server import HOST, server_command, tracking_uri
 
 WIDTH = 1440
 START_SECONDS = 180.0

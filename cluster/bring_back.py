@@ -12,7 +12,7 @@ from cluster.remote import Remote
 from cluster.results import ARCHIVE, put_in_place, unpack
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.runtime.layout import Layout
-from pipeline.runtime.tracking_import import import_spools
+from pipeline.tracking.tracker import import_spools
 
 
 @dataclass(frozen=True)

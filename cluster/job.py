@@ -24,7 +24,7 @@ from pipeline.errors import ClusterError, SelftrainError
 from pipeline.files import read_json, write_json
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
-from pipeline.runtime.tracking import drain, hold_spools
+from pipeline.tracking.tracker import drain, hold_spools
 
 REQUEST = ".selftrain/request.json"
 HELLO = "hello"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cluster.remote import Remote
 from pipeline.files import written_whole
-from pipeline.runtime.tracking_spool import all_spools, unsent_events
+from pipeline.tracking.spool import all_spools
 
 ARCHIVE = "results.tar.gz"
 
@@ -28,7 +28,7 @@ def pack(root: Path, names: Sequence[str], target: Path) -> None:
             if (root / name).exists():
                 archive.add(root / name, f"files/{name}")
         for spool in all_spools(root):
-            if unsent_events(spool):
+            if spool.unsent():
                 archive.add(spool.folder, f"runs/{spool.folder.name}")
 
 

@@ -3,7 +3,6 @@
 from pipeline.data.shards import read_manifest
 from pipeline.evaluate.head import measure_head
 from pipeline.evaluate.run import (
-    RESULT_FILE,
     ModelResult,
     compare_with,
     images_seen,
@@ -16,6 +15,7 @@ from pipeline.labels.predict import predict_folder
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
 from pipeline.progress import Advance, progress
+from pipeline.report.evaluation_figures import write_evaluation_figures
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
 
@@ -52,9 +52,10 @@ def evaluate(stage: Stage) -> None:
         write_confusion(layout.confusion(model), result, classes)
         run.tracker.metrics(result.metrics)
         run.images = len(result.test_labels) + len(result.validation_labels)
-        about = {"generation": model, "classes": classes}
-        run.tracker.drawn("evaluation", layout.evaluation(model) / RESULT_FILE, about)
-    test, against = result.test, result.against_teacher
+        test, folder = result.test, run.scratch / "figures"
+        write_evaluation_figures(folder, test, result.centre, generation=model, classes=classes)
+        run.tracker.artifact(folder)
+    against = result.against_teacher
     verdict = f"; against its teacher: {against.verdict}" if against else ""
     shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"
     result_line(stage, shown + verdict)

@@ -53,7 +53,7 @@ def export(given: argparse.Namespace) -> None:
         return
     from pipeline.evaluate.recipe import save_classifier
     from pipeline.runtime.shipping import named_models
-    from pipeline.runtime.tracking_model import save_model
+    from pipeline.tracking.model import save_model
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export.") as scratch:

@@ -10,7 +10,7 @@ from pipeline.report.page import render_report, render_times
 from pipeline.report.table import render_table
 from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.runtime.times import read_times, stage_names
-from pipeline.runtime.tracking import drain
+from pipeline.tracking.tracker import drain
 
 DRAIN_SECONDS = 60.0
 

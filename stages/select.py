@@ -20,6 +20,7 @@ from pipeline.labels.teaching import KEY
 from pipeline.labels.thresholds import check_class_names
 from pipeline.params import SelectParams
 from pipeline.ray.map_shards import in_ray_tasks
+from pipeline.report.selection_figures import write_selection_figures
 from pipeline.runtime.guard import check_selection, check_teacher, warn
 from pipeline.runtime.stage import Stage, result_line, run_stage
 
@@ -80,7 +81,8 @@ def select(stage: Stage) -> None:
         run.tracker.metrics(metrics)
         run.tracker.tags({"guard": "; ".join(findings) or "nothing found"})
         run.tracker.artifact(layout.audit(key))
-        run.tracker.drawn("selection", layout.audit(key), {"generation": key, "classes": classes})
+        write_selection_figures(run.scratch / "figures", figures, classes)
+        run.tracker.artifact(run.scratch / "figures")
         write_json(run.scratch / "selection.json", selection_table(figures, classes))
         run.tracker.table(run.scratch / "selection.json")
     warn(stage, findings)

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from benchmarks.chaos.forks import Forks, fork_servers
 from benchmarks.chaos.traced import Outcome, run_traced
 from benchmarks.runs import ROOT
-from pipeline.runtime.tracking import hold_spools
+from pipeline.tracking.tracker import hold_spools
 
 SMALL: dict[str, Any] = {
     "seed": 3,

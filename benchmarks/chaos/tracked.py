@@ -6,32 +6,25 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.files import read_json
-from pipeline.runtime.tracking import drain
-from pipeline.runtime.tracking_spool import all_spools, read_events
+from pipeline.tracking.spool import all_spools
+from pipeline.tracking.tracker import drain
 
 
 def twice_logged(folder: Path) -> list[str]:
-    """Metrics of which a step was logged twice, and stages with two runs, a line each."""
-    problems, names = list[str](), Counter[str]()
-    for spool in all_spools(folder):
-        name = str(read_json(spool.header)["name"])
-        names[name] += 1
-        steps = Counter(
-            (metric, event["step"])
-            for event, _ in read_events(spool)
-            if event["kind"] == "metrics"
-            for metric in event["values"]
-        )
-        problems += [
-            f"{name}: {metric} of step {step} logged {count} times"
-            for (metric, step), count in steps.items()
-            if count > 1
-        ]
-    return problems + [f"{name}: {count} runs" for name, count in names.items() if count > 1]
+    """Stages that have two runs among the spools, a line each.
+
+    A step that a rerun logs again is in a spool twice: the sender leaves it out, which
+    `logged_in_mlflow` checks.
+    """
+    names = Counter(str(read_json(spool.header)["name"]) for spool in all_spools(folder))
+    return [f"{name}: {count} runs" for name, count in names.items() if count > 1]
 
 
 def logged_in_mlflow(folder: Path, seconds: float) -> list[str]:
-    """The same of MLflow's own store, once all is sent, for which it waits `seconds`."""
+    """Metrics of which MLflow's store has a step twice, and stages with two runs, a line each.
+
+    It waits `seconds` for all to be sent.
+    """
     left = drain(folder, seconds)
     if left.unsent:
         return [f"MLflow lacks {left.unsent} events: {left.error}"]

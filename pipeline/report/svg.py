@@ -10,7 +10,8 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context, style
@@ -18,10 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.errors import visible
+from pipeline.files import write_text
 
 INK = "#010203"
 BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d85c6", "#cf6a17", "#2e9a5b", "#9467bd", "#7d8790"
 CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#b8860b", "#c2528b", "#1f9aa8", GREY)
+PAGE_INK, PAPER = "#1f272d", "#ffffff"  # of a figure that is shown by itself
+MOST_NAMED = 40
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -88,6 +92,26 @@ def inline(svg: str, label: str) -> str:
     element = svg[svg.index("<svg") :]
     escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return element.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
+
+
+def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:
+    """Write figures by name that are shown by themselves, in colours of their own."""
+    paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
+    for name, svg in figures.items():
+        start = svg.index(">", svg.index("<svg")) + 1
+        whole = (svg[:start] + paper + svg[start:]).replace("currentColor", PAGE_INK)
+        write_text(folder / f"{name}.svg", whole)
+
+
+def name_classes(ax: Axes, classes: Sequence[str]) -> None:
+    """Name the bars 0, 1, … of an x-axis by class, where there is room."""
+    ax.grid(visible=False, axis="x")
+    if len(classes) > MOST_NAMED:
+        ax.set_xlabel("class number")
+        return
+    names = [printable(name) for name in classes]
+    upright = max(len(name) for name in names) * len(names) > MOST_NAMED
+    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
 
 
 def printable(name: str, most: int = 18) -> str:

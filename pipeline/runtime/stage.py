@@ -30,14 +30,13 @@ from pipeline.progress import say
 from pipeline.ray.quiet import VERBOSE
 from pipeline.runtime.layout import Layout
 from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals
-from pipeline.runtime.system_metrics import FIRST, sampled
 from pipeline.runtime.times import note_time
-from pipeline.runtime.tracking import Tracker
-from pipeline.runtime.tracking_datasets import used_datasets
+from pipeline.tracking.tracker import RunInfo, Tracker
 
 STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
 INTERRUPTED = 130
+PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
 @dataclass
@@ -108,11 +107,10 @@ class Stage:
         run = Run(scratch, tracker, fingerprint)
         try:
             tracker.parameters(flat(parameters))
-            tracker.inputs(used_datasets(self.layout, self.params.data.source, self.key, inputs))
+            tracker.inputs(self.params.data.source, self._datasets(inputs))
             if (recorded := self.root / "dvc.lock").exists():
                 tracker.artifact(recorded)  # as DVC has recorded what this stage reads
-            with sampled(tracker.metrics, tracker.next_step(FIRST)):
-                yield run
+            yield run
             seconds = time.monotonic() - self.started
             tracker.metrics({"seconds": seconds})
             note_time(self.root, self.title, seconds=seconds, images=run.images, commit=commit)
@@ -135,17 +133,26 @@ class Stage:
         if self.generation is not None or self.name == "train_teacher":
             tags["generation"] = self.model
         tags |= {f"input.{name}": digest for name, digest in inputs.items()}
-        return Tracker(
-            self.root,
+        info = RunInfo(
             run_key=f"{self.title}-{fingerprint[:16]}",
             name=self.title,
             lineage_key=lineage_key,
             lineage_name=lineage_name,
             tags=tags,
-            uri=self.params.tracking.uri,
-            experiment=self.params.tracking.experiment,
             started=time.time() - (time.monotonic() - self.started),
+            experiment=self.params.tracking.experiment,
         )
+        return Tracker(self.root, info, self.params.tracking.uri)
+
+    def _datasets(self, inputs: Mapping[str, str]) -> dict[str, tuple[Path, str]]:
+        """The folder of shards and the digest of each of `inputs` that has one, by name."""
+        layout, prepared = self.layout, self.layout.prepared
+        folders = {part: prepared / part for part in PARTS}
+        folders |= {
+            "predictions": layout.predictions(self.key),
+            "pseudo_labels": layout.pseudo_labels(self.key),
+        }
+        return {name: (folders[name], inputs[name]) for name in folders if name in inputs}
 
 
 def prepare_scratch(root: Path, name: str) -> Path:

@@ -12,8 +12,8 @@ from pipeline.params import Training
 from pipeline.ray.training import check_sync_batchnorm, distributed_train
 from pipeline.runtime.stage import Run, Stage
 from pipeline.runtime.stop import stop_is_a_wish
-from pipeline.runtime.tracking import Tracker
 from pipeline.runtime.training_progress import following
+from pipeline.tracking.tracker import Tracker
 from pipeline.train.history import (
     Point,
     drop_torn_line,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.params import TrainParams
 from pipeline.progress import Advance, progress
-from pipeline.runtime.tracking import Tracker
+from pipeline.tracking.tracker import Tracker
 
 POLL_SECONDS = 0.5
 

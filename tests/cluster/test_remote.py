@@ -11,7 +11,7 @@ from cluster.job import Request, check_seen, read_request, work_folder
 from cluster.remote import Remote, as_path, find_remote, public_settings
 from cluster.results import pack, put_in_place, unpack
 from pipeline.errors import ClusterError, ParameterError
-from pipeline.runtime.tracking import hold_spools
+from pipeline.tracking.tracker import hold_spools
 
 DVC_YAML = """
 stages:
@@ -117,10 +117,10 @@ def test_a_request_is_read_as_written_and_works_on_shared_storage(tmp_path: Path
 
 
 def test_held_spools_travel_with_the_results(repository: Path, tmp_path: Path) -> None:
-    from tests.runtime.tracked import open_tracker
+    from tests.tracking.tracked import tracked
 
     hold_spools(repository)
-    with open_tracker(repository) as tracker:
+    with tracked(repository) as tracker:
         tracker.metrics({"loss": 1.0}, 1)
     pack(repository, [], tmp_path / "results")
     assert unpack(tmp_path / "results", tmp_path / "unpacked") == []

@@ -1,12 +1,21 @@
-"""The scratch folder of a stage: how long it stays."""
+"""What a stage has around its work: how long its scratch folder stays, how its run ends."""
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline.files import write_text
-from pipeline.runtime.stage import FINISHED, prepare_scratch
+import pytest
+
+from pipeline.data.shards import MANIFEST
+from pipeline.files import write_json, write_text
+from pipeline.params import load_params
+from pipeline.runtime.stage import FINISHED, PARTS, Stage, prepare_scratch
+from pipeline.tracking.spool import all_spools
+from pipeline.tracking.tracker import hold_spools
+
+ROOT = Path(__file__).parents[2]
 
 
 def scratch_names(root: Path) -> list[str]:
@@ -34,3 +43,23 @@ def test_another_stage_shows_that_it_is_recorded_but_not_that_a_killed_one_is(
     prepare_scratch(tmp_path, "report-c")
     assert scratch_names(tmp_path) == ["report-c", "train_teacher-b"]
     assert (killed / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (None, "FINISHED")]
+)
+def test_an_exception_ends_the_tracked_run_as_what_it_is(
+    tmp_path: Path, error: type[BaseException] | None, status: str
+) -> None:
+    hold_spools(tmp_path)
+    for part in PARTS:
+        write_json(tmp_path / "prepared" / part / MANIFEST, {"rows": 0, "shards": []})
+    write_json(tmp_path / "prepared" / "dataset.json", {})
+    stage = Stage("select", "1", load_params(ROOT / "params.yaml"), tmp_path)
+    with pytest.raises(error) if error else nullcontext(), stage.run({}, {"seed": 3}):
+        if error:
+            raise error
+    (spool,) = all_spools(tmp_path)
+    events = [event for event, _ in spool.read()]
+    assert events[1]["values"] == {"seed": "3"}
+    assert [each["status"] for each in events if each["kind"] == "status"] == ["RUNNING", status]

@@ -32,7 +32,7 @@ class Classifier(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """One row an image: label, confidence, `probability_<class>` of each class, and error."""
-        from pipeline.runtime.classify import classify
+        from pipeline.evaluate.classify import classify
 
         try:
             return classify(self.classifier, model_input)

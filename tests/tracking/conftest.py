@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.tracking.sender import QUIET
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +43,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with an empty store, no sender started unless the test starts it."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
     shutil.copyfile(store, tmp_path / "mlflow.db")
     return tmp_path
 
@@ -48,5 +52,5 @@ def root(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_sender(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Trackers start no sender; the returned function lets them again."""
-    monkeypatch.setattr("pipeline.runtime.tracking.start_sender", lambda root: None)
+    monkeypatch.setattr("pipeline.tracking.tracker.start_sender", lambda root: None)
     return monkeypatch.undo

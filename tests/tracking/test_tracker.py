@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BusyError
-from pipeline.runtime.tracking import last_error
-from pipeline.runtime.tracking_spool import all_spools, spool_of
-from tests.runtime.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker, send_all
+from pipeline.tracking.spool import all_spools, spool_of
+from pipeline.tracking.tracker import last_error
+from tests.tracking.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker, send_all, tracked
 
 pytestmark = QUIET_MLFLOW
 
@@ -20,7 +20,7 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
 ) -> None:
     report = root / "report.json"
     report.write_text("first")
-    with open_tracker(root) as tracker:
+    with tracked(root) as tracker:
         tracker.parameters({"steps": 10, "name": "resnet_small"})
         for step in range(10):
             tracker.metrics({"loss": 1 / (step + 1), "rate": 0.1}, step)
@@ -46,7 +46,7 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
 
 def test_stages_of_one_lineage_share_the_parent(root: Path, no_sender: NoSender) -> None:
     for key in ("train@0-aa", "train@1-bb"):
-        with open_tracker(root, key) as tracker:
+        with tracked(root, key) as tracker:
             tracker.metrics({"test/accuracy": 0.5})
         send_all(root)
     runs = Store(root).runs()
@@ -65,7 +65,7 @@ def test_a_resumed_run_doubles_no_step(root: Path, no_sender: NoSender, sent_bet
     if sent_between:
         send_all(root)
         assert Store(root).runs()["train@0"].info.status == "KILLED"
-    with open_tracker(root) as again:
+    with tracked(root) as again:
         again.parameters({"steps": 8})
         for step in range(3, 8):
             again.metrics({"loss": float(step)}, step)
@@ -82,17 +82,18 @@ def test_a_finished_run_that_is_run_again_logs_nothing_twice(
     table = root / "table.csv"
     table.write_text("a,b")
     for _ in range(3):
-        with open_tracker(root) as tracker:
+        with tracked(root) as tracker:
             tracker.metrics({"test/accuracy": 0.9})
             tracker.artifact(table)
         send_all(root)
         assert all_spools(root) == []
     assert Store(root).points("train@0", "test/accuracy") == [(0, 0.9)]
+    assert Store(root).artifact("train@0", "table.csv", root) == "a,b"
 
 
 def test_a_parameter_that_changed_is_kept_beside_the_first(root: Path, no_sender: NoSender) -> None:
     for commit in ("one", "two"):
-        with open_tracker(root) as tracker:
+        with tracked(root) as tracker:
             tracker.parameters({"commit": commit, "steps": 3})
     send_all(root)
     data = Store(root).runs()["train@0"].data
@@ -101,7 +102,7 @@ def test_a_parameter_that_changed_is_kept_beside_the_first(root: Path, no_sender
 
 
 def test_names_that_mlflow_refuses_are_made_to_fit(root: Path, no_sender: NoSender) -> None:
-    with open_tracker(root) as tracker:
+    with tracked(root) as tracker:
         tracker.metrics({"recall/Ä, ☃": 0.5, "bad": float("nan")})
     send_all(root)
     assert Store(root).points("train@0", "recall/__ _") == [(0, 0.5)]
@@ -111,7 +112,7 @@ def test_names_that_mlflow_refuses_are_made_to_fit(root: Path, no_sender: NoSend
 def test_what_the_server_refuses_is_noted_and_does_not_hold_up_the_rest(
     root: Path, no_sender: NoSender
 ) -> None:
-    with open_tracker(root) as tracker:
+    with tracked(root) as tracker:
         tracker.tags({"no\nname": "value"})
         tracker.metrics({"loss": 1.0})
         folder = spool_of(root, "train@0-aa").folder
@@ -121,7 +122,7 @@ def test_what_the_server_refuses_is_noted_and_does_not_hold_up_the_rest(
 
 
 def test_an_artifact_folder_outside_the_run_is_refused(root: Path, no_sender: NoSender) -> None:
-    with open_tracker(root) as tracker:
+    with tracked(root) as tracker:
         for folder in ("..", "a/../..", "/tmp"):
             with pytest.raises(ValueError, match="within"):
                 tracker.artifact(Path(__file__), folder)
@@ -130,26 +131,6 @@ def test_an_artifact_folder_outside_the_run_is_refused(root: Path, no_sender: No
 def test_one_run_is_open_in_one_tracker_only(
     root: Path, no_sender: NoSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.runtime.tracking.LOCK_SECONDS", 0.1)
-    with open_tracker(root), pytest.raises(BusyError, match="train@0"):
+    monkeypatch.setattr("pipeline.tracking.tracker.LOCK_SECONDS", 0.1)
+    with tracked(root), pytest.raises(BusyError, match="train@0"):
         open_tracker(root)
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
-)
-def test_an_exception_ends_the_run_as_what_it_is(
-    root: Path, no_sender: NoSender, error: type[BaseException], status: str
-) -> None:
-    with pytest.raises(error), open_tracker(root):
-        raise error
-    send_all(root)
-    assert Store(root).runs()["train@0"].info.status == status
-
-
-def test_a_tracker_costs_a_stage_little(root: Path, no_sender: NoSender) -> None:
-    started = time.perf_counter()
-    with open_tracker(root) as tracker:
-        for step in range(200):
-            tracker.metrics({"loss": 0.5, "rate": 0.1, "images_per_second": 9.0}, step)
-    assert time.perf_counter() - started < 0.5

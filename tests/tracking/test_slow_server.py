@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime import tracking_sender
-from pipeline.runtime.tracking import count_unsent
-from tests.runtime.slow_server import slow_server
-from tests.runtime.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker
+from pipeline.tracking import sender
+from pipeline.tracking.spool import count_unsent
+from tests.tracking.slow_server import slow_server
+from tests.tracking.tracked import QUIET_MLFLOW, NoSender, Store, tracked
 
 pytestmark = [*QUIET_MLFLOW, pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi")]
 
@@ -21,16 +21,13 @@ def test_a_server_that_answers_too_late_gets_everything_once(
     root: Path, no_sender: NoSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    for name, value in tracking_sender.QUIET.items():
-        if "TIMEOUT" not in name:
-            monkeypatch.setenv(name, value)
     with slow_server(root, monkeypatch) as server:
-        with open_tracker(root, uri=server.url) as tracker:
+        with tracked(root, uri=server.url) as tracker:
             tracker.parameters({"steps": 3})
             for step in range(3):
                 tracker.metrics({"loss": float(step)}, step)
         for _ in range(TRIES):
-            if tracking_sender.run(root, linger_s=0.0) == 0:
+            if sender.run(root, linger_s=0.0) == 0:
                 break
         assert {path.partition("mlflow/")[2] for path in server.late} >= set(WRITTEN)
     assert count_unsent(root) == 0

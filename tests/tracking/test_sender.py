@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -11,17 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import write_json
-from pipeline.runtime import tracking_sender
-from pipeline.runtime.tracking import (
-    count_unsent,
-    drain,
-    sender_is_running,
-    start_sender,
-)
-from pipeline.runtime.tracking_spool import Spool, spool_of, tracking_folder, try_lock
-from tests.runtime.conftest import python
-from tests.runtime.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker, send_all
+from pipeline.tracking import sender
+from pipeline.tracking.spool import count_unsent, spool_of, tracking_folder, try_lock
+from pipeline.tracking.tracker import drain, last_error, sender_is_running, start_sender
+from tests.tracking.conftest import python
+from tests.tracking.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker, send_all, tracked
 
 pytestmark = QUIET_MLFLOW
 
@@ -32,14 +27,14 @@ def test_a_spool_that_lost_its_mark_is_sent_again_without_doubles(
     tracker = open_tracker(root)
     for step in range(5):
         tracker.metrics({"loss": float(step)}, step)
-    sender = tracking_sender.Sender(root)
-    sender.send()
+    sending = sender.Sender(root)
+    sending.send()
     spool = spool_of(root, "train@0-aa")
     spool.sent.unlink()
     tracker.metrics({"loss": 5.0}, 5)
-    sender.send()
+    sending.send()
     tracker.finish()
-    tracking_sender.Sender(root).send()
+    sender.Sender(root).send()
     assert Store(root).points("train@0", "loss") == [(step, float(step)) for step in range(6)]
 
 
@@ -47,56 +42,61 @@ def test_rows_sent_again_behind_the_mark_are_not_doubled(root: Path, no_sender: 
     """As when the sender is killed between the server's answer and its own note of it."""
     tracker = open_tracker(root)
     tracker.metrics({"loss": 0.0}, 0)
-    tracking_sender.Sender(root).send()
+    sender.Sender(root).send()
     spool = spool_of(root, "train@0-aa")
     mark = spool.sent.read_text()
     for step in range(1, 5):
         tracker.metrics({"loss": float(step)}, step)
-    tracking_sender.Sender(root).send()
+    sender.Sender(root).send()
     spool.sent.write_text(mark)
     tracker.metrics({"loss": 5.0}, 5)
     tracker.finish()
-    tracking_sender.Sender(root).send()
+    sender.Sender(root).send()
     assert Store(root).points("train@0", "loss") == [(step, float(step)) for step in range(6)]
 
 
 def test_an_unreachable_server_is_named_once_and_what_was_logged_arrives_later(
     root: Path, no_sender: NoSender, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open_tracker(root, uri="http://127.0.0.1:9") as tracker:
+    with tracked(root, uri="http://127.0.0.1:9") as tracker:
         for step in range(3):
             tracker.metrics({"loss": float(step)}, step)
+    assert sender.run(root, linger_s=0.0) == 1
+    with tracked(root, "select@1-cc", uri="http://127.0.0.1:9"):
+        pass
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert "out of reach" in said
-    assert count_unsent(root) == 5
-    with open_tracker(root, "evaluate@0-bb") as tracker:
+    assert "127.0.0.1" in said
+    assert count_unsent(root) == 7
+    with tracked(root, "evaluate@0-bb") as tracker:
         tracker.metrics({"test/accuracy": 0.5})
     assert send_all(root) == 0
-    assert capsys.readouterr().out == ""
+    assert last_error(root) is None
     store = Store(root)
     assert [step for step, _ in store.points("train@0", "loss")] == [0, 1, 2]
     assert store.points("evaluate@0", "test/accuracy") == [(0, 0.5)]
 
 
-def test_a_deleted_store_gets_a_rerun_whole(root: Path, no_sender: NoSender) -> None:
+def test_a_lost_store_gets_a_rerun_whole(root: Path, store: Path, no_sender: NoSender) -> None:
     for _ in range(2):
-        with open_tracker(root) as tracker:
+        with tracked(root) as tracker:
             tracker.metrics({"loss": 1.0})
         send_all(root)
     assert count_unsent(root) == 0
-    (root / "mlflow.db").unlink()
-    with open_tracker(root) as tracker:
+    shutil.copyfile(store, root / "mlflow.db")
+    with tracked(root) as tracker:
         tracker.metrics({"loss": 1.0})
-    assert count_unsent(root) == 3
+    send_all(root)
+    assert Store(root).points("train@0", "loss") == [(0, 1.0)]
 
 
 def test_an_abandoned_run_is_ended_and_its_torn_line_dropped(root: Path) -> None:
     code = (
-        "import os, pathlib, pipeline.runtime.tracking as t\n"
+        "import os, pathlib, pipeline.tracking.tracker as t\n"
         "t.start_sender = lambda root: None\n"
-        f"tracker = t.Tracker(pathlib.Path({str(root)!r}), run_key='train@0-aa', name='train@0',"
-        " lineage_key='digits-1', lineage_name='digits', tags={})\n"
+        "info = t.RunInfo('train@0-aa', 'train@0', 'digits-1', 'digits', {}, 1.0)\n"
+        f"tracker = t.Tracker(pathlib.Path({str(root)!r}), info)\n"
         "tracker.metrics({'loss': 1.0})\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -120,10 +120,10 @@ def test_a_killed_sender_loses_and_doubles_nothing(root: Path, no_sender: NoSend
             tracker.parameters({f"p{step}": step})
     tracker.finish()
     spool = spool_of(root, "train@0-aa")
-    command = ("-m", "pipeline.runtime.tracking_sender", "--root", str(root), "--linger", "0")
-    with python(*command) as sender:
+    command = ("-m", "pipeline.tracking.sender", "--root", str(root), "--linger", "0")
+    with python(*command) as first:
         _wait_for(lambda: spool.sent.exists())
-        os.kill(sender.pid, signal.SIGKILL)
+        os.kill(first.pid, signal.SIGKILL)
     assert count_unsent(root) > 0
     with python(*command) as other:
         send_all(root)
@@ -146,8 +146,8 @@ def test_the_background_sender_sends_and_ends_by_itself(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brief = partial(start_sender, linger_s=0.2)
-    monkeypatch.setattr("pipeline.runtime.tracking.start_sender", brief)
-    with open_tracker(root) as tracker:
+    monkeypatch.setattr("pipeline.tracking.tracker.start_sender", brief)
+    with tracked(root) as tracker:
         tracker.metrics({"loss": 1.0})
     assert sender_is_running(root) or _wait_for(lambda: sender_is_running(root))
     result = drain(root, 60)
@@ -175,12 +175,6 @@ def test_a_run_begins_when_its_work_did(root: Path, no_sender: NoSender) -> None
     info = Store(root).runs()["train@0"].info
     assert abs(info.start_time - 1000 * began) < 2000
     assert info.end_time - info.start_time > 900_000
-
-
-def test_no_events_are_left_where_nothing_was_logged(tmp_path: Path) -> None:
-    write_json(tracking_folder(tmp_path) / "server.json", {"uri": "http://127.0.0.1:9"})
-    assert send_all(tmp_path) == 0
-    assert Spool(tmp_path).events == tmp_path / "events.jsonl"
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:

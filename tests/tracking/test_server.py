@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ParameterError
-from pipeline.runtime import ui
+from pipeline.tracking import server
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_the_interface_opens_on_the_local_store(
     tmp_path: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
-    ui.serve(tmp_path, None, port)
+    server.serve(tmp_path, None, port)
     (command,) = started
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
     options = dict(zip(command[4::2], command[5::2], strict=True))
@@ -44,7 +44,7 @@ def test_the_interface_opens_on_the_local_store(
 def test_a_server_elsewhere_is_named(
     tmp_path: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ui.serve(tmp_path, "https://mlflow.example", 5000)
+    server.serve(tmp_path, "https://mlflow.example", 5000)
     assert started == []
     assert "https://mlflow.example" in capsys.readouterr().out
 
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, started: list[list[str]])
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ParameterError, match=f"--port {port}"):
-            ui.serve(tmp_path, None, port)
+            server.serve(tmp_path, None, port)
     with pytest.raises(ParameterError, match="--port 70000"):
-        ui.serve(tmp_path, None, 70000)
+        server.serve(tmp_path, None, 70000)
     assert started == []

@@ -1,6 +1,6 @@
-"""Browse the runs in MLflow's own interface, on this machine only.
+"""The MLflow server that the runs go to: which it is, and its interface on this machine.
 
-python -m pipeline.runtime.ui [--port 5000]
+python -m pipeline.tracking.server [--port 5000]
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from pathlib import Path
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
-from pipeline.runtime.tracking_server import tracking_uri
 
 HOST = "127.0.0.1"
+SQLITE = "sqlite:///"
+
+
+def tracking_uri(root: Path, uri: str | None) -> str:
+    """The server in use: MLFLOW_TRACKING_URI, else `uri`, else a sqlite file under `root`."""
+    chosen = os.environ.get("MLFLOW_TRACKING_URI") or uri or f"{SQLITE}mlflow.db"
+    if chosen.startswith(SQLITE):
+        return SQLITE + str(root.resolve() / chosen.removeprefix(SQLITE))
+    return chosen
 
 
 def server_command(root: Path, uri: str, port: int) -> list[str]:
     """The command that serves the store `uri` with the artifacts under `root`."""
     artifacts = (root.resolve() / "mlartifacts").as_uri()
-    options = {
-        "--backend-store-uri": uri,
-        "--default-artifact-root": artifacts,
-        "--host": HOST,
-        "--port": str(port),
-        "--workers": "1",
-    }
-    pairs = [word for pair in options.items() for word in pair]
-    return [sys.executable, "-m", "mlflow", "server", *pairs]
+    where = ["--backend-store-uri", uri, "--default-artifact-root", artifacts]
+    address = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *where, *address]
 
 
 def check_port(port: int) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.runtime import tracking_sender
-from pipeline.runtime.tracking import Tracker, last_error
-from pipeline.runtime.tracking_server import tracking_uri
+from pipeline.tracking import sender
+from pipeline.tracking.server import tracking_uri
+from pipeline.tracking.tracker import RunInfo, Tracker, last_error
 
 QUIET_MLFLOW = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
@@ -29,21 +31,30 @@ def open_tracker(
     uri: str | None = None,
     started: float | None = None,
 ) -> Tracker:
-    return Tracker(
-        root,
+    info = RunInfo(
         run_key=run_key,
         name=run_key.split("-")[0],
         lineage_key="digits-1",
         lineage_name="digits",
         tags={"commit": "c0ffee"},
-        uri=uri,
-        started=started,
+        started=time.time() if started is None else started,
     )
+    return Tracker(root, info, uri)
+
+
+@contextmanager
+def tracked(root: Path, run_key: str = "train@0-aa", uri: str | None = None) -> Iterator[Tracker]:
+    """A tracker whose run has finished at the end of the block."""
+    tracker = open_tracker(root, run_key, uri)
+    try:
+        yield tracker
+    finally:
+        tracker.finish()
 
 
 def send_all(root: Path) -> int:
     """Send in this process: MLflow is imported once for all tests."""
-    code = tracking_sender.run(root, linger_s=0.0)
+    code = sender.run(root, linger_s=0.0)
     assert code == 0, last_error(root)
     return code
 

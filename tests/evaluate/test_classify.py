@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from pipeline.runtime.classify import image_bytes
+from pipeline.evaluate.classify import image_bytes
 
 DATA = bytes(range(256))
 TEXT = base64.b64encode(DATA).decode()

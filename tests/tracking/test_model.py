@@ -18,21 +18,14 @@ from PIL import Image
 from pipeline.data.images import decode
 from pipeline.errors import DataError
 from pipeline.evaluate.classifier import load_classifier
+from pipeline.evaluate.classify import classify
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
-from pipeline.runtime import tracking_sender
-from pipeline.runtime.classify import classify
-from pipeline.runtime.tracking import Tracker, last_error
-from pipeline.runtime.tracking_server import tracking_uri
-from tests.runtime.isolated import Isolated, post
+from pipeline.tracking.server import tracking_uri
+from tests.tracking.isolated import Isolated, post
+from tests.tracking.tracked import QUIET_MLFLOW, send_all, tracked
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
-    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*[Tt]ype hint:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*input example:UserWarning"),
-]
+pytestmark = [*QUIET_MLFLOW, pytest.mark.filterwarnings("ignore:.*input example:UserWarning")]
 
 
 @pytest.fixture
@@ -131,11 +124,9 @@ def test_the_logged_model_is_served_without_pickle_and_without_the_repository(
     root: Path, folder: Path, no_sender: Callable[[], None], tmp_path_factory: Any
 ) -> None:
     for _ in range(2):  # a model logged again is there once
-        with Tracker(
-            root, run_key="k", name="train@0", lineage_key="l", lineage_name="d", tags={}
-        ) as tracker:
+        with tracked(root) as tracker:
             tracker.model(folder)
-        assert tracking_sender.run(root, linger_s=0.0) == 0, last_error(root)
+        send_all(root)
     client: Any = MlflowClient(tracking_uri(root, None))
     experiments = [each.experiment_id for each in client.search_experiments()]
     (model,) = client.search_logged_models(experiments)
