@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray bench bench-digits bench-orchestration bench-transfer bench-photos bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling bench-pseudo_label bench-train bench-precision bench-usb bench-augment bench-decode bench-evaluate bench-gpu ablation chaos screenshots audit
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-gpu ablation chaos
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -63,70 +63,34 @@ docs: setup ## renew docs/parameters.md
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra cloud --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
 
-bench: bench-pseudo_label bench-train bench-precision bench-augment bench-decode bench-evaluate bench-digits bench-orchestration bench-transfer bench-distillation bench-corrections bench-pick bench-select bench-ingest bench-scaling ## every benchmark; hours; DATA=fashion_mnist.parquet
+bench: bench-pseudo_label bench-train bench-digits bench-transfer bench-corrections ## the benchmarks, hours; one of them: bench-digits, -photos, -transfer, -corrections, -pseudo_label, -train, -gpu
 
-bench-digits: setup ## digits with 50 labels, side by side with scikit-learn; PARAMS=presets/NAME.yaml
+bench-digits: setup # side by side with scikit-learn; PARAMS=presets/NAME.yaml
 	python -m benchmarks.digits $(if $(PARAMS),--params $(PARAMS))
 
-bench-orchestration: setup ## what DVC, Ray and MLflow add to the arithmetic of the demo
-	python -m benchmarks.orchestration
-
-bench-transfer: setup ## networks carried between digits and Fashion-MNIST; DATA=fashion_mnist.parquet
-	python -m benchmarks.transfer --data $(DATA)
-
-bench-photos: setup ## photographs with few labels, side by side with scikit-learn; 3 hours; DATA=folder of Parquet files
+bench-photos: setup # side by side with scikit-learn; 3 hours; DATA=folder of Parquet files
 	OMP_NUM_THREADS=1 python -m benchmarks.photos --data $(DATA)
 
-bench-distillation: setup ## small students with and without their teacher; DATA=fashion_mnist.parquet
-	python -m benchmarks.distillation --data $(DATA)
+bench-transfer: setup # networks carried between digits and Fashion-MNIST
+	python -m benchmarks.transfer --data $(DATA)
 
-bench-corrections: setup ## labels by a person, as the report asks for them or at random; DATA=fashion_mnist.parquet
+bench-corrections: setup # labels by a person, as the report asks for them or at random
 	python -m benchmarks.corrections --data $(DATA)
 
-bench-pick: setup ## labels for typical, doubtful or random images, digits and Fashion-MNIST; DATA=fashion_mnist.parquet
-	python -m benchmarks.pick $(if $(wildcard $(DATA)),--data $(DATA))
-
-bench-pseudo_label: setup ## images a second of pseudo_label through Ray, against a bare loop
+bench-pseudo_label: setup # images a second of pseudo_label through Ray, against a bare loop
 	OMP_NUM_THREADS=1 python -m benchmarks.pseudo_labelling
 
-bench-train: setup ## images a second of training, against a bare loop
+bench-train: setup # images a second of training, against a bare loop
 	OMP_NUM_THREADS=1 python -m benchmarks.training
 
-bench-precision: setup ## what training in bfloat16 costs in accuracy; DATA=fashion_mnist.parquet
-	python -m benchmarks.precision --data $(DATA)
-
-bench-usb: setup ## images a second of training, against USB's pseudolabel and fixmatch; USB=its python
-	OMP_NUM_THREADS=1 python -m benchmarks.usb --python $(USB)
-
-bench-augment: setup ## RandAugment of a batch, against torchvision's image by image
-	OMP_NUM_THREADS=1 python -m benchmarks.augmentation
-
-bench-decode: setup ## images a second into the training cache, against bare decoding
-	OMP_NUM_THREADS=1 python -m benchmarks.decoding
-
-bench-evaluate: setup ## ten crops by four models, against forty bare passes
-	OMP_NUM_THREADS=1 python -m benchmarks.evaluation
-
-bench-gpu: ## training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
+bench-gpu: # training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
 	python -m benchmarks.gpu
-
-bench-select: setup ## rows a second of the selection, 1 to 100 million; needs 14 GB of disk
-	python -m benchmarks.selection
-
-bench-ingest: setup ## images a second that training is fed, streamed and from memory
-	python -m benchmarks.ingest
-
-bench-scaling: setup ## two Ray workers, and two actors that predict, against twice one
-	OMP_NUM_THREADS=1 python -m benchmarks.scaling
 
 ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)
 
-chaos: setup ## kill every stage after each of its file operations and at random moments; to docs/reliability.md
+chaos: setup ## kill every stage at each of its file operations, and runs at random moments; hours; to docs/reliability.md
 	python -m benchmarks.chaos
-
-screenshots: setup ## docs/screenshots, of the last run's report and of its runs in MLflow; needs chromium
-	python -m benchmarks.screenshots
 
 ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of starting their own
 	@umask 077; ray get-auth-token --generate > /dev/null

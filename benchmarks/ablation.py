@@ -7,60 +7,43 @@ Digits: 50 labels, 848 unlabelled, 899 test images. Fashion-MNIST, where FOLDER 
 fashion_mnist.parquet: 1,000 labels, 20,000 unlabelled, 10,000 test images, with pseudo-labels of
 generations and with an online teacher. No validation images.
 All of it takes about 70 minutes of two cores (30 s a run on digits, 140 on Fashion-MNIST, up to 9
-minutes with an online teacher).
-Every run is kept under .selftrain/benchmarks, by its parameters and the code it rests on, so that
-it goes on where it stopped. `--steps 4` is a trial: its table goes there too, not into docs/.
+minutes with an online teacher). Every run is kept under .selftrain/benchmarks, by its parameters
+and the code it rests on. `--steps 4` is a trial: its table goes there too, not into docs/.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import time
 from collections.abc import Iterable
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from benchmarks.ablation_page import page, run_of, summary
-from benchmarks.ablation_rows import (
-    GENERATIONS,
-    MAIN,
-    ONLINE,
-    ROWS,
-    Row,
-    row_params,
-    with_steps,
-)
-from benchmarks.runs import code_of, side_by_side
-from pipeline.files import read_json, value_digest, write_json, write_text
+from benchmarks.ablation_rows import GENERATIONS, MAIN, ONLINE, ROWS, Row, row_params, with_steps
+from benchmarks.data import digits, fashion_part, few_labels
+from benchmarks.in_process import Images, self_train
+from benchmarks.runs import KEPT, RESULTS, ROOT, arguments, code_of, kept, machine, side_by_side
+from pipeline.evaluate.ensemble import average_log_probs
+from pipeline.files import read_json, write_json, write_text
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "ablation.json"
+RESULT = RESULTS / "ablation.json"
 PAGE = ROOT / "docs" / "ablation.md"
-KEPT = ROOT / ".selftrain" / "benchmarks"
 FASHION_FILE = "fashion_mnist.parquet"
-ONLINE_NAME = "Fashion-MNIST, online teacher"
 DIGITS_STEPS = 450  # half of the preset's, so that all of it takes no more than 2 hours
 # What a run's figures rest on; other changes leave kept runs as they are.
 CODE = (
-    *("pipeline/augment", "pipeline/labels", "pipeline/models", "pipeline/train"),
-    *("pipeline/evaluate/views.py", "pipeline/evaluate/ensemble.py"),
-    *("pipeline/evaluate/calibration.py", "pipeline/data/images.py", "benchmarks/in_process.py"),
-    *(
-        "benchmarks/in_process_models.py",
-        "benchmarks/digits_data.py",
-        "benchmarks/fashion_mnist.py",
-    ),
+    *(f"pipeline/{part}" for part in ("augment", "labels", "models", "train", "evaluate")),
+    "pipeline/data/images.py",
+    *(f"benchmarks/{name}.py" for name in ("data", "in_process", "in_process_models")),
 )
 PARAMETERS: dict[str, Any] = {
     **dict.fromkeys(("seed", "model", "augment", "train", "transfer", "predict", "select"), True),
@@ -72,7 +55,10 @@ PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set of the ablation: its preset, how much of it is used, and where it lies."""
+    """One data set of the ablation: its preset, how much of it is used, and where it lies.
+
+    names: of the rows that are run on it.
+    """
 
     name: str
     preset: str
@@ -107,55 +93,41 @@ class DataSet:
             f"`presets/{self.preset}.yaml`{steps}, no validation images."
         )
 
-
-@dataclass(frozen=True)
-class Task:
-    """One run: a row on a data set with a seed."""
-
-    data: DataSet
-    row: Row
-    seed: int
-
-    @property
-    def params(self) -> Params:
-        """Its parameters."""
-        return row_params(self.row, self.data.params).model_copy(update={"seed": self.seed})
-
-    @property
-    def kept(self) -> Path:
-        """Where its outcome is kept; parameters left at their default don't change it."""
-        said = self.params.model_dump(mode="json", include=PARAMETERS, exclude_defaults=True)
-        where = {"labels": self.data.labels, "unlabeled": self.data.unlabeled, "params": said}
-        digest = value_digest(where | {"seed": self.seed, "code": code_of(CODE)})
-        return KEPT / f"ablation-{self.data.preset}-{digest[:16]}-{self.seed}.json"
+    def images(self, seed: int, image_size: int) -> Images:
+        """Its images, split by seed."""
+        if self.path is None:
+            return digits(seed, self.labels, image_size)
+        train = _fashion_part(self.path, "train", 60_000)
+        test = _fashion_part(self.path, "test", self.test)
+        counts = {"num_labels": self.labels, "num_unlabeled": self.unlabeled}
+        return few_labels(train, test, **counts, seed=seed)
 
 
-def run_task(row: str, data: DataSet, seed: int) -> dict[str, float]:
-    """Accuracies of one run, from its file if it was done before."""
-    task = Task(data, next(part for part in ROWS if part.name == row), seed)
-    if not task.kept.exists():
-        write_json(task.kept, _outcome(task))
-    outcome: dict[str, float] = json.loads(task.kept.read_text())
-    return outcome
+@lru_cache(maxsize=2)  # most of a run of few steps would go into decoding
+def _fashion_part(path: Path, split: str, count: int) -> tuple[Tensor, Tensor]:
+    return fashion_part(path, split, count)
 
 
-def _outcome(task: Task) -> dict[str, float]:
-    from benchmarks.digits_data import digits
-    from benchmarks.fashion_mnist import few_labels
-    from benchmarks.in_process import self_train
-    from pipeline.evaluate.ensemble import average_log_probs
+def run_task(name: str, data: DataSet, seed: int) -> dict[str, float]:
+    """Accuracies of one run of the row of this name, from its file if it was done before."""
+    row = next(part for part in ROWS if part.name == name)
+    params = row_params(row, data.params).model_copy(update={"seed": seed})
+    # Parameters left at their default don't change what a run is.
+    said = params.model_dump(mode="json", include=PARAMETERS, exclude_defaults=True)
+    what = {"labels": data.labels, "unlabeled": data.unlabeled, "test": data.test, "params": said}
 
-    data, params = task.data, task.params
-    if data.path is None:
-        images = digits(task.seed, data.labels, params.data.image_size)
-    else:
-        images = few_labels(
-            _fashion_part(data.path, "train", 60_000),
-            _fashion_part(data.path, "test", data.test),
-            num_labels=data.labels,
-            num_unlabeled=data.unlabeled,
-            seed=task.seed,
-        )
+    def work() -> dict[str, float]:
+        return outcome(data.images(seed, params.data.image_size), params)
+
+    label = f"{data.preset}-{seed}"
+    found: dict[str, float] = kept(
+        Path(__file__), label, what | {"seed": seed}, work, code=code_of(CODE)
+    )
+    return found
+
+
+def outcome(images: Images, params: Params) -> dict[str, float]:
+    """Accuracies of a run."""
     began = time.process_time()
     results = self_train(images, params)
     together = average_log_probs([part.log_probs for part in results]).argmax(axis=1)
@@ -168,17 +140,11 @@ def _outcome(task: Task) -> dict[str, float]:
     }
 
 
-@lru_cache(maxsize=2)  # most of a run of few steps would go into decoding
-def _fashion_part(path: Path, split: str, count: int) -> tuple[Tensor, Tensor]:
-    from benchmarks.fashion_mnist import fashion_part
-
-    return fashion_part(path, split, count)
-
-
 def run_all(data: Iterable[DataSet], processes: int) -> dict[str, Any]:
     """Every row of every data set, `processes` runs at once; finished ones are not run again."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sets = list(data)
+    outcomes: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     with side_by_side(processes) as pool:
         futures = {
             pool.submit(run_task, row, part, seed): (part.name, row, seed)
@@ -186,18 +152,15 @@ def run_all(data: Iterable[DataSet], processes: int) -> dict[str, Any]:
             for seed in range(part.seeds)
             for row in dict.fromkeys(map(run_of, part.rows))
         }
-        outcomes: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
         for future in as_completed(futures):
             name, row, seed = futures[future]
             outcomes.setdefault(name, {}).setdefault(row, {})[seed] = future.result()
             say(f"{name}, {row}, seed {seed}: {100 * future.result()['last']:.2f}")
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {processes} runs at once",
-        "data": {
-            part.name: {"protocol": part.protocol, "rows": summary(outcomes[part.name], part.rows)}
-            for part in sets
-        },
+    data_of = {
+        part.name: {"protocol": part.protocol, "rows": summary(outcomes[part.name], part.rows)}
+        for part in sets
     }
+    return {"machine": machine(), "data": data_of}
 
 
 def data_sets(given: argparse.Namespace) -> list[DataSet]:
@@ -208,17 +171,14 @@ def data_sets(given: argparse.Namespace) -> list[DataSet]:
         say(f"{path or '--data'}: not there; Fashion-MNIST is left out")
         return sets
     sizes = (1000, 20_000, 10_000) if given.steps is None else (100, 1000, 10_000)
-    seeds, steps = given.fashion_seeds, given.steps
-    return [
-        *sets,
-        DataSet("Fashion-MNIST", "fashion_mnist", *sizes, seeds, steps, path, MAIN),
-        DataSet(ONLINE_NAME, "fashion_mnist_online", *sizes, seeds, steps, path, ONLINE),
-    ]
+    how = (*sizes, given.fashion_seeds, given.steps, path)
+    online = DataSet("Fashion-MNIST, online teacher", "fashion_mnist_online", *how, ONLINE)
+    return [*sets, DataSet("Fashion-MNIST", "fashion_mnist", *how, MAIN), online]
 
 
 def main() -> None:
     """Run what is not kept yet and write the results and the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser = arguments(__file__, __doc__)
     parser.add_argument("--data", type=Path, help=f"folder of {FASHION_FILE}")
     parser.add_argument("--seeds", type=int, default=5, help="of digits, numbered from 0")
     parser.add_argument("--fashion-seeds", type=int, default=3, help="of Fashion-MNIST")

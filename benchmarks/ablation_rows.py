@@ -16,16 +16,22 @@ Values = dict[str, Any]
 class Row:
     """What is taken away, or put in place of something, and which figure of the run counts.
 
-    part: what the row tells of; adds: whether the row has it, and not the full form; figure: "last"
-    generation with test-time views, its "centre" view, or the "ensemble" of all generations.
+    part: what the row tells of; change: of the full form's parameters, in place, described by its
+    docstring; adds: whether the row has the part, and not the full form; figure: "last" generation
+    with test-time views, its "centre" view, or the "ensemble" of all generations.
     """
 
     name: str
-    what: str
     part: str
-    change: Callable[[Values], None] = lambda values: None
+    change: Callable[[Values], None]
     adds: bool = False
     figure: str = "last"
+
+    @property
+    def what(self) -> str:
+        """What differs from the full form, in words."""
+        words = str(self.change.__doc__)
+        return words[0].lower() + words[1:].rstrip(".")
 
 
 def row_params(row: Row, params: Params) -> Params:
@@ -60,22 +66,26 @@ def _steps(values: Values, trainings: list[Values]) -> int:
 
 
 def _supervised(values: Values) -> None:
+    """The labels alone, as many steps as all generations together, the same noise."""
     trainings = _trainings(values)
     trainings[0]["steps"] = _steps(values, trainings)
     values["generations"] = {}
 
 
 def _supervised_strongly(values: Values) -> None:
+    """The same, the labelled images augmented as strongly as unlabelled ones."""
     _supervised(values)
     values["teacher"]["train"]["labeled_augment"] = "strong"
 
 
 def _no_data_noise(values: Values) -> None:
+    """Students see plain images, without augmentation."""
     for training in _student_trainings(values):
         training.update(labeled_augment="none", unlabeled_augment="none")
 
 
 def _no_model_noise(values: Values) -> None:
+    """Students without dropout and stochastic depth."""
     for part in values["generations"].values():
         model = part.setdefault("student", {}).setdefault("model", {})
         model.update(dropout_rate=0.0, stochastic_depth_rate=0.0)
@@ -87,6 +97,7 @@ def _select(values: Values, **changes: Any) -> None:
 
 
 def _one_generation(values: Values) -> None:
+    """One student, taught by generation 0, for the steps of all students."""
     steps = _steps(values, _student_trainings(values))
     only = values["generations"]["1"]
     only["select"] = {}
@@ -95,19 +106,38 @@ def _one_generation(values: Values) -> None:
 
 
 def _growing(values: Values) -> None:
+    """The last student a size larger, in place of all equal."""
     list(values["generations"].values())[-1].setdefault("student", {})["grow"] = 1
 
 
 def _online(values: Values) -> None:
+    """The last student teaches itself after 30 % of its steps."""
     _student_trainings(values)[-1]["online"] = {}
 
 
 def _offline(values: Values) -> None:
+    """The student learns what generation 0 said of the images, before it and once."""
     for training in _student_trainings(values):
         training["online"] = None
 
 
+def _hard(values: Values) -> None:
+    """The teacher's choice in place of its probabilities."""
+    _select(values, label_kind="hard")
+
+
+def _quotas(values: Values) -> None:
+    """The surest equally many of each class, rare ones repeated, without alignment."""
+    _select(values, distribution_alignment="none", fraction_per_class=1.0)
+
+
+def _threshold(values: Values) -> None:
+    """Only predictions with a confidence of 0.9 or more, however the classes fall."""
+    _select(values, confidence_threshold=0.9, fraction_per_class=None)
+
+
 def _no_balancing(values: Values) -> None:
+    """Every prediction as the teacher makes it, however the classes fall."""
     _select(values, fraction_per_class=None, distribution_alignment="none")
     for training in _student_trainings(values):
         if training.get("online") is not None:
@@ -115,111 +145,43 @@ def _no_balancing(values: Values) -> None:
 
 
 def _surest_first(values: Values) -> None:
+    """The surest half of each class in generation 1, more in each, all in the last."""
     generations = list(values["generations"].values())
     for number, part in enumerate(generations):
         share = (1 + number / max(1, len(generations) - 1)) / 2  # half at first, all at last
         part["select"] = part.get("select", {}) | {"fraction_per_class": round(share, 2)}
 
 
-FULL = Row("full", "the preset, the last generation with test-time views", "all of it")
+def _full(values: Values) -> None:
+    """The preset, the last generation with test-time views."""
+
+
+def _centre(values: Values) -> None:
+    """The same runs, one centre view."""
+
+
+def _ensemble(values: Values) -> None:
+    """The same runs, all generations averaged; the others are without."""
+
+
+FULL = Row("full", "all of it", _full)
 ROWS = (
     FULL,
-    Row(
-        "supervised",
-        "the labels alone, as many steps as all generations together, the same noise",
-        "self-training",
-        _supervised,
-    ),
-    Row(
-        "supervised, strong noise",
-        "the same, the labelled images augmented as strongly as unlabelled ones",
-        "self-training",
-        _supervised_strongly,
-    ),
-    Row(
-        "no data noise",
-        "students see plain images, without augmentation",
-        "data noise",
-        _no_data_noise,
-    ),
-    Row(
-        "no model noise",
-        "students without dropout and stochastic depth",
-        "model noise",
-        _no_model_noise,
-    ),
-    Row(
-        "hard labels",
-        "the teacher's choice in place of its probabilities",
-        "soft labels",
-        lambda values: _select(values, label_kind="hard"),
-    ),
-    Row(
-        "no balancing",
-        "every prediction as the teacher makes it, however the classes fall",
-        "balancing",
-        _no_balancing,
-    ),
-    Row(
-        "quotas",
-        "the surest equally many of each class, rare ones repeated, without alignment",
-        "balancing by quotas alone",
-        lambda values: _select(values, distribution_alignment="none", fraction_per_class=1.0),
-        adds=True,
-    ),
-    Row(
-        "threshold",
-        "only predictions with a confidence of 0.9 or more, however the classes fall",
-        "a threshold",
-        lambda values: _select(values, confidence_threshold=0.9, fraction_per_class=None),
-        adds=True,
-    ),
-    Row(
-        "surest first",
-        "the surest half of each class in generation 1, more in each, all in the last",
-        "choosing the surest first",
-        _surest_first,
-        adds=True,
-    ),
-    Row(
-        "one generation",
-        "one student, taught by generation 0, for the steps of all students",
-        "repeating",
-        _one_generation,
-    ),
-    Row(
-        "growing student",
-        "the last student a size larger, in place of all equal",
-        "a growing student",
-        _growing,
-        adds=True,
-    ),
-    Row(
-        "online teacher",
-        "the last student teaches itself after 30 % of its steps",
-        "an online teacher",
-        _online,
-        adds=True,
-    ),
-    Row(
-        "offline teacher",
-        "the student learns what generation 0 said of the images, before it and once",
-        "an online teacher",
-        _offline,
-    ),
-    Row(
-        "no test-time views",
-        "the same runs, one centre view",
-        "averaging over views",
-        figure="centre",
-    ),
-    Row(
-        "ensemble",
-        "the same runs, all generations averaged; the others are without",
-        "the ensemble",
-        adds=True,
-        figure="ensemble",
-    ),
+    Row("supervised", "self-training", _supervised),
+    Row("supervised, strong noise", "self-training", _supervised_strongly),
+    Row("no data noise", "data noise", _no_data_noise),
+    Row("no model noise", "model noise", _no_model_noise),
+    Row("hard labels", "soft labels", _hard),
+    Row("no balancing", "balancing", _no_balancing),
+    Row("quotas", "balancing by quotas alone", _quotas, adds=True),
+    Row("threshold", "a threshold", _threshold, adds=True),
+    Row("surest first", "choosing the surest first", _surest_first, adds=True),
+    Row("one generation", "repeating", _one_generation),
+    Row("growing student", "a growing student", _growing, adds=True),
+    Row("online teacher", "an online teacher", _online, adds=True),
+    Row("offline teacher", "an online teacher", _offline),
+    Row("no test-time views", "averaging over views", _centre, figure="centre"),
+    Row("ensemble", "the ensemble", _ensemble, adds=True, figure="ensemble"),
 )
 GENERATIONS = tuple(
     row.name for row in ROWS if row.name not in ("supervised, strong noise", "offline teacher")

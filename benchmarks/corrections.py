@@ -13,7 +13,6 @@ under .selftrain/benchmarks.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,18 +22,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.fashion_mnist import fashion_part, few_label_rows, few_labels, parse_arguments
+from benchmarks.data import fashion_part, few_label_rows, few_labels
 from benchmarks.in_process import Floats, Images, self_train
 from benchmarks.runs import (
     RESULTS,
     ROOT,
-    Part,
-    at_once,
+    arguments,
+    data_missing,
     gain_table,
     kept,
-    machine,
-    parts_kept,
     percent,
+    result_of,
     side_by_side,
 )
 from pipeline.files import write_json
@@ -43,12 +41,11 @@ from pipeline.params import Params, load_params
 from pipeline.progress import say
 
 HERE = Path(__file__)
-RESULT = RESULTS / "corrections.json"
 NUM_LABELS, NUM_UNLABELED, NUM_TEST = 200, 10_000, 10_000
 CLICKS = (48, 200)  # one page of the report, and about four
 WAYS = ("offered", "margin", "random")
 STEPS = 300  # the preset's would take hours
-BEFORE = "none"
+BEFORE = "no labels more"
 
 
 @dataclass(frozen=True)
@@ -69,38 +66,26 @@ class Outcome:
 
 def main() -> None:
     """Run what is not kept yet, print the table and write the results."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.corrections", description=__doc__)
-    parser.add_argument("--steps", type=int, default=STEPS, help="others write no results")
+    parser = arguments(__file__, __doc__)
+    parser.add_argument("--data", type=Path, required=True, help="fashion_mnist.parquet")
+    parser.add_argument("--seeds", type=int, default=3, choices=range(2, 6))
     parser.add_argument("--processes", type=int, default=2, help="seeds at work at once")
-    parser.add_argument("--unlabeled", type=int, default=NUM_UNLABELED)
-    given = parse_arguments(parser)
-    if given is None:
+    given = parser.parse_args()
+    if data_missing(given.data):
         return
-    run = partial(run_seed, data=given.data, num_unlabeled=given.unlabeled, steps=given.steps)
     with side_by_side(given.processes) as pool:
-        rows = list(pool.map(run, range(given.seeds)))
-    if given.steps == STEPS and given.unlabeled == NUM_UNLABELED:
-        result = {
-            "protocol": " ".join(str(__doc__).split("The protocol: ")[1].split()),
-            "machine": machine(),
-            "accuracy": rows,
-        }
-        write_json(RESULT, result)
-    say(table(rows))
+        rows = list(pool.map(partial(run_seed, data=given.data), range(given.seeds)))
+    write_json(RESULTS / "corrections.json", result_of(__doc__, accuracy=rows))
+    say(gain_table(rows, rows[0], BEFORE))
 
 
-def run_seed(seed: int, *, data: Path, num_unlabeled: int, steps: int) -> dict[str, float]:
+def run_seed(seed: int, *, data: Path) -> dict[str, float]:
     """Test accuracy before, and after so many labels chosen in each way."""
-
-    def work() -> dict[str, float]:
-        train = fashion_part(data, "train", 60_000)
-        test = fashion_part(data, "test", NUM_TEST)
-        scene = scene_of(seed, train, test, num_labels=NUM_LABELS, num_unlabeled=num_unlabeled)
-        part = parts_kept(HERE, str(seed), what)
-        return measured(scene, run_params(seed, steps), seed, part=part)
-
-    what = {"seed": seed, "unlabeled": num_unlabeled, "steps": steps}
-    row: dict[str, float] = kept(HERE, str(seed), what, work)
+    train, test = fashion_part(data, "train", 60_000), fashion_part(data, "test", NUM_TEST)
+    counts = {"num_labels": NUM_LABELS, "num_unlabeled": NUM_UNLABELED, "seed": seed}
+    _, others = few_label_rows(train[1], **counts)
+    scene = Scene(few_labels(train, test, **counts), train[1][others])
+    row = measured(scene, run_params(seed), seed)
     say(f"seed {seed}: {percent(row)}")
     return row
 
@@ -116,42 +101,22 @@ def run_params(seed: int, steps: int = STEPS) -> Params:
     return params.model_copy(update=changes)
 
 
-def scene_of(
-    seed: int,
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    *,
-    num_labels: int,
-    num_unlabeled: int,
-) -> Scene:
-    """Labelled and unlabelled images by seed, both balanced."""
-    counts = {"num_labels": num_labels, "num_unlabeled": num_unlabeled, "seed": seed}
-    _, others = few_label_rows(train[1], **counts)
-    return Scene(few_labels(train, test, **counts), train[1][others])
-
-
 def measured(
-    scene: Scene,
-    params: Params,
-    seed: int,
-    clicks: tuple[int, ...] = CLICKS,
-    part: Part = at_once,
+    scene: Scene, params: Params, seed: int, clicks: tuple[int, ...] = CLICKS
 ) -> dict[str, float]:
-    """The accuracy before, and of each way and number of labels, as "offered 48".
-
-    `part` may keep each.
-    """
+    """The accuracy before, and of each way and number of labels, as "offered 48"; each is kept."""
     before = cache(lambda: outcome(scene, params))
+    what = {"params": params.model_dump(mode="json"), "unlabeled": len(scene.truth)}
 
     def after(way: str, count: int) -> float:
         rows = picked(way, before().teachers, count, seed)
         return outcome(answered(scene, rows), params).accuracy
 
-    found = {BEFORE: part(BEFORE, lambda: before().accuracy)}
+    found = {BEFORE: kept(HERE, f"{seed}-before", what, lambda: before().accuracy)}
     for count in clicks:
         for way in WAYS:
-            name = f"{way} {count}"
-            found[name] = part(name, partial(after, way, count))
+            work = partial(after, way, count)
+            found[f"{way} {count}"] = kept(HERE, f"{seed}-{way}-{count}", what, work)
     return found
 
 
@@ -193,12 +158,6 @@ def answered(scene: Scene, rows: list[int]) -> Scene:
         unlabeled=images.unlabeled[left],
     )
     return Scene(labeled, scene.truth[left])
-
-
-def table(rows: list[dict[str, float]]) -> str:
-    """The gain of each way over the run before, in Markdown."""
-    names = [BEFORE, *(name for name in rows[0] if name != BEFORE)]
-    return gain_table(rows, names, BEFORE, gain="gain", title="labels added")
 
 
 if __name__ == "__main__":

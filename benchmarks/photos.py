@@ -15,8 +15,6 @@ makes it, so that a run goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -36,15 +34,25 @@ from benchmarks.photos_data import (
     split_features,
     split_set,
 )
-from benchmarks.runs import RESULTS, ROOT, code_of, half_interval, kept, machine, side_by_side
-from pipeline.files import write_json, write_text
+from benchmarks.runs import (
+    RESULTS,
+    ROOT,
+    arguments,
+    code_of,
+    data_missing,
+    half_interval,
+    kept,
+    put_table,
+    result_of,
+    side_by_side,
+)
+from pipeline.files import write_json
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 
 HERE = Path(__file__)
 RESULT = RESULTS / "photos.json"
 PAGE = ROOT / "docs" / "self_training.md"
-TABLE = re.compile(r"(<!-- results of photos -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 NUM_CLASSES = {"EuroSAT": 10, "photos": 12, "CIFAR-10": 10}
 PRESETS = {"ours": "photographs", "scratch": "folder_small"}
 CODE = (
@@ -147,13 +155,12 @@ def _part_kept(
 
 def main() -> None:
     """Run what is not kept yet, print the table, and write the results and the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
+    parser = arguments(__file__, __doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet files")
     parser.add_argument("--processes", type=int, default=2, help="runs at work at once")
     given = parser.parse_args()
     needed = {name for source in SOURCES.values() for name in (source.train, source.test)}
-    if missing := sorted(name for name in needed if not (given.data / name).is_file()):
-        say(f"{given.data}: {', '.join(missing)} not there; nothing is measured")
+    if data_missing(given.data, needed):
         return
     done: dict[Task, dict[str, Any]] = {}
     with side_by_side(given.processes) as pool:
@@ -166,7 +173,7 @@ def main() -> None:
             write_json(RESULT, summary(done))
     result = summary(done)
     write_json(RESULT, result)
-    renew_page(result)
+    put_table(PAGE, "photos", table(result))
     say(table(result))
 
 
@@ -194,14 +201,9 @@ def summary(done: dict[Task, dict[str, Any]]) -> dict[str, Any]:
             if method in OURS and more:
                 gains.append(where | {"method": method} | spread(more))
         modes.append(where | {"modes": [each["mode"] for each in ours]})
-    return {
-        "protocol": " ".join(str(__doc__).split("The protocol: ")[1].split()),
-        "machine": machine(),
-        "shipped": OURS[-1],
-        "rows": rows,
-        "gain over control": gains,
-        "modes": modes,
-    }
+    return result_of(
+        __doc__, shipped=OURS[-1], rows=rows, modes=modes, **{"gain over control": gains}
+    )
 
 
 def tasks_order(task: Task) -> tuple[int, int]:
@@ -247,13 +249,6 @@ def _cell(
             half = "" if row["high"] is None else f" ± {row['high'] - row['mean']:.1f}"
             return f"{row['mean']:{sign}.1f}{half}".replace("-", "−")
     return ""
-
-
-def renew_page(result: dict[str, Any], page: Path = PAGE) -> None:
-    """Put the table between `<!-- results of photos -->` and `<!-- end -->` of `page`."""
-    text = page.read_text(encoding="utf-8")
-    shown = f"\\g<1>\n{table(result)}\n\n\\g<2>"
-    write_text(page, TABLE.sub(shown, text))
 
 
 if __name__ == "__main__":

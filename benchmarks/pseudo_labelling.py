@@ -17,15 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.ingest import write_pictures
-from benchmarks.measure import Row, compare, compared, in_turn, keep
-from pipeline.data.shards import read_manifest
+from benchmarks.runs import Row, arguments, compare, keep
+from pipeline.data.png import encode_png
+from pipeline.data.shard_writer import write_shards
+from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.tensors import column_bytes, decode_into
 from pipeline.evaluate.checkpoints import checkpoint_passes
 from pipeline.labels.predict import ShardPredictor
@@ -35,37 +38,42 @@ from pipeline.models.spec import ModelSpec
 from pipeline.params import ModelParams
 from pipeline.ray.map_shards import distributed_map
 
-SHARDS, FEW_SHARDS, SIDE, MEAN, STD = 16, 4, 32, 0.5, 0.25
+SHARDS, FEW_SHARDS, SIDE, MEAN, STD, PASS = 16, 4, 32, 0.5, 0.25, 512
 MEMORY_ROWS, SMALL_NETWORK = 256, "wrn_10_1"  # images of a shard where memory is measured
+DISTINCT = 256
+
+
+def write_pictures(folder: Path, count: int, rows_per_shard: int) -> None:
+    """A prepared folder of so many pictures: smooth colours and some noise, as in photographs."""
+    draw = np.random.default_rng(SIDE)
+    encoded = []
+    for _ in range(DISTINCT):
+        coarse = torch.from_numpy(draw.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32))
+        smooth = torch.nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bicubic")
+        noisy = smooth[0].permute(1, 2, 0).numpy() + draw.normal(0, 4, (SIDE, SIDE, 3))
+        encoded.append(encode_png(np.clip(noisy, 0, 255).astype(np.uint8)))
+
+    def rows() -> Iterator[dict[str, object]]:
+        for place in range(count):
+            yield {"id": f"image_{place}", "image": encoded[place % DISTINCT], "label": place % 10}
+
+    shape = {"channels": 3, "image_size": SIDE}
+    write_shards(folder, rows(), IMAGE_SCHEMA, rows_per_shard=rows_per_shard, metadata=shape)
 
 
 def make_model(folder: Path, name: str) -> None:
     """An untrained model, taken to agree with itself in bfloat16."""
+    network, classes = ModelParams(name=name).network, [str(number) for number in range(10)]
     spec = ModelSpec(
-        network=ModelParams(name=name).network,
-        classes=[str(number) for number in range(10)],
-        image_size=SIDE,
-        channels=3,
-        mean=[MEAN] * 3,
-        std=[STD] * 3,
-        generation="0",
-        bfloat16_agrees=True,
+        network, classes, SIDE, 3, [MEAN] * 3, [STD] * 3, generation="0", bfloat16_agrees=True
     )
     save_checkpoint(folder, network_of(spec).state_dict(), spec)
 
 
 def predictor_of(model: Path, images: Path, out: Path) -> ShardPredictor:
     """As the stage makes it."""
-    return ShardPredictor(
-        models=(model,),
-        folder=images,
-        out=out,
-        views="centre",
-        jitter_views=1,
-        batch_size=512,
-        seed=0,
-        precision="auto",
-    )
+    how: dict[str, Any] = {"views": "centre", "jitter_views": 1, "batch_size": PASS}
+    return ShardPredictor(models=(model,), folder=images, out=out, seed=0, precision="auto", **how)
 
 
 def through_ray(folder: Path, starts: list[float]) -> float:
@@ -106,7 +114,7 @@ def bare_loop(
 ) -> float:
     """Images a second of reading, decoding and predicting, one thread; shards: the first so many,
     None for all."""
-    network, size = load_checkpoint(folder / "model").network, passes.images or 512
+    network, size = load_checkpoint(folder / "model").network, passes.images or PASS
     entries = read_manifest(folder / "images").shards[:shards]
     files = [folder / "images" / entry.file for entry in entries]
     done, begun = 0, clock()
@@ -121,17 +129,18 @@ def bare_loop(
     return done / (clock() - begun)
 
 
-def peak_memory(model: Path, images: Path) -> float:
-    """MiB that a process of its own takes at most to predict the folder `images`."""
+def peak_memory(folder: Path, shards: int) -> float:
+    """MiB that a process of its own takes at most to predict so many small shards."""
+    images = folder / f"{shards}_shards"
+    write_pictures(images, shards * MEMORY_ROWS, MEMORY_ROWS)
     command = [sys.executable, "-m", "benchmarks.pseudo_labelling", "--peak"]
-    command += [str(model), str(images)]
+    command += [str(folder / "small"), str(images)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(answer.stdout.splitlines()[-1])
 
 
 def say_peak(model: Path, images: Path) -> None:
     """Predict every shard in this process and print its peak memory."""
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
         predictor = predictor_of(model, images, Path(name))
         for number in range(len(predictor.manifest.shards)):
@@ -141,11 +150,9 @@ def say_peak(model: Path, images: Path) -> None:
 
 def measured(folder: Path, count: int, rounds: int, *, ray: bool) -> list[Row]:
     """The comparisons."""
-    rows_a_shard = -(-count // SHARDS)
-    write_pictures(folder / "images", count, SIDE, rows_per_shard=rows_a_shard)
-    how = {"view": "centre", "jitter_views": 1, "batch_size": 512}
-    model = load_checkpoint(folder / "model")
-    passes = checkpoint_passes(model, count, precision="auto", **how)  # type: ignore[arg-type]
+    write_pictures(folder / "images", count, rows_per_shard=-(-count // SHARDS))
+    how: dict[str, Any] = {"view": "centre", "jitter_views": 1, "batch_size": PASS}
+    passes = checkpoint_passes(load_checkpoint(folder / "model"), count, precision="auto", **how)
     own = compare(
         "the predictor alone, seconds of its own",
         "images/s",
@@ -157,52 +164,46 @@ def measured(folder: Path, count: int, rounds: int, *, ray: bool) -> list[Row]:
     if not ray:
         return [own]
     starts: list[float] = []
-    answers = in_turn(
-        {
-            "ours": lambda: through_ray(folder, starts),
-            "reference": lambda: bare_loop(folder, passes),
-        },
-        rounds,
-    )
-    row = compared(
+    row = compare(
         f"{count:,} images, {passes.precision}, {passes.images} a pass",
         "images/s",
-        answers,
+        lambda: through_ray(folder, starts),
+        lambda: bare_loop(folder, passes),
+        rounds=rounds,
         at_least=0.9,
     )
-    few, many, small = folder / "few", folder / "many", folder / "small"
-    make_model(small, SMALL_NETWORK)
-    write_pictures(few, 4 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
-    write_pictures(many, 40 * MEMORY_ROWS, SIDE, rows_per_shard=MEMORY_ROWS)
-    peaks = {"ours": [peak_memory(small, many)], "reference": [peak_memory(small, few)]}
-    return [
-        own,
-        row,
-        Row("start of Ray and of its actor", "s", sorted(starts)[len(starts) // 2]),
-        compared("peak memory, ten times the images", "MiB", peaks, at_most=1.1),
-    ]
+    make_model(folder / "small", SMALL_NETWORK)
+    memory = compare(
+        "peak memory, ten times the images",
+        "MiB",
+        lambda: peak_memory(folder, 40),
+        lambda: peak_memory(folder, 4),
+        rounds=1,
+        at_most=1.1,
+    )
+    start = Row("start of Ray and of its actor", "s", sorted(starts)[len(starts) // 2])
+    return [own, row, start, memory]
 
 
 def main() -> None:
     """Measure and keep the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__file__, __doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--network", default="wrn_28_2")
     parser.add_argument("--without-ray", action="store_true", help="the predictor alone")
     parser.add_argument("--peak", type=Path, nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.peak:
-        say_peak(*args.peak)
-        return
+    given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.peak:
+        say_peak(*given.peak)
+        return
     with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
-        folder = Path(name)
-        make_model(folder / "model", args.network)
-        rows = measured(folder, args.images, args.rounds, ray=not args.without_ray)
+        make_model(Path(name) / "model", given.network)
+        rows = measured(Path(name), given.images, given.rounds, ray=not given.without_ray)
     half = has_bfloat16(torch.device("cpu"))
-    about = {"network": args.network, "images": args.images, "bfloat16": half}
-    keep("pseudo_label", rows, rounds=args.rounds, about=about)
+    about = {"network": given.network, "images": given.images, "bfloat16": half}
+    keep("pseudo_label", rows, rounds=given.rounds, about=about)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.augment_references import elastic_field, warp
 from pipeline.augment.draws import Draws
 from pipeline.augment.elastic import KNOTS, displacement, elastic
 from tests.augment.images import levels, most_apart, shares
+from tests.augment.references import elastic_field, warp
 
 
 def test_equals_the_slow_loops() -> None:

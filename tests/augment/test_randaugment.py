@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from benchmarks.augment_references import one_operation
 from pipeline.augment import randaugment
 from pipeline.augment.draws import Draws
 from pipeline.augment.elastic import elastic
@@ -18,6 +17,7 @@ from pipeline.augment.randaugment import COLOUR, OPERATIONS, draw_plan, rand_aug
 from pipeline.errors import ParameterError
 from pipeline.params import Operation
 from tests.augment.images import draws, levels, most_apart, shares
+from tests.augment.references import one_operation
 
 ALL = tuple(OPERATIONS)
 

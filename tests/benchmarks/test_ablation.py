@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import ablation
-from benchmarks.ablation import DataSet, Task, run_task
+from benchmarks import ablation, runs
+from benchmarks.ablation import DataSet, run_task
 from benchmarks.ablation_page import page, run_of, sentence, spread, summary
 from benchmarks.ablation_rows import FULL, MAIN, ONLINE, ROWS, Row, row_params, with_steps
 from pipeline.files import write_json
@@ -102,21 +102,27 @@ def test_fewer_steps_are_for_every_generation() -> None:
 def test_runs_are_kept_by_what_they_rest_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ablation, "KEPT", tmp_path)
-    task = Task(DIGITS, BY_NAME["supervised"], 1)
-    others = [
-        replace(task, seed=2),
-        replace(task, row=FULL),
-        replace(task, data=replace(DIGITS, steps=3)),
-    ]
-    assert len({task.kept, *(other.kept for other in others)}) == 4
-    moved = replace(task, data=replace(DIGITS, name="elsewhere", seeds=9))
-    assert moved.kept == task.kept
+    monkeypatch.setattr(runs, "KEPT", tmp_path)
+    made: list[Params] = []
+
+    def outcome(images: object, params: Params) -> dict[str, float]:
+        made.append(params)
+        return {"last": float(len(made))}
+
+    monkeypatch.setattr(ablation, "outcome", outcome)
     first = run_task("supervised", DIGITS, 1)
-    assert 0 < first["last"] < 1
-    assert json.loads(task.kept.read_text()) == first
-    task.kept.write_text(json.dumps(first | {"last": 0.5}))
-    assert run_task("supervised", DIGITS, 1)["last"] == 0.5  # read, not run
+    others = [("supervised", DIGITS, 2), ("full", DIGITS, 1)]
+    others.append(("supervised", replace(DIGITS, steps=3), 1))
+    assert [run_task(*other)["last"] for other in others] == [2, 3, 4]
+    assert run_task("supervised", replace(DIGITS, name="elsewhere", seeds=9), 1) == first
+    assert len(made) == 4
+
+
+def test_a_run_gives_the_accuracies_that_rows_count() -> None:
+    params = row_params(BY_NAME["supervised"], DIGITS.params)
+    found = ablation.outcome(DIGITS.images(1, params.data.image_size), params)
+    assert {row.figure for row in ROWS} < found.keys()
+    assert 0 < found["last"] < 1
 
 
 def outcomes() -> dict[str, dict[int, dict[str, float]]]:

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
-
-from benchmarks.digits import NUM_LABELS, PRESET, protocol, summary, table
-from benchmarks.digits_data import digits, split_digits
+from benchmarks.data import digits
+from benchmarks.digits import PRESET, protocol, summary, table
 from benchmarks.in_process import self_train
 from pipeline.params import load_params, parse_params
 from tests.integration.project import SMALL
-
-
-def test_split_is_the_protocol_s() -> None:
-    split = split_digits(4, NUM_LABELS)
-    parts = [split.labeled, split.unlabeled, split.test]
-    assert [len(part) for part in parts] == [50, 848, 899]
-    assert sorted(np.concatenate(parts).tolist()) == list(range(1797))
-    assert np.bincount(split.labels[split.labeled]).tolist() == [5] * 10
-
-
-def test_images_are_those_of_the_rows() -> None:
-    split, images = split_digits(1, NUM_LABELS), digits(1, NUM_LABELS, 8)
-    expected = np.round(split.pixels[split.labeled] * 255 / 16).reshape(-1, 1, 8, 8)
-    assert np.abs(images.labeled.numpy() - expected).max() == 0
-    assert images.test_labels.tolist() == split.labels[split.test].tolist()
 
 
 def test_preset_uses_no_validation_images_and_one_thread() -> None:

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import photos, photos_methods, runs
-from benchmarks.photos import Task, parameters, renew_page, run_task, summary, table, tasks
+from benchmarks.photos import Task, parameters, run_task, summary, table, tasks
 from benchmarks.photos_data import SOURCES, Source, balanced_split
+from benchmarks.runs import put_table
 from pipeline.params import Params
 from tests.data.helpers import encoded
 
@@ -111,12 +112,12 @@ def test_rows_have_means_and_intervals_and_gains_are_paired() -> None:
 def test_the_page_shows_the_table_where_it_names_it(tmp_path: Path) -> None:
     found, page = summary(results()), tmp_path / "page.md"
     page.write_text("Before.\n\n<!-- results of photos -->\n<!-- end -->\n\nAfter.\n")
-    renew_page(found, page)
+    put_table(page, "photos", table(found))
     text = page.read_text()
     assert "| generation 3 | 91.0 ± 12.7 |" in text
     assert "| gain of the last over `control` | +10.0 ± 0.0 |" in text
     assert "| students are networks | 2 of 2 splits |" in text
-    renew_page(found, page)
+    put_table(page, "photos", table(found))
     assert page.read_text() == text
     assert table(found) in text
     assert "<!-- results of photos -->" in photos.PAGE.read_text(encoding="utf-8")

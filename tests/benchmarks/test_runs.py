@@ -1,18 +1,19 @@
-"""Finished runs are found again by what they were made of, and intervals are Student's."""
+"""Finished runs are found again, figures compared round by round, tables put on pages."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks import runs
-from benchmarks.runs import kept, parts_kept, spread
+from benchmarks.runs import Row, compare, keep, kept, put_table, spread, table
+from pipeline.files import read_json
 
 
 def test_a_run_is_done_once_for_the_same_parameters_and_code(
@@ -33,31 +34,6 @@ def test_a_run_is_done_once_for_the_same_parameters_and_code(
     benchmark.write_text("second")
     assert kept(benchmark, "0", {"seed": 0}, work) == {"run": 3}
     assert len(done) == 3
-
-
-def test_a_stopped_run_goes_on_at_its_next_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "KEPT", tmp_path / "kept")
-    benchmark = tmp_path / "benchmark.py"
-    benchmark.write_text("code")
-    trained: list[str] = []
-
-    def run(stop_at: str) -> list[float]:
-        part = parts_kept(benchmark, "0", {"seed": 0})
-
-        def train(name: str) -> float:
-            if name == stop_at:
-                raise KeyboardInterrupt
-            trained.append(name)
-            return float(len(trained))
-
-        return [part(name, partial(train, name)) for name in ("none", "offered 48", "random 48")]
-
-    with pytest.raises(KeyboardInterrupt):
-        run("random 48")
-    assert run("never") == [1.0, 2.0, 3.0]
-    assert trained == ["none", "offered 48", "random 48"]
 
 
 def test_intervals_are_students() -> None:
@@ -87,3 +63,58 @@ def test_runs_side_by_side_end_with_who_started_them(tmp_path: Path) -> None:
         for process in alive:
             process.kill()
     assert gone
+
+
+def test_measures_are_asked_in_turn_and_the_ratio_is_of_the_same_round() -> None:
+    # A slow machine in the second round halves both; the median of the ratios does not see it.
+    ours, theirs = iter([90.0, 45.0, 80.0]), iter([100.0, 50.0, 100.0])
+    asked: list[str] = []
+
+    def asks(name: str) -> float:
+        asked.append(name)
+        return next(ours if name == "a" else theirs)
+
+    row = compare("x", "images/s", lambda: asks("a"), lambda: asks("b"), rounds=3)
+    assert asked == ["a", "b", "b", "a", "a", "b"]
+    assert (row.ours, row.reference, row.ratio) == (80, 100, 0.9)
+    assert (row.met, row.bar) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("row", "bar"),
+    [
+        (Row("a", "s", 3.0, at_most=3.0), "≤ 3"),
+        (Row("a", "s", 3.1, at_most=3.0), "≤ 3: missed"),
+        (Row("a", "images/s", 500, 400, 1.25, at_least=1.2), "≥ 1.2"),
+        (Row("a", "images/s", 500, 400, 1.25, at_least=1.3), "≥ 1.3: missed"),
+    ],
+)
+def test_a_bar_is_on_the_ratio_or_on_the_figure_alone(row: Row, bar: str) -> None:
+    assert row.bar == bar
+    assert row.met is not bar.endswith("missed")
+
+
+def test_results_that_are_kept_are_shown_on_the_page_and_a_missing_place_is_an_error(
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- results of speed -->\n<!-- end -->\n\nWords.\n")
+    rows = [Row("all", "images/s", 1234.5, 1000, 1.2345, at_least=1.5), Row("start", "s", 3.25)]
+    keep("speed", rows, rounds=3, threads=1, page=page, results=tmp_path)
+    text = page.read_text()
+    assert "| all, images/s | 1,234 | 1,000 | 1.23 | ≥ 1.5: missed |" in text
+    assert "| start, s | 3.25 |  |  |  |" in text
+    assert "3 rounds; 1 thread;" in text
+    assert text.endswith("<!-- end -->\n\nWords.\n")
+    put_table(page, "speed", table(read_json(tmp_path / "speed.json")))
+    assert page.read_text() == text
+    with pytest.raises(ValueError, match="no place for the results of other"):
+        put_table(page, "other", "")
+
+
+@pytest.mark.parametrize("bench", ["pseudo_label", "train"])
+def test_the_page_in_docs_shows_the_results_that_are_kept(bench: str, tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    shutil.copy(runs.PAGE, page)
+    put_table(page, bench, table(read_json(runs.RESULTS / f"{bench}.json")))
+    assert page.read_text(encoding="utf-8") == runs.PAGE.read_text(encoding="utf-8")

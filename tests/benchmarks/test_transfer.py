@@ -36,7 +36,7 @@ def test_every_mode_and_what_reads_features_learn_the_patches(
 
 def test_the_table_compares_seed_by_seed() -> None:
     rows = [{"from scratch": 0.5 + 0.1 * s, "full": 0.6 + 0.1 * s} for s in range(3)]
-    lines = table({"accuracy": {"a to b": rows}}).splitlines()
+    lines = table({"a to b": rows}).splitlines()
     assert "| full | 70.0 ± 24.8 | +10.0 ± 0.0 |" in lines
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from benchmarks.repository import copy_repository
+from benchmarks.small_run import copy_repository
 
 ROOT = Path(__file__).parents[2]
 YAML_FILE = YAML()

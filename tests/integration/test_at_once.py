@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from benchmarks.chaos.moments import start_repro
+from benchmarks.small_run import start_repro
 from tests.integration.project import SMALL, copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

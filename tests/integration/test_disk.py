@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.left import contents
-from benchmarks.chaos.stages import SMALL, make_project
+from benchmarks.small_run import SMALL, contents, make_project
 from tests.integration.by_hand import run, start
 from tests.integration.project import YAML_FILE
 

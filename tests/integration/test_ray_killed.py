@@ -14,8 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.chaos.left import contents
-from benchmarks.chaos.stages import SMALL, make_project
+from benchmarks.small_run import SMALL, contents, make_project
 from pipeline.train.state import STATE
 from tests.integration.by_hand import descendants, left_of, logged_steps, run, start, wait_until
 from tests.integration.project import YAML_FILE

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos.left import contents
-from benchmarks.chaos.stages import SMALL, make_project
+from benchmarks.small_run import SMALL, contents, make_project
 from pipeline.runtime.stop import SIGNALS
 from pipeline.train.state import STATE
 from tests.integration.by_hand import descendants, left_of, logged_steps, run, start, wait_until

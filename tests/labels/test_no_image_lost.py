@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.chaos.left import images
 from pipeline.data.batches import batch_rows, rank_rows
 from pipeline.data.derived import missing_shards
 from pipeline.data.predictions import read_pseudo_labels
@@ -25,8 +26,10 @@ KEEP_ALL = {"images_per_class": 1000, "fraction_per_class": None, "max_repeats":
 
 def ids_in(root: Path, folder: str) -> dict[str, int]:
     """How often each image is in a folder of shards."""
-    counts = images(root)
-    return {k.removeprefix(f"{folder}: "): n for k, n in counts.items() if k.startswith(folder)}
+    counts = Counter[str]()
+    for shard in (root / folder).glob("*.parquet"):
+        counts.update(pq.read_table(shard, columns=["id"]).column("id").to_pylist())
+    return dict(counts)
 
 
 def predict(root: Path, shards: list[int], workers: int) -> None:

@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from benchmarks import augment_references as slow
 from pipeline.augment import Draws, colour, geometry
 from pipeline.augment.crop import crop_boxes, resized_crop
 from pipeline.augment.elastic import KNOTS, elastic
@@ -18,6 +17,7 @@ from pipeline.augment.histogram import autocontrast, equalize
 from pipeline.augment.mix import blend, cutmix_boxes, partners, paste
 from pipeline.augment.randaugment import COLOUR, Plan, apply_plan, draw_plan
 from pipeline.augment.weak import move
+from tests.augment import references as slow
 
 LEVELS = torch.linspace(-1, 1, 13)
 Operation = Callable[[Tensor], Tensor]

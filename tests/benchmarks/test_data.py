@@ -1,4 +1,4 @@
-"""Fashion-MNIST is read and split as the benchmarks' protocols say."""
+"""Digits and Fashion-MNIST are read and split as the benchmarks' protocols say."""
 
 from __future__ import annotations
 
@@ -9,8 +9,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.fashion_mnist import balanced_rows, fashion_part, few_labels
+from benchmarks.data import balanced_rows, digits, fashion_part, few_labels, split_digits
 from tests.data.helpers import encoded
+
+
+def test_digits_are_split_in_halves_stratified() -> None:
+    split = split_digits(4, 50)
+    parts = [split.labeled, split.unlabeled, split.test]
+    assert [len(part) for part in parts] == [50, 848, 899]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(1797))
+    assert np.bincount(split.labels[split.labeled]).tolist() == [5] * 10
+
+
+def test_images_of_digits_are_those_of_the_rows() -> None:
+    split, images = split_digits(1, 50), digits(1, 50, 8)
+    expected = np.round(split.pixels[split.labeled] * 255 / 16).reshape(-1, 1, 8, 8)
+    assert np.abs(images.labeled.numpy() - expected).max() == 0
+    assert images.test_labels.tolist() == split.labels[split.test].tolist()
 
 
 def test_a_part_is_the_first_rows_of_its_split(tmp_path: Path) -> None:
