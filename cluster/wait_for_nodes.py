@@ -6,86 +6,39 @@ python -m cluster.wait_for_nodes --address HOST:PORT --nodes N [--timeout SECOND
 from __future__ import annotations
 
 import argparse
-import logging
+import re
 import socket
 import sys
 import time
 
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
-from pipeline.runtime.quiet import muted_stderr, quiet_ray
-
-EVERY = 1.0  # seconds
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT; ParameterError for anything else."""
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise ParameterError(f"--address {address}: not HOST:PORT, as 10.0.0.1:6379")
-    return host, int(port)
-
-
-def answers(host: str, port: int) -> bool:
-    """Whether something listens there."""
-    try:
-        with socket.create_connection((host, port), timeout=EVERY):
-            return True
-    except OSError:
-        return False
-
-
-def wait_for_head(address: str, deadline: float) -> None:
-    """Return when the head listens; ClusterError at `deadline` (of time.monotonic)."""
-    host, port = parse_address(address)
-    while not answers(host, port):
-        if time.monotonic() > deadline:
-            raise ClusterError(f"--address {address}: no Ray head answers; see its log")
-        time.sleep(EVERY)
-
-
-def join(address: str, deadline: float) -> None:
-    """ray.init at `address`, again until `deadline`: the head listens before it serves.
-
-    A token that the head does not take is a ClusterError at once.
-    """
-    quiet_ray()
-    import ray
-
-    while True:
-        try:
-            with muted_stderr():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            return
-        except ray.exceptions.AuthenticationError as error:
-            raise ClusterError(f"--address {address}: {first_line(error)}") from None
-        except (ConnectionError, RuntimeError) as error:
-            if time.monotonic() > deadline:
-                raise ClusterError(f"--address {address}: {first_line(error)}") from None
-            time.sleep(EVERY)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return str(error).strip().partition("\n")[0]
+from pipeline.runtime.quiet import quiet_ray
 
 
 def wait_for_nodes(address: str, nodes: int, timeout: float) -> None:
     """Return when `nodes` nodes are alive; ClusterError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    wait_for_head(address, deadline)
-    join(address, deadline)
-    import ray
+    host, _, port = address.rpartition(":")
+    if not (host and re.fullmatch(r"[1-9]\d{0,4}", port)):
+        raise ParameterError(f"--address {address}: not HOST:PORT, as 10.0.0.1:6379")
+    quiet_ray()
+    from ray.exceptions import AuthenticationError, RayError
+    from ray.util.state import list_nodes
 
-    try:
-        while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:  # type: ignore[no-untyped-call]
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"--nodes {nodes}: {alive} joined {address} in {timeout:g} s; see the logs of"
-                    " the others, or raise --timeout"
-                )
-            time.sleep(EVERY)
-    finally:
-        ray.shutdown()
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()  # Ray would take longer
+            alive = len(list_nodes(address, filters=[("state", "=", "ALIVE")], limit=10_000))
+            said = f"{alive} joined {address} in {timeout:g} s; see the logs of the others"
+        except AuthenticationError as error:
+            raise ClusterError(f"--address {address}: {str(error).partition('. ')[0]}") from None
+        except (RayError, OSError, OverflowError, RuntimeError):
+            alive, said = 0, f"no Ray head answers at {address} in {timeout:g} s; see its log"
+        if alive >= nodes:
+            return
+        if time.monotonic() > until:
+            raise ClusterError(f"--nodes {nodes}: {said}, or raise --timeout")
+        time.sleep(1)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.gc import Prefix, main, prefixes_in, removable, remove
-from cluster.kept import Output, stored_outputs
+from cluster.gc import main, prefixes_in
+from cluster.named_prefixes import stored_outputs
 from pipeline.data.storage import StoredFolder, StoredObject
 from pipeline.data.stored_shards import stored_prefix
 from pipeline.errors import DataError
@@ -226,16 +226,6 @@ def test_only_own_names_are_prefixes() -> None:
     assert (found[own].size, found[own].written) == (20, NOW - timedelta(hours=3))
 
 
-def test_what_is_kept_or_young_is_not_removable() -> None:
-    prefixes = [
-        Prefix(name, (stored(f"{name}/{OBJECT}", hours),), False)
-        for name, hours in (("kept", 50), ("young", 3), ("old", 50))
-    ]
-    limit = NOW - timedelta(hours=24)
-    left = removable(prefixes, frozenset({"kept"}), written_before=limit)
-    assert [prefix.name for prefix in left] == ["old"]
-
-
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_removed_prefix_leaves_its_neighbours(storage_url: str, foreign: bool) -> None:
     storage = StoredFolder(storage_url)
@@ -245,7 +235,7 @@ def test_a_removed_prefix_leaves_its_neighbours(storage_url: str, foreign: bool)
         stored_prefix(storage, "test", "0" * 64).write("README", b"mine")
     first = prefixes_in((storage / "shards").listing())[0]
     assert first.foreign == foreign
-    remove(storage / "shards", first)
+    first.remove_from(storage / "shards")
     left = [item.path for item in storage.listing()]
     mine = [f"shards/test-{'0' * 32}/README"] if foreign else []
     assert left == [*mine, f"shards/test-{'1' * 32}/{OBJECT}"]
@@ -283,8 +273,7 @@ stages:
 
 def test_a_lock_names_the_folders_of_stages_that_used_storage() -> None:
     paths = {"prepared/test": "aa.dir", "features/test": "ab.dir", "predictions/1": "dd.dir"}
-    expected = [Output(path, md5) for path, md5 in paths.items()]
-    assert stored_outputs(LOCK) == expected
+    assert stored_outputs(LOCK) == list(paths.items())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: 1", "stages: 1", "stages: {a: 1}", "stages: ["])
