@@ -64,7 +64,8 @@ def run(sent: Path, job: Job) -> int:
         code = repro(remote, job.arguments)
         if job.tracking is not None:
             drain(folder, DRAIN_SECONDS)
-        say("job: sending the results")
+        if code == 0:  # else the reason stays the log's last line
+            say("job: sending the results")
         remote.put_results(job.job)
     except SelftrainError:
         say(f"job: what is done lies in {folder} on this node")
