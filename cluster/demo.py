@@ -87,11 +87,13 @@ def make_project(source: Path, folder: Path) -> Project:
     return Project(clone, storage, values)
 
 
-@contextmanager
-def submitted(cluster: LocalCluster, project: Project) -> Iterator[subprocess.Popen[bytes]]:
-    """The project as a job while the block runs; raises ClusterError unless it then ends well."""
+def run(cluster: LocalCluster, project: Project, *, lose: bool = False) -> list[int]:
+    """Submit the project, lose nodes meanwhile if asked to; the steps that were logged then.
+
+    Raises ClusterError unless the job ends well.
+    """
     own = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_TRACKING"))}
-    process = subprocess.Popen(
+    job = subprocess.Popen(
         [sys.executable, "-m", "cluster.submit", "--address", cluster.dashboard],
         cwd=project.clone,
         env=own | cluster.token | {"PYTHONPATH": ""},
@@ -99,13 +101,13 @@ def submitted(cluster: LocalCluster, project: Project) -> Iterator[subprocess.Po
         start_new_session=True,  # Ctrl-C is for this program, which ends the nodes and with them it
     )
     try:
-        yield process
-        process.wait()
+        steps = lose_nodes(cluster, project, job) if lose else []
+        if code := job.wait():
+            raise ClusterError(f"the job ended with exit code {code}; see above")
+        return steps
     finally:
-        process.kill()
-        process.wait()
-    if process.returncode != 0:
-        raise ClusterError(f"the job ended with exit code {process.returncode}; see above")
+        job.kill()
+        job.wait()
 
 
 def lose_nodes(cluster: LocalCluster, project: Project, job: subprocess.Popen[bytes]) -> list[int]:
@@ -174,10 +176,8 @@ def checks(
     for generation in disturbed.values["generations"]:
         folders = pair[1].prepared / "unlabeled", pair[1].predictions(generation)
         yield check_images(generation, *map(ids_in, folders))
-    without, with_losses = map(exact_digests, pair)
-    differing = ", ".join(name for name in without if without[name] != with_losses[name])
-    names = ", ".join(without)
-    yield not differing, f"to the byte as without losses: {names}; differing: {differing or 'none'}"
+    same = exact_digests(pair[0]) == exact_digests(pair[1])
+    yield same, "teacher, predictions and pseudo-labels: to the byte as without losses"
     for generation in disturbed.values["generations"]:
         results = [load_result(layout.evaluation(generation)) for layout in pair]
         right = [correct(result.test_log_probs, result.test_labels) for result in results]
@@ -201,12 +201,11 @@ def ids_in(folder: Path) -> Counter[str]:
     return Counter(str(i) for table in iter_shards(folder, ["id"]) for i in table["id"].to_pylist())
 
 
-def exact_digests(layout: Layout) -> dict[str, object]:
-    """Digests of what losses must not change, by what it is."""
+def exact_digests(layout: Layout) -> list[object]:
+    """Digests of what losses must not change: teacher, predictions, pseudo-labels."""
     folders = layout.predictions(DISTURBED), layout.pseudo_labels(DISTURBED)
     shards = [[(e.rows, e.sha256) for e in read_manifest(folder).shards] for folder in folders]
-    teacher = file_digest(layout.model("0") / "model.safetensors")
-    return {"teacher": teacher, "predictions": shards[0], "pseudo-labels": shards[1]}
+    return [file_digest(layout.model("0") / "model.safetensors"), *shards]
 
 
 @contextmanager
@@ -229,11 +228,9 @@ def demonstrate(source: Path) -> bool:
         calm = make_project(source, folder / "calm")
         disturbed = make_project(source, folder / "disturbed")
         say(f"demo: up at {cluster.address}; first a run that loses no node")
-        with submitted(cluster, calm):
-            pass
+        run(cluster, calm)
         say("demo: now the same run, which loses a node while it predicts and one while it trains")
-        with submitted(cluster, disturbed) as job:
-            steps = lose_nodes(cluster, disturbed, job)
+        steps = run(cluster, disturbed, lose=True)
         retried = retried_tasks(cluster, "PredictorActor")
         found = list(checks(calm, disturbed, retried, steps))
     for holds, words in found:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from cluster.named_prefixes import named_prefixes
 from pipeline.data.storage import StoredFolder, StoredObject, open_storage
 from pipeline.data.stored_shards import OBJECT_NAME, PREFIX_NAME, ROOT
@@ -80,10 +82,11 @@ def collect(params_file: Path, *, delete: bool, newest: int | None, min_age: flo
     for prefix in unnamed:
         days = (now - prefix.written) / timedelta(days=1)
         note = "" if prefix in old else ", young: left alone"
-        count, size = len(prefix.objects), readable_size([prefix])
+        count, size = len(prefix.objects), decimal(prefix.size)
         say(f"  {prefix.name}: {count} objects, {size}, {days:.1f} days old{note}")
+    size = decimal(sum(prefix.size for prefix in unnamed))
     say(
-        f"gc: {len(prefixes)} folders of shards; {len(unnamed)} ({readable_size(unnamed)}) that "
+        f"gc: {len(prefixes)} folders of shards; {len(unnamed)} ({size}) that "
         f"neither the working tree nor {commits} commits name"
     )
     if unreadable:
@@ -97,17 +100,8 @@ def collect(params_file: Path, *, delete: bool, newest: int | None, min_age: flo
         for prefix in old:
             prefix.remove_from(shards)
     if delete or old:
-        say(f"gc: {'removed' if delete else '--delete removes'} {len(old)} ({readable_size(old)})")
-
-
-def readable_size(prefixes: Sequence[Prefix]) -> str:
-    """The bytes of all in a unit that is easy to read."""
-    size: float = sum(prefix.size for prefix in prefixes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
+        size = decimal(sum(prefix.size for prefix in old))
+        say(f"gc: {'removed' if delete else '--delete removes'} {len(old)} ({size})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

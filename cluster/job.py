@@ -52,7 +52,7 @@ class Job:
 
 def run(sent: Path, job: Job) -> int:
     """Do what was asked; the exit code of `dvc repro`."""
-    folder = work_folder(job)
+    folder, kept = work_folder(job), False
     try:
         shutil.copytree(sent, folder, dirs_exist_ok=True, symlinks=True)
         (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
@@ -64,17 +64,15 @@ def run(sent: Path, job: Job) -> int:
         code = repro(remote, job.arguments)
         if job.tracking is not None:
             drain(folder, DRAIN_SECONDS)
-        if code == 0:  # else the reason stays the log's last line
-            say("job: sending the results")
+        kept = True
         remote.put_results(job.job)
-    except SelftrainError:
-        say(f"job: what is done lies in {folder} on this node")
-        raise
-    except SystemExit:  # stopped by the user
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    return code
+        kept = False
+        return code
+    finally:
+        if kept:
+            say(f"job: what is done lies in {folder} on this node")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def work_folder(job: Job) -> Path:
@@ -104,12 +102,7 @@ def repro(remote: Remote, arguments: Sequence[str]) -> int:
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     environment = os.environ | {"PATH": os.pathsep.join(filter(None, paths))}
-    with subprocess.Popen(command, cwd=remote.root, env=environment) as process:
-        try:
-            return process.wait()
-        except SystemExit:
-            process.terminate()
-            raise
+    return subprocess.run(command, cwd=remote.root, env=environment, check=False).returncode
 
 
 def main() -> int:

@@ -215,14 +215,12 @@ def main() -> int:
     """Keep a cluster up until Ctrl-C, and say how to use it."""
     parser = argparse.ArgumentParser(prog="python -m cluster.local", description=main.__doc__)
     parser.add_argument("--workers", type=int, default=2, help="worker nodes (2)")
-    parser.add_argument("--cpus", type=int, default=1, help="CPUs of each worker (1)")
-    parser.add_argument("--head-cpus", type=int, default=1, help="CPUs of the head (1)")
-    wanted = parser.parse_args()
+    workers = parser.parse_args().workers
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if wanted.workers < 0 or wanted.cpus < 1 or wanted.head_cpus < 0:
-            raise ParameterError("--cpus must be at least 1, --workers and --head-cpus at least 0")
-        with local_cluster(**vars(wanted), dashboard_port=DASHBOARD_PORT) as cluster:
+        if workers < 0:
+            raise ParameterError(f"--workers {workers}: must be at least 0")
+        with local_cluster(workers, dashboard_port=DASHBOARD_PORT) as cluster:
             print(f"Ray {cluster.address}, dashboard and jobs {cluster.dashboard}")
             print(*(f"  {node.name:10} {node.ip}" for node in cluster.nodes), sep="\n")
             print("in another terminal:\n  export", *map("=".join, cluster.token.items()))

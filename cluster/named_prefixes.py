@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from cluster.package import git
 from cluster.remote import opened
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.storage import StoredFolder
@@ -31,12 +31,12 @@ def named_prefixes(root: Path, newest: int | None) -> tuple[set[str], list[str],
     """What the working tree and the commits of every ref in `root` name.
 
     newest: only so many commits of each ref; None: all. Returns the prefixes' names, the outputs
-    that can't be read, and the number of commits. Raises DataError outside git and DVC.
+    that can't be read, and the number of commits. Raises ParameterError outside git and DVC.
     """
     commits = all_commits(root, newest)
     found: set[str] = set()
     unreadable: list[str] = []
-    if git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+    if git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
         unreadable.append("the commits that this shallow clone lacks (git fetch --unshallow)")
     for path in sorted(p for name in SHARD_FOLDERS for p in root.glob(f"{name}/*/{MANIFEST}")):
         try:
@@ -91,11 +91,10 @@ def used_storage(stage: dict[str, Any]) -> bool:
 
 def all_commits(root: Path, newest: int | None) -> list[str]:
     """The commits that any ref reaches, or the newest few of each."""
-    refs = git(root, "for-each-ref", "--format=%(refname)").split()
-    if git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False):
-        refs.append("HEAD")
-    limit = [] if newest is None else [f"--max-count={newest}"]
-    lists = [git(root, "rev-list", *limit, ref).split() for ref in refs]
+    if newest is None:
+        return git(root, "rev-list", "--all", "HEAD").decode().split()
+    refs = ["HEAD", *git(root, "for-each-ref", "--format=%(refname)").decode().split()]
+    lists = [git(root, "rev-list", f"--max-count={newest}", ref).decode().split() for ref in refs]
     return list(dict.fromkeys(commit for part in lists for commit in part))
 
 
@@ -103,26 +102,16 @@ def locks(root: Path, commits: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each different dvc.lock with the first place that has it, the working tree's first."""
     if (root / LOCK).exists():
         yield WORKING_TREE, (root / LOCK).read_text(encoding="utf-8")
-    inside = git(root, "rev-parse", "--show-prefix").strip()
+    inside = git(root, "rev-parse", "--show-prefix").decode().strip()
     wanted = "".join(f"{commit}:{inside}{LOCK}\n" for commit in commits)
-    answers = git(root, "cat-file", "--batch-check", text=wanted).splitlines()
+    answers = git(root, "cat-file", "--batch-check", stdin=wanted.encode()).decode().splitlines()
     first: dict[str, str] = {}
     for commit, answer in zip(commits, answers, strict=True):
         blob, kind = answer.split()[:2]
         if kind == "blob":
             first.setdefault(blob, commit)
     for blob, commit in first.items():
-        yield f"commit {commit[:10]}", git(root, "cat-file", "blob", blob)
-
-
-def git(root: Path, *arguments: str, text: str = "", check: bool = True) -> str:
-    """What a git command prints; raises DataError where it fails."""
-    answer = subprocess.run(
-        ["git", *arguments], cwd=root, input=text, capture_output=True, text=True, check=False
-    )
-    if check and answer.returncode != 0:
-        raise DataError(f"{root}: git {arguments[0]}: {' '.join(answer.stderr.split())[:200]}")
-    return answer.stdout
+        yield f"commit {commit[:10]}", git(root, "cat-file", "blob", blob).decode()
 
 
 def databases_of(root: Path) -> list[Any]:

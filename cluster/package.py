@@ -16,10 +16,11 @@ MIB = 1 << 20
 NAMED = 3
 
 
-def git(root: Path, *arguments: str) -> bytes:
+def git(root: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """What a git command in `root` prints; raises ParameterError with git's reason."""
+    command = ["git", *arguments]
     try:
-        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+        answer = subprocess.run(command, cwd=root, input=stdin, capture_output=True, check=False)
     except OSError as error:
         raise ParameterError(f"git: {error}") from None
     if answer.returncode != 0:

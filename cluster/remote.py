@@ -82,25 +82,19 @@ class Remote:
 
     def put(self, source: Path, job: str, name: str) -> None:
         """Write a file for a job; it is there whole or not at all."""
-        with self.job_folder(job) as (files, folder):
+        with self._files(job) as (files, folder):
             files.makedirs(folder, exist_ok=True)
             files.put_file(str(source), files.join(folder, name))
 
     def get(self, job: str, name: str, target: Path) -> bool:
         """Read a file of a job into `target`; whether it was there."""
-        with self.job_folder(job) as (files, folder):
+        with self._files(job) as (files, folder):
             if there := files.exists(files.join(folder, name)):
                 files.get_file(files.join(folder, name), str(target))
         return bool(there)
 
-    def forget(self, job: str) -> None:
-        """Remove the files of a job, not DVC's data."""
-        with self.job_folder(job) as (files, folder):
-            if files.exists(folder):
-                files.remove(folder, recursive=True)
-
     @contextmanager
-    def job_folder(self, job: str) -> Iterator[tuple[Any, str]]:
+    def _files(self, job: str) -> Iterator[tuple[Any, str]]:
         """The remote's file system and a job's folder in it."""
         with opened(self.root, self.settings) as repo:
             remote = repo.cloud.get_remote()
@@ -136,7 +130,8 @@ class Remote:
             Layout(self.root).remove_leftovers(models)  # as the stages do there
             self.pull()
             runs = import_spools(self.root, folder / "runs", tracking_uri)
-        self.forget(job)
+        with self._files(job) as (remote_files, job_folder):
+            remote_files.remove(job_folder, recursive=True)
         on_their_way = f", {runs} runs on their way to MLflow" if runs else ""
         return f"brought back DVC's outputs and {len(files)} files{on_their_way}"
 

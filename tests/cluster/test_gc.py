@@ -93,12 +93,12 @@ def test_what_no_commit_names_is_listed_and_on_request_removed(
 ) -> None:
     assert made.gc() == 0
     shown = capsys.readouterr().out
-    assert f"  {ORPHAN}: 2 objects, 2 kB, 2.0 days old\n" in shown
-    assert "4 folders of shards; 1 (2 kB) that neither the working tree nor 4 commits" in shown
+    assert f"  {ORPHAN}: 2 objects, 2.0 kB, 2.0 days old\n" in shown
+    assert "4 folders of shards; 1 (2.0 kB) that neither the working tree nor 4 commits" in shown
     assert not any(name in shown for name in made.named)
     assert made.there() == {ORPHAN, *made.named}
     assert made.gc("--delete") == 0
-    assert "removed 1 (2 kB)" in capsys.readouterr().out
+    assert "removed 1 (2.0 kB)" in capsys.readouterr().out
     assert all((made.storage / name).exists() for name in FOREIGN)
     assert not (made.storage / "shards" / ORPHAN / OBJECT).exists()
     for name in made.named:
@@ -200,7 +200,7 @@ def test_without_storage_there_is_nothing_to_do(
 
 def test_outside_git_it_says_so(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(made.folder / ".git")
-    assert "not a git repository" in refused(made, capsys)
+    assert "not a git repository" in refused(made, capsys, code=2)
 
 
 def stored(path: str, hours: float = 48) -> StoredObject:

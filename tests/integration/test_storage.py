@@ -75,7 +75,7 @@ def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "run")
     assert (
-        "1 (2 B)" in project.run("python", "-m", "cluster.gc", "--delete", "--min-age", "0").stdout
+        "1 (2 bytes)" in project.run("python", "-m", "cluster.gc", "--delete", "--min-age", "0").stdout
     )
     assert {path.name for path in (storage / "shards").iterdir()} == prefixes
 
