@@ -78,7 +78,7 @@ class Remote:
     def freeze(self, stage: str) -> None:
         """Have `dvc repro` take a stage's outputs as they are."""
         with opened(self.root, self.settings) as repo:
-            repo.freeze(stage)
+            repo.freeze(f"{self.root / 'dvc.yaml'}:{stage}")  # else that of the current folder
 
     def put(self, source: Path, job: str, name: str) -> None:
         """Write a file for a job; it is there whole or not at all."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.connect import cluster_errors, follow, open_client, probe
 from cluster.job import Job
-from cluster.package import MIB, copy_revision, revision_to_send, zip_folder
+from cluster.package import MIB, copy_revision, git, revision_to_send, zip_folder
 from cluster.remote import Remote, find_remote, public_settings
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, Params, load_params
@@ -59,8 +59,9 @@ def send(client: Any, remote: Remote, params: Params, options: argparse.Namespac
     """Check, upload and start the run that the options name; the job's id."""
     results = remote.small_outputs()
     revision = revision_to_send(remote.root, results, allow_dirty=options.allow_dirty)
+    commit = git(remote.root, "rev-parse", "HEAD").decode().strip()
     job = Job(
-        job=f"selftrain-{revision[:8]}-{secrets.token_hex(4)}",
+        job=f"selftrain-{commit[:8]}-{secrets.token_hex(4)}",
         arguments=options.arguments,
         settings=public_settings(remote.settings),
         storage_url=params.storage.url,
@@ -76,7 +77,7 @@ def send(client: Any, remote: Remote, params: Params, options: argparse.Namespac
         remote.push()
         remote.put(folder / PARAMS_FILE, job.job, PARAMS_FILE.name)
         say(f"sending {package.stat().st_size / MIB:.1f} MiB as job {job.job}")
-        environment = {"working_dir": str(package), "env_vars": job.environment(revision)}
+        environment = {"working_dir": str(package), "env_vars": job.environment(commit)}
         with cluster_errors():
             client.submit_job(
                 entrypoint="python -m cluster.job",
@@ -90,8 +91,9 @@ def send(client: Any, remote: Remote, params: Params, options: argparse.Namespac
 
 def check_cluster(client: Any, remote: Remote, source: str | None, folder: Path) -> None:
     """Raise unless the cluster has the versions of here and sees the images, or needn't."""
-    if source is not None and ("://" in source or (folder / source).exists()):
-        source = None  # a URL, or sent along
+    sent = source is not None and not Path(source).is_absolute() and (folder / source).exists()
+    if sent or "://" in (source or ""):
+        source = None
     if probe(client, source) or source is None:
         return
     if "prepare" in remote.changed_stages():

@@ -78,7 +78,7 @@ count_to() {
   local end=$((SECONDS + WAIT)) found
   while ((SECONDS < end)); do
     found=$(ray list nodes --address "$HEAD_IP:$PORT" --filter state=ALIVE --format json 2> /dev/null \
-      | grep -c '"node_id"') || true
+      | grep --only-matching '"node_id"' | wc -l) || true
     ((found < $1)) || return 0
     sleep 1
   done

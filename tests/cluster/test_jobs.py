@@ -15,11 +15,11 @@ import pytest
 
 from cluster.connect import follow, probe
 from cluster.remote import Remote
-from cluster.submit import asked_to_stop, main, settle
-from pipeline.errors import ClusterError
+from cluster.submit import asked_to_stop, check_cluster, main, settle
+from pipeline.errors import ClusterError, ParameterError
 from pipeline.params import parse_params
 from tests.cluster.conftest import Head
-from tests.cluster.project import set_parameters, start_project
+from tests.cluster.project import run, set_parameters, start_project
 
 ROOT = Path(__file__).parents[2]
 PARAMS = parse_params(
@@ -47,6 +47,25 @@ def test_the_probe_sees_paths_and_compares_versions(
     monkeypatch.setattr("platform.python_version", lambda: "3.1.0")
     with pytest.raises(ClusterError, match=r"the cluster has python 3\..* \(here 3\.1\.0\); both"):
         probe(client)
+
+
+def test_images_that_the_cluster_does_not_see_must_be_prepared(
+    client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = tmp_path / "sent"
+    (sent / "images").mkdir(parents=True)
+    project = tmp_path / "project"
+    start_project(project)
+    set_parameters(project, 1, None)
+    (project / "dvc.yaml").write_text("stages:\n  prepare: {cmd: touch out, outs: [out]}\n")
+    remote = Remote(project, {"url": str(tmp_path / "remote")})
+    for path in ("images", "s3://bucket/images", str(sent / "images"), None):  # sent, or seen
+        check_cluster(client, remote, path, sent)
+    with pytest.raises(ParameterError, match=r"data\.path = unseen: not on the cluster; run `dvc"):
+        check_cluster(client, remote, "unseen", sent)
+    run(project, "dvc", "repro", "--quiet")
+    check_cluster(client, remote, "unseen", sent)
+    assert "prepare was done here, and is not repeated" in capsys.readouterr().out
 
 
 def test_a_jobs_log_and_exit_code_come_through(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.job import Job, check_seen, work_folder
+from cluster.job import Job, check_seen, repro, work_folder
 from cluster.remote import Remote, as_path, find_remote, public_settings
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.runtime.tracking import hold_spools
@@ -115,3 +115,19 @@ def test_a_job_works_on_shared_storage_and_knows_its_commit(tmp_path: Path) -> N
     assert Job(**json.loads(environment["SELFTRAIN_JOB"])) == job
     assert environment["SELFTRAIN_COMMIT"] == "c0ffee"
     assert "MLFLOW_TRACKING_URI" not in environment
+
+
+def test_a_source_that_the_cluster_does_not_see_is_taken_as_it_was_prepared(
+    repository: Path, tmp_path: Path
+) -> None:
+    scan = "  scan:\n    cmd: ls images > source.json\n    always_changed: true\n"
+    (repository / "dvc.yaml").write_text(f"stages:\n{scan}    outs: [source.json]\n")
+    (repository / "params.yaml").write_text(
+        "data: {source: folder, path: images, image_size: 16}\ntrain: {steps: 1}\n"
+    )
+    (repository / "images").mkdir()
+    remote = Remote(repository, {"url": str(tmp_path / "store")})
+    assert repro(remote, []) == 0
+    (repository / "images").rmdir()
+    assert repro(remote, ["--quiet"]) == 0
+    assert "frozen: true" in (repository / "dvc.yaml").read_text()
