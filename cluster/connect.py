@@ -103,7 +103,8 @@ async def follow(client: Any, job: str, show: Callable[[str], None] = SHOW) -> A
                     chunk = await asyncio.wait_for(anext(log), SILENT_SECONDS)
                     text, skip = chunk[skip:], max(0, skip - len(chunk))
                     shown += len(text)
-                    show(text)
+                    if text:
+                        show(text)
             except (StopAsyncIteration, TimeoutError):
                 asking = asyncio.to_thread(client.get_job_info, job)
                 details = await asyncio.wait_for(asking, SILENT_SECONDS)
@@ -135,10 +136,11 @@ def probe(client: Any, path: str | None = None) -> bool:
                 "has it a node that is free?"
             ) from None
         client.delete_job(job)
-    last = ("".join(log).strip().splitlines() or ["no output"])[-1]
-    if not last.startswith("selftrain:"):
-        raise ClusterError(f"the cluster can't run Python: {last}")
-    versions, sees = json.loads(last.removeprefix("selftrain:"))
+    lines = "".join(log).strip().splitlines() or ["no output"]
+    answer = next((line for line in lines if line.startswith("selftrain:")), None)
+    if answer is None:
+        raise ClusterError(f"the cluster can't run Python: {lines[-1]}")
+    versions, sees = json.loads(answer.removeprefix("selftrain:"))
     here = {name: metadata.version(name) for name in (*SAME, *NEEDED)}
     check_versions(here | {"python": platform.python_version()}, versions)
     return bool(sees)
