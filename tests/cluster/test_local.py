@@ -19,7 +19,8 @@ import json, ray
 ray.init(log_to_driver=False, logging_level="ERROR")
 @ray.remote(num_cpus=1)
 def where():
-        time.sleep(0.5)
+    import time
+    time.sleep(0.5)
     return ray.util.get_node_ip_address()
 alive = sorted(n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"])
 seen = sorted(set(ray.get([where.remote() for _ in range(6)])))
