@@ -8,184 +8,195 @@ raylets listen on every interface whatever their address.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.node import Node, end, launch, titles, when_started
-from pipeline.errors import ClusterError, SelftrainError
+import psutil
+
+from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.ray.quiet import QUIET
 
-OBJECT_STORE_MIB = 128
-RAY_START = Path(__file__).with_name("ray_start.py")
+OBJECT_STORE = 128 << 20
 DASHBOARD_PORT = 8265  # Ray's own
-ACTOR_CALL = ")."  # Ray's title of a process: ray::Class(…).method while it is called
-AGENTS = (
-    "dashboard-agent-listen",
-    "dashboard-agent-grpc",
-    "runtime-env-agent",
-    "metrics-export",
-)
+START_SECONDS, STOP_SECONDS, POLL_SECONDS = 240.0, 10.0, 0.1
+ATTEMPTS = 3  # Ray gives a node up that is slow to start, as on a busy machine
+STARTED = "This command will now block forever"  # what `ray start --block` says when it is up
+PR_SET_PDEATHSIG = 1
+# A raylet waits 15 seconds for an agent to say which port it has, and then aborts.
+AGENTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
 ANY = "0.0.0.0"  # nosec B104 # a port is to be free on every interface
-AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-
-
-@dataclass
-class LocalCluster:
-    """A head and worker nodes; `environment` is what a program needs in order to connect."""
-
-    head: Node
-    workers: list[Node]
-    address: str
-    dashboard: str
-    environment: dict[str, str]
-    _options: _Options = field(repr=False)
-
-    def add(self) -> Node:
-        """Start one more worker node."""
-        node = when_started(_start_worker(self._options, len(self.workers) + 1, self.address))
-        self.workers.append(node)
-        return node
-
-    def kill(self, node: Node) -> None:
-        """End a node and every process on it at once, as a loss of its machine would."""
-        end(node, signal.SIGKILL)
-
-    def living_workers(self) -> list[Node]:
-        """The worker nodes that have not been killed."""
-        return [node for node in self.workers if node.alive]
-
-    def runs(self, node: Node, actor: str, *, busy: bool = False) -> bool:
-        """Whether the node has an actor whose class's name holds `actor`; busy: at a call."""
-        return any(
-            title.startswith("ray::") and actor in title and (not busy or ACTOR_CALL in title)
-            for title in titles(node)
-        )
 
 
 @dataclass(frozen=True)
-class _Options:
-    """What all nodes of one cluster share; `network`: the first three numbers of addresses."""
+class Node:
+    """One Ray node: its loopback address, its `ray start` process and what that writes."""
 
-    folder: Path
-    network: str
-    environment: dict[str, str]
-    cpus: int
-    head_cpus: int
-    object_store_mib: int
+    name: str
+    ip: str
+    process: subprocess.Popen[bytes] = field(repr=False)
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        """Whether its `ray start` still runs."""
+        return self.process.poll() is None
+
+    def processes(self) -> list[psutil.Process]:
+        """The node's living processes: those of the session that its `ray start` leads."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                zombie = process.status() == psutil.STATUS_ZOMBIE
+                if os.getsid(process.pid) == self.process.pid and not zombie:
+                    found.append(process)
+        return found
+
+    def runs(self, title: str) -> bool:
+        """Whether the title of one of its processes matches; Ray's say what they are at work on."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if re.search(title, " ".join(process.cmdline())):
+                    return True
+        return False
+
+
+class LocalCluster:
+    """A head and worker nodes; `environment` is what a program needs in order to connect."""
+
+    def __init__(self, folder: Path, cpus: int, head_cpus: int, dashboard_port: int) -> None:
+        self._folder, self._cpus, self._head_cpus = folder, cpus, head_cpus
+        self._network = f"127.{secrets.randbelow(200) + 32}.{secrets.randbelow(256)}"
+        self._port, self._dashboard_port = _free_port(ANY), _free_port("127.0.0.1", dashboard_port)
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="ascii")
+        self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.address = f"{self._network}.1:{self._port}"
+        self.environment = self.token | {"RAY_ADDRESS": self.address}
+        self.dashboard = f"http://127.0.0.1:{self._dashboard_port}"
+        self.nodes: list[Node] = []
+
+    @property
+    def workers(self) -> list[Node]:
+        """The nodes but for the head, killed ones among them."""
+        return self.nodes[1:]
+
+    def add(self) -> Node:
+        """Start one more node, the head first; raises ClusterError if it does not come up."""
+        number = len(self.nodes)
+        name, options = (
+            f"worker-{number}",
+            [f"--address={self.address}", f"--num-cpus={self._cpus}"],
+        )
+        if number == 0:
+            name = "head"
+            options = [
+                *("--head", f"--port={self._port}", f"--num-cpus={self._head_cpus}"),
+                *("--dashboard-host=127.0.0.1", f"--dashboard-port={self._dashboard_port}"),
+                f"--ray-client-server-port={_free_port('127.0.0.1')}",
+            ]
+        for attempt in range(1, ATTEMPTS + 1):
+            node = self._launch(name, number, options)
+            self.nodes[number:] = [node]
+            try:
+                _wait(node)
+                break
+            except ClusterError:
+                self.kill(node)
+                if attempt == ATTEMPTS:
+                    raise
+        return node
+
+    def kill(self, node: Node) -> None:
+        """End every process of a node at once, as a loss of its machine would."""
+        until = time.monotonic() + STOP_SECONDS
+        while living := node.processes():
+            for process in living:
+                with suppress(psutil.Error):
+                    process.kill()
+            node.process.poll()
+            if time.monotonic() > until:
+                raise ClusterError(f"processes of Ray's {node.name} do not end: {living}")
+            time.sleep(POLL_SECONDS)
+        node.process.wait()
+
+    def _launch(self, name: str, number: int, options: list[str]) -> Node:
+        ip, folder = f"{self._network}.{number + 1}", self._folder / str(number)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        ray = Path(sys.executable).with_name("ray")
+        own = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")}
+        path = os.pathsep.join([str(ray.parent), own.get("PATH", "")])  # a job's python is this one
+        command = [
+            *(str(ray), "start", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
+            *(f"--node-ip-address={ip}", f"--node-name={name}"),
+            f"--object-store-memory={OBJECT_STORE}",
+            *(f"--{agent}-port={_free_port(ANY)}" for agent in AGENTS),
+            *options,
+        ]
+        with (folder / "start.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=own | QUIET | self.token | {"PATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # by which its processes are found
+                preexec_fn=_end_with_parent,
+            )
+        return Node(name, ip, process, folder / "start.log")
 
 
 @contextmanager
 def local_cluster(
-    workers: int = 2,
-    *,
-    cpus: int = 1,
-    head_cpus: int = 1,
-    object_store_mib: int = OBJECT_STORE_MIB,
-    dashboard_port: int = 0,
+    workers: int = 2, *, cpus: int = 1, head_cpus: int = 1, dashboard_port: int = 0
 ) -> Iterator[LocalCluster]:
     """A head and so many worker nodes while the block runs, then none of their processes.
 
-    cpus, head_cpus: logical CPUs of each worker and of the head; object_store_mib: of each node;
-    dashboard_port: of the dashboard and its job server, if it is free.
-    Raises ClusterError where a node does not start.
+    cpus, head_cpus: logical CPUs of each worker and of the head; dashboard_port: of the dashboard
+    and its job server, if it is free. Raises ClusterError where a node does not start.
     """
     if not sys.platform.startswith("linux"):
         raise ClusterError("several nodes on one machine need Linux, for its loopback addresses")
-    with ExitStack() as stack:
-        # A short path: Ray's sockets lie in it, whose names may have 107 characters.
-        folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # nosec B108
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        network = f"127.{secrets.randbelow(200) + 32}.{secrets.randbelow(256)}"
-        environment = _environment(folder)
-        options = _Options(folder, network, environment, cpus, head_cpus, object_store_mib)
-        port, dashboard = _free_port(f"{network}.1"), _free_port("127.0.0.1", dashboard_port)
-        head = when_started(_start_head(options, port, dashboard))
-        stack.callback(end, head, signal.SIGTERM)
-        address = f"{head.ip}:{port}"
-        connect = {key: value for key, value in environment.items() if key in AUTHENTICATION}
-        cluster = LocalCluster(
-            head,
-            [],
-            address,
-            f"http://127.0.0.1:{dashboard}",
-            connect | {"RAY_ADDRESS": address},
-            options,
-        )
-        stack.callback(_end_all, cluster.workers)
-        for number in range(1, workers + 1):
-            cluster.workers.append(_start_worker(options, number, address))
-        for place, node in enumerate(cluster.workers):
-            cluster.workers[place] = when_started(node)
+    # A short path: Ray's sockets lie in it, whose names may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # nosec B108
+    cluster = LocalCluster(folder, cpus, head_cpus, dashboard_port)
+    try:
+        for _ in range(1 + workers):
+            cluster.add()
         yield cluster
+    finally:
+        for node in reversed(cluster.nodes):
+            cluster.kill(node)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """The nodes' environment: quiet, with a token made for this cluster in a private file."""
-    token = folder / "token"
-    descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32))
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    paths = [str(Path(sys.executable).parent), kept.get("PATH", "")]  # a job's python is this one
-    kept["PATH"] = os.pathsep.join(filter(None, paths))
-    return kept | QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+def _wait(node: Node) -> None:
+    """Return when the node is up; raises ClusterError with what it last said if it does not."""
+    until = time.monotonic() + START_SECONDS
+    while STARTED not in (text := node.log.read_text(encoding="utf-8", errors="replace")):
+        if not node.alive or time.monotonic() > until:
+            raise ClusterError(f"Ray's {node.name} did not start: {' '.join(text.split())[-300:]}")
+        time.sleep(POLL_SECONDS)
 
 
-def _start_head(options: _Options, port: int, dashboard: int) -> Node:
-    return _start(
-        options,
-        "head",
-        f"{options.network}.1",
-        [
-            *("--head", f"--port={port}", f"--num-cpus={options.head_cpus}"),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-            f"--ray-client-server-port={_free_port('127.0.0.1')}",
-        ],
-    )
-
-
-def _start_worker(options: _Options, number: int, address: str) -> Node:
-    return _start(
-        options,
-        f"worker-{number}",
-        f"{options.network}.{number + 1}",
-        [f"--address={address}", f"--num-cpus={options.cpus}"],
-    )
-
-
-def _start(options: _Options, name: str, ip: str, arguments: list[str]) -> Node:
-    folder = options.folder / name.replace("worker-", "w")
-    command = [
-        *(sys.executable, "-P", str(RAY_START), "start", "--block", "--disable-usage-stats"),
-        *(f"--node-ip-address={ip}", f"--node-name={name}", f"--temp-dir={folder}"),
-        f"--object-store-memory={options.object_store_mib << 20}",
-        # For an agent whose port it is not told Ray's raylet waits, 15 seconds, and then aborts.
-        *(f"--{agent}-port={_free_port(ANY)}" for agent in AGENTS),
-        *arguments,
-    ]
-    return Node(
-        name,
-        ip,
-        folder,
-        command,
-        options.environment,
-        launch(command, folder, options.environment),
-    )
-
-
-def _end_all(nodes: list[Node]) -> None:
-    for node in nodes:
-        end(node, signal.SIGKILL)
+def _end_with_parent() -> None:
+    """Let Linux end this process when the one that started it is gone, killed even."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port(ip: str, wanted: int = 0) -> int:
@@ -195,68 +206,36 @@ def _free_port(ip: str, wanted: int = 0) -> int:
         try:
             probe.bind((ip, wanted))
         except OSError:
-            if not wanted:
-                raise
-            return _free_port(ip)
+            probe.bind((ip, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def main() -> None:
+def main() -> int:
     """Keep a cluster up until Ctrl-C, and say how to use it."""
     parser = argparse.ArgumentParser(prog="python -m cluster.local", description=main.__doc__)
-    parser.add_argument("--workers", type=_at_least(0), default=2, help="worker nodes (2)")
-    parser.add_argument("--cpus", type=_at_least(1), default=1, help="CPUs of each worker (1)")
-    parser.add_argument("--head-cpus", type=_at_least(0), default=1, help="CPUs of the head (1)")
-    wanted = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    parser.add_argument("--workers", type=int, default=2, help="worker nodes (2)")
+    workers = parser.parse_args().workers
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with local_cluster(
-            wanted.workers,
-            cpus=wanted.cpus,
-            head_cpus=wanted.head_cpus,
-            dashboard_port=DASHBOARD_PORT,
-        ) as cluster:
-            print(_how_to_use(cluster), flush=True)
-            while cluster.head.alive:
-                time.sleep(1)
-            raise ClusterError(f"Ray's head ended: see {cluster.head.log}")
+        if workers < 0:
+            raise ParameterError(f"--workers {workers}: must be at least 0")
+        with local_cluster(workers, dashboard_port=DASHBOARD_PORT) as cluster:
+            print(f"Ray {cluster.address}, dashboard and jobs {cluster.dashboard}")
+            print(*(f"  {node.name:10} {node.ip}" for node in cluster.nodes), sep="\n")
+            print("in another terminal:\n  export", *map("=".join, cluster.token.items()))
+            print(f"  python -m cluster.submit --address {cluster.dashboard}   # as a job")
+            print(f"  RAY_ADDRESS={cluster.address} dvc repro                  # from this folder")
+            print("Ctrl-C stops every node", flush=True)
+            cluster.nodes[0].process.wait()
+            raise ClusterError("Ray's head ended")
     except SelftrainError as error:
         print(f"cluster.local: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         print("stopped", flush=True)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: at least {least}")
-        return int(text)
-
-    return number
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _how_to_use(cluster: LocalCluster) -> str:
-    nodes = [f"  {node.name:10} {node.ip}" for node in (cluster.head, *cluster.workers)]
-    token = {key: value for key, value in cluster.environment.items() if key in AUTHENTICATION}
-    export = " ".join(f"{key}={value}" for key, value in token.items())
-    return "\n".join(
-        [
-            f"Ray {cluster.address}, dashboard and jobs {cluster.dashboard}",
-            *nodes,
-            "in another terminal:",
-            f"  export {export}",
-            f"  python -m cluster.submit --address {cluster.dashboard}   # as a job",
-            f"  RAY_ADDRESS={cluster.address} dvc repro                  # from this folder",
-            "Ctrl-C stops every node",
-        ]
-    )
+        return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

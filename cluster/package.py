@@ -1,43 +1,26 @@
-"""What is sent to a cluster: the repository's tracked files as one zip file, and nothing else."""
+"""What is sent to a cluster: the repository's tracked files and the results of earlier runs."""
 
 from __future__ import annotations
 
 import io
-import os
-import stat
+import shutil
 import subprocess
 import tarfile
-import zipfile
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Collection
 from pathlib import Path
-from posixpath import dirname, join, normpath
 
 from pipeline.errors import ParameterError
-from pipeline.files import value_digest
 
 LIMIT_BYTES = 100 << 20  # Ray's dashboard takes no larger package
 MIB = 1 << 20
 NAMED = 3
-QUEUE_ARGUMENTS = ".dvc/tmp/repro.dat"  # DVC puts it into the commit of a queued experiment
 
 
-@dataclass(frozen=True)
-class File:
-    """A file's bytes, and whether it may be executed."""
-
-    content: bytes
-    executable: bool = False
-
-
-Files = dict[str, File]
-
-
-def git(root: Path, *arguments: str) -> bytes:
+def git(root: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """What a git command in `root` prints; raises ParameterError with git's reason."""
+    command = ["git", *arguments]
     try:
-        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+        answer = subprocess.run(command, cwd=root, input=stdin, capture_output=True, check=False)
     except OSError as error:
         raise ParameterError(f"git: {error}") from None
     if answer.returncode != 0:
@@ -46,82 +29,55 @@ def git(root: Path, *arguments: str) -> bytes:
     return answer.stdout
 
 
-def head_commit(root: Path) -> str:
-    """The commit that is checked out."""
-    return git(root, "rev-parse", "--verify", "HEAD").decode().strip()
+def revision_to_send(root: Path, results: Collection[str], *, allow_dirty: bool) -> str:
+    """The commit that is checked out; allow_dirty: one of the tracked files as they are on disk.
 
-
-def committed_files(root: Path, revision: str = "HEAD") -> Files:
-    """The files of a commit under `root`, by path; links are followed within the commit."""
-    files, links = Files(), dict[str, str]()
-    with tarfile.open(fileobj=io.BytesIO(git(root, "archive", "--format=tar", revision))) as tar:
-        for member in tar:
-            if member.issym():
-                links[member.name] = member.linkname
-            elif (reader := tar.extractfile(member)) is not None:
-                files[member.name] = File(reader.read(), bool(member.mode & stat.S_IXUSR))
-    files.pop(QUEUE_ARGUMENTS, None)
-    for name, target in links.items():
-        inside = normpath(join(dirname(name), target))
-        if inside not in files:
-            raise ParameterError(f"{name}: a link to {target}, which is no file of the commit")
-        files[name] = files[inside]
-    return files
-
-
-def tracked_files(root: Path) -> Files:
-    """The tracked files as they are on the disk, by path; deleted ones are left out."""
-    names = git(root, "ls-files", "-z").decode().split("\0")
-    return read_files(root, [name for name in names if name])
-
-
-def read_files(root: Path, names: Collection[str]) -> Files:
-    """The files of these names that are there."""
-    paths = {name: root / name for name in names if (root / name).is_file()}
-    return {name: File(path.read_bytes(), os.access(path, os.X_OK)) for name, path in paths.items()}
-
-
-def uncommitted(root: Path, outputs: Collection[str]) -> list[str]:
-    """What git calls changed or unknown, but for `outputs`, which a run writes itself."""
+    Raises ParameterError if anything but `results`, which a run writes, is not committed.
+    """
+    head = git(root, "rev-parse", "--verify", "HEAD").decode().strip()
+    if allow_dirty:
+        return git(root, "stash", "create").decode().strip() or head
     prefix = git(root, "rev-parse", "--show-prefix").decode().strip()
     command = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".")
     entries = git(root, *command).decode().split("\0")
-    names = [entry[3:].removeprefix(prefix) for entry in entries if entry]
-    return sorted(name for name in names if name not in outputs)
-
-
-def check_committed(root: Path, outputs: Collection[str]) -> None:
-    """Raise ParameterError if anything but `outputs` is not committed."""
-    if found := uncommitted(root, outputs):
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    names = sorted({entry[3:].removeprefix(prefix) for entry in entries if entry} - set(results))
+    if names:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise ParameterError(
-            f"not committed: {', '.join(found[:NAMED])}{more}; commit what the run needs, list the "
+            f"not committed: {', '.join(names[:NAMED])}{more}; commit what the run needs, list the "
             "rest in .gitignore, or send the tracked files as they are with --allow-dirty"
         )
+    return head
 
 
-def files_digest(files: Mapping[str, File]) -> str:
-    """One digest of the files' names and contents."""
-    return value_digest({name: sha256(file.content).hexdigest() for name, file in files.items()})
+def copy_revision(root: Path, revision: str, results: Collection[str], folder: Path) -> None:
+    """Write the files of a commit to `folder`, and over them the `results` that are in `root`.
 
-
-def write_zip(files: Mapping[str, File], path: Path) -> int:
-    """Write the files as a zip; the same files give the same bytes. Returns its size in bytes.
-
-    Raises ParameterError if that is more than a cluster takes.
+    Raises ParameterError for a link that leads out of the repository.
     """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = (0o100755 if files[name].executable else 0o100644) << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, files[name].content)
-    size = path.stat().st_size
-    if size > LIMIT_BYTES:
-        largest = sorted(files, key=lambda name: -len(files[name].content))[:NAMED]
-        shown = ", ".join(f"{name} ({len(files[name].content) / MIB:.0f} MiB)" for name in largest)
+    archive = git(root, "archive", "--format=tar", revision)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise ParameterError(f"{error.tarinfo.name}: a link that leads elsewhere") from None
+    for name in results:
+        (folder / name).unlink(missing_ok=True)
+        if (root / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, folder / name)
+
+
+def zip_folder(folder: Path) -> Path:
+    """A zip of `folder` beside it; raises ParameterError if a cluster would not take it."""
+    package = Path(shutil.make_archive(str(folder), "zip", folder))
+    if (size := package.stat().st_size) > LIMIT_BYTES:
+        files = sorted((p.stat().st_size, p) for p in folder.rglob("*") if p.is_file())
+        largest = [
+            f"{p.relative_to(folder)} ({s / MIB:.0f} MiB)" for s, p in files[: -NAMED - 1 : -1]
+        ]
         raise ParameterError(
             f"the repository is {size / MIB:.0f} MiB, a cluster takes {LIMIT_BYTES // MIB}; "
-            f"the largest files: {shown}"
+            f"the largest files: {', '.join(largest)}"
         )
-    return size
+    return package

@@ -1,151 +1,161 @@
 """The place through which data travels between here and a cluster: a DVC remote.
 
 That is the repository's default remote, or else the folder `dvc` under `storage.url`. DVC keeps
-the stages' outputs in it; a run's small files lie beside them, in `selftrain-jobs/<job>/`.
+the stages' outputs in it. What a job needs and leaves besides lies in `selftrain-jobs/<job>/`:
+
+    params.yaml      its parameters; a cluster that does not find them here reaches another place
+    results.tar.gz   files/…  dvc.lock and the outputs that DVC doesn't keep, under their paths
+                     runs/…   the tracked runs that no server has yet
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import ClusterError, ParameterError
+from cluster.connect import first_line
+from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.files import written_whole
+from pipeline.params import PARAMS_FILE, load_params
+from pipeline.runtime.layout import Layout
+from pipeline.tracking.spool import all_spools
+from pipeline.tracking.tracker import import_spools
 
 NAME = "selftrain"
 JOBS = "selftrain-jobs"
+RESULTS = "results.tar.gz"
 SECRETS = ("key", "secret", "token", "password", "credential", "connection_string", "user")
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A DVC remote, whatever the repository's own configuration names as its default.
+    """A DVC remote for the repository at `root`, whatever its own configuration has as default.
 
-    `settings` are the remote's as DVC's configuration has them (`url`, `endpointurl` …);
-    `without_git` reads a copy of the repository that has no .git.
+    `settings` are the remote's as DVC's configuration has them (`url`, `endpointurl` …).
     """
 
     root: Path
     settings: Mapping[str, Any] = field(repr=False)
-    without_git: bool = False
 
     @property
     def url(self) -> str:
         """Where the remote is."""
         return str(self.settings["url"])
 
-    @property
-    def is_local(self) -> bool:
-        """Whether it is a folder, on this machine or on a shared file system."""
-        return "://" not in self.url
-
-    def push(self, revisions: Sequence[str] = ()) -> int:
-        """Push the outputs that dvc.lock names and that are here; returns how many files."""
-        with self._repo() as repo:
-            return int(repo.push(run_cache=True, revs=list(revisions) or None))
+    def push(self) -> None:
+        """Push the outputs that dvc.lock names and that are here."""
+        with opened(self.root, self.settings) as repo:
+            repo.push(run_cache=True)
 
     def pull(self) -> None:
         """Bring the outputs that dvc.lock names into the working tree, those that are there."""
-        with self._repo() as repo:
+        with opened(self.root, self.settings) as repo:
             repo.pull(run_cache=True, allow_missing=True, force=True)
-
-    def fetch(self, revision: str) -> None:
-        """Bring the outputs of a commit into the cache."""
-        with self._repo() as repo:
-            repo.fetch(revs=[revision], workspace=False)
 
     def small_outputs(self) -> list[str]:
         """dvc.lock and the outputs that DVC doesn't keep (metrics, curves), from the root."""
-        with self._repo() as repo:
-            return ["dvc.lock", *sorted(_uncached(repo))]
+        with opened(self.root, self.settings) as repo:
+            root = Path(repo.root_dir)
+            paths = [Path(out.fs_path) for out in repo.index.outs if not out.use_cache]
+            inside = [path.relative_to(root).as_posix() for path in paths if root in path.parents]
+        return ["dvc.lock", *sorted(inside)]
 
     def changed_stages(self) -> list[str]:
         """The stages that `dvc repro` would look at, but for those that it always runs."""
-        with self._repo() as repo:
+        with opened(self.root, self.settings) as repo:
             found = repo.status().items()
         return sorted(name.rsplit(":", 1)[-1] for name, why in found if why != ["always changed"])
 
     def freeze(self, stage: str) -> None:
         """Have `dvc repro` take a stage's outputs as they are."""
-        with self._repo() as repo:
-            repo.freeze(stage)
-
-    def count_stages(self) -> int:
-        """How many stages dvc.yaml has with these parameters."""
-        with self._repo() as repo:
-            return len(repo.index.stages)
+        with opened(self.root, self.settings) as repo:
+            repo.freeze(f"{self.root / 'dvc.yaml'}:{stage}")  # else that of the current folder
 
     def put(self, source: Path, job: str, name: str) -> None:
         """Write a file for a job; it is there whole or not at all."""
-        with self._repo() as repo:
-            remote = repo.cloud.get_remote()
-            folder = remote.fs.join(remote.path, JOBS, job)
-            remote.fs.makedirs(folder, exist_ok=True)
-            target = remote.fs.join(folder, name)
-            if not self.is_local:  # an object store shows an object once it is whole
-                remote.fs.put_file(str(source), target)
-                return
-            with written_whole(Path(target)) as partial:
-                partial.write_bytes(source.read_bytes())
+        with self._files(job) as (files, folder):
+            files.makedirs(folder, exist_ok=True)
+            files.put_file(str(source), files.join(folder, name))
 
     def get(self, job: str, name: str, target: Path) -> bool:
         """Read a file of a job into `target`; whether it was there."""
-        with self._repo() as repo:
-            remote = repo.cloud.get_remote()
-            path = remote.fs.join(remote.path, JOBS, job, name)
-            if not remote.fs.exists(path):
-                return False
-            target.parent.mkdir(parents=True, exist_ok=True)
-            remote.fs.get_file(path, str(target))
-            return True
-
-    def forget(self, job: str) -> None:
-        """Remove the files of a job, not DVC's data."""
-        with self._repo() as repo:
-            remote = repo.cloud.get_remote()
-            folder = remote.fs.join(remote.path, JOBS, job)
-            if remote.fs.exists(folder):
-                remote.fs.remove(folder, recursive=True)
+        with self._files(job) as (files, folder):
+            if there := files.exists(files.join(folder, name)):
+                files.get_file(files.join(folder, name), str(target))
+        return bool(there)
 
     @contextmanager
-    def _repo(self) -> Iterator[Any]:
-        """The DVC repository with this remote as its default; its errors become one line."""
-        with opened(self.root, dvc_config(self.settings, self.without_git)) as repo:
-            try:
-                yield repo
-            except Exception as error:
-                raise ClusterError(f"{self.url}: {_one_line(error)}") from error
+    def _files(self, job: str) -> Iterator[tuple[Any, str]]:
+        """The remote's file system and a job's folder in it."""
+        with opened(self.root, self.settings) as repo:
+            remote = repo.cloud.get_remote()
+            yield remote.fs, remote.fs.join(remote.path, JOBS, job)
+
+    def put_results(self, job: str) -> None:
+        """Push DVC's outputs, and put beside them what a job leaves besides."""
+        self.push()
+        with tempfile.TemporaryDirectory() as temporary:
+            packed = Path(temporary) / RESULTS
+            with tarfile.open(packed, "w:gz") as archive:
+                for name in self.small_outputs():
+                    if (self.root / name).exists():
+                        archive.add(self.root / name, f"files/{name}")
+                for spool in all_spools(self.root):
+                    if spool.unsent():
+                        archive.add(spool.folder, f"runs/{spool.folder.name}")
+            self.put(packed, job, RESULTS)
+
+    def take_results(self, job: str, tracking_uri: str | None) -> str | None:
+        """Take what a job has left into the repository: what came, None where it left nothing."""
+        with tempfile.TemporaryDirectory(prefix="selftrain-") as temporary:
+            folder = Path(temporary)
+            if not self.get(job, RESULTS, folder / RESULTS):
+                return None
+            with tarfile.open(folder / RESULTS) as archive:
+                archive.extractall(folder, filter="data")
+            files = [path for path in (folder / "files").rglob("*") if path.is_file()]
+            for path in files:
+                with written_whole(self.root / path.relative_to(folder / "files")) as partial:
+                    shutil.copyfile(path, partial)
+            models = load_params(self.root / PARAMS_FILE).all_models
+            Layout(self.root).remove_leftovers(models)  # as the stages do there
+            self.pull()
+            runs = import_spools(self.root, folder / "runs", tracking_uri)
+        with self._files(job) as (remote_files, job_folder):
+            remote_files.remove(job_folder, recursive=True)
+        on_their_way = f", {runs} runs on their way to MLflow" if runs else ""
+        return f"brought back DVC's outputs and {len(files)} files{on_their_way}"
 
 
 @contextmanager
-def opened(root: Path, config: Mapping[str, Any] | None = None) -> Iterator[Any]:
-    """The DVC repository at `root` with `config` over its own."""
+def opened(root: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Any]:
+    """The DVC repository at `root`, with a remote of these settings as its default.
+
+    What DVC raises in the block becomes one line.
+    """
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    remote = {"core": {"remote": NAME}, "remote": {NAME: dict(settings or {})}}
     try:
-        repo = Repo(str(root), config=dict(config or {}))
-    except DvcException as error:
-        raise ClusterError(f"{root}: {_one_line(error)}") from error
-    with repo:
-        yield repo
-
-
-def dvc_config(settings: Mapping[str, Any], without_git: bool = False) -> dict[str, Any]:
-    """DVC's configuration with a remote of these settings as the default."""
-    core: dict[str, Any] = {"remote": NAME}
-    if without_git:
-        core["no_scm"] = True
-    return {"core": core, "remote": {NAME: dict(settings)}}
+        with Repo(str(root), config=remote if settings else {}) as repo:
+            yield repo
+    except SelftrainError:
+        raise
+    except Exception as error:
+        where = settings["url"] if settings else root
+        raise ClusterError(f"{where}: {first_line(error)}") from error
 
 
 def find_remote(root: Path, storage_url: str | None) -> Remote:
@@ -178,14 +188,3 @@ def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in settings.items()
         if not any(word in name.lower() for word in SECRETS)
     }
-
-
-def _uncached(repo: Any) -> list[str]:
-    root = Path(repo.root_dir)
-    paths = (Path(out.fs_path) for out in repo.index.outs if not out.use_cache)
-    return [path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root)]
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]

@@ -68,10 +68,22 @@ start_on() {
 
 # Until so many nodes are there; the job fails where one ends before, or the time is up.
 wait_for() {
-  python -m cluster.wait_for_nodes --address "$HEAD_IP:$PORT" --nodes "$1" --timeout "$WAIT" &
+  count_to "$1" &
   work=($!)
   wait -n "${work[0]}" "${rays[@]}" || fail "Ray did not start on every node; its logs: $folder"
   if kill -0 "${work[0]}" 2> /dev/null; then fail "Ray ended on a node; its logs: $folder"; fi
+}
+
+count_to() {
+  local end=$((SECONDS + WAIT)) found
+  while ((SECONDS < end)); do
+    found=$(ray list nodes --address "$HEAD_IP:$PORT" --filter state=ALIVE --format json 2> /dev/null \
+      | grep --only-matching '"node_id"' | wc -l) || true
+    ((found < $1)) || return 0
+    sleep 1
+  done
+  echo "slurm.sh: $found of $1 nodes are there after $WAIT s (SELFTRAIN_WAIT)" >&2
+  return 1
 }
 
 # Ends process groups, by id; those that don't listen, after half a minute.

@@ -14,9 +14,10 @@ from cluster.local import local_cluster
 
 @dataclass(frozen=True)
 class Head:
-    """A running head: the address of its job server and the file with its token."""
+    """A running head: the addresses of its job server and GCS, the file with its token."""
 
     address: str
+    gcs: str
     token_file: Path
 
     @property
@@ -29,7 +30,8 @@ class Head:
 def head() -> Iterator[Head]:
     """A head of its own, ended with all its processes after the tests."""
     with local_cluster(0, head_cpus=2) as cluster:
-        yield Head(cluster.dashboard, Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]))
+        token = Path(cluster.token["RAY_AUTH_TOKEN_PATH"])
+        yield Head(cluster.dashboard, cluster.address, token)
 
 
 def free_port() -> int:

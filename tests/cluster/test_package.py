@@ -1,25 +1,18 @@
-"""What is sent: the files of a commit, whole, the same bytes each time, and nothing else."""
+"""What is sent: the files of a commit, the results of earlier runs, and nothing else."""
 
 from __future__ import annotations
 
+import random
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from cluster.package import (
-    LIMIT_BYTES,
-    File,
-    check_committed,
-    committed_files,
-    files_digest,
-    head_commit,
-    tracked_files,
-    uncommitted,
-    write_zip,
-)
+from cluster.package import LIMIT_BYTES, copy_revision, revision_to_send, zip_folder
 from pipeline.errors import ParameterError
+
+RESULTS = ["dvc.lock", "metrics/a.json"]
 
 
 def run(folder: Path, *command: str) -> str:
@@ -46,75 +39,89 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_files_are_those_of_the_commit(repository: Path) -> None:
-    (repository / "code" / "a.py").write_text("a = 2\n")
-    files = committed_files(repository)
-    assert set(files) == {".gitignore", "code/a.py", "run.sh"}
-    assert files["code/a.py"] == File(b"a = 1\n")
-    assert files["run.sh"].executable
-    assert tracked_files(repository)["code/a.py"] == File(b"a = 2\n")
+def commit(root: Path) -> None:
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-q", "-m", "more")
 
 
-def test_a_link_is_sent_as_what_it_points_to(repository: Path) -> None:
-    (repository / "code" / "b.py").symlink_to("a.py")
-    run(repository, "git", "add", "-A")
-    run(repository, "git", "commit", "-q", "-m", "link")
-    assert committed_files(repository)["code/b.py"] == File(b"a = 1\n")
-    (repository / "code" / "c.py").symlink_to("/etc/hostname")
-    run(repository, "git", "add", "-A")
-    run(repository, "git", "commit", "-q", "-m", "link out")
-    with pytest.raises(ParameterError, match=r"code/c\.py: a link to /etc/hostname"):
-        committed_files(repository)
+def sent(root: Path, folder: Path, *, allow_dirty: bool = False) -> dict[str, str]:
+    """The files that are sent, by name."""
+    copy_revision(root, revision_to_send(root, RESULTS, allow_dirty=allow_dirty), RESULTS, folder)
+    with zipfile.ZipFile(zip_folder(folder)) as archive:
+        assert not archive.namelist() or archive.testzip() is None
+        return {i.filename: archive.read(i).decode() for i in archive.infolist() if not i.is_dir()}
 
 
-def test_a_repository_in_a_folder_of_another_is_sent_alone(repository: Path) -> None:
-    assert set(committed_files(repository / "code")) == {"a.py"}
-    (repository / "run.sh").write_text("false\n")
-    (repository / "code" / "a.py").write_text("a = 3\n")
-    assert uncommitted(repository / "code", []) == ["a.py"]
+def test_the_files_are_those_of_the_commit(repository: Path, tmp_path: Path) -> None:
+    files = sent(repository, tmp_path / "sent")
+    assert files == {".gitignore": "/data/\n", "code/a.py": "a = 1\n", "run.sh": "true\n"}
+    with zipfile.ZipFile(tmp_path / "sent.zip") as archive:
+        assert archive.getinfo("run.sh").external_attr >> 16 & 0o111
 
 
-def test_only_results_may_be_uncommitted(repository: Path) -> None:
-    (repository / "dvc.lock").write_text("schema: '2.0'\n")
-    check_committed(repository, ["dvc.lock"])
+def test_only_results_may_be_uncommitted_and_go_along(repository: Path, tmp_path: Path) -> None:
+    (repository / "metrics").mkdir()
+    (repository / "metrics" / "a.json").write_text("1")
+    commit(repository)
+    (repository / "metrics" / "a.json").unlink()
+    (repository / "dvc.lock").write_text("lock")
+    files = sent(repository, tmp_path / "sent")
+    assert files["dvc.lock"] == "lock"
+    assert "metrics/a.json" not in files
     (repository / "code" / "a.py").write_text("a = 2\n")
     (repository / "new.py").write_text("")
     with pytest.raises(
         ParameterError, match=r"not committed: code/a\.py, new\.py; .*--allow-dirty"
     ):
-        check_committed(repository, ["dvc.lock"])
+        sent(repository, tmp_path / "refused")
+
+
+def test_tracked_files_can_be_sent_as_they_are(repository: Path, tmp_path: Path) -> None:
+    head = run(repository, "git", "rev-parse", "HEAD")
+    assert revision_to_send(repository, RESULTS, allow_dirty=True) == head
+    (repository / "code" / "a.py").write_text("a = 2\n")
+    (repository / "run.sh").unlink()
+    (repository / "new.py").write_text("")
+    before = run(repository, "git", "status", "--porcelain")
+    files = sent(repository, tmp_path / "sent", allow_dirty=True)
+    assert files == {".gitignore": "/data/\n", "code/a.py": "a = 2\n"}
+    assert run(repository, "git", "status", "--porcelain") == before
+    assert run(repository, "git", "stash", "list") == ""
+
+
+def test_a_link_is_sent_as_what_it_points_to(repository: Path, tmp_path: Path) -> None:
+    (repository / "code" / "b.py").symlink_to("a.py")
+    commit(repository)
+    assert sent(repository, tmp_path / "sent")["code/b.py"] == "a = 1\n"
+    (repository / "code" / "c.py").symlink_to("/etc/hostname")
+    commit(repository)
+    with pytest.raises(ParameterError, match=r"code/c\.py: a link that leads elsewhere"):
+        sent(repository, tmp_path / "refused")
+
+
+def test_a_repository_in_a_folder_of_another_is_sent_alone(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "run.sh").write_text("false\n")
+    assert set(sent(repository / "code", tmp_path / "sent")) == {"a.py"}
+    (repository / "code" / "a.py").write_text("a = 3\n")
+    with pytest.raises(ParameterError, match=r"not committed: a\.py;"):
+        sent(repository / "code", tmp_path / "refused")
 
 
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="not a git repository"):
-        head_commit(tmp_path)
-
-
-def test_the_zip_holds_the_files_and_repeats(repository: Path, tmp_path: Path) -> None:
-    files = committed_files(repository)
-    sizes = [write_zip(files, tmp_path / name) for name in ("a.zip", "b.zip")]
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-    assert sizes[0] == (tmp_path / "a.zip").stat().st_size
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert {n: archive.read(n) for n in archive.namelist()} == {
-            name: file.content for name, file in files.items()
-        }
-        assert archive.getinfo("run.sh").external_attr >> 16 & 0o111
+        revision_to_send(tmp_path, [], allow_dirty=False)
 
 
 def test_a_large_repository_is_refused_with_its_largest_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.package.LIMIT_BYTES", 1 << 20)
-    import random
-
-    noise = random.Random(0).randbytes(3 << 20)
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    (folder / "big").write_bytes(random.Random(0).randbytes(3 << 20))
+    (folder / "small").write_text("x")
     with pytest.raises(ParameterError, match=r"is 3 MiB, a cluster takes 1; .*: big \(3 MiB\)"):
-        write_zip({"big": File(noise), "small": File(b"x")}, tmp_path / "a.zip")
+        zip_folder(folder)
     assert LIMIT_BYTES == 100 << 20
-
-
-def test_the_digest_tells_contents_and_names_apart() -> None:
-    one = {"a": File(b"x"), "b": File(b"y")}
-    assert files_digest(one) == files_digest(dict(reversed(one.items())))
-    assert files_digest(one) != files_digest({"a": File(b"y"), "b": File(b"x")})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from cluster.job import Request, check_seen, read_request, work_folder
+from cluster.job import Job, check_seen, repro, work_folder
 from cluster.remote import Remote, as_path, find_remote, public_settings
-from cluster.results import pack, put_in_place, unpack
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.tracking.tracker import hold_spools
+from tests.cluster.project import set_parameters
+from tests.tracking.tracked import tracked
 
 DVC_YAML = """
 stages:
@@ -33,6 +35,7 @@ def made(root: Path) -> Path:
     (root / ".dvc").mkdir(parents=True)
     (root / ".dvc" / "config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
     (root / "dvc.yaml").write_text(DVC_YAML)
+    set_parameters(root, 1, None)
     return root
 
 
@@ -66,62 +69,65 @@ def test_a_remotes_secrets_do_not_travel() -> None:
     assert as_path("s3://bucket/x") == "s3://bucket/x"
 
 
-def test_data_goes_through_it_and_dvc_is_content(repository: Path, tmp_path: Path) -> None:
+def test_results_go_through_it_and_dvc_is_content(repository: Path, tmp_path: Path) -> None:
     settings = {"url": str(tmp_path / "store")}
-    there = Remote(repository, settings, without_git=True)
+    there = Remote(repository, settings)
     dvc(repository, "repro", "--quiet")
     assert there.small_outputs() == ["dvc.lock", "figure.json"]
-    assert (there.count_stages(), there.changed_stages()) == (1, [])
-    there.push()
-    archive = tmp_path / "results"
-    pack(repository, there.small_outputs(), archive)
-    there.put(archive, "job", "results")
+    assert there.changed_stages() == []
+    hold_spools(repository)
+    with tracked(repository) as tracker:
+        tracker.metrics({"loss": 1.0}, 1)
+    there.put_results("job")
 
     other = made(tmp_path / "other")
-    here = Remote(other, settings, without_git=True)
+    here = Remote(other, settings)
     assert here.changed_stages() == ["make"]
-    assert here.get("job", "results", other / "came")
-    names = unpack(other / "came", tmp_path / "unpacked")
-    assert names == ["dvc.lock", "figure.json"]
-    put_in_place(tmp_path / "unpacked", names, other)
-    here.pull()
+    hold_spools(other)  # what came is not sent on from this test
+    brought = "brought back DVC's outputs and 2 files, 1 runs on their way to MLflow"
+    assert here.take_results("job", None) == brought
     assert (other / "data.txt").read_text() == "data"
+    assert (other / "figure.json").read_text() == "1"
+    assert (other / ".selftrain/tracking/runs/train@0-aa/events.jsonl").exists()
     assert here.changed_stages() == []
-    here.forget("job")
-    assert not here.get("job", "results", other / "came")
+    assert here.take_results("job", None) is None  # they are gone from the remote
 
 
 def test_a_remote_that_can_not_be_used_is_said_in_one_line(repository: Path) -> None:
     with pytest.raises(ClusterError, match=r"^[^\n]+nosuch://[^\n]+$"):
-        Remote(repository, {"url": "nosuch://x"}, without_git=True).push()
+        Remote(repository, {"url": "nosuch://x"}).push()
 
 
 def test_a_remote_that_is_another_place_there_is_found_out(
     repository: Path, tmp_path: Path
 ) -> None:
-    remote = Remote(repository, {"url": str(tmp_path / "mine")}, without_git=True)
+    remote = Remote(repository, {"url": str(tmp_path / "mine")})
     with pytest.raises(ClusterError, match="does not see there what was written"):
-        check_seen(remote, "job", repository)
-    (tmp_path / "hello").write_text("job")
-    remote.put(tmp_path / "hello", "job", "hello")
-    check_seen(remote, "job", repository)
+        check_seen(remote, "job")
+    remote.put(repository / "params.yaml", "job", "params.yaml")
+    check_seen(remote, "job")
 
 
-def test_a_request_is_read_as_written_and_works_on_shared_storage(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="submit writes it"):
-        read_request(tmp_path)
-    request = Request("a", ["--force"], {"url": "x"}, "c0ffee", True, tmp_path.as_uri())
-    request.write(tmp_path)
-    assert read_request(tmp_path) == request
-    assert work_folder(request) == tmp_path / "work" / "a"
+def test_a_job_works_on_shared_storage_and_knows_its_commit(tmp_path: Path) -> None:
+    job = Job("a", ["--force"], {"url": "x"}, tmp_path.as_uri(), None)
+    assert work_folder(job) == tmp_path / "work" / "a"
+    environment = job.environment("c0ffee")
+    assert Job(**json.loads(environment["SELFTRAIN_JOB"])) == job
+    assert environment["SELFTRAIN_COMMIT"] == "c0ffee"
+    assert "MLFLOW_TRACKING_URI" not in environment
 
 
-def test_held_spools_travel_with_the_results(repository: Path, tmp_path: Path) -> None:
-    from tests.tracking.tracked import tracked
-
-    hold_spools(repository)
-    with tracked(repository) as tracker:
-        tracker.metrics({"loss": 1.0}, 1)
-    pack(repository, [], tmp_path / "results")
-    assert unpack(tmp_path / "results", tmp_path / "unpacked") == []
-    assert (tmp_path / "unpacked" / "runs" / "train@0-aa" / "events.jsonl").exists()
+def test_a_source_that_the_cluster_does_not_see_is_taken_as_it_was_prepared(
+    repository: Path, tmp_path: Path
+) -> None:
+    scan = "  scan:\n    cmd: ls images > source.json\n    always_changed: true\n"
+    (repository / "dvc.yaml").write_text(f"stages:\n{scan}    outs: [source.json]\n")
+    (repository / "params.yaml").write_text(
+        "data: {source: folder, path: images, image_size: 16}\ntrain: {steps: 1}\n"
+    )
+    (repository / "images").mkdir()
+    remote = Remote(repository, {"url": str(tmp_path / "store")})
+    assert repro(remote, []) == 0
+    (repository / "images").rmdir()
+    assert repro(remote, ["--quiet"]) == 0
+    assert "frozen: true" in (repository / "dvc.yaml").read_text()

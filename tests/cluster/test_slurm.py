@@ -157,10 +157,13 @@ def pretended_ray(slurm: Slurm) -> dict[str, str]:
     """A Ray that sleeps and nodes that have all joined, for what the script itself does."""
     binaries = slurm.folder / "venv" / "bin"
     binaries.mkdir(parents=True)
-    ray = '#!/bin/bash\n[[ $RAY_ENDS ]] && exit 4\necho "$@"; exec sleep 600\n'
+    joined = "[" + '{"node_id": "x"}, ' * 3 + "]"  # as Ray says it, on one line
+    ray = (
+        f"#!/bin/bash\nif [[ $1 = list ]]; then sleep 1; printf '{joined}'; exit; fi\n"
+        '[[ $RAY_ENDS ]] && exit 4\necho "$@"; exec sleep 600\n'
+    )
     programs = {
         "ray": ray,
-        "python": "#!/bin/bash\nsleep 1\n",
         "dvc": '#!/bin/bash\necho "dvc $*"\n',
     }
     for name, text in programs.items():

@@ -1,4 +1,4 @@
-"""From here to a cluster and back: a run, its figures, models, tracked runs, and experiments."""
+"""From here to a cluster and back: a run, its figures, models, tracked runs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_run_on_the_cluster_is_as_one_here(submit: Submit, project: Project) -
     project.run("git", "commit", "-qm", "More generations")
     said = submit().stdout
     assert not leftover.exists()
-    assert "job: stage 11 of 11: report" in said
+    assert "Running stage 'report'" in said
     assert project.run("dvc", "status").stdout.split() == ["scan:", "always", "changed"]
     assert project.json("metrics/evaluate/1.json")["test/accuracy"] > 0.1
     assert (project.folder / "report" / "index.html").exists()
@@ -104,30 +104,34 @@ def test_a_run_on_the_cluster_is_as_one_here(submit: Submit, project: Project) -
     assert list((storage / "work").iterdir()) == []
 
 
-def test_queued_experiments_run_side_by_side_and_can_be_left(
+def test_a_run_can_be_left_and_taken_up_again(submit: Submit, project: Project) -> None:
+    """The results of the run above lie in the working tree, not committed: this builds on them."""
+    project.set_parameters(
+        project.parameters() | {"ensemble": {"label_issue_margin": 0.1, "seeds": {}}}
+    )
+    said = submit("--detach", "--allow-dirty").stdout
+    job = re.search(r"--resume (selftrain-\S+)", said)
+    assert job is not None
+    resumed = submit("--resume", job[1]).stdout
+    assert "Stage 'train_teacher' didn't change, skipping" in resumed
+    assert "Running stage 'ensemble'" in resumed
+    assert project.run("dvc", "status").stdout.split() == ["scan:", "always", "changed"]
+    again = submit("--resume", job[1]).stdout
+    assert "they were brought back before" in again
+    project.run("git", "checkout", "--", "params.yaml")
+
+
+def test_of_a_run_that_fails_the_finished_stages_come_back(
     submit: Submit, project: Project
 ) -> None:
-    """The results of the run above lie in the working tree, not committed: both build on them."""
-    for name, margin in (("loose", 0.1), ("strict", 0.9)):
-        override = f"ensemble.label_issue_margin={margin}"
-        project.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", override)
-    before = project.run("git", "status", "--porcelain").stdout
-    left = submit("--queue", "--detach").stdout
-    jobs = dict(re.findall(r"^(loose|strict): (selftrain-\S+) runs;", left, flags=re.MULTILINE))
-    resumed = submit("--resume", jobs["loose"]).stdout
-    assert "Stage 'train_teacher' didn't change, skipping" in resumed
-    taken_up = submit("--queue").stdout
-    assert f"strict: taking up job {jobs['strict']}" in taken_up
-    shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
-    names = {each["name"] for each in shown[1]["experiments"]}
-    assert names == {"loose", "strict"}
-    assert "No experiment tasks" in project.run("dvc", "queue", "status").stdout
-    assert project.run("git", "status", "--porcelain").stdout == before
-    here = project.json("metrics/ensemble.json")["label_issues"]
-    project.run("dvc", "exp", "apply", "loose")
-    assert project.json("metrics/ensemble.json")["label_issues"] >= here
-    assert project.parameters()["ensemble"]["label_issue_margin"] == 0.1
-    assert project.run("dvc", "status").stdout.split() == ["scan:", "always", "changed"]
+    values = project.parameters()
+    project.set_parameters(values | {"seed": 4, "train": values["train"] | {"learning_rate": 1e30}})
+    answer = submit("--allow-dirty", check=False)
+    assert answer.returncode == 255, answer.stderr  # dvc's
+    assert "failed with exit code 255: ERROR: failed to reproduce 'train_teacher'" in answer.stderr
+    assert answer.stderr.endswith("; what it finished is here\n")
+    assert project.repro("prepare") == []
+    project.run("git", "checkout", "--", "params.yaml")
 
 
 def tracked_runs(project: Project) -> dict[str, str]:

@@ -74,9 +74,8 @@ def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
     orphan.write_text("{}")
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "run")
-    assert (
-        "1 (2 B)" in project.run("python", "-m", "cluster.gc", "--delete", "--min-age", "0").stdout
-    )
+    deleted = project.run("python", "-m", "cluster.gc", "--delete", "--min-age", "0")
+    assert "1 (2 bytes)" in deleted.stdout
     assert {path.name for path in (storage / "shards").iterdir()} == prefixes
 
 
