@@ -189,7 +189,6 @@ def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
     test = used["digits/prepared/test"]
     assert json.loads(test.profile) == {"num_rows": counts["test"]}
     assert runs["train_teacher"].data.tags["generation"] == "0"
-    assert "system/cpu_utilization_percentage" in runs["train_student@1"].data.metrics
     drawn = {
         name: {each.path for each in client.list_artifacts(runs[name].info.run_id, "figures")}
         for name in ("select@1", "evaluate@2", "train_student@2")
