@@ -28,12 +28,12 @@ from torch import Tensor
 from benchmarks.ablation_page import page, run_of, summary
 from benchmarks.ablation_rows import GENERATIONS, MAIN, ONLINE, ROWS, Row, row_params, with_steps
 from benchmarks.data import digits, fashion_part, few_labels
-from benchmarks.in_process import Images, self_train
 from benchmarks.runs import KEPT, RESULTS, ROOT, arguments, code_of, kept, machine, side_by_side
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import read_json, write_json, write_text
 from pipeline.params import Params, load_params
 from pipeline.progress import say
+from pipeline.self_training.loop import Images, self_train
 
 RESULT = RESULTS / "ablation.json"
 PAGE = ROOT / "docs" / "ablation.md"
@@ -42,8 +42,7 @@ DIGITS_STEPS = 450  # half of the preset's, so that all of it takes no more than
 # What a run's figures rest on; other changes leave kept runs as they are.
 CODE = (
     *(f"pipeline/{part}" for part in ("augment", "labels", "models", "train", "evaluate")),
-    "pipeline/data/images.py",
-    *(f"benchmarks/{name}.py" for name in ("data", "in_process", "in_process_models")),
+    *("pipeline/data/images.py", "pipeline/self_training", "benchmarks/data.py"),
 )
 PARAMETERS: dict[str, Any] = {
     **dict.fromkeys(("seed", "model", "augment", "train", "transfer", "predict", "select"), True),

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import fashion_part, few_label_rows, few_labels
-from benchmarks.in_process import Floats, Images, self_train
 from benchmarks.runs import (
     RESULTS,
     ROOT,
@@ -39,6 +38,7 @@ from pipeline.files import write_json
 from pipeline.labels.doubt import class_pairs, diverse, doubt, margins
 from pipeline.params import Params, load_params
 from pipeline.progress import say
+from pipeline.self_training.loop import Floats, Images, self_train
 
 HERE = Path(__file__)
 NUM_LABELS, NUM_UNLABELED, NUM_TEST = 200, 10_000, 10_000

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.in_process import Images
 from pipeline.data.images import decode, decode_png
 from pipeline.data.sources import open_source
+from pipeline.self_training.loop import Images
 
 NUM_CLASSES = 10
 CLASSES = tuple(str(number) for number in range(NUM_CLASSES))

@@ -58,7 +58,7 @@ PRESETS = {"ours": "photographs", "scratch": "folder_small"}
 CODE = (
     *(f"pipeline/{part}" for part in ("data", "augment", "models", "train", "labels")),
     *("pipeline/evaluate", "pipeline/params", "benchmarks/photos_data.py"),
-    *(f"benchmarks/{name}.py" for name in ("photos_methods", "in_process", "in_process_models")),
+    *("pipeline/self_training", "benchmarks/photos_methods.py"),
 )
 TRAINED = {"seed", "embed", "model", "augment", "train", "transfer", "evaluate"}
 TAUGHT = {"predict", "select", "teacher", "generations"}

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks import runs
-from benchmarks.in_process import Features, Images
-from benchmarks.in_process_models import embedded
 from pipeline.data.images import decode
 from pipeline.files import file_digest, value_digest, written_whole
 from pipeline.params import EmbedParams
+from pipeline.self_training.loop import Features, Images
+from pipeline.self_training.models import embedded
 
 MAX_PIXELS = 10**8
 

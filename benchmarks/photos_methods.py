@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.in_process import Features, Images, self_train, train_control, try_modes
 from pipeline.params import Params
+from pipeline.self_training.loop import Features, Images, self_train, train_control, try_modes
 from pipeline.train.head_choice import choose_l2
 
 Accuracies = dict[str, float]

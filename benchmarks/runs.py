@@ -26,13 +26,13 @@ import numpy as np
 
 from pipeline.files import file_digest, read_json, value_digest, write_json, write_text
 from pipeline.progress import say
-from pipeline.runtime.stop import end_with_parent
+from pipeline.workflow.stop import end_with_parent
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 KEPT = ROOT / ".selftrain" / "benchmarks"
 PAGE = ROOT / "docs" / "benchmarks.md"
-SHARED = ("data", "in_process", "in_process_models")  # what runs that are kept rest on
+SHARED = "data.py"  # what runs that are kept rest on
 TABLE = re.compile(r"(<!-- results of (\w+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 Measure = Callable[[], float]
 
@@ -73,7 +73,7 @@ def kept(
     share and of the file `benchmark`, which asks.
     """
     if code is None:
-        files = [benchmark, *(ROOT / "benchmarks" / f"{shared}.py" for shared in SHARED)]
+        files = [benchmark, ROOT / "benchmarks" / SHARED]
         code = value_digest([code_of(("pipeline", "stages")), *map(file_digest, files)])
     digest = value_digest({"what": what, "code": code})
     path = KEPT / f"{benchmark.stem}-{name}-{digest[:16]}.json"

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from benchmarks.data import balanced_rows, fashion_part
 from benchmarks.data import digits as split_digits
-from benchmarks.in_process import channel_statistics
 from benchmarks.runs import (
     KEPT,
     RESULTS,
@@ -40,6 +39,7 @@ from pipeline.models.pretrained import read_folder
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams, TransferParams
 from pipeline.progress import say
+from pipeline.self_training.loop import channel_statistics
 from pipeline.train.fit import fit
 from pipeline.train.head import fit_labeled
 from pipeline.train.head_choice import choose_l2

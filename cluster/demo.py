@@ -37,8 +37,8 @@ from pipeline.evaluate.run import load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import file_digest
 from pipeline.progress import say
-from pipeline.runtime.layout import Layout
 from pipeline.train.state import STATE
+from pipeline.workflow.layout import Layout
 
 CHANGES: dict[str, dict[str, Any]] = {
     "data": {"images_per_shard": 16},  # of 4096 the digits would be one, and nothing to lose

@@ -26,9 +26,9 @@ from cluster.connect import first_line
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.files import written_whole
 from pipeline.params import PARAMS_FILE, load_params
-from pipeline.runtime.layout import Layout
 from pipeline.tracking.spool import all_spools
 from pipeline.tracking.tracker import import_spools
+from pipeline.workflow.layout import Layout
 
 NAME = "selftrain"
 JOBS = "selftrain-jobs"

@@ -15,8 +15,8 @@ from pathlib import Path
 from pipeline.errors import SourceError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import command_parser, run_command
-from pipeline.runtime.layout import Layout
+from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.layout import Layout
 
 
 def add_answers(given: argparse.Namespace) -> None:

@@ -10,8 +10,8 @@ from pipeline.data.features import body_of
 from pipeline.evaluate.baseline import Baseline, prepared_label_spreading
 from pipeline.files import write_json
 from pipeline.progress import say
-from pipeline.runtime.stage import Stage, result_line, run_stage
 from pipeline.train.head_baseline import feature_baseline
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def baseline(stage: Stage) -> None:

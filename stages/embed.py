@@ -12,7 +12,7 @@ from pipeline.data.storage import StoredFolder, open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import publish_folder, value_digest
 from pipeline.models.spec import model_digest
-from pipeline.runtime.stage import Run, Stage, result_line, run_stage
+from pipeline.workflow.stage import Run, Stage, result_line, run_stage
 
 
 def embed(stage: Stage) -> None:
@@ -26,7 +26,7 @@ def embed(stage: Stage) -> None:
         return
     from pipeline.models.embed import ShardEmbedder
     from pipeline.ray.map_shards import distributed_map
-    from pipeline.runtime.body import find_body, write_body
+    from pipeline.workflow.body import find_body, write_body
 
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}

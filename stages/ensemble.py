@@ -6,8 +6,8 @@ from pipeline.evaluate.run import load_result
 from pipeline.evaluate.together import put_together
 from pipeline.files import write_json
 from pipeline.models.spec import model_digest
-from pipeline.runtime.shipping import registered_name, shipped, write_rights
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.shipping import registered_name, shipped, write_rights
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def ensemble(stage: Stage) -> None:

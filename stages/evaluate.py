@@ -16,7 +16,7 @@ from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
 from pipeline.progress import Advance, progress
 from pipeline.report.evaluation_figures import write_evaluation_figures
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def evaluate(stage: Stage) -> None:

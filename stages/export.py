@@ -18,14 +18,14 @@ from pipeline.errors import ParameterError
 from pipeline.files import replace_folder
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import (
+from pipeline.workflow.command import (
     add_model_argument,
     check_folder,
     check_writable,
     command_parser,
     run_command,
 )
-from pipeline.runtime.layout import Layout
+from pipeline.workflow.layout import Layout
 
 
 def export(given: argparse.Namespace) -> None:
@@ -40,7 +40,7 @@ def export(given: argparse.Namespace) -> None:
     layout, params = Layout(Path.cwd()), load_params()
     if out.suffix == ".onnx":
         from pipeline.models.onnx_export import export_onnx
-        from pipeline.runtime.shipping import named_classifier
+        from pipeline.workflow.shipping import named_classifier
 
         shipped = named_classifier(given.model, layout, params, "cpu")
         weights = shipped.recipe.weights
@@ -52,8 +52,8 @@ def export(given: argparse.Namespace) -> None:
         )
         return
     from pipeline.evaluate.recipe import save_classifier
-    from pipeline.runtime.shipping import named_models
     from pipeline.tracking.model import save_model
+    from pipeline.workflow.shipping import named_models
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export.") as scratch:

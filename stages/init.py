@@ -19,7 +19,7 @@ from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE, Params
 from pipeline.progress import say
-from pipeline.runtime.command import command_parser, run_command
+from pipeline.workflow.command import command_parser, run_command
 
 ASKED = {
     "path_column": "the table's column of paths",
@@ -81,7 +81,7 @@ def init(given: argparse.Namespace) -> None:
 def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:
     """How long it will take here, and what would do more."""
     from pipeline.data.advise import LARGER_BODY
-    from pipeline.runtime.estimate import estimate_seconds, in_words, measure_rates
+    from pipeline.workflow.estimate import estimate_seconds, in_words, measure_rates
 
     parts = estimate_seconds(params, found, measure_rates(params), looked=looked)
     faster = "" if gpu else "; a GPU affords larger images and networks"

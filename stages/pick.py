@@ -16,8 +16,8 @@ from pathlib import Path
 from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import command_parser, run_command
-from pipeline.runtime.layout import Layout
+from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.layout import Layout
 
 QUEUE = "queue.csv"
 
@@ -34,7 +34,7 @@ def pick(given: argparse.Namespace) -> None:
     import torch
 
     from pipeline.report.queue import publish_queue
-    from pipeline.runtime.picking import pick_images
+    from pipeline.workflow.picking import pick_images
 
     torch.set_num_threads(params.evaluate.threads)
     picked = pick_images(layout, params, count=given.count, way=given.by, features=given.features)

@@ -14,13 +14,13 @@ from pathlib import Path
 from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.command import (
+from pipeline.workflow.command import (
     add_model_argument,
     check_writable,
     command_parser,
     run_command,
 )
-from pipeline.runtime.layout import Layout
+from pipeline.workflow.layout import Layout
 
 BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
 
@@ -39,7 +39,7 @@ def predict(given: argparse.Namespace) -> None:
 
     from pipeline.evaluate.predict_files import predict_files
     from pipeline.models.device import resolve_device
-    from pipeline.runtime.shipping import named_classifier
+    from pipeline.workflow.shipping import named_classifier
 
     torch.set_num_threads(how.threads)
     device = str(resolve_device(params.predict.device))

@@ -7,7 +7,7 @@ from pipeline.data.prepare import prepare as prepare_images
 from pipeline.data.sources import Wanted, open_source
 from pipeline.data.storage import open_storage
 from pipeline.files import write_json
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 CORRECTED = ("corrected", "excluded", "corrections_unused")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.runtime.choices import with_choices
-from pipeline.runtime.layout import Layout
+from pipeline.workflow.choices import with_choices
+from pipeline.workflow.layout import Layout
 
 PARTS = ("labeled", "unlabeled", "validation", "test")
 

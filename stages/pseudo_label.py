@@ -14,9 +14,9 @@ from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.teaching import Teaching
 from pipeline.models.spec import read_spec, teacher_chain
 from pipeline.progress import progress
-from pipeline.runtime.guard import check_teacher
-from pipeline.runtime.refining import embeddings_of, refine
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.guard import check_teacher
+from pipeline.workflow.refining import embeddings_of, refine
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def pseudo_label(stage: Stage) -> None:

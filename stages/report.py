@@ -8,9 +8,9 @@ from pipeline.report.gather import gather_report
 from pipeline.report.note import headline, render_note
 from pipeline.report.page import render_report, render_times
 from pipeline.report.table import render_table
-from pipeline.runtime.stage import Stage, result_line, run_stage
-from pipeline.runtime.times import read_times, stage_names
 from pipeline.tracking.tracker import drain
+from pipeline.workflow.stage import Stage, result_line, run_stage
+from pipeline.workflow.times import read_times, stage_names
 
 DRAIN_SECONDS = 60.0
 

@@ -1,7 +1,7 @@
 """Look at the source's files, so that a change of them reruns prepare."""
 
 from pipeline.files import value_digest, write_json
-from pipeline.runtime.stage import STATE, Stage, result_line, run_stage
+from pipeline.workflow.stage import STATE, Stage, result_line, run_stage
 
 
 def scan(stage: Stage) -> None:

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pipeline.data.features import load_features
 from pipeline.files import write_json
 from pipeline.progress import progress
-from pipeline.runtime.choices import policy_metrics, save_choices
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.choices import policy_metrics, save_choices
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def search(stage: Stage) -> None:

@@ -21,8 +21,8 @@ from pipeline.labels.thresholds import check_class_names
 from pipeline.params import SelectParams
 from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.report.selection_figures import write_selection_figures
-from pipeline.runtime.guard import check_selection, check_teacher, warn
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.guard import check_selection, check_teacher, warn
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def select(stage: Stage) -> None:

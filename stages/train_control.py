@@ -1,6 +1,6 @@
 """Train generation 0 once more on the labels alone, for as many steps as `controls` says."""
 
-from pipeline.runtime.stage import run_stage
+from pipeline.workflow.stage import run_stage
 from stages.train_teacher import train
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train a generation's student on the labelled and the pseudo-labelled images."""
 
-from pipeline.runtime.stage import run_stage
+from pipeline.workflow.stage import run_stage
 from stages.train_teacher import train
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train generation 0, the first teacher, on the labelled images alone."""
 
 from pipeline.models.spec import model_digest
-from pipeline.runtime.choices import with_choices
-from pipeline.runtime.stage import Stage, result_line, run_stage
+from pipeline.workflow.choices import with_choices
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def train(stage: Stage) -> None:
@@ -18,7 +18,7 @@ def train(stage: Stage) -> None:
         inputs["teacher"] = teacher = model_digest(before)
     parameters = training.model_dump(mode="json") | {"seed": stage.params.model_seed(model)}
     if training.transfer.mode == "head":
-        from pipeline.runtime.train_head import train_head
+        from pipeline.workflow.train_head import train_head
 
         inputs |= {"body": model_digest(layout.body)}
         inputs |= layout.digests_of(
@@ -28,8 +28,8 @@ def train(stage: Stage) -> None:
             shown = train_head(stage, run, training, teacher=teacher)
     else:
         from pipeline.report.samples import write_samples
-        from pipeline.runtime.train_network import train_network
         from pipeline.train.transfer import find_source
+        from pipeline.workflow.train_network import train_network
 
         transfer = training.transfer
         source = find_source(

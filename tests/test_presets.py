@@ -11,9 +11,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks.in_process import Images, self_train
 from pipeline.models.build import build_network, count_parameters
 from pipeline.params import Params, load_params, parse_params
+from pipeline.self_training.loop import Images, self_train
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))

@@ -35,9 +35,9 @@ from pipeline.report.data import (
 )
 from pipeline.report.galleries import Gallery
 from pipeline.report.gather_galleries import gather_galleries, issue_gallery
-from pipeline.runtime.guard import findings_about_student
-from pipeline.runtime.layout import Layout
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
+from pipeline.workflow.guard import findings_about_student
+from pipeline.workflow.layout import Layout
 
 COPY = re.compile("a copy of '.*", re.DOTALL)
 

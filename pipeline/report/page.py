@@ -32,7 +32,7 @@ from pipeline.report.words import (
     span,
     validation_note,
 )
-from pipeline.runtime.times import StageTime
+from pipeline.workflow.times import StageTime
 
 MOST_CONFUSIONS = 8
 MOST_ISSUES = 10

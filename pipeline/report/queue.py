@@ -22,7 +22,7 @@ from pipeline.labels.queue import Asked, Way
 from pipeline.report.galleries import Gallery, ShownImage, likeliest
 from pipeline.report.page import gallery_script, page_environment, page_styles
 from pipeline.report.thumbnails import thumbnail_uri
-from pipeline.runtime.picking import Picked
+from pipeline.workflow.picking import Picked
 
 QUEUE, PAGE = "queue.csv", "index.html"
 COLUMNS = ("rank", "id", "label", "confidence", "score", "why")

@@ -21,11 +21,11 @@ from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
 from pipeline.params import parse_params
-from pipeline.runtime.layout import Layout
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
 from pipeline.train.worker import Worker
+from pipeline.workflow.layout import Layout
 from tests.bad_input.outcome import Case, Outcome, stops
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.stage import Stage, run_stage
+from pipeline.workflow.stage import Stage, run_stage
 
 RIGHT = """\
 data: {source: digits, image_size: 16}

@@ -18,7 +18,7 @@ from benchmarks.corrections import (
     picked,
     run_params,
 )
-from benchmarks.in_process import Images
+from pipeline.self_training.loop import Images
 
 
 def patches(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import copy
 
 from benchmarks.data import digits
 from benchmarks.digits import PRESET, protocol, summary, table
-from benchmarks.in_process import self_train
 from pipeline.params import load_params, parse_params
+from pipeline.self_training.loop import self_train
 from tests.integration.project import SMALL
 
 

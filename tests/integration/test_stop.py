@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks.small_run import SMALL, contents, make_project
-from pipeline.runtime.stop import SIGNALS
 from pipeline.train.state import STATE
+from pipeline.workflow.stop import SIGNALS
 from tests.integration.by_hand import descendants, left_of, logged_steps, run, start, wait_until
 from tests.integration.project import YAML_FILE
 

@@ -10,7 +10,7 @@ from pipeline.report.data import ParameterRow, ReportData
 from pipeline.report.galleries import MOST_OFFERED, MOST_SHOWN, Gallery, ShownImage
 from pipeline.report.page import render_report, render_times
 from pipeline.report.thumbnails import MOST_BYTES
-from pipeline.runtime.times import StageTime
+from pipeline.workflow.times import StageTime
 from tests.report.example import example_report
 from tests.report.test_page import Reader
 

@@ -16,11 +16,11 @@ from pipeline.models.packaged import read_packaged
 from pipeline.models.parts import batched_features
 from pipeline.models.spec import ModelSpec
 from pipeline.params import NetworkParams, Params
-from pipeline.runtime.times import stage_names
 from pipeline.train.mode_trial import FOLDS
 from pipeline.train.run import fit_network, started
 from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
+from pipeline.workflow.times import stage_names
 
 EMBEDDED = 32  # images
 STEPS = 2

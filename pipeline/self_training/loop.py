@@ -1,4 +1,4 @@
-"""Self-training of tensors in one process, through the functions that the stages call."""
+"""The loop of self-training over tensors, through the functions that the stages call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.in_process_models import (
+from pipeline.evaluate.ensemble import average_log_probs
+from pipeline.labels.choice import choose_rows
+from pipeline.labels.teaching import Teaching, refined_log_probs, targets_of
+from pipeline.labels.ties import tie_breakers
+from pipeline.models.spec import ModelSpec
+from pipeline.params import EmbedParams, Params, Training
+from pipeline.self_training.models import (
     Floats,
     Inputs,
     Model,
@@ -22,12 +28,6 @@ from benchmarks.in_process_models import (
     train_head,
     train_network,
 )
-from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.labels.choice import choose_rows
-from pipeline.labels.teaching import Teaching, refined_log_probs, targets_of
-from pipeline.labels.ties import tie_breakers
-from pipeline.models.spec import ModelSpec
-from pipeline.params import EmbedParams, Params, Training
 from pipeline.train.mode_trial import ModeTrial, compare_modes
 from pipeline.train.training_data import TrainingData
 

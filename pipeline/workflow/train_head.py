@@ -22,11 +22,11 @@ from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import read_spec
 from pipeline.params import Training
-from pipeline.runtime.layout import Layout
-from pipeline.runtime.stage import Run, Stage
 from pipeline.train.head import FeatureBlock, fit_head, labeled_block
 from pipeline.train.head_choice import TAUGHT_L2, choose_l2, stratified_folds
 from pipeline.train.history import write_curves
+from pipeline.workflow.layout import Layout
+from pipeline.workflow.stage import Run, Stage
 
 L2 = "l2"  # the note in a head's spec
 MOST_IN_FOLDS = 2_000  # pseudo-labelled images that each fold learns from, evenly spaced

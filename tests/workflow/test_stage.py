@@ -11,9 +11,9 @@ import pytest
 from pipeline.data.shards import MANIFEST
 from pipeline.files import write_json, write_text
 from pipeline.params import load_params
-from pipeline.runtime.stage import FINISHED, PARTS, Stage, prepare_scratch
 from pipeline.tracking.spool import all_spools
 from pipeline.tracking.tracker import hold_spools
+from pipeline.workflow.stage import FINISHED, PARTS, Stage, prepare_scratch
 
 ROOT = Path(__file__).parents[2]
 

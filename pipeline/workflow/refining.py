@@ -18,7 +18,7 @@ from pipeline.labels.refine import refine_predictions
 from pipeline.labels.strangers import find_strangers
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
-from pipeline.runtime.stage import Run, Stage
+from pipeline.workflow.stage import Run, Stage
 
 EMBEDDINGS = "embeddings"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.runtime.stop import SIGNALS, interrupt_on_signals, stop_is_a_wish
+from pipeline.workflow.stop import SIGNALS, interrupt_on_signals, stop_is_a_wish
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_a_signal_interrupts_but_is_a_wish_at_first_where_that_is_asked_for(
 def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path) -> None:
     stage = (
         "import os, time\n"
-        "from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals\n"
+        "from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals\n"
         "interrupt_on_signals(); end_with_dvc()\n"
         "try: print(os.getpid(), flush=True); time.sleep(600)\n"
         f"except KeyboardInterrupt: open({str(tmp_path / 'end')!r}, 'w')"

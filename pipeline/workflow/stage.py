@@ -28,10 +28,10 @@ from pipeline.files import (
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.ray.quiet import VERBOSE
-from pipeline.runtime.layout import Layout
-from pipeline.runtime.stop import end_with_dvc, interrupt_on_signals
-from pipeline.runtime.times import note_time
 from pipeline.tracking.tracker import RunInfo, Tracker
+from pipeline.workflow.layout import Layout
+from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
+from pipeline.workflow.times import note_time
 
 STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end

@@ -38,7 +38,7 @@ def command_parser(name: str, description: str | None) -> argparse.ArgumentParse
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """The option `--model`, which runtime/shipping.py understands."""
+    """The option `--model`, which workflow/shipping.py understands."""
     parser.add_argument(
         "--model", help="champion, ensemble or a model's folder; else as ensemble.ship says"
     )

@@ -6,8 +6,8 @@ import pytest
 
 from pipeline import progress
 from pipeline.params import TrainParams
-from pipeline.runtime.training_progress import following
 from pipeline.tracking.tracker import Tracker
+from pipeline.workflow.training_progress import following
 
 STEPS = TrainParams(steps=40)
 

@@ -11,8 +11,8 @@ from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.recipe import Recipe, save_classifier
 from pipeline.files import write_json
 from pipeline.params import Params, parse_params
-from pipeline.runtime.layout import Layout
-from pipeline.runtime.shipping import named_classifier, named_models, shipped
+from pipeline.workflow.layout import Layout
+from pipeline.workflow.shipping import named_classifier, named_models, shipped
 from tests.tiny import save_model
 
 

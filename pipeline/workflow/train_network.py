@@ -10,9 +10,6 @@ from pipeline.models.device import resolve_device
 from pipeline.models.spec import SPEC
 from pipeline.params import Training
 from pipeline.ray.training import check_sync_batchnorm, distributed_train
-from pipeline.runtime.stage import Run, Stage
-from pipeline.runtime.stop import stop_is_a_wish
-from pipeline.runtime.training_progress import following
 from pipeline.tracking.tracker import Tracker
 from pipeline.train.history import (
     Point,
@@ -24,6 +21,9 @@ from pipeline.train.history import (
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.transfer import Source
 from pipeline.train.worker import Worker
+from pipeline.workflow.stage import Run, Stage
+from pipeline.workflow.stop import stop_is_a_wish
+from pipeline.workflow.training_progress import following
 
 
 def train_network(

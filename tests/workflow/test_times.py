@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.times import note_time, read_times, stage_names
+from pipeline.workflow.times import note_time, read_times, stage_names
 
 
 def test_the_last_run_of_each_stage_is_kept_in_order(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from pipeline.models.device import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Params
 from pipeline.progress import say
-from pipeline.runtime.layout import Layout
-from pipeline.runtime.shipping import shipped
 from pipeline.train.inputs import model_spec
 from pipeline.train.run import started
 from pipeline.train.transfer import find_source, read_source
+from pipeline.workflow.layout import Layout
+from pipeline.workflow.shipping import shipped
 
 CORRECTIONS = "corrections.csv"
 

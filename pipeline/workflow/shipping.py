@@ -16,7 +16,7 @@ from pipeline.evaluate.run import ModelResult
 from pipeline.files import read_json, write_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params
-from pipeline.runtime.layout import Layout
+from pipeline.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from pipeline.evaluate.classifier import Classifier

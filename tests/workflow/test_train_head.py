@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pipeline.labels.teaching import Teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, save_folds
 from pipeline.params import PropagationParams
-from pipeline.runtime.train_head import Labeled, Pool, cross_validate
 from pipeline.train.head import FeatureBlock, fit_head, fit_labeled
+from pipeline.workflow.train_head import Labeled, Pool, cross_validate
 
 L2 = 10.0
 TEACHING = Teaching(PropagationParams(num_neighbors=5), "labeled", "hard")

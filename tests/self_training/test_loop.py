@@ -10,10 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.in_process import Features, Images, self_train, train_control, try_modes
-from benchmarks.in_process_models import embedded
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import Params, parse_params
+from pipeline.self_training.loop import Features, Images, self_train, train_control, try_modes
+from pipeline.self_training.models import embedded
 from pipeline.train.head_choice import choose_l2
 from tests.tiny import CLASSES, SIDE, striped
 

@@ -8,8 +8,8 @@ from pipeline.errors import RegressionError
 from pipeline.files import write_json
 from pipeline.labels.audit import Audit, ByClass, Right, audit
 from pipeline.params import parse_params
-from pipeline.runtime.guard import check_selection, check_teacher, findings_about_student, warn
-from pipeline.runtime.stage import Stage
+from pipeline.workflow.guard import check_selection, check_teacher, findings_about_student, warn
+from pipeline.workflow.stage import Stage
 from tests.integration.project import SMALL
 
 CLASSES = ("cat", "dog")

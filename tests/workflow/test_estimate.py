@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.data.look import Found
 from pipeline.params import Params, parse_params
-from pipeline.runtime.estimate import Rates, estimate_seconds, in_words, measure_rates
+from pipeline.workflow.estimate import Rates, estimate_seconds, in_words, measure_rates
 
 PRESET = Path(__file__).parents[2] / "presets" / "photographs.yaml"
 

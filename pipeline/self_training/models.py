@@ -134,7 +134,7 @@ def train_head(
     weight: float,
     seed: int,
 ) -> Head:
-    """A head as pipeline.runtime.train_head fits it, not cross-validated.
+    """A head as pipeline.workflow.train_head fits it, not cross-validated.
 
     weight: of a pseudo-labelled image; without any its L2 is chosen by the labels.
     """

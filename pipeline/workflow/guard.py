@@ -15,8 +15,8 @@ from pipeline.files import stage_json
 from pipeline.labels.audit import Audit
 from pipeline.params import Params
 from pipeline.progress import say
-from pipeline.runtime.layout import Layout
-from pipeline.runtime.stage import Stage
+from pipeline.workflow.layout import Layout
+from pipeline.workflow.stage import Stage
 
 
 def findings_about_student(layout: Layout, params: Params, generation: str) -> list[str]:

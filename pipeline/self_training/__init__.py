@@ -1,0 +1,1 @@
+"""Self-training of tensors in one process, without stages and without engines."""
