@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.look import recognise, unread_tables
+from pipeline.data.look import recognise
 from pipeline.data.sources import Wanted, open_source
 from pipeline.data.sources.no_label import without_label
 from pipeline.errors import ParameterError, SourceError
@@ -68,35 +68,6 @@ def test_a_csv_that_says_too_little_is_refused(tmp_path: Path, text: bytes, mess
         read(tmp_path / "my.csv")
 
 
-def test_a_table_in_a_folder_that_is_all_there_is_is_found(tmp_path: Path) -> None:
-    put(tmp_path, "my/in/labels.csv", b"path,label\na/1.png,cat\n../2.png,dog\n")
-    put(tmp_path, "my/in/a/1.png")
-    put(tmp_path, "my/in/a/3.png")
-    assert recognise(str(tmp_path)) == "manifest"
-    assert read(tmp_path) == [
-        ("my/in/a/1.png", 0, None, None),
-        ("../2.png", 1, None, "unreadable: No such file or directory"),
-        ("my/in/a/3.png", None, None, None),
-    ]
-
-
-@pytest.mark.parametrize("separator", [" ", ",", "\t"])
-@pytest.mark.parametrize("name", ["train.txt", "train.csv"])
-def test_a_table_without_header_is_read_where_it_leads_to_files(
-    tmp_path: Path, separator: str, name: str
-) -> None:
-    put(tmp_path, "in/a.png")
-    put(tmp_path, "in/b.png")
-    put(tmp_path, "README.txt", b"a.png\nis a picture, the label is a word\n")
-    put(tmp_path, name, f"in/a.png{separator}7\nin/b.png{separator}8\n".encode())
-    assert recognise(str(tmp_path)) == "manifest"
-    for path in (tmp_path, tmp_path / name):
-        assert read(path) == [("in/a.png", 0, None, None), ("in/b.png", 1, None, None)]
-    put(tmp_path, name, f"in/a.png{separator}7\nin/a.png{separator}8\n".encode())
-    with pytest.raises(SourceError, match=r"row 2: 'in/a\.png' is in row 1 too"):
-        read(tmp_path)
-
-
 def test_of_three_columns_without_names_the_label_is_asked_for(tmp_path: Path) -> None:
     put(tmp_path, "a.png")
     put(tmp_path, "b.png")
@@ -129,35 +100,6 @@ def labeled(*names: str, label: str = "") -> bytes:
     """A table of these files, whose labels are in turn cat and dog."""
     rows = [f"{name},{label or ('cat', 'dog')[number % 2]}" for number, name in enumerate(names)]
     return "\n".join(["id,label", *rows]).encode()
-
-
-def test_a_form_for_answers_is_no_table_of_labels(tmp_path: Path) -> None:
-    for number in range(4):
-        put(tmp_path, f"train/{number}.jpg")
-        put(tmp_path, f"test/{number + 10}.jpg")
-    put(tmp_path, "sample_submission.csv", labeled("10", "11", "12", "13", label="cat"))
-    put(tmp_path, "train.csv", labeled("0", "1", "2", "3"))
-    assert recognise(str(tmp_path)) == "manifest"
-    rows = read(tmp_path)
-    assert [row[0] for row in rows if row[1] is not None] == [f"train/{n}.jpg" for n in range(4)]
-    assert {row[2] for row in rows[:4]} == {"train"}
-    assert [row[0] for row in rows[4:]] == [f"test/{n + 10}.jpg" for n in range(4)]
-
-
-def test_tables_named_for_splits_are_read_as_one(tmp_path: Path) -> None:
-    for number in range(4):
-        put(tmp_path, f"images/{number}.jpg")
-    put(tmp_path, "train.csv", labeled("0.jpg", "1.jpg"))
-    put(tmp_path, "test.csv", labeled("2.jpg"))
-    assert read(tmp_path) == [
-        ("images/2.jpg", 0, "test", None),
-        ("images/0.jpg", 0, "train", None),
-        ("images/1.jpg", 1, "train", None),
-        ("images/3.jpg", None, None, None),
-    ]
-    put(tmp_path, "test.csv", labeled("1.jpg"))
-    with pytest.raises(SourceError, match=r"train\.csv: row 3: .* is in row 2 of test\.csv too"):
-        read(tmp_path)
 
 
 def test_names_that_lead_to_several_files_are_refused(tmp_path: Path) -> None:
@@ -218,44 +160,6 @@ def test_names_may_differ_in_case_and_form_and_space_after_a_comma(tmp_path: Pat
         ("ABC.png", 1, None, None),
         (".more/hidden.png", 1, None, "a hidden or a system's file"),
     ]
-
-
-def test_a_list_of_numbers_is_none_of_labels(tmp_path: Path) -> None:
-    names = [f"{('cat', 'dog')[number % 2]}/{number}.jpg" for number in range(12)]
-    for name in names:
-        put(tmp_path, name)
-    lines = [f"{number} {name}" for number, name in enumerate(names)]
-    put(tmp_path, "images.txt", "\n".join(lines).encode())
-    assert recognise(str(tmp_path)) == "folder"
-
-
-def test_the_column_that_a_user_names_decides_what_is_read(tmp_path: Path) -> None:
-    for number in range(4):
-        put(tmp_path, f"part_{number % 2}/{number}.jpg")
-    rows = [f"{number},{('nv', 'mel')[number // 2]}" for number in range(4)]
-    put(tmp_path, "metadata.csv", "\n".join(["image_id,dx", *rows]).encode())
-    assert recognise(str(tmp_path)) == "folder"
-    assert unread_tables(tmp_path)[0].startswith("metadata.csv names images too")
-    assert recognise(str(tmp_path), Wanted(label="dx")) == "manifest"
-
-
-def test_a_flat_folder_labeled_is_read_by_its_table(tmp_path: Path) -> None:
-    for number in range(4):
-        put(tmp_path, f"labeled/{number}.jpg")
-    put(tmp_path, "unlabeled/5.jpg")
-    put(tmp_path, "labels.csv", labeled("0", "1", "2", "3"))
-    assert recognise(str(tmp_path)) == "manifest"
-
-
-def test_a_folder_needs_one_csv(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no CSV"):
-        read(tmp_path)
-    with pytest.raises(SourceError, match="no such CSV"):
-        read(tmp_path / "my.csv")
-    for name in ("a.csv", "b.csv"):
-        put(tmp_path, name, b"path,label\nx.png,1\n")
-    with pytest.raises(SourceError, match=r"several CSV .*a\.csv, b\.csv"):
-        read(tmp_path)
 
 
 def test_a_manifest_is_prepared(tmp_path: Path) -> None:
