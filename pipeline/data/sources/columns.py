@@ -65,7 +65,7 @@ def choose_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Columns:
     if path is None:
         raise SourceError(
             f"{table.path}: needs columns path and label; {_there_are(table.columns)}, and none "
-            "leads to files; name the one of paths with data.path_column"
+            "leads to files; name the one of paths with data.path_column (init: --path-column)"
         )
     label = wanted.label or _label(table, path)
     split = next((c for c in known(table.columns, SPLIT_NAMES) if _is_split(table, c)), None)
@@ -117,7 +117,7 @@ def _label(table: Table, path: str) -> str:
         )
     raise SourceError(
         f"{table.path}: needs columns path and label; no column of labels known by name: "
-        f"{_there_are(table.columns)}; name it with data.label_column"
+        f"{_there_are(table.columns)}; name it with data.label_column (init: --label-column)"
     )
 
 
