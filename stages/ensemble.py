@@ -1,9 +1,9 @@
 """All generations as one, the champion among them, and the labels that they contradict."""
 
+from pipeline.evaluate.ensemble_result import judge_ensemble
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.recipe import save_classifier
 from pipeline.evaluate.run import load_result
-from pipeline.evaluate.together import put_together
 from pipeline.files import write_json
 from pipeline.models.spec import model_digest
 from pipeline.workflow.shipping import registered_name, shipped, write_rights
@@ -23,18 +23,18 @@ def ensemble(stage: Stage) -> None:
     views = stage.params.evaluate.model_dump(include={"views", "jitter_views"})
     with stage.run(inputs, bootstrap | views | {"ensemble": how.model_dump(mode="json")}) as run:
         results = {key: load_result(layout.evaluation(key)) for key in keys}
-        together = put_together(
+        judged = judge_ensemble(
             results, how.method, generations=generations, interval=bootstrap["interval"]
         )
         issues = find_label_issues(
             layout.prepared / "labeled",
-            {key: layout.labeled_predictions(key) for key in together.members},
-            together.members,
+            {key: layout.labeled_predictions(key) for key in judged.members},
+            judged.members,
             layout.classes,
             least_margin=how.label_issue_margin,
         )
-        metrics = together.metrics | {"label_issues": len(issues)}
-        write_json(layout.ensemble, together.to_json())
+        metrics = judged.metrics | {"label_issues": len(issues)}
+        write_json(layout.ensemble, judged.to_json())
         write_label_issues(layout.label_issues, issues)
         write_json(layout.metrics("ensemble"), metrics)
         models, recipe = shipped(layout, stage.params)
@@ -46,14 +46,14 @@ def ensemble(stage: Stage) -> None:
         run.tracker.register(registered_name(stage.params), rights, compared)
         run.tracker.metrics(metrics)
         run.tracker.artifact(layout.label_issues)
-        run.tracker.tags({"champion": together.champion}, lineage=True)
-    shown, test = "", together.test
+        run.tracker.tags({"champion": judged.champion}, lineage=True)
+    shown, test = "", judged.test
     if test:
         shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%}) of "
-        count = len(together.members)
+        count = len(judged.members)
         shown += f"{count} models; " if count > 1 else "1 model; "
     issue_note = f"; {len(issues)} labels contradicted: label_issues.csv" if issues else ""
-    chosen = f"champion: generation {together.champion}, {together.champion_reason}"
+    chosen = f"champion: generation {judged.champion}, {judged.champion_reason}"
     result_line(stage, shown + chosen + issue_note)
 
 

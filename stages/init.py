@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from pipeline.data.assign import SplitRules
-from pipeline.data.look import Found
+from pipeline.data.inspection import Found
 from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE, Params
@@ -36,10 +36,10 @@ def init(given: argparse.Namespace) -> None:
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
     from pipeline.data.advise import accounted, advise, describe, warnings
+    from pipeline.data.git_ignored import warn_of_git
+    from pipeline.data.inspection import foresee, look, recognise, unread_tables
     from pipeline.data.listing import check_apart
-    from pipeline.data.look import foresee, look, recognise, unread_tables
     from pipeline.data.sources import Wanted, open_source
-    from pipeline.data.tracked import warn_of_git
     from pipeline.models.device import gpu_is_there
     from pipeline.params.load import parse_text
     from pipeline.params.preset import filled_preset

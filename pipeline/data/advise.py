@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.look import Found, usual_bits
+from pipeline.data.inspection import Found, usual_bits
 from pipeline.data.sources.rows import Source, in_words
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.blocks import Blocks, blocks_of, open_entry, read_group
-from pipeline.data.chosen import Chosen
 from pipeline.data.png import Bytes
+from pipeline.data.pseudo_label_reader import PseudoLabelReader
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.stream_order import Integers, StreamOrder, window_size_for
 from pipeline.data.tensors import IMAGES_PER_TASK, column_bytes, decode_into, finished, stored_shape
@@ -57,7 +57,12 @@ class ShardStream:
     """
 
     def __init__(
-        self, folder: Path, *, window: int, threads: int = 1, chosen: Chosen | None = None
+        self,
+        folder: Path,
+        *,
+        window: int,
+        threads: int = 1,
+        chosen: PseudoLabelReader | None = None,
     ) -> None:
         self.folder, self._window, self._threads, self._chosen = folder, window, threads, chosen
         self._manifest = read_manifest(folder)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline import augment as augmentation
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.drawn import drawn_images, drawn_rows, drawn_views
+from pipeline.train.sampling import sample_images, sample_rows, sample_views
 from pipeline.train.training_data import (
     TrainingData,
     count_classes,
@@ -83,11 +83,11 @@ def labeled_batch(
     """
     if data.labeled_stream is not None:
         how = (seed, step, train.batch_size, worker)
-        images, rows, _ = drawn_images(data.labeled_stream, "labeled", *how)
+        images, rows, _ = sample_images(data.labeled_stream, "labeled", *how)
     else:
-        rows = drawn_rows("labeled", seed, step, train.batch_size, len(data.images), worker)
+        rows = sample_rows("labeled", seed, step, train.batch_size, len(data.images), worker)
         images = data.images[rows]
-    draws = drawn_views("labeled", seed, step, train.batch_size, worker)
+    draws = sample_views("labeled", seed, step, train.batch_size, worker)
     view = _view(images, draws, train.labeled_augment, augment, data, train)
     labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
     if augment.mix == "none":
@@ -115,7 +115,7 @@ def pseudo_labeled_batch(
     batch_size = train.batch_size * train.unlabeled_ratio
     how = (seed, step, batch_size, worker)
     images, targets = _pseudo_labeled(data, *how)
-    draws = drawn_views("unlabeled", *how)
+    draws = sample_views("unlabeled", *how)
     view = _view(images, draws, train.unlabeled_augment, augment, data, train)
     view, targets = _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
     return view, targets, _second_view(images, data, train, augment, *how)
@@ -126,13 +126,13 @@ def _pseudo_labeled(
 ) -> tuple[Tensor, Tensor]:
     """Images as they are, and their targets."""
     if data.unlabeled_stream is not None:
-        drawn = drawn_images(data.unlabeled_stream, "unlabeled", seed, step, batch_size, worker)
+        drawn = sample_images(data.unlabeled_stream, "unlabeled", seed, step, batch_size, worker)
         assert drawn.targets is not None
         return drawn.images, drawn.targets
     assert data.unlabeled_images is not None
     assert data.unlabeled_rows is not None
     assert data.unlabeled_targets is not None
-    rows = drawn_rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
+    rows = sample_rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
     return data.unlabeled_images[data.unlabeled_rows[rows]], data.unlabeled_targets[rows]
 
 
@@ -152,13 +152,13 @@ def unlabeled_views(
     batch_size = train.batch_size * train.unlabeled_ratio
     how = (seed, step, batch_size, worker)
     if data.unlabeled_stream is not None:
-        images = drawn_images(data.unlabeled_stream.every_image, "unlabeled", *how).images
+        images = sample_images(data.unlabeled_stream.every_image, "unlabeled", *how).images
     else:
         assert data.unlabeled_images is not None
         images = data.unlabeled_images[
-            drawn_rows("unlabeled", *how[:3], len(data.unlabeled_images), worker)
+            sample_rows("unlabeled", *how[:3], len(data.unlabeled_images), worker)
         ]
-    noised, weak = drawn_views("unlabeled", *how), drawn_views("weak", *how)
+    noised, weak = sample_views("unlabeled", *how), sample_views("weak", *how)
     return (
         _view(images, weak, "weak", augment, data, train),
         _view(images, noised, train.unlabeled_augment, augment, data, train),
@@ -179,7 +179,7 @@ def _second_view(
     """A noised view of the images with draws of its own; None where no views are contrasted."""
     if train.contrastive_weight == 0:
         return None
-    draws = drawn_views("second", seed, step, batch_size, worker)
+    draws = sample_views("second", seed, step, batch_size, worker)
     return _view(images, draws, train.unlabeled_augment, augment, data, train)
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn, optim
 from pipeline.errors import ParameterError, TrainingError
 from pipeline.models.auxiliary import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.ahead import made_ahead
 from pipeline.train.batch import Batch, step_batch
 from pipeline.train.best import BestWeights
 from pipeline.train.ema import WeightAverage, averaged_logits
@@ -24,6 +23,7 @@ from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.optimizer import build_optimizer, set_learning_rate
 from pipeline.train.precision import with_precision
+from pipeline.train.prefetch import prefetched
 from pipeline.train.schedule import phase
 from pipeline.train.state import load_state, save_state
 from pipeline.train.training_data import (
@@ -83,7 +83,7 @@ def fit(
         online = step >= run.online_start
         return step_batch(data, in_force, augment, seed, step, worker, online=online)
 
-    for step, batch in made_ahead(make, range(start, train.steps)):
+    for step, batch in prefetched(make, range(start, train.steps)):
         done = step + 1
         losses = run.train_on(batch, step)
         run.log_losses(losses, step)

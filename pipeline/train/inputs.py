@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.chosen import Chosen
-from pipeline.data.decoded import mapped_images
+from pipeline.data.image_cache import mapped_images
 from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
+from pipeline.data.pseudo_label_reader import PseudoLabelReader
 from pipeline.data.shards import read_labels, read_manifest
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import (
@@ -73,7 +73,7 @@ def training_data(
         room = images_that_fit(prepared / name, cache_gib)
         if read_manifest(prepared / name).rows <= room:
             return None
-        labels_of = None if chosen is None else Chosen(chosen)
+        labels_of = None if chosen is None else PseudoLabelReader(chosen)
         # Two windows are held at a time.
         return ShardStream(prepared / name, window=room // 2, threads=threads, chosen=labels_of)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.data.look import Found
+from pipeline.data.inspection import Found
 from pipeline.models.checkpoint import network_of
 from pipeline.models.device import resolve_device
 from pipeline.models.packaged import read_packaged

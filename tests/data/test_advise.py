@@ -16,7 +16,7 @@ from pipeline.data.advise import (
     image_side,
     warnings,
 )
-from pipeline.data.look import Found
+from pipeline.data.inspection import Found
 from pipeline.params import Params, parse_params
 from pipeline.params.load import parse_text
 from pipeline.params.preset import filled_preset

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pipeline.data.advise import accounted, advise
-from pipeline.data.look import look, recognise
+from pipeline.data.git_ignored import warn_of_git
+from pipeline.data.inspection import look, recognise
 from pipeline.data.prepare import PrepareCounts
 from pipeline.data.sources import open_source
-from pipeline.data.tracked import warn_of_git
 from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise, run_prepare
 from tests.data.sources.test_folder import put

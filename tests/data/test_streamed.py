@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pipeline.data.batches import epoch_of
-from pipeline.data.chosen import Chosen
 from pipeline.data.predictions import read_pseudo_labels
+from pipeline.data.pseudo_label_reader import PseudoLabelReader
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.data.streamed import ShardStream, SlicedImages
@@ -70,7 +70,7 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
         int(starts[shard] + row): target
         for shard, row, target in zip(chosen.shard, chosen.row, chosen.targets, strict=True)
     }
-    stream = ShardStream(folder, window=100, chosen=Chosen(tmp_path))
+    stream = ShardStream(folder, window=100, chosen=PseudoLabelReader(tmp_path))
     assert len(stream) == len(chosen.row)
     rows: list[int] = []
     for step in range(len(stream)):
@@ -87,7 +87,9 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
 def test_pseudo_labels_of_other_images_are_refused(prepared: Path, tmp_path: Path) -> None:
     other = prepared_stripes(tmp_path / "other", 90)
     write_pseudo_labels(other, tmp_path / "chosen", {})
-    stream = ShardStream(prepared / "unlabeled", window=64, chosen=Chosen(tmp_path / "chosen"))
+    stream = ShardStream(
+        prepared / "unlabeled", window=64, chosen=PseudoLabelReader(tmp_path / "chosen")
+    )
     with pytest.raises(DataError, match="not of the prepared images"):
         len(stream)
 

@@ -10,7 +10,7 @@ Key = TypeVar("Key")
 Made = TypeVar("Made")
 
 
-def made_ahead(
+def prefetched(
     make: Callable[[Key], Made], keys: Iterable[Key]
 ) -> Generator[tuple[Key, Made], None, None]:
     """Each of `keys` with what `make` makes of it, in order; the next one is being made meanwhile.

@@ -14,7 +14,7 @@ from pipeline.evaluate.run import ModelResult
 
 
 @dataclass(frozen=True)
-class Together:
+class EnsembleResult:
     """The champion and why, the weights of the ensemble (empty: there is none), its figures."""
 
     champion: str
@@ -44,13 +44,13 @@ class Together:
         }
 
 
-def put_together(
+def judge_ensemble(
     results: Mapping[str, ModelResult],
     method: str,
     *,
     generations: Sequence[str],
     interval: float,
-) -> Together:
+) -> EnsembleResult:
     """Choose on the validation images, then measure on test.
 
     results: by model; generations: those of them that can be champion, in order, while the ensemble
@@ -78,7 +78,7 @@ def put_together(
             return None
         return evaluate(weighted_log_probs(members, weights), labels, interval=interval)
 
-    return Together(
+    return EnsembleResult(
         champion=champion,
         champion_reason=reason,
         weights=weights,

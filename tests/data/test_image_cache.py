@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.data.decoded import mapped_images
+from pipeline.data.image_cache import mapped_images
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from tests.data.helpers import encoded, noise
@@ -61,7 +61,7 @@ def test_no_room_is_said_before_a_byte_is_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "images", [encoded(noise(1))])
-    monkeypatch.setattr("pipeline.data.decoded.shutil.disk_usage", lambda path: _Full())
+    monkeypatch.setattr("pipeline.data.image_cache.shutil.disk_usage", lambda path: _Full())
     with pytest.raises(DataError, match=r"GiB free.*set TMPDIR"):
         mapped_images(tmp_path / "images", tmp_path / "cache", threads=1, cache_gib=1.0)
 

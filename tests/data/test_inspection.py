@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipeline.data.look import look, looks_photographic, recognise
+from pipeline.data.inspection import look, looks_photographic, recognise
 from pipeline.data.sources import Row, Wanted, open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import ListSource, encoded, noise, photo

@@ -21,7 +21,7 @@ Stream = Literal["labeled", "unlabeled", "weak", "second"]
 STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3, "second": 4}
 
 
-def drawn_images(
+def sample_images(
     images: ShardStream, stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
 ) -> Drawn:
     """This worker's part of global batch `step` of streamed images, on its device."""
@@ -30,7 +30,7 @@ def drawn_images(
     return Drawn(drawn.images.to(worker.device), drawn.rows.to(worker.device), targets)
 
 
-def drawn_rows(
+def sample_rows(
     stream: Stream, seed: int, step: int, batch_size: int, count: int, worker: Worker
 ) -> Tensor:
     """This worker's rows of global batch `step` of `count` images in memory, on its device."""
@@ -38,7 +38,7 @@ def drawn_rows(
     return torch.from_numpy(rows[worker.rows]).to(worker.device)
 
 
-def drawn_views(
+def sample_views(
     stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
 ) -> augmentation.Draws:
     """What this worker's views of global batch `step` are drawn from."""

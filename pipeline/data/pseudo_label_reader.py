@@ -13,7 +13,7 @@ from pipeline.data.shards import Manifest, check_schema, read_entry, read_manife
 from pipeline.errors import DataError
 
 
-class Chosen:
+class PseudoLabelReader:
     """A folder of pseudo-labels, shard for shard those of a folder of images."""
 
     def __init__(self, folder: Path) -> None:

@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from pipeline.train.ahead import made_ahead
+from pipeline.train.prefetch import prefetched
 
 SECONDS = 20
 
 
 def test_everything_comes_in_order() -> None:
-    assert list(made_ahead(lambda key: key * key, range(5))) == [(k, k * k) for k in range(5)]
-    assert list(made_ahead(lambda key: key, [])) == []
+    assert list(prefetched(lambda key: key * key, range(5))) == [(k, k * k) for k in range(5)]
+    assert list(prefetched(lambda key: key, [])) == []
 
 
 def test_the_next_is_made_while_one_is_used_and_no_more() -> None:
@@ -26,7 +26,7 @@ def test_the_next_is_made_while_one_is_used_and_no_more() -> None:
             third.set()
         return key
 
-    pieces = made_ahead(make, range(9))
+    pieces = prefetched(make, range(9))
     assert [next(pieces), next(pieces)] == [(0, 0), (1, 1)]
     assert third.wait(SECONDS)
     assert made == [0, 1, 2]
@@ -39,7 +39,7 @@ def test_an_error_comes_at_its_turn() -> None:
             raise ValueError("the third")
         return key
 
-    pieces = made_ahead(make, range(9))
+    pieces = prefetched(make, range(9))
     assert [next(pieces)[0], next(pieces)[0]] == [0, 1]
     with pytest.raises(ValueError, match="the third"):
         next(pieces)
@@ -47,7 +47,7 @@ def test_an_error_comes_at_its_turn() -> None:
 
 def test_its_thread_ends_with_it() -> None:
     before = threading.active_count()
-    pieces = made_ahead(lambda key: key, range(9))
+    pieces = prefetched(lambda key: key, range(9))
     next(pieces)
     assert threading.active_count() == before + 1
     pieces.close()

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from pipeline.evaluate.ensemble import average_log_probs, weighted_log_probs
+from pipeline.evaluate.ensemble_result import EnsembleResult, judge_ensemble
 from pipeline.evaluate.metrics import accuracy
 from pipeline.evaluate.result import evaluate, evaluation_from_json
 from pipeline.evaluate.run import ModelResult
-from pipeline.evaluate.together import Together, put_together
 from tests.evaluate.test_ensemble import voters
 
 SKILLS = (-1.0, 1.5, 2.5)
@@ -31,9 +31,9 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
     }
 
 
-def together(method: str, **changes: Any) -> Together:
+def together(method: str, **changes: Any) -> EnsembleResult:
     made = results(**changes)
-    return put_together(made, method, generations=list(made), interval=0.95)
+    return judge_ensemble(made, method, generations=list(made), interval=0.95)
 
 
 def test_equal_weights_average_all() -> None:
@@ -80,7 +80,7 @@ def test_it_is_plain_json() -> None:
 def test_the_champion_is_that_of_the_validation_images() -> None:
     made = results()
     swapped = {"0": made["2"], "1": made["1"], "2": made["0"]}
-    found = put_together(swapped, "equal", generations=list("012"), interval=0.95)
+    found = judge_ensemble(swapped, "equal", generations=list("012"), interval=0.95)
     assert found.champion == "0"
     assert np.isfinite(list(found.metrics.values())).all()
 
@@ -88,6 +88,6 @@ def test_the_champion_is_that_of_the_validation_images() -> None:
 def test_a_student_of_another_seed_is_in_the_ensemble_but_no_champion() -> None:
     made = results()
     renamed = {"0": made["0"], "1": made["1"], "1.1": made["2"]}
-    found = put_together(renamed, "greedy", generations=["0", "1"], interval=0.95)
+    found = judge_ensemble(renamed, "greedy", generations=["0", "1"], interval=0.95)
     assert found.champion == "1"
     assert found.members["1.1"] > 0
