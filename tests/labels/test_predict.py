@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.data.derived import missing_shards
+from pipeline.data.derived import finish_derived, missing_shards
+from pipeline.data.features import features_metadata
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import StoredFolder
@@ -22,7 +23,11 @@ from pipeline.labels.predict import (
 )
 from pipeline.models import passes
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
-from tests.tiny import prepared_stripes, save_model
+from pipeline.models.embed import ShardEmbedder
+from pipeline.models.head import save_head
+from pipeline.models.spec import model_digest
+from tests.models.test_head import body, some_head
+from tests.tiny import CLASSES, prepared_stripes, save_model
 
 TEMPERATURE = 0.002
 
@@ -212,6 +217,27 @@ def test_an_ensemble_is_the_mean_of_members_that_each_see_as_they_were_trained_t
     np.testing.assert_allclose(
         probabilities(tmp_path / "both"), (alone[0] + alone[1]) / 2, atol=2e-3
     )
+
+
+def test_a_classifier_on_features_and_a_network_are_one_teacher(
+    project: Path, tmp_path: Path
+) -> None:
+    images = project / "prepared" / "unlabeled"
+    embed = ShardEmbedder((body(tmp_path / "body"),), images, tmp_path / "features", 5)
+    for number in missing_shards(images, tmp_path / "features"):
+        embed(number)
+    noted = features_metadata(images, model_digest(tmp_path / "body"), 8)
+    finish_derived(images, tmp_path / "features", noted, manifest_in=tmp_path / "features")
+    save_head(tmp_path / "1", some_head(8), tmp_path / "body", generation="1", classes=CLASSES)
+    models = (tmp_path / "1", project / "teacher")
+    alone = []
+    for number, members in enumerate(((models[0],), (models[1],), models)):
+        out = tmp_path / f"out_{number}"
+        seen = {"models": members, "views": "centre", "features": tmp_path / "features"}
+        predictor(project, out, **seen)(0)
+        alone.append(probabilities(out))
+    assert np.abs(alone[0] - alone[1]).max() > 0.3
+    np.testing.assert_allclose(alone[2], (alone[0] + alone[1]) / 2, atol=2e-3)
 
 
 def probabilities(out: Path) -> Any:
