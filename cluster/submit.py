@@ -45,7 +45,7 @@ def submit(options: argparse.Namespace, root: Path) -> int:
     try:
         details = asyncio.run(follow(client, job))
     except (KeyboardInterrupt, SelftrainError) as error:
-        if isinstance(error, KeyboardInterrupt) and asked_to_stop():
+        if isinstance(error, KeyboardInterrupt) and stop_requested():
             with cluster_errors():
                 client.stop_job(job)
             say(f"stopped: {job}")
@@ -125,7 +125,7 @@ def settle(remote: Remote, params: Params, job: str, details: Any) -> int:
     return 0
 
 
-def asked_to_stop() -> bool:
+def stop_requested() -> bool:
     """Whether someone at a terminal wants the job to stop; with nobody there it goes on."""
     if not sys.stdin.isatty():
         return False

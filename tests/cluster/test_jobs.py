@@ -15,7 +15,7 @@ import pytest
 
 from cluster.connect import follow, probe
 from cluster.remote import Remote
-from cluster.submit import asked_to_stop, check_cluster, settle
+from cluster.submit import check_cluster, settle, stop_requested
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.params import parse_params
 from tests.cluster.conftest import Head
@@ -162,5 +162,5 @@ def test_at_a_terminal_the_user_says_whether_to_stop(
     with os.fdopen(terminal) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         os.write(ours, typed.encode())
-        assert asked_to_stop() is stops
+        assert stop_requested() is stops
     os.close(ours)

@@ -33,7 +33,7 @@ class Columns:
     prefix: str = ""
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """Which is what, in a line."""
         used = {"path": self.path, "label": self.label, "split": self.split, "group": self.group}
         told = ", ".join(f"{use} {name!r}" for use, name in used.items() if name)

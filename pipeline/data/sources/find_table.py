@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.data.sources.columns import Wanted, looks_like_labels, with_columns
-from pipeline.data.sources.files import Walk
 from pipeline.data.sources.layout import SPLITS, part_of
 from pipeline.data.sources.named_files import NamedFiles
 from pipeline.data.sources.table import LISTS, TABLES, Table, read_table
@@ -55,9 +54,10 @@ def _are_splits(tables: list[Table]) -> bool:
 
 def _tables(root: Path, wanted: Wanted) -> tuple[list[Table], NamedFiles]:
     """The readable tables in a folder by name, or in the one folder that is all there is in it."""
-    inner = Walk(root).tree
+    files = NamedFiles(root)
+    inner = files.walk.tree
     while True:
-        files = NamedFiles(root, inner.path)
+        files = files.named_in(inner.path)
         tables = _read_tables(inner.path, files, wanted)
         if tables or inner.files or len(inner.folders) != 1:
             return tables, files
@@ -69,12 +69,12 @@ def _read_tables(folder: Path, files: NamedFiles, wanted: Wanted) -> list[Table]
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in TABLES or path.name.startswith(".") or not path.is_file():
             continue
+        if "submission" in path.stem.lower():  # a form for answers
+            continue
         try:
             table = with_columns(read_table(path), files, wanted)
         except SourceError:
             continue  # named among the files left out
-        if "submission" in path.stem.lower():  # a form for answers
-            continue
         if path.suffix.lower() != LISTS:
             tables.append(table)
         elif looks_like_labels(table, wanted) and files.leads(table):

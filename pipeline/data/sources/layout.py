@@ -108,11 +108,11 @@ def _wrapped(folder: Folder) -> Folder | None:
 
 def _read(folder: Folder, place: Place, found: Layout) -> None:
     """Take what is in a folder of parts or classes."""
-    parts, others = _parts_and_others(folder, found.notes)
+    kinds = parts_of(folder.folders)
+    parts, others = _parts_and_others(folder, kinds, found.notes)
     name = next(iter(others), "")
     if len(others) == 1 and (GENERIC.fullmatch(name.lower()) or name == folder.path.name):
         _read(others.popitem()[1], place, found)
-    kinds = parts_of(folder.folders)
     for name, inner in parts.items():
         _read_part(inner, kinds[name], place, found)
     if any(_is_of_classes(inner, kinds[name]) for name, inner in parts.items()):
@@ -126,10 +126,9 @@ def _read(folder: Folder, place: Place, found: Layout) -> None:
 
 
 def _parts_and_others(
-    folder: Folder, notes: list[str]
+    folder: Folder, kinds: dict[str, str], notes: list[str]
 ) -> tuple[dict[str, Folder], dict[str, Folder]]:
-    """The folders whose names are parts', and those that may be classes."""
-    kinds = parts_of(folder.folders)
+    """The folders whose names are parts' (kinds), and those that may be classes."""
     parts = {name: inner for name, inner in folder.folders.items() if name in kinds}
     others = {name: inner for name, inner in folder.folders.items() if name not in parts}
     pictured = any(any(inner.pictures()) for inner in others.values())

@@ -58,7 +58,7 @@ class ManifestSource:
         for table in tables:
             columns = choose_columns(table, self._files, wanted)
             split = part_of(table.path.stem) if len(tables) > 1 else None
-            self.notes.append(f"{table.path.name}: {columns.said}" if split else columns.said)
+            self.notes.append(f"{table.path.name}: {columns.summary}" if split else columns.summary)
             self._entries += self._read(table, columns, split)
         self._classes = sorted({entry.label for entry in self._entries if entry.label})
         if not self._classes:

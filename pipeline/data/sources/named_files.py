@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -37,10 +38,16 @@ class Lead:
 
 
 class NamedFiles:
-    """The files below the folder `root`, by what names them in a table in the folder `start`."""
+    """The files below the folder `root`, by what names them in a table that lies in it."""
 
-    def __init__(self, root: Path, start: Path | None = None) -> None:
-        self.root, self._start = root, start or root
+    def __init__(self, root: Path) -> None:
+        self.root, self._start = root, root
+
+    def named_in(self, folder: Path) -> NamedFiles:
+        """The same for a table in a folder below the root; what was walked is not walked again."""
+        other = copy(self)
+        other._start = folder
+        return other
 
     @cached_property
     def walk(self) -> Walk:
