@@ -35,8 +35,9 @@ def write_samples(
     """
     images, captions = labeled_samples(prepared / "labeled", classes)
     drawn = {"labeled": ("labelled images as training sees them", images, captions)}
-    if pseudo_labels is not None:
-        images, captions = pseudo_labeled_samples(pseudo_labels, prepared / "unlabeled", classes)
+    found = pseudo_labels and pseudo_labeled_samples(pseudo_labels, prepared / "unlabeled", classes)
+    if found:
+        images, captions = found
         title = "pseudo-labelled images as training sees them: label and confidence"
         drawn["pseudo_labeled"] = (title, images, captions)
     paths = []
@@ -57,12 +58,17 @@ def labeled_samples(folder: Path, classes: Sequence[str]) -> tuple[Tensor, list[
 
 def pseudo_labeled_samples(
     pseudo_labels: Path, unlabeled: Path, classes: Sequence[str]
-) -> tuple[Tensor, list[str]]:
-    """Images of the first shard that has any, the classes in turn; label and confidence of each."""
+) -> tuple[Tensor, list[str]] | None:
+    """Images of the first shard that has any, the classes in turn; label and confidence of each.
+
+    None where no image counts.
+    """
     for table in iter_shards(pseudo_labels, PSEUDO_COLUMNS):
         kept = table.filter(pc.greater(table.column("repeats"), 0))
         if kept.num_rows:
             break
+    else:
+        return None
     number = kept.column("shard")[0].as_py()
     kept = kept.filter(pc.equal(kept.column("shard"), number))
     labels = torch.from_numpy(kept.column("label").to_numpy().copy())

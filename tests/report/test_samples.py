@@ -58,9 +58,11 @@ def test_labelled_samples_take_the_classes_in_turn(tmp_path: Path) -> None:
 
 def test_pseudo_labelled_samples_are_images_that_count(tmp_path: Path) -> None:
     unlabeled = shards(tmp_path / "unlabeled", [[1, 2], [3, 4, 5]], label=-1)
-    images, captions = pseudo_labeled_samples(
+    found = pseudo_labeled_samples(
         pseudo_labels(tmp_path / "pseudo_labels"), unlabeled, ["cat", "dog"]
     )
+    assert found is not None
+    images, captions = found
     assert captions == ["cat 99%", "dog 75%"]
     assert images[:, 0, 0, 0].tolist() == [5, 4]
 
@@ -80,3 +82,17 @@ def test_the_sheets_are_drawn(tmp_path: Path) -> None:
     for path in paths:
         sheet = np.asarray(Image.open(path))
         assert len(np.unique(sheet)) > 5
+
+
+def test_without_an_unlabelled_image_the_labelled_are_drawn(tmp_path: Path) -> None:
+    shards(tmp_path / "labeled", [[10, 20, 110]])
+    write_manifest(tmp_path / "none", [], {"label_kind": "soft", "num_classes": 2})
+    paths = write_samples(
+        tmp_path / "out",
+        tmp_path,
+        tmp_path / "none",
+        classes=["cat", "dog"],
+        augment=AugmentParams(),
+        seed=3,
+    )
+    assert [path.name for path in paths] == ["samples_labeled.png"]
