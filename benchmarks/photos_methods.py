@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.params import Params
 from pipeline.self_training.loop import Features, Images, self_train, train_control, try_modes
-from pipeline.train.head_choice import choose_l2
+from pipeline.train.head import choose_l2
 
 Accuracies = dict[str, float]
 CONTROL = "longer"  # of presets/photographs.yaml

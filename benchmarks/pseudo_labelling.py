@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.runs import Row, arguments, compare, keep
 from pipeline.data.png import encode_png
-from pipeline.data.shard_writer import write_shards
+from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.tensors import column_bytes, decode_into
 from pipeline.evaluate.checkpoints import checkpoint_passes

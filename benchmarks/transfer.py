@@ -41,8 +41,7 @@ from pipeline.params import AugmentParams, ModelParams, Training, TrainParams, T
 from pipeline.progress import say
 from pipeline.self_training.loop import channel_statistics
 from pipeline.train.fit import fit
-from pipeline.train.head import fit_labeled
-from pipeline.train.head_choice import choose_l2
+from pipeline.train.head import choose_l2, fit_labeled
 from pipeline.train.run import fit_network, started
 from pipeline.train.training_data import TrainingData
 

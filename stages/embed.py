@@ -5,11 +5,10 @@ Without embed.source it only says so, and starts neither torch nor a tracked run
 
 from pathlib import Path
 
-from pipeline.data.derived import finish_derived, missing_shards
 from pipeline.data.features import PARTS, features_metadata
 from pipeline.data.shards import read_manifest, write_manifest
 from pipeline.data.storage import StoredFolder, open_storage
-from pipeline.data.stored_shards import mark_in_use, stored_prefix
+from pipeline.data.stored_shards import finish_derived, mark_in_use, missing_shards, stored_prefix
 from pipeline.files import publish_folder, value_digest
 from pipeline.models.spec import model_digest
 from pipeline.workflow.stage import Run, Stage, result_line, run_stage

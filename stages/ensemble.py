@@ -1,6 +1,6 @@
 """All generations as one, the champion among them, and the labels that they contradict."""
 
-from pipeline.evaluate.ensemble_result import judge_ensemble
+from pipeline.evaluate.ensemble import judge_ensemble
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.recipe import save_classifier
 from pipeline.evaluate.run import load_result

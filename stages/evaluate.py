@@ -1,7 +1,7 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
 from pipeline.data.shards import read_manifest
-from pipeline.evaluate.head import measure_head
+from pipeline.evaluate.measure import measure_head, measure_network
 from pipeline.evaluate.run import (
     ModelResult,
     compare_with,
@@ -15,7 +15,7 @@ from pipeline.labels.predict import predict_folder
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
 from pipeline.progress import Advance, progress
-from pipeline.report.evaluation_figures import write_evaluation_figures
+from pipeline.report.stage_figures import write_evaluation_figures
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
@@ -69,8 +69,6 @@ def _measured(stage: Stage, advance: Advance) -> ModelResult:
     if centre and reads_features(read_spec(folder)):
         features = layout.features("test").parent
         return measure_head(folder, layout.prepared, features, interval=how.interval)
-    from pipeline.evaluate.network import measure_network  # imports torch
-
     given = how.model_dump(exclude={"bootstrap_samples"}) | {"seed": stage.params.seed}
     return measure_network(folder, layout.prepared, **given, advance=advance)
 

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.data.assign import SplitRules
-from pipeline.data.inspection import Found
+from pipeline.data.preparation.assign import SplitRules
+from pipeline.data.preparation.inspection import Found
 from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE, Params
@@ -35,12 +35,11 @@ def init(given: argparse.Namespace) -> None:
         raise ParameterError(f"{given.out}: exists; give --force to write it anew, or --out")
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
-    from pipeline.data.advise import accounted, advise, describe, warnings
-    from pipeline.data.git_ignored import warn_of_git
-    from pipeline.data.inspection import foresee, look, recognise, unread_tables
-    from pipeline.data.listing import check_apart
+    from pipeline.data.preparation.advise import accounted, advise, describe, warnings
+    from pipeline.data.preparation.inspection import foresee, look, recognise, unread_tables
+    from pipeline.data.preparation.listing import check_apart, warn_of_git
     from pipeline.data.sources import Wanted, open_source
-    from pipeline.models.device import gpu_is_there
+    from pipeline.models.passes import gpu_is_there
     from pipeline.params.load import parse_text
     from pipeline.params.preset import filled_preset
 
@@ -80,7 +79,7 @@ def init(given: argparse.Namespace) -> None:
 
 def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:
     """How long it will take here, and what would do more."""
-    from pipeline.data.advise import LARGER_BODY
+    from pipeline.data.preparation.advise import LARGER_BODY
     from pipeline.workflow.estimate import estimate_seconds, in_words, measure_rates
 
     parts = estimate_seconds(params, found, measure_rates(params), looked=looked)

@@ -38,7 +38,7 @@ def predict(given: argparse.Namespace) -> None:
     import torch
 
     from pipeline.evaluate.predict_files import predict_files
-    from pipeline.models.device import resolve_device
+    from pipeline.models.passes import resolve_device
     from pipeline.workflow.shipping import named_classifier
 
     torch.set_num_threads(how.threads)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.data.prepare import prepare as prepare_images
+from pipeline.data.preparation.prepare import prepare as prepare_images
 from pipeline.data.sources import Wanted, open_source
 from pipeline.data.storage import open_storage
 from pipeline.files import write_json

@@ -5,10 +5,9 @@ Networks look at the images with Ray Data; classifiers on features are asked her
 
 from pathlib import Path
 
-from pipeline.data.derived import missing_shards
 from pipeline.data.features import body_of
 from pipeline.data.storage import StoredFolder, open_storage
-from pipeline.data.stored_shards import mark_in_use, stored_prefix, upload_shards
+from pipeline.data.stored_shards import mark_in_use, missing_shards, stored_prefix, upload_shards
 from pipeline.files import publish_folder
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.teaching import Teaching

@@ -13,7 +13,7 @@ def scan(stage: Stage) -> None:
         found: dict[str, int | str] = {"digest": f"scikit-learn {version('scikit-learn')}"}
         shown = f"the {data.source} of {found['digest']}"
     else:
-        from pipeline.data.listing import list_source
+        from pipeline.data.preparation.listing import list_source
 
         remembered = stage.root / STATE / "scan" / f"{value_digest(data.path)[:16]}.parquet"
         listing = list_source(data.path, remembered, project=stage.root)

@@ -10,6 +10,7 @@ from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import mark_in_use, stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
+from pipeline.labels.choice import check_class_names
 from pipeline.labels.pseudo_label import (
     in_threads,
     select_pseudo_labels,
@@ -17,10 +18,9 @@ from pipeline.labels.pseudo_label import (
     with_progress,
 )
 from pipeline.labels.teaching import KEY
-from pipeline.labels.thresholds import check_class_names
 from pipeline.params import SelectParams
 from pipeline.ray.map_shards import in_ray_tasks
-from pipeline.report.selection_figures import write_selection_figures
+from pipeline.report.stage_figures import write_selection_figures
 from pipeline.workflow.guard import check_selection, check_teacher, warn
 from pipeline.workflow.stage import Stage, result_line, run_stage
 

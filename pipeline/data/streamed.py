@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.blocks import Blocks, blocks_of, open_entry, read_group
+from pipeline.data.blocks import Blocks, PseudoLabelReader, blocks_of, open_entry, read_group
 from pipeline.data.png import Bytes
-from pipeline.data.pseudo_label_reader import PseudoLabelReader
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.stream_order import Integers, StreamOrder, window_size_for
 from pipeline.data.tensors import IMAGES_PER_TASK, column_bytes, decode_into, finished, stored_shape

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipeline.data.derived import finish_derived, missing_shards, write_derived
 from pipeline.data.features import check_features, features_table, read_feature_shard
 from pipeline.data.predictions import predictions_table
 from pipeline.data.shards import (
@@ -26,6 +25,7 @@ from pipeline.data.shards import (
     read_shard,
 )
 from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import finish_derived, missing_shards, write_derived
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.models.head import Floats, LinearHead, read_head, reads_features
@@ -88,7 +88,7 @@ class ShardPredictor:
         import torch
 
         from pipeline.models.checkpoint import load_checkpoint
-        from pipeline.models.device import resolve_device
+        from pipeline.models.passes import resolve_device
 
         torch.set_num_threads(self.threads)
         teacher = load_checkpoint(model)
@@ -154,8 +154,8 @@ class ShardPredictor:
         from pipeline.data.tensors import shard_images, stored_shape
         from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
         from pipeline.evaluate.views import num_views
-        from pipeline.models.device import resolve_device
         from pipeline.models.parts import features_read, mean_features
+        from pipeline.models.passes import resolve_device
 
         shape = stored_shape(self.folder, self.manifest)
         views: dict[str, Any] = {

@@ -21,13 +21,12 @@ from pipeline.data.predictions import num_classes_of
 from pipeline.data.shards import Manifest, iter_shards, read_manifest, write_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import alignment_shift, every_row
+from pipeline.labels.align import alignment_shift, estimate_shares, every_row
 from pipeline.labels.audit import Audit, Right, Strangers, audit, by_class
 from pipeline.labels.choice import Choice, choose
 from pipeline.labels.levels import level_confidences, no_counts
 from pipeline.labels.select import Cuts
 from pipeline.labels.shard_selector import ShardSelector
-from pipeline.labels.shares import estimate_shares
 from pipeline.labels.ties import LastTaken, expected_window, last_taken, widest_window
 from pipeline.progress import progress
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift
+from pipeline.labels.align import aligned, alignment_shift, label_shares, pool_shares
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.select import sharpen
-from pipeline.labels.shares import label_shares, pool_shares
 from pipeline.params import PropagationParams
 
 Floats = NDArray[np.float32]

@@ -9,11 +9,9 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.models.resize import resize_inputs
+from pipeline.models.networks import SmallResNet, WideResNet, depth_and_width
 from pipeline.models.size import check_size
-from pipeline.models.small_resnet import SmallResNet
-from pipeline.models.stem import Stem, fit_stem
-from pipeline.models.wide_resnet import WideResNet, depth_and_width
+from pipeline.models.stem import Stem, fit_stem, resize_inputs
 from pipeline.params.ladders import COMPOUND_SIDES, RESNET_DEPTHS
 
 DEFORMABLE = tuple(f"deformable_resnet{depth}" for depth in RESNET_DEPTHS)
@@ -41,7 +39,7 @@ def build_network(
     `torchvision/NAME` and `timm/NAME` say where to look; a bare name is looked up in that order.
     `width`, `depth` and `stem_stride` are resnet_small's, `compound` efficientnet's; `stem`: see
     fit_stem. With `auxiliary` a network that has auxiliary classifiers trains with them (see
-    pipeline.models.auxiliary).
+    pipeline.models.parts).
     Input: (N, channels, image_size, image_size); output: logits (N, num_classes).
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
@@ -103,7 +101,7 @@ def _ours(
     if name == "resnet_small":
         return SmallResNet(num_classes, channels, width, depth, stem_stride, **noise)
     if name == "lenet5":
-        from pipeline.models.lenet import LeNet5
+        from pipeline.models.networks import LeNet5
 
         return LeNet5(num_classes, channels, **noise)
     if (size := depth_and_width(name)) is not None:

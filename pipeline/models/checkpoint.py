@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pipeline.errors import CheckpointError
 from pipeline.files import folder_written_whole, write_json
 from pipeline.models.build import build_network
+from pipeline.models.networks import depth_and_width
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, read_spec
-from pipeline.models.wide_resnet import depth_and_width
 
 FOREIGN = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 

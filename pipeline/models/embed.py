@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pipeline.data.derived import write_derived
 from pipeline.data.features import features_table
 from pipeline.data.shards import Manifest, check_shard, read_manifest, read_shard
 from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import write_derived
 from pipeline.models.head import BODY, CLASSIFIER
 from pipeline.models.spec import ModelSpec
 
@@ -42,7 +42,7 @@ class ShardEmbedder:
         import torch
 
         from pipeline.models.checkpoint import load_checkpoint
-        from pipeline.models.device import resolve_device
+        from pipeline.models.passes import resolve_device
 
         torch.set_num_threads(self.threads)
         (model,) = self.models
@@ -66,8 +66,8 @@ class ShardEmbedder:
         import numpy as np
 
         from pipeline.data.tensors import shard_images, stored_shape
-        from pipeline.models.device import resolve_device
         from pipeline.models.parts import batched_features
+        from pipeline.models.passes import resolve_device
 
         shard = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(shard, ["id"]).column("id").to_pylist()

@@ -213,3 +213,15 @@ def same_bytes(network: nn.Module, shape: Sequence[int], fast: Passes, size: int
 
 def _some_images(count: int, shape: Sequence[int]) -> Tensor:
     return torch.randn((count, *shape), generator=torch.Generator().manual_seed(0))
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a `device` parameter: auto is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def gpu_is_there() -> bool:
+    """Whether there is a GPU that torch can use."""
+    return torch.cuda.is_available()

@@ -4,9 +4,11 @@ leaves nothing of a 32-pixel image (as He et al. 2015, sec. 4.2, and most work o
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 
@@ -73,3 +75,29 @@ def _pool_after(network: nn.Module) -> str | None:
 def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, leaf = path.rpartition(".")
     setattr(network.get_submodule(parent), leaf, module)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Called before a network's forward; resizes its images to `side` pixels, bilinearly.
+
+    What shrinks is antialiased. Not a module around the network, so that the names of its weights
+    stay the same.
+    """
+
+    side: int
+
+    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """(images (N, C, S, S),) → (images (N, C, side, side),)."""
+        images, *others = inputs
+        if images.shape[-1] == self.side:
+            return inputs
+        size = (self.side, self.side)
+        shrinks = images.shape[-1] > self.side
+        resized = F.interpolate(images, size, mode="bilinear", antialias=shrinks)
+        return (resized, *others)
+
+
+def resize_inputs(network: nn.Module, side: int) -> None:
+    """Have `network` resize what it is given to `side` × `side`, on the device it runs on."""
+    network.register_forward_pre_hook(Resize(side))

@@ -22,8 +22,8 @@ from pipeline.report.galleries import (
     UnlabeledViews,
     chosen_rows,
     likeliest,
+    thumbnail_uri,
 )
-from pipeline.report.thumbnails import thumbnail_uri
 from pipeline.report.words import percent
 
 TITLES = {

@@ -12,16 +12,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pipeline.data.fiftyone import write_dataset
-from pipeline.data.label_studio import labeling_config, task
 from pipeline.data.predictions import read_log_probs
+from pipeline.data.preparation.answers import labeling_config, task, write_dataset
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
 from pipeline.files import csv_text, replace_folder, write_json, write_text
 from pipeline.labels.queue import Asked, Way
-from pipeline.report.galleries import Gallery, ShownImage, likeliest
+from pipeline.report.galleries import Gallery, ShownImage, likeliest, thumbnail_uri
 from pipeline.report.page import gallery_script, page_environment, page_styles
-from pipeline.report.thumbnails import thumbnail_uri
 from pipeline.workflow.picking import Picked
 
 QUEUE, PAGE = "queue.csv", "index.html"

@@ -20,8 +20,7 @@ from pipeline.models.parts import batched_features
 from pipeline.models.pretrained import Weights, load_weights, normalization
 from pipeline.models.spec import ModelSpec
 from pipeline.params import EmbedParams, NetworkParams, Training
-from pipeline.train.head import FeatureBlock, fit_head, labeled_block
-from pipeline.train.head_choice import TAUGHT_L2, choose_l2
+from pipeline.train.head import TAUGHT_L2, FeatureBlock, choose_l2, fit_head, labeled_block
 from pipeline.train.run import calibrated_temperature, fit_network, started
 from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import read_source

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
-from pipeline.evaluate.promotion import Promotion, promote
+from pipeline.evaluate.champion import Promotion, promote
 from pipeline.files import read_json
 from pipeline.tracking.spool import MODEL_DIGEST
 

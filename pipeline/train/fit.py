@@ -13,18 +13,14 @@ import torch
 from torch import Tensor, nn, optim
 
 from pipeline.errors import ParameterError, TrainingError
-from pipeline.models.auxiliary import drop_auxiliary
+from pipeline.models.parts import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.batch import Batch, step_batch
-from pipeline.train.best import BestWeights
-from pipeline.train.ema import WeightAverage, averaged_logits
+from pipeline.train.batch import Batch, prefetched, step_batch
 from pipeline.train.history import Log
 from pipeline.train.objective import Losses, step_losses
 from pipeline.train.online import OnlineTeacher
-from pipeline.train.optimizer import build_optimizer, set_learning_rate
+from pipeline.train.optimizer import build_optimizer, phase, set_learning_rate
 from pipeline.train.precision import with_precision
-from pipeline.train.prefetch import prefetched
-from pipeline.train.schedule import phase
 from pipeline.train.state import load_state, save_state
 from pipeline.train.training_data import (
     TrainingData,
@@ -34,6 +30,7 @@ from pipeline.train.training_data import (
     on_device,
 )
 from pipeline.train.transfer import training_mode
+from pipeline.train.weights import BestWeights, WeightAverage, averaged_logits
 from pipeline.train.worker import Worker
 
 VALIDATIONS = 10  # times a run is validated, for its curve

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.data.blocks import PseudoLabelReader
 from pipeline.data.image_cache import mapped_images
 from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
-from pipeline.data.pseudo_label_reader import PseudoLabelReader
 from pipeline.data.shards import read_labels, read_manifest
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import (

@@ -19,13 +19,12 @@ from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import read_json, write_json
 from pipeline.models.checkpoint import network_of
-from pipeline.models.device import resolve_device
+from pipeline.models.passes import resolve_device
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Training
 from pipeline.progress import Advance
-from pipeline.train.head import fit_labeled
-from pipeline.train.head_choice import choose_l2, stratified_folds
+from pipeline.train.head import choose_l2, fit_labeled, stratified_folds
 from pipeline.train.inputs import model_spec, training_data
 from pipeline.train.run import fit_network, started
 from pipeline.train.training_data import TrainingData

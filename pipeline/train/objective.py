@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.auxiliary import all_logits, total_loss
-from pipeline.models.parts import features_read
+from pipeline.models.parts import all_logits, features_read, total_loss
 from pipeline.params import TrainParams
 from pipeline.train.batch import Batch, LabeledBatch
 from pipeline.train.losses import (
@@ -18,7 +19,6 @@ from pipeline.train.losses import (
     labeled_loss,
     pseudo_label_loss,
 )
-from pipeline.train.noise import model_noise
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.precision import passes_in
 from pipeline.train.worker import Worker
@@ -125,3 +125,20 @@ def _labeled_loss(logits: Tensor, batch: LabeledBatch, train: TrainParams) -> Te
         return loss
     taught = distillation_loss(logits, batch.taught, temperature=train.distillation_temperature)
     return (1 - train.distillation_weight) * loss + train.distillation_weight * taught
+
+
+@contextmanager
+def model_noise(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
+    """In the block the default generators draw what (seed, step, rank) decides.
+
+    Afterwards they are as they were before.
+    """
+    sequence = np.random.SeedSequence([2, seed, step, rank])  # 0 and 1 are the batches' streams
+    noise = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(noise)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(noise)
+        yield

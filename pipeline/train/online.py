@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.params import OnlineParams
-from pipeline.train.ema import averaged_logits
 from pipeline.train.losses import soften
+from pipeline.train.weights import averaged_logits
 
 MEAN_DECAY = 0.99  # of the running mean prediction: about the last hundred batches
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.data.streamed import SlicedImages
 from pipeline.data.tensors import Images, read_dataset
-from pipeline.evaluate.calibration import fit_temperature
 from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_log_probs
+from pipeline.evaluate.metrics import fit_temperature
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization

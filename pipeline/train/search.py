@@ -15,7 +15,7 @@ from pipeline.evaluate.metrics import correct, negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import read_json, write_json
 from pipeline.models.checkpoint import network_of
-from pipeline.models.device import resolve_device
+from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, Training, TrainParams
 from pipeline.progress import Advance

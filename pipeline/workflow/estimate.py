@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.data.inspection import Found
+from pipeline.data.preparation.inspection import Found
 from pipeline.models.checkpoint import network_of
-from pipeline.models.device import resolve_device
 from pipeline.models.packaged import read_packaged
 from pipeline.models.parts import batched_features
+from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import NetworkParams, Params
 from pipeline.train.mode_trial import FOLDS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pipeline.data.corrections import NONE_OF_THEM, read_corrections
+from pipeline.data.preparation.corrections import NONE_OF_THEM, read_corrections
 from pipeline.data.rows import find_rows
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
@@ -22,7 +22,7 @@ from pipeline.labels.queue import (
     way_to_ask,
 )
 from pipeline.models.checkpoint import load_checkpoint, network_of
-from pipeline.models.device import resolve_device
+from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Params
 from pipeline.progress import say

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.derived import finish_derived, missing_shards
 from pipeline.data.features import COLUMN, body_of, features_metadata, load_features
 from pipeline.data.shards import read_labels, read_shard
 from pipeline.data.storage import StoredFolder
-from pipeline.data.stored_shards import mark_in_use, stored_prefix
+from pipeline.data.stored_shards import finish_derived, mark_in_use, missing_shards, stored_prefix
 from pipeline.files import value_digest
 from pipeline.labels.refine import refine_predictions
 from pipeline.labels.strangers import find_strangers

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CheckpointError, DataError
+from pipeline.evaluate.champion import rights_by_content
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.promotion import rights_by_content
 from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
 from pipeline.evaluate.run import ModelResult
 from pipeline.files import read_json, write_json

@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 from pipeline.data.features import check_features, load_features, read_feature_shard
 from pipeline.data.predictions import read_pseudo_label_shard
 from pipeline.data.shards import read_labels, read_manifest
-from pipeline.evaluate.calibration import apply_temperature, fit_temperature
 from pipeline.evaluate.guard import ValidationCounts, count_right
-from pipeline.evaluate.head import head_log_probs
-from pipeline.evaluate.metrics import correct
+from pipeline.evaluate.measure import head_log_probs
+from pipeline.evaluate.metrics import apply_temperature, correct, fit_temperature
 from pipeline.files import publish_folder, write_json
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import read_spec
 from pipeline.params import Training
-from pipeline.train.head import FeatureBlock, fit_head, labeled_block
-from pipeline.train.head_choice import TAUGHT_L2, choose_l2, stratified_folds
+from pipeline.train.head import (
+    TAUGHT_L2,
+    FeatureBlock,
+    choose_l2,
+    fit_head,
+    labeled_block,
+    stratified_folds,
+)
 from pipeline.train.history import write_curves
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.stage import Run, Stage

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from pipeline.evaluate.checkpoints import count_on_validation
 from pipeline.files import publish_folder, write_json
-from pipeline.models.device import resolve_device
+from pipeline.models.passes import resolve_device
 from pipeline.models.spec import SPEC
 from pipeline.params import Training
 from pipeline.ray.training import check_sync_batchnorm, distributed_train

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.prepare import PrepareCounts, prepare
+from pipeline.data.preparation.prepare import PrepareCounts, prepare
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources import Row, Source
 from pipeline.params import DataParams

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.advise import accounted, advise
-from pipeline.data.git_ignored import warn_of_git
-from pipeline.data.inspection import look, recognise
-from pipeline.data.prepare import PrepareCounts
+from pipeline.data.preparation.advise import accounted, advise
+from pipeline.data.preparation.inspection import look, recognise
+from pipeline.data.preparation.listing import warn_of_git
+from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.sources import open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise, run_prepare

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.data.derived import finish_derived, missing_shards, write_derived
 from pipeline.data.features import (
     check_features,
     features_metadata,
@@ -14,6 +13,7 @@ from pipeline.data.features import (
     read_feature_shard,
 )
 from pipeline.data.shards import read_manifest, write_manifest
+from pipeline.data.stored_shards import finish_derived, missing_shards, write_derived
 from pipeline.errors import DataError
 from tests.tiny import prepared_stripes
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.assign import SplitRules
-from pipeline.data.inspection import foresee, look, recognise
+from pipeline.data.preparation.assign import SplitRules
+from pipeline.data.preparation.inspection import foresee, look, recognise
 from pipeline.data.sources import open_source
 from pipeline.errors import SelftrainError
 from tests.data.helpers import encoded, noise, run_prepare

@@ -3,8 +3,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.rows import find_rows, read_rows
-from pipeline.data.shard_writer import write_shards
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import upload_shards
 from pipeline.errors import DataError

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import progress
-from pipeline.data.shard_writer import ShardWriter, write_shards
+from pipeline.data.preparation.shard_writer import ShardWriter, write_shards
 from pipeline.data.shards import (
     MANIFEST,
     check_shard,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.data.shard_writer import write_shards
+from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     MANIFEST,

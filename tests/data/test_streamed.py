@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.batches import epoch_of
+from pipeline.data.blocks import PseudoLabelReader
 from pipeline.data.predictions import read_pseudo_labels
-from pipeline.data.pseudo_label_reader import PseudoLabelReader
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.data.streamed import ShardStream, SlicedImages
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
+from pipeline.train.sampling import epoch_of
 from tests.tiny import prepared_stripes
 from tests.train.test_inputs import write_pseudo_labels
 

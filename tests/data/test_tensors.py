@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.data.shard_writer import write_shards
+from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import IMAGE_SCHEMA, ShardEntry, write_shard
 from pipeline.data.tensors import IMAGES_PER_TASK, load_images, read_dataset, shard_images
 from pipeline.errors import DataError

@@ -1,8 +1,10 @@
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.champion import choose_champion
-from pipeline.evaluate.significance import mcnemar_p_value
+from pipeline.evaluate.champion import choose_champion, promote, rights_by_content
+from pipeline.evaluate.significance import compare, mcnemar_p_value
 
 
 def flags(right: int, images: int = 100) -> NDArray[np.bool_]:
@@ -101,3 +103,39 @@ def test_few_images_are_enough_to_leave_a_collapse_behind() -> None:
 def test_with_many_images_there_is_nothing_to_lose() -> None:
     ours, luckiest, _ = simulated((0.95, 0.96, 0.80), images=500, runs=100)
     assert ours >= luckiest - 0.001
+
+
+def by_content(right: int, images: int, first: int = 0) -> dict[str, bool]:
+    return {str(first + number): number < right for number in range(images)}
+
+
+def test_the_first_is_champion() -> None:
+    assert promote(None, {}).moves
+    assert promote(None, by_content(1, 3)).reason == "the first"
+
+
+def test_the_decision_is_that_of_the_paired_test() -> None:
+    before = np.arange(300) < 250
+    for right in range(240, 300, 5):
+        after = np.arange(300) < right
+        want = compare(before, after, samples=400, interval=0.9, seed=3).verdict == "better"
+        champion = {str(k): bool(v) for k, v in enumerate(before)}
+        challenger = {str(k): bool(v) for k, v in reversed(list(enumerate(after)))}
+        got = promote(champion, challenger, samples=400, interval=0.9, seed=3)
+        assert got.moves == want
+    assert promote(by_content(250, 300), by_content(299, 300)).moves
+    assert not promote(by_content(250, 300), by_content(252, 300)).moves
+
+
+def test_only_shared_images_count() -> None:
+    champion = by_content(50, 100)  # of the images 90 to 99 it has none right
+    assert promote(champion, by_content(100, 100, first=90)).moves
+    assert "on 10 validation images" in promote(champion, by_content(100, 100, first=90)).reason
+    assert not promote(champion, by_content(100, 100, first=95)).moves  # five images are too few
+    assert not promote(by_content(0, 5), by_content(5, 5, first=5)).moves
+
+
+def test_images_are_known_by_their_content() -> None:
+    named = rights_by_content([b"one", b"two", b"one"], [True, False, True])
+    assert sorted(named.values()) == [False, True]
+    assert named == rights_by_content([b"two", b"one"], np.array([False, True]))

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.derived import missing_shards
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
-from pipeline.data.stored_shards import stored_prefix, upload_shards
+from pipeline.data.stored_shards import missing_shards, stored_prefix, upload_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
 from pipeline.params import ModelParams, Training

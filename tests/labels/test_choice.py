@@ -6,10 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ParameterError
-from pipeline.labels.choice import choose, choose_rows
+from pipeline.labels.choice import (
+    check_class_names,
+    choose,
+    choose_rows,
+    fixed_thresholds,
+    relative_thresholds,
+)
 from pipeline.labels.levels import count_levels, levels_of, no_counts
 from pipeline.labels.select import Selection
-from pipeline.labels.thresholds import check_class_names, fixed_thresholds, relative_thresholds
 from tests.labels.test_select import Image, image_lists, slow_select, stored, targets, texts
 
 CLASSES = ("cat", "dog", "owl", "emu")

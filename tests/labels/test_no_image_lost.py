@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.batches import batch_rows, rank_rows
-from pipeline.data.derived import missing_shards
 from pipeline.data.predictions import read_pseudo_labels
+from pipeline.data.stored_shards import missing_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.train.sampling import batch_rows, rank_rows
 from tests.bad_input.output_cases import RULES
 from tests.tiny import prepared_stripes, save_model
 

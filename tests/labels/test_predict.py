@@ -7,12 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.data.derived import finish_derived, missing_shards
 from pipeline.data.features import features_metadata
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import StoredFolder
-from pipeline.data.stored_shards import stored_entries, stored_prefix
+from pipeline.data.stored_shards import (
+    finish_derived,
+    missing_shards,
+    stored_entries,
+    stored_prefix,
+)
 from pipeline.data.tensors import load_images
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.views import predict_log_probs

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pipeline.data.predictions import read_predictions, read_pseudo_labels
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest
 from pipeline.errors import DataError, SelectionError
+from pipeline.labels.align import estimate_shares
 from pipeline.labels.audit import Audit
 from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
-from pipeline.labels.shares import estimate_shares
 from pipeline.labels.ties import tie_breaker
 from pipeline.params import SelectParams
 from tests.labels.folders import write_labeled, write_predictions

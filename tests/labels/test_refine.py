@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.tensors import load_images
+from pipeline.labels.align import label_shares
 from pipeline.labels.pool import network_features
 from pipeline.labels.predict import finish_predictions, predict_folder
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.refine import refine_predictions
-from pipeline.labels.shares import label_shares
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import PropagationParams
 from tests.tiny import prepared_stripes, save_model

@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift
+from pipeline.labels.align import aligned, alignment_shift, label_shares
 from pipeline.labels.propagate import combine_with_neighbors
-from pipeline.labels.shares import label_shares
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.params import PropagationParams
 

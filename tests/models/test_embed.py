@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.derived import finish_derived, missing_shards
 from pipeline.data.features import features_metadata, load_features
+from pipeline.data.stored_shards import finish_derived, missing_shards
 from pipeline.data.tensors import load_images
 from pipeline.errors import ModelError
 from pipeline.models.checkpoint import load_checkpoint

@@ -19,6 +19,7 @@ from pipeline.models.passes import (
     laid_out,
     measured_folder,
     operations,
+    resolve_device,
     run_pass,
     runs_in_bfloat16,
     same_bytes,
@@ -177,3 +178,16 @@ def test_bfloat16_needs_kernels_of_every_layer(
     assert all(weight.grad is None for weight in network.parameters())
     monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
     assert not runs_in_bfloat16(network.layer, (4,))
+
+
+def test_a_named_device_is_that_one() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cuda").type == "cuda"
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, there: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert resolve_device("auto").type == expected

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.derived import missing_shards
 from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import missing_shards
 from pipeline.errors import ClusterError
 from pipeline.labels.predict import ShardPredictor
 from pipeline.params import ModelParams, Training

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.corrections import NONE_OF_THEM, read_corrections
+from pipeline.data.preparation.corrections import NONE_OF_THEM, read_corrections
 from pipeline.report.galleries import Gallery
 from pipeline.report.page import render_report
 from tests.report.example import example_report

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.report.data import ParameterRow, ReportData
-from pipeline.report.galleries import MOST_OFFERED, MOST_SHOWN, Gallery, ShownImage
+from pipeline.report.galleries import MOST_BYTES, MOST_OFFERED, MOST_SHOWN, Gallery, ShownImage
 from pipeline.report.page import render_report, render_times
-from pipeline.report.thumbnails import MOST_BYTES
 from pipeline.workflow.times import StageTime
 from tests.report.example import example_report
 from tests.report.test_page import Reader

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline.evaluate.result import evaluate
-from pipeline.report.evaluation_figures import write_evaluation_figures
-from pipeline.report.selection_figures import balance_figure, confidence_figure
+from pipeline.report.stage_figures import (
+    balance_figure,
+    confidence_figure,
+    write_evaluation_figures,
+)
 from pipeline.report.svg import write_svgs
 from tests.report.example import DIGITS, predictions
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.prepare import prepare
+from pipeline.data.preparation.prepare import prepare
 from pipeline.data.sources import open_source
 from pipeline.models.build import build_network
 from pipeline.params import TrainParams, load_params

@@ -12,7 +12,7 @@ import pytest
 
 import stages.answers
 import stages.pick
-from pipeline.data.fiftyone import image_name
+from pipeline.data.preparation.answers import image_name
 from pipeline.files import write_json
 from pipeline.labels.queue import doubtful_queue
 from tests.labels.folders import write_predictions

@@ -1,12 +1,15 @@
 """The batches of a run: all rows in turn, images beside their targets, the same for any workers."""
 
+from __future__ import annotations
+
+import threading
 from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
+from pipeline.train.batch import labeled_batch, prefetched, pseudo_labeled_batch, step_batch
 from pipeline.train.worker import Worker
 from tests.tiny import PLAIN, STRONG, stripe_data, train_params
 
@@ -63,3 +66,49 @@ def test_a_repeated_pseudo_label_is_seen_as_often_as_it_counts() -> None:
     params = train_params(batch_size=3, unlabeled_ratio=2)
     _, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
     assert targets.sum(dim=0).tolist() == [3, 1, 2]
+
+
+SECONDS = 20
+
+
+def test_everything_comes_in_order() -> None:
+    assert list(prefetched(lambda key: key * key, range(5))) == [(k, k * k) for k in range(5)]
+    assert list(prefetched(lambda key: key, [])) == []
+
+
+def test_the_next_is_made_while_one_is_used_and_no_more() -> None:
+    made: list[int] = []
+    third = threading.Event()
+
+    def make(key: int) -> int:
+        made.append(key)
+        if key == 2:
+            third.set()
+        return key
+
+    pieces = prefetched(make, range(9))
+    assert [next(pieces), next(pieces)] == [(0, 0), (1, 1)]
+    assert third.wait(SECONDS)
+    assert made == [0, 1, 2]
+    pieces.close()
+
+
+def test_an_error_comes_at_its_turn() -> None:
+    def make(key: int) -> int:
+        if key == 2:
+            raise ValueError("the third")
+        return key
+
+    pieces = prefetched(make, range(9))
+    assert [next(pieces)[0], next(pieces)[0]] == [0, 1]
+    with pytest.raises(ValueError, match="the third"):
+        next(pieces)
+
+
+def test_its_thread_ends_with_it() -> None:
+    before = threading.active_count()
+    pieces = prefetched(lambda key: key, range(9))
+    next(pieces)
+    assert threading.active_count() == before + 1
+    pieces.close()
+    assert threading.active_count() == before

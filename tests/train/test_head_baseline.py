@@ -7,12 +7,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.data.derived import finish_derived, write_derived
 from pipeline.data.features import features_metadata, features_table, load_features
 from pipeline.data.shards import iter_shards, read_labels, read_manifest
+from pipeline.data.stored_shards import finish_derived, write_derived
 from pipeline.errors import DataError
+from pipeline.train.head import choose_l2
 from pipeline.train.head_baseline import feature_baseline
-from pipeline.train.head_choice import choose_l2
 from tests.tiny import CLASSES, prepared_stripes
 
 PARTS = ("labeled", "validation", "test")

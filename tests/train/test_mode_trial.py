@@ -14,8 +14,7 @@ from pipeline.models.checkpoint import network_of
 from pipeline.models.pretrained import Weights
 from pipeline.params import Training, TransferParams
 from pipeline.params.network import ModelParams
-from pipeline.train.head import fit_labeled
-from pipeline.train.head_choice import choose_l2, stratified_folds
+from pipeline.train.head import choose_l2, fit_labeled, stratified_folds
 from pipeline.train.mode_trial import FOLDS, ModeTrial, compare_modes
 from tests.tiny import PLAIN, stripe_data, tiny_spec, train_params
 

@@ -9,7 +9,7 @@ from pipeline.models.parts import features_and_logits
 from pipeline.params import OnlineParams
 from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
 from pipeline.train.losses import contrastive_loss
-from pipeline.train.objective import Losses, step_losses
+from pipeline.train.objective import Losses, model_noise, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
@@ -176,3 +176,26 @@ def test_training_images_may_be_smaller_than_stored() -> None:
     smaller = labeled_batch(stripe_data(9, images=stored), train_params(image_size=8), *how).images
     assert smaller.shape == (6, 1, 8, 8)
     torch.testing.assert_close(smaller.mean(dim=(2, 3)), batch.mean(dim=(2, 3)), atol=0.1, rtol=0)
+
+
+CPU = torch.device("cpu")
+
+
+def drawn(seed: int = 0, step: int = 0, rank: int = 0) -> list[float]:
+    with model_noise(seed, step, rank, CPU):
+        return [float(value) for value in torch.rand(4)]
+
+
+def test_seed_step_and_rank_decide_the_draws_and_nothing_else() -> None:
+    torch.rand(1)
+    first = drawn(1, 2, 3)
+    torch.rand(1)
+    assert drawn(1, 2, 3) == first
+    others = [drawn(0, 2, 3), drawn(1, 0, 3), drawn(1, 2, 0), drawn(2, 1, 3)]
+    assert all(other != first for other in others)
+
+
+def test_the_default_generator_is_left_as_it_was() -> None:
+    before = torch.get_rng_state()
+    drawn()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,11 +1,15 @@
+import math
 import subprocess
 import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
-from pipeline.train.optimizer import build_optimizer, set_learning_rate
+from pipeline.train.optimizer import build_optimizer, phase, set_learning_rate, warmup_cosine
+from tests.tiny import train_params
 
 GRADIENTS = [torch.tensor([[0.5, -1.0]]), torch.tensor([[0.2, 0.4]]), torch.tensor([[-2.0, 0.1]])]
 
@@ -134,3 +138,44 @@ for optimizer in ("adamw", "sgd"):
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_it_warms_up_to_one_and_falls_to_nearly_zero() -> None:
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert factors[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
+    assert factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert 0 < factors[-1] < 1e-3
+    assert warmup_cosine(100, 100, 0.1) == pytest.approx(0.0)
+
+
+def test_without_warm_up_it_starts_at_one() -> None:
+    assert warmup_cosine(0, 10, 0.0) == 1.0
+    assert warmup_cosine(0, 1, 0.05) == 1.0
+
+
+@given(st.integers(1, 300), st.floats(0, 0.999))
+def test_it_rises_once_then_falls_within_bounds(steps: int, warmup_fraction: float) -> None:
+    factors = [warmup_cosine(step, steps, warmup_fraction) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    top = factors.index(max(factors))
+    assert factors[:top] == sorted(factors[:top])
+    assert factors[top:] == sorted(factors[top:], reverse=True)
+    assert top == min(round(steps * warmup_fraction), steps - 1)
+
+
+def test_fine_tuning_is_the_last_of_the_steps() -> None:
+    train = train_params(steps=20, finetune_steps=5, finetune_learning_rate=0.001, image_size=8)
+    main = [phase(train, step) for step in range(15)]
+    assert all(params is train for params, _ in main)
+    expected = [0.01 * warmup_cosine(step, 15, train.warmup_fraction) for step in range(15)]
+    assert [rate for _, rate in main] == pytest.approx(expected)
+    last = [phase(train, step) for step in range(15, 20)]
+    assert [rate for _, rate in last] == pytest.approx(
+        [0.001 * warmup_cosine(step, 5, 0.0) for step in range(5)]
+    )
+    for params, _ in last:
+        assert params.labeled_augment == "none"
+        assert params.unlabeled_ratio == 0
+        assert params.image_size is None

@@ -9,8 +9,7 @@ import torch
 
 from pipeline.data.tensors import load_images
 from pipeline.errors import ParameterError
-from pipeline.evaluate.calibration import PRIOR_DEVIATION
-from pipeline.evaluate.metrics import negative_log_likelihood
+from pipeline.evaluate.metrics import PRIOR_DEVIATION, negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of
 from pipeline.models.packaged import read_packaged

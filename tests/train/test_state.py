@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch import nn, optim
 
 from pipeline.errors import CheckpointError, TrainingError
-from pipeline.train.ema import WeightAverage
 from pipeline.train.optimizer import build_optimizer
 from pipeline.train.state import STATE, load_state, save_state
+from pipeline.train.weights import WeightAverage
 from tests.tiny import same_tensors, stripe_data, tiny_network
 from tests.train.test_fit import KilledError, train
 

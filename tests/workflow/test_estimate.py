@@ -9,7 +9,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.data.inspection import Found
+from pipeline.data.preparation.inspection import Found
 from pipeline.params import Params, parse_params
 from pipeline.workflow.estimate import Rates, estimate_seconds, in_words, measure_rates
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.inspection import recognise
+from pipeline.data.preparation.inspection import recognise
 from pipeline.data.sources import open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise

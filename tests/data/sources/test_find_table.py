@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.inspection import recognise, unread_tables
+from pipeline.data.preparation.inspection import recognise, unread_tables
 from pipeline.data.sources import Wanted
 from pipeline.errors import SourceError
 from tests.data.sources.test_folder import put

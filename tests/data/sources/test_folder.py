@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.inspection import look
+from pipeline.data.preparation.inspection import look
 from pipeline.data.sources import Row, open_source
 from pipeline.data.sources.files import SYSTEM
 from pipeline.data.sources.layout import part_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.inspection import recognise
+from pipeline.data.preparation.inspection import recognise
 from pipeline.data.sources import Wanted, open_source
 from pipeline.data.sources.no_label import without_label
 from pipeline.errors import ParameterError, SourceError

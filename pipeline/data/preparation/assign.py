@@ -1,0 +1,253 @@
+"""Give every usable image its side: labelled, unlabelled, validation, test, or out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.preparation.duplicates import (
+    Digests,
+    Ints,
+    Mask,
+    PixelsOf,
+    conflicting,
+    copies_of,
+)
+from pipeline.data.preparation.records import Records
+from pipeline.data.preparation.splits import (
+    UNLABELED,
+    choose_budget,
+    class_priority,
+    stratified_share,
+    unit_hashes,
+)
+from pipeline.data.sources.rows import SPLITS
+from pipeline.errors import SourceError
+from pipeline.params import DataParams
+
+
+class Side(IntEnum):
+    """Where an image goes."""
+
+    LABELED = 0
+    UNLABELED = 1
+    VALIDATION = 2
+    TEST = 3
+    DUPLICATE = 4
+    CONFLICT = 5
+    EXCLUDED = 6  # by a person: none of the classes
+    GROUP = 7  # of a group that validation or test images belong to
+
+
+REASONS = {
+    Side.CONFLICT: "conflicting labels",
+    Side.EXCLUDED: "a person: none of the classes",
+    Side.GROUP: "of a group that is held out",
+}
+
+
+@dataclass(frozen=True)
+class SplitRules:
+    """How prepare splits: the parameters of the same names under `data`, and the seed."""
+
+    num_classes: int
+    labels: int | None
+    validation_fraction: float
+    test_fraction: float
+    near_duplicate_distance: float
+    seed: int
+
+    @classmethod
+    def of(cls, data: DataParams, *, num_classes: int, seed: int) -> SplitRules:
+        """The rules that `data` gives; with folds no image is held out for validation."""
+        return cls(
+            num_classes,
+            data.labels,
+            data.held_out_fraction,
+            data.test_fraction,
+            data.near_duplicate_distance,
+            seed,
+        )
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where each of N images goes.
+
+    sides: (N,), of Side; copy_of: (N,) the held-out row that shows the same picture, -1 for none;
+    one with another label than that row's is kept where its pixels differ.
+    """
+
+    sides: Ints
+    copy_of: Ints
+
+
+def assign_sides(records: Records, rules: SplitRules, pixels_of: PixelsOf) -> Assignment:
+    """Which side each record falls on; pixels_of: see copies_of.
+
+    In order: conflicting labels out; test (as the source names it, else of each class its share);
+    copies of test images out; the label budget and validation; copies of validation images out of
+    the training side. What belongs to a group of which images are held out goes out of training. A
+    labelled image beyond the budget becomes unlabelled. Raises SourceError where no image has a
+    label, ParameterError for a budget that can't be met.
+    """
+    if not (records.labels >= 0).any():
+        raise SourceError("the source holds no usable labelled images")
+    sides = np.full(len(records), Side.UNLABELED, np.int64)
+    copy_of = np.full(len(records), -1, np.int64)
+    sides[conflicting(records.digests, records.labels)] = Side.CONFLICT
+    test = _test_rows(records, rules)
+    sides[test & (sides != Side.CONFLICT)] = Side.TEST
+    _keep_apart(sides, copy_of, records, sides == Side.TEST, rules, pixels_of)
+    reachable = np.where(sides == Side.UNLABELED, records.labels, UNLABELED)
+    training, validation = _labeled_rows(records, reachable, rules)
+    sides[training], sides[validation] = Side.LABELED, Side.VALIDATION
+    _keep_apart(sides, copy_of, records, validation, rules, pixels_of)
+    return Assignment(sides, copy_of)
+
+
+def _test_rows(records: Records, rules: SplitRules) -> Mask:
+    given: Mask = records.splits == SPLITS.index("test")
+    if given.any():
+        return given
+    validation = records.splits == SPLITS.index("validation")
+    labels = np.where(validation, UNLABELED, records.labels)
+    order = _ranks(records, _unit_digests(records), rules.seed, "test")
+    return stratified_share(labels, records.groups, order, rules.test_fraction)
+
+
+def _labeled_rows(records: Records, labels: Ints, rules: SplitRules) -> tuple[Mask, Mask]:
+    """Masks (training, validation) over all rows; labels: UNLABELED for rows out of reach."""
+    given: Mask = (records.splits == SPLITS.index("validation")) & (labels != UNLABELED)
+    chosen: Mask = labels != UNLABELED
+    if rules.labels is not None:
+        grouped = (records.groups >= 0).any() and not given.any()
+        chosen, validation = choose_budget(
+            labels,
+            _ranks(records, records.contents, rules.seed, "labels"),
+            given,
+            budget=rules.labels,
+            num_classes=rules.num_classes,
+            validation_fraction=0.0 if grouped else rules.validation_fraction,
+            priority=class_priority(rules.num_classes, rules.seed),
+        )
+        if not grouped:
+            return chosen, validation
+    validation = given
+    if not given.any():
+        order = _ranks(records, _unit_digests(records), rules.seed, "validation")
+        reached = np.where(chosen, labels, UNLABELED)
+        validation = stratified_share(reached, records.groups, order, rules.validation_fraction)
+    return chosen & ~validation, validation
+
+
+def _unit_digests(records: Records) -> Digests:
+    """What decides the side: the content of an image, or the name of the group it belongs to."""
+    digests = records.contents.copy()
+    grouped = records.groups >= 0
+    digests[grouped] = records.group_digests[records.groups[grouped]]
+    return digests
+
+
+def _ranks(records: Records, digests: Digests, seed: int, purpose: str) -> Ints:
+    """The place of each row by (hash of its digest, id): independent of the source's order."""
+    hashes = unit_hashes(digests, seed, purpose)
+    low, high = records.id_digests.view(">u8").T
+    order = np.lexsort((high, low, hashes))
+    ranks = np.empty(len(records), np.int64)
+    ranks[order] = np.arange(len(records))
+    return ranks
+
+
+def _keep_apart(
+    sides: Ints,
+    copy_of: Ints,
+    records: Records,
+    held_out: Mask,
+    rules: SplitRules,
+    pixels_of: PixelsOf,
+) -> None:
+    """Take copies of the held-out rows, and what is of their groups, out of what is trained on."""
+    groups, held_rows = records.groups, np.flatnonzero(held_out)
+    training = (sides == Side.LABELED) | (sides == Side.UNLABELED)
+    sides[training & (groups >= 0) & np.isin(groups, groups[held_out])] = Side.GROUP
+    rows = np.flatnonzero((sides == Side.LABELED) | (sides == Side.UNLABELED))
+    distance = rules.near_duplicate_distance
+    found = copies_of(records.digests, records.thumbnails, rows, held_rows, distance, pixels_of)
+    copies = found >= 0
+    copy_of[rows[copies]] = found[copies]
+    labels, others = records.labels[rows[copies]], records.labels[found[copies]]
+    sides[rows[copies][(labels == others) | (labels == UNLABELED)]] = Side.DUPLICATE
+
+
+NAMES_SHOWN = 5
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what neither UTF-8 nor HTML can hold
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """Raise SourceError where class names are too few, twice the same, or no text."""
+    if len(names) < 2:
+        shown = f" ({names[0]!r})" if names else ""
+        raise SourceError(f"the source has {len(names)} class(es){shown}; at least 2 are needed")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SourceError(f"there are two classes named {twice!r}; rename one")
+    spelled: dict[str, str] = {}
+    for name in names:
+        if (other := spelled.setdefault(_spelling(name), name)) != name:
+            raise SourceError(
+                f"classes {other!r} and {name!r} differ only in case or in how they are written; "
+                "make them one"
+            )
+        if not name.strip() or NO_TEXT.search(name):
+            raise SourceError(f"class name {name!r}: must be text, and not empty; rename it")
+
+
+def _spelling(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def check_sides(
+    labels: NDArray[np.int64],
+    sides: NDArray[np.int64],
+    classes: Sequence[str],
+    validation_fraction: float,
+) -> list[str]:
+    """Warnings, a line each, of what can be trained but is short; labels, sides: (N,) of Side.
+
+    Raises SourceError for what can't be trained or tested.
+    """
+    if missing := _missing(labels[sides == Side.LABELED], classes):
+        raise SourceError(
+            f"no labelled training image left of {missing}; "
+            f"add labelled images, or remove the class"
+        )
+    if not (sides == Side.TEST).any():
+        raise SourceError(
+            "no test images, so nothing could be measured; raise data.test_fraction, or add some"
+        )
+    lines = []
+    if not (sides == Side.UNLABELED).any():
+        lines.append("no unlabelled images, so only the labels can teach")
+    if missing := _missing(labels[sides == Side.TEST], classes):
+        lines.append(f"no test image of {missing}: its accuracy stays unknown")
+    if not validation_fraction:
+        return lines
+    if not (sides == Side.VALIDATION).any():
+        lines.append("no validation images, so choices that need them are off")
+    elif missing := _missing(labels[sides == Side.VALIDATION], classes):
+        lines.append(f"no validation image of {missing}: choices don't heed it")
+    return lines
+
+
+def _missing(labels: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """The classes that `labels` has none of, as a list of a few names; "" where it has all."""
+    counts = np.bincount(labels, minlength=len(classes))
+    names = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 0]
+    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

@@ -1,0 +1,277 @@
+"""From a source to the four prepared folders, in two passes: decode and remember, then write.
+
+The outputs are a function of the source's images, the parameters and the seed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.data.images import decode_png
+from pipeline.data.preparation.assign import (
+    REASONS,
+    Assignment,
+    Side,
+    SplitRules,
+    assign_sides,
+    check_classes,
+    check_sides,
+)
+from pipeline.data.preparation.corrections import Corrected, apply_corrections, read_corrections
+from pipeline.data.preparation.ingest import ingest
+from pipeline.data.preparation.records import Records, names_of, pixels_of, spilled
+from pipeline.data.preparation.shard_writer import ShardWriter
+from pipeline.data.shards import IMAGE_SCHEMA, write_shard
+from pipeline.data.sources.rows import Source, in_words
+from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import upload_shards
+from pipeline.files import replace_folder, write_json, written_whole
+from pipeline.params import DataParams
+from pipeline.progress import progress, say
+
+TRUTH_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.int32())])
+QUARANTINE_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string())])
+FOLDERS = {
+    Side.LABELED: "labeled",
+    Side.UNLABELED: "unlabeled",
+    Side.VALIDATION: "validation",
+    Side.TEST: "test",
+}
+TRUTH_FILE, QUARANTINE_FILE = "unlabeled_truth.parquet", "quarantine.parquet"
+DATASET_FILE = "dataset.json"
+SCRATCH_NAME = ".prepare"
+MANY_COPIES = 0.01  # of the images; more are worth a warning
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PrepareCounts:
+    """How many images went where; `quarantined` includes `conflicts`, `excluded` and `grouped`.
+
+    seen: files and rows of the source: the four sides, quarantined, duplicates_dropped and
+    other_files, which are no rows; grouped: of a group that validation or test images belong to;
+    corrected, excluded, corrections_unused: what a person said, as in Corrected.
+    """
+
+    seen: int
+    labeled: int
+    unlabeled: int
+    validation: int
+    test: int
+    quarantined: int
+    duplicates_dropped: int
+    other_files: int
+    conflicts: int
+    animated: int
+    grouped: int = 0
+    corrected: int = 0
+    excluded: int = 0
+    corrections_unused: int = 0
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    data: DataParams,
+    *,
+    seed: int,
+    threads: int | None = None,
+    storage: StoredFolder | None = None,
+    corrections: Path | None = None,
+) -> PrepareCounts:
+    """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
+
+    Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
+    hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
+    go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
+    are beyond the budget. threads: None for one a core. Raises SourceError, ParameterError or
+    StorageError, and then leaves what was there before.
+    """
+    check_classes(source.classes)
+    said = {} if corrections is None else read_corrections(corrections, source.classes)
+    with _scratch_folder(out) as scratch:
+        records = ingest(source, scratch, data, threads=threads)
+        rules = SplitRules.of(data, num_classes=len(source.classes), seed=seed)
+        assigned = assign_sides(records, rules, partial(pixels_of, records))
+        corrected = apply_corrections(records, assigned.sides, said)
+        records, sides = corrected.records, corrected.sides
+        if source.left_out:
+            say(f"prepare: left out: {in_words(source.left_out)}")
+        for line in check_sides(records.labels, sides, source.classes, rules.validation_fraction):
+            say(f"prepare: warning: {line}")
+        copies = _copies(records, Assignment(sides, assigned.copy_of))
+        shape = {"channels": data.channels, "image_size": data.image_size}
+        mean, std = _write_sides(
+            records, sides, copies, source.left_out, scratch, data.images_per_shard, shape
+        )
+        dataset = shape | {
+            "classes": source.classes,
+            "mean": mean,
+            "std": std,
+            "seed": seed,
+            "source": source.name,
+            "bits": data.bits or 16,
+        }
+        if data.validation == "folds":
+            dataset["folds"] = data.folds
+        if corrections is not None:
+            dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
+        for name in FOLDERS.values():
+            upload_shards(scratch / name, storage, name)
+        _publish(scratch, out, dataset)
+    return _counts(corrected, len(source.left_out))
+
+
+@contextmanager
+def _scratch_folder(out: Path) -> Iterator[Path]:
+    """An empty folder on the file system of `out`, removed at the end, or by the next run."""
+    scratch = out / SCRATCH_NAME
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copies(records: Records, assigned: Assignment) -> dict[int, str]:
+    """The id of the held-out image that each dropped row is a copy of; warns of many, and of those
+    that have another label than their copy."""
+    copy_of = assigned.copy_of
+    if not (copy_of >= 0).any():
+        return {}
+    names = names_of(records, np.unique(np.concatenate([np.flatnonzero(copy_of >= 0), copy_of])))
+    dropped = np.flatnonzero((copy_of >= 0) & (assigned.sides == Side.DUPLICATE)).tolist()
+    others = np.flatnonzero((copy_of >= 0) & (assigned.sides != Side.DUPLICATE)).tolist()
+    if len(dropped) > MANY_COPIES * len(records):
+        say(
+            f"prepare: warning: {len(dropped)} of {len(records)} images are left out as copies of "
+            f"held-out ones ({_pairs(dropped, copy_of, names)}); data.near_duplicate_distance: 0 "
+            "keeps all but exact copies"
+        )
+    if others:
+        say(
+            f"prepare: warning: {len(others)} images look the same as a held-out one of another "
+            f"class ({_pairs(others, copy_of, names)}); which is right?"
+        )
+    return {row: names[int(copy_of[row])] for row in dropped}
+
+
+def _pairs(rows: list[int], copy_of: NDArray[np.int64], names: dict[int, str]) -> str:
+    shown = [f"{names[row]!r} of {names[int(copy_of[row])]!r}" for row in rows[:NAMES_SHOWN]]
+    return ", ".join(shown) + (", …" if len(rows) > NAMES_SHOWN else "")
+
+
+def _write_sides(
+    records: Records,
+    sides: NDArray[np.int64],
+    copies: dict[int, str],
+    unused: Iterable[tuple[str, str]],
+    scratch: Path,
+    images_per_shard: int,
+    shape: dict[str, int],
+) -> tuple[list[float], list[float]]:
+    """Write every shard and side file into `scratch`; mean and std of the labelled pixels."""
+    truth: list[dict[str, Any]] = []
+    left_out = list(unused)
+    moments = _Moments(shape["channels"])
+    with ExitStack() as stack, progress("prepare: write", len(records)) as advance:
+        writers = {
+            side: stack.enter_context(
+                ShardWriter(
+                    scratch / name, IMAGE_SCHEMA, rows_per_shard=images_per_shard, metadata=shape
+                )
+            )
+            for side, name in FOLDERS.items()
+        }
+        for row, (name, data, label, side) in enumerate(_rows(records, sides)):
+            if side in REASONS:
+                left_out.append((name, REASONS[side]))
+            elif side == Side.DUPLICATE:
+                left_out.append((name, f"a copy of {copies[row]!r}"))
+            else:
+                shown = None if side == Side.UNLABELED else label
+                writers[side].add({"id": name, "image": data, "label": shown})
+            if side == Side.LABELED:
+                moments.add(decode_png(data))
+            if side == Side.UNLABELED and label is not None:
+                truth.append({"id": name, "label": label})
+            advance()
+    write_shard(scratch / TRUTH_FILE, pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA))
+    _write_quarantine(scratch / QUARANTINE_FILE, [*records.bad, *left_out])
+    return moments.mean_and_std()
+
+
+def _rows(
+    records: Records, sides: NDArray[np.int64]
+) -> Iterator[tuple[str, bytes, int | None, Side]]:
+    for row, (name, data) in enumerate(spilled(records)):
+        label = int(records.labels[row])
+        yield name, data, None if label < 0 else label, Side(int(sides[row]))
+
+
+def _write_quarantine(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    table = [{"id": name, "reason": reason} for name, reason in rows]
+    write_shard(path, pa.Table.from_pylist(table, schema=QUARANTINE_SCHEMA))
+
+
+class _Moments:
+    """Sums of pixels and of their squares, exact, per channel."""
+
+    def __init__(self, channels: int) -> None:
+        self._pixels = 0
+        self._sums, self._squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+
+    def add(self, pixels: NDArray[np.uint8]) -> None:
+        values = pixels.reshape(-1, pixels.shape[2]).astype(np.int64)
+        self._pixels += len(values)
+        self._sums += values.sum(axis=0)
+        self._squares += (values * values).sum(axis=0)
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Per channel, of pixels in 0..1; a constant channel gets the std of one grey level."""
+        mean = self._sums / self._pixels
+        variance = np.maximum(self._squares / self._pixels - mean**2, 1.0)
+        return [float(m) / 255 for m in mean], [float(s) / 255 for s in np.sqrt(variance)]
+
+
+def _publish(scratch: Path, out: Path, dataset: dict[str, Any]) -> None:
+    """Move what is finished to its place, the description last."""
+    (out / DATASET_FILE).unlink(missing_ok=True)
+    for name in FOLDERS.values():
+        replace_folder(scratch / name, out / name)
+    for name in (TRUTH_FILE, QUARANTINE_FILE):
+        with written_whole(out / name) as partial:
+            shutil.move(scratch / name, partial)
+    write_json(out / DATASET_FILE, dataset)
+
+
+def _counts(corrected: Corrected, other_files: int) -> PrepareCounts:
+    count = np.bincount(corrected.sides, minlength=len(Side)).tolist()
+    bad = len(corrected.records.bad)
+    return PrepareCounts(
+        seen=len(corrected.records) + bad + other_files,
+        labeled=count[Side.LABELED],
+        unlabeled=count[Side.UNLABELED],
+        validation=count[Side.VALIDATION],
+        test=count[Side.TEST],
+        quarantined=bad + sum(count[side] for side in REASONS),
+        duplicates_dropped=count[Side.DUPLICATE],
+        other_files=other_files,
+        conflicts=count[Side.CONFLICT],
+        grouped=count[Side.GROUP],
+        animated=corrected.records.animated,
+        corrected=corrected.labeled,
+        excluded=corrected.excluded,
+        corrections_unused=corrected.unused,
+    )
