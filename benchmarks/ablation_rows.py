@@ -66,20 +66,20 @@ def _steps(values: Values, trainings: list[Values]) -> int:
 
 
 def _supervised(values: Values) -> None:
-    """The labels alone, as many steps as all generations together, the same noise."""
+    """The labels alone, for as many steps as all generations together, with the same noise."""
     trainings = _trainings(values)
     trainings[0]["steps"] = _steps(values, trainings)
     values["generations"] = {}
 
 
 def _supervised_strongly(values: Values) -> None:
-    """The same, the labelled images augmented as strongly as unlabelled ones."""
+    """The same, with labelled images augmented as strongly as unlabelled ones."""
     _supervised(values)
     values["teacher"]["train"]["labeled_augment"] = "strong"
 
 
 def _no_data_noise(values: Values) -> None:
-    """Students see plain images, without augmentation."""
+    """Students see images without augmentation."""
     for training in _student_trainings(values):
         training.update(labeled_augment="none", unlabeled_augment="none")
 
@@ -106,7 +106,7 @@ def _one_generation(values: Values) -> None:
 
 
 def _growing(values: Values) -> None:
-    """The last student a size larger, in place of all equal."""
+    """The last student is one size larger instead of equal."""
     list(values["generations"].values())[-1].setdefault("student", {})["grow"] = 1
 
 
@@ -116,28 +116,28 @@ def _online(values: Values) -> None:
 
 
 def _offline(values: Values) -> None:
-    """The student learns what generation 0 said of the images, before it and once."""
+    """The student learns the stored predictions of generation 0 throughout."""
     for training in _student_trainings(values):
         training["online"] = None
 
 
 def _hard(values: Values) -> None:
-    """The teacher's choice in place of its probabilities."""
+    """The teacher's most likely class instead of its probabilities."""
     _select(values, label_kind="hard")
 
 
 def _quotas(values: Values) -> None:
-    """The surest equally many of each class, rare ones repeated, without alignment."""
+    """Equally many of each class, the most confident first, rare ones repeated, no alignment."""
     _select(values, distribution_alignment="none", fraction_per_class=1.0)
 
 
 def _threshold(values: Values) -> None:
-    """Only predictions with a confidence of 0.9 or more, however the classes fall."""
+    """Only predictions with a confidence of 0.9 or more, without quotas."""
     _select(values, confidence_threshold=0.9, fraction_per_class=None)
 
 
 def _no_balancing(values: Values) -> None:
-    """Every prediction as the teacher makes it, however the classes fall."""
+    """All predictions unchanged, without alignment or quotas."""
     _select(values, fraction_per_class=None, distribution_alignment="none")
     for training in _student_trainings(values):
         if training.get("online") is not None:
@@ -145,7 +145,7 @@ def _no_balancing(values: Values) -> None:
 
 
 def _surest_first(values: Values) -> None:
-    """The surest half of each class in generation 1, more in each, all in the last."""
+    """The most confident half of each class in generation 1, more in each, all in the last."""
     generations = list(values["generations"].values())
     for number, part in enumerate(generations):
         share = (1 + number / max(1, len(generations) - 1)) / 2  # half at first, all at last
@@ -153,15 +153,15 @@ def _surest_first(values: Values) -> None:
 
 
 def _full(values: Values) -> None:
-    """The preset, the last generation with test-time views."""
+    """The preset; the last generation with test-time views."""
 
 
 def _centre(values: Values) -> None:
-    """The same runs, one centre view."""
+    """The same runs with one centre view."""
 
 
 def _ensemble(values: Values) -> None:
-    """The same runs, all generations averaged; the others are without."""
+    """The same runs, all generations averaged; the other rows use the last alone."""
 
 
 FULL = Row("full", "all of it", _full)

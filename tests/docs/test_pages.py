@@ -92,5 +92,5 @@ def test_every_yaml_snippet_is_a_change_that_params_yaml_takes() -> None:
 
 def test_every_page_is_named_where_a_reader_starts() -> None:
     start = "".join((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/README.md"))
-    pages_of_docs = [path.name for path in PAGES if path.parent.name == "docs"]
+    pages_of_docs = [path.name for path in PAGES if path.parent == ROOT / "docs"]
     assert [name for name in pages_of_docs if name not in start] == []
