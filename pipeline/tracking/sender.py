@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -75,34 +75,33 @@ class SpooledRun:
 
     def send(self) -> bool:
         """Send what is new; whether the run has ended. Raises what MLflow raises."""
-        alive = is_locked(
-            self.spool / EVENTS
-        )  # first: all that it wrote before it let go is there then
+        # Looked at first: all that it wrote before it let go is there then.
+        alive = is_locked(self.spool / EVENTS)
         events, self._offset = read_events(self.spool, self._offset)
-        for kind, group in groupby(events, key=lambda event: str(event["kind"])):
-            same = list(group)
+        batches = groupby(events, lambda event: event["kind"] == "metrics" or id(event))
+        for batch in [list(group) for _, group in batches]:
             try:
-                if kind == "metrics":  # there are many
-                    self.client.log_batch(self.run_id, metrics=self._unlogged(same))
-                else:
-                    for event in same:
-                        self._send_one(kind, event)
+                self._write(batch)
             except MlflowException as error:
                 if error.error_code not in REFUSED:
                     raise
-                self._note_refused(same, error)
+                self._note_refused(batch, error)
         if not alive and not self._ended:
             self._end("KILLED", time.time_ns() // 1_000_000)
         if alive and not self._ended and self._monitor is None:
             self._start_monitor()
         return not alive
 
-    def _send_one(self, kind: str, event: Event) -> None:
-        client, run_id, experiment = self.client, self.run_id, self.experiment
+    def _write(self, batch: Sequence[Event]) -> None:
+        """Send one event, or metrics that follow each other."""
+        client, run_id, experiment, event = self.client, self.run_id, self.experiment, batch[0]
         path, values = self.spool / event.get("path", ""), event.get("values", {}).items()
+        kind = event["kind"]
         if kind == "run":
             for each in (run_id, self.parent):
                 client.update_run(each, status="RUNNING")
+        elif kind == "metrics":
+            client.log_batch(run_id, metrics=self._unlogged(batch))
         elif kind == "parameters":
             client.log_batch(run_id, params=[Param(*each) for each in values])
         elif kind == "headline":

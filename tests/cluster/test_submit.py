@@ -17,8 +17,9 @@ from pipeline.tracking.server import tracking_uri
 from pipeline.tracking.tracker import drain
 from tests.cluster.conftest import Head
 from tests.integration.project import SMALL, Project, copy_project
+from tests.tracking.tracked import QUIET_MLFLOW
 
-pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
+pytestmark = [*QUIET_MLFLOW, pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
 
 Submit = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -103,7 +103,9 @@ def test_what_the_server_refuses_is_noted_and_does_not_hold_up_the_rest(
 ) -> None:
     with tracked(root) as tracker:
         tracker.tags({"no\nname": "value"})
+        tracker.tags({"name": "value"})
         tracker.metrics({"loss": 1.0})
     send_all(root)
     assert Store(root).points("train@0", "loss") == [(0, 1.0)]
+    assert Store(root).runs()["train@0"].data.tags["name"] == "value"
     assert (tracking_folder(root) / "refused.jsonl").read_text().count("\n") == 1
