@@ -42,7 +42,8 @@ SAMPLE_SECONDS = 2.0
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "A parent run for each set of prepared images: docs/tracking.md.",
+    "mlflow.note.content": "One parent run for each set of prepared images, and under it a run for "
+    "each stage and generation: docs/tracking.md.",
 }
 
 

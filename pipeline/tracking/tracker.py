@@ -127,8 +127,8 @@ class Tracker:
 
 def _named(values: Mapping[str, Any], kind: Callable[[Any], Any]) -> dict[str, Any]:
     """The values as `kind`, `_` in their names for what MLflow does not take there."""
-    clean = {re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)[:250]: key for key in values}
-    return {name: kind(values[key]) for name, key in clean.items()}
+    refused = re.compile(r"[^\w\-. :/]", re.ASCII)
+    return {refused.sub("_", name)[:250]: kind(value) for name, value in values.items()}
 
 
 def start_sender(root: Path, linger_s: float = LINGER_SECONDS) -> None:
