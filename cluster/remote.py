@@ -110,8 +110,7 @@ class Remote:
                     if (self.root / name).exists():
                         archive.add(self.root / name, f"files/{name}")
                 for spool in all_spools(self.root):
-                    if spool.unsent():
-                        archive.add(spool.folder, f"runs/{spool.folder.name}")
+                    archive.add(spool, f"runs/{spool.name}")
             self.put(packed, job, RESULTS)
 
     def take_results(self, job: str, tracking_uri: str | None) -> str | None:

@@ -32,8 +32,8 @@ def report(stage: Stage) -> None:
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))
     say(render_table(data, color=sys.stdout.isatty()))
     left = drain(stage.root, DRAIN_SECONDS)
-    if left.unsent:
-        say(f"MLflow has yet to get {left.unsent} events; the next stage sends them")
+    if left:
+        say(f"MLflow has yet to get {left} runs; the next stage sends them")
     result_line(stage, f"open {page.relative_to(stage.root)}; `make ui` shows every run in MLflow")
 
 

@@ -21,7 +21,7 @@ from pipeline.models.pretrained import read_file
 from pipeline.models.spec import WEIGHTS
 from pipeline.ray.quiet import QUIET, quiet_ray
 from pipeline.report.page import render_report
-from pipeline.tracking.sender import QUIET as SENDER_QUIET
+from pipeline.tracking.tracker import QUIET as SENDER_QUIET
 from tests.report.example import example_report
 from tests.tiny import save_model
 

@@ -1,8 +1,7 @@
 """The model that MLflow logs: image bytes in, class names with probabilities out.
 
 MLflow runs this file to make the model ("models from code"); its weights are the classifier
-folder logged beside it, so no pickle is written or read. It imports torch only when a model is
-loaded: to log one needs no torch.
+folder logged beside it. Torch is imported only when a model is loaded.
 """
 
 from __future__ import annotations

@@ -1,138 +1,229 @@
-"""The sender: one background process that carries the tracking spools to MLflow, then ends.
+"""The sender: one background process that carries the spools to MLflow, then ends.
 
-    python -m pipeline.tracking.sender --root ROOT [--linger SECONDS]
-
-Exit code 0: everything is sent, or another sender is at work; 1: the server did not take it, the
-reason is in `.selftrain/tracking/last_error.txt`, and the spools are kept.
+Trackers start it. The server is the truth: a run is found by its tag, a metric's step that it has
+is left out, and all else is the same if it is sent again; so a spool that failed, or whose sender
+was killed, is sent from its beginning. Exit code 1: the server did not take something, for the
+reason in `.selftrain/tracking/last_error.txt`; else 0.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from pipeline.files import read_json, write_text
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from pipeline.files import discard_folder, remove_partials, write_text
+from pipeline.tracking.model import log_model, register
+from pipeline.tracking.server import named_server
 from pipeline.tracking.spool import (
-    Spool,
+    EVENTS,
+    Event,
     all_spools,
-    count_unsent,
+    is_locked,
+    read_events,
     tracking_folder,
     try_lock,
+    unsent_runs,
 )
-
-if TYPE_CHECKING:
-    from pipeline.tracking.destination import Destination
 
 POLL_SECONDS = 0.25
 RETRY_SECONDS = 10.0
-FAILURES = 2
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what was asked twice would be there twice
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
-    "GIT_PYTHON_REFRESH": "quiet",
+SAMPLE_SECONDS = 2.0
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "One parent run for each set of prepared images, and under it a run for "
+    "each stage and generation: docs/tracking.md.",
 }
 
 
+class SpooledRun:
+    """The run in MLflow that a spool goes to: found by its key, or made."""
+
+    def __init__(self, client: Any, root: Path, spool: Path) -> None:
+        self.client, self.root, self.spool = client, root, spool
+        header = read_events(spool)[0][0]
+        self.experiment = _experiment(client, header["experiment"], root)
+        tags = {"selftrain.lineage": header["lineage_key"]}
+        parent = self._run(header["lineage_name"], header["started"], tags)
+        self.parent = str(parent.info.run_id)
+        tags = {"selftrain.run_key": header["run_key"], "mlflow.parentRunId": self.parent}
+        run = self._run(header["name"], header["started"], tags | header["tags"])
+        self.run_id = str(run.info.run_id)
+        self._steps = {last.key: last.step for last in run.data.to_proto().metrics}
+        self._offset, self._ended = 0, False
+        self._monitor: Any = None
+
+    def _run(self, name: str, started: float, tags: dict[str, str]) -> Any:
+        """The run that has the first of the tags, with all of them; made where there is none."""
+        tag, key = next(iter(tags.items()))
+        found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{key}'")
+        if not found:
+            began = int(1000 * started)
+            return self.client.create_run(self.experiment, began, tags, run_name=name)
+        self.client.log_batch(found[0].info.run_id, tags=[RunTag(*each) for each in tags.items()])
+        return found[0]
+
+    def send(self) -> bool:
+        """Send what is new; whether the run has ended. Raises what MLflow raises."""
+        # Looked at first: all that it wrote before it let go is there then.
+        alive = is_locked(self.spool / EVENTS)
+        events, self._offset = read_events(self.spool, self._offset)
+        batches = groupby(events, lambda event: event["kind"] == "metrics" or id(event))
+        for batch in [list(group) for _, group in batches]:
+            try:
+                self._write(batch)
+            except MlflowException as error:
+                if error.error_code not in REFUSED:
+                    raise
+                self._note_refused(batch, error)
+        if not alive and not self._ended:
+            self._end("KILLED", time.time_ns() // 1_000_000)
+        if alive and not self._ended and self._monitor is None:
+            self._start_monitor()
+        return not alive
+
+    def _write(self, batch: Sequence[Event]) -> None:
+        """Send one event, or metrics that follow each other."""
+        client, run_id, experiment, event = self.client, self.run_id, self.experiment, batch[0]
+        path, values = self.spool / event.get("path", ""), event.get("values", {}).items()
+        kind = event["kind"]
+        if kind == "run":
+            for each in (run_id, self.parent):
+                client.update_run(each, status="RUNNING")
+        elif kind == "metrics":
+            client.log_batch(run_id, metrics=self._unlogged(batch))
+        elif kind == "parameters":
+            client.log_batch(run_id, params=[Param(*each) for each in values])
+        elif kind == "headline":
+            points = [Metric(name, value, event["time"], 0) for name, value in values]
+            client.log_batch(self.parent, metrics=points)
+        elif kind == "tags":
+            tagged = self.parent if event["lineage"] else run_id
+            client.log_batch(tagged, tags=[RunTag(*each) for each in values])
+        elif kind == "inputs":
+            tags = {part: [InputTag("mlflow.data.context", part)] for part, _ in values}
+            inputs = [DatasetInput(Dataset(**about), tags[part]) for part, about in values]
+            client.log_inputs(run_id, inputs)
+        elif kind == "artifact":
+            client.log_artifact(run_id, str(path), event["folder"])
+        elif kind == "model":
+            log_model(client, experiment, run_id, path)
+        elif kind == "register":
+            register(client, experiment, run_id, event["name"], path, event["compared"])
+        elif kind == "end":
+            self._end(event["status"], event["time"])
+
+    def _unlogged(self, events: Iterable[Event]) -> list[Metric]:
+        """The points of metrics behind the last step of each name."""
+        points = []
+        for event in events:
+            step = event["step"]
+            for name, value in event["values"].items():
+                if step > self._steps.get(name, step - 1):
+                    self._steps[name] = step
+                    points.append(Metric(name, value, event["time"], step))
+        return points
+
+    def _end(self, status: str, end_time: int) -> None:
+        self.stop_monitor()
+        for run_id in (self.run_id, self.parent):
+            self.client.set_terminated(run_id, status, end_time=end_time)
+        self._ended = True
+
+    def _start_monitor(self) -> None:
+        """Let MLflow log system metrics of this machine while the run goes on."""
+        monitors: Any = SystemMetricsMonitor  # untyped
+        uri, run_id = self.client.tracking_uri, self.run_id
+        self._monitor = monitors(run_id, SAMPLE_SECONDS, resume_logging=True, tracking_uri=uri)
+        self._monitor.start()
+
+    def stop_monitor(self) -> None:
+        """End the system metrics."""
+        if self._monitor is not None:
+            self._monitor.finish()
+
+    def _note_refused(self, events: Iterable[Event], error: Exception) -> None:
+        """Keep what the server will never take, and go on."""
+        with (tracking_folder(self.root) / "refused.jsonl").open("a", encoding="utf-8") as file:
+            for event in events:
+                about = {"run": self.spool.name, "error": str(error)[:500]}
+                file.write(json.dumps(event | about) + "\n")
+
+
+def _experiment(client: Any, name: str, root: Path) -> str:
+    """The id of the experiment, made or restored where there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = client.tracking_uri.startswith("sqlite:")  # a server has a place of its own
+        place = (root / "mlartifacts").as_uri() if local else None
+        return str(client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
 class Sender:
-    """Sends what the spools under one root hold, keeping its connection between calls."""
+    """Sends the spools under `root` to the server that a tracker named last."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
-        self._destination: Destination | None = None
+        self.root, self.uri = root, named_server(root)
+        self._client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self._error = tracking_folder(root) / "last_error.txt"
+        self._runs: dict[Path, SpooledRun] = {}
 
-    def send(self) -> None:
-        """Send every unsent event; raises whatever MLflow raises, with the rest kept.
-
-        One run that can't be sent does not hold up the others; a server that fails twice is left.
-        """
-        uri = str(read_json(tracking_folder(self.root) / "server.json")["uri"])
-        failures: list[Exception] = []
+    def send(self) -> bool:
+        """Send what is new of each run that can be sent; whether the server took all of it."""
+        taken = True
         for spool in all_spools(self.root):
+            run = self._runs.pop(spool, None)
             try:
-                if spool.unsent() or spool.sent_bytes(uri) == 0:
-                    self._connected(uri).send(spool)
-                _empty_if_sent(spool, uri)
-            except Exception as error:
-                failures.append(error)
-            if len(failures) == FAILURES:
-                break
-        if failures:
-            raise failures[0]
-
-    def _connected(self, uri: str) -> Destination:
-        from pipeline.tracking.destination import Destination  # imports MLflow: seconds
-
-        if self._destination is None or self._destination.uri != uri:
-            self._destination = Destination(self.root, uri)
-        return self._destination
-
-
-def _empty_if_sent(spool: Spool, uri: str) -> None:
-    with try_lock(spool.lock) as held:
-        if held and spool.ended() and spool.sent_bytes(uri) and not spool.unsent():
-            spool.empty()
-
-
-def end_abandoned(spool: Spool) -> bool:
-    """Whether a tracker has the run open; one whose process is gone is ended as KILLED."""
-    with try_lock(spool.lock) as held:
-        if held and not spool.ended():
-            spool.cut_torn_line()
-            spool.append({"kind": "status", "status": "KILLED"})
-        return not held
-
-
-def serve(root: Path, linger_s: float) -> int:
-    """Send until no tracker is alive and nothing came for `linger_s`; the exit code."""
-    sender, error_file = Sender(root), tracking_folder(root) / "last_error.txt"
-    idle_since = time.monotonic()
-    while True:
-        live = sum([end_abandoned(spool) for spool in all_spools(root)])
-        pause = POLL_SECONDS
-        if count_unsent(root):
-            try:
-                sender.send()
-                error_file.unlink(missing_ok=True)
-                idle_since = time.monotonic()
-            except Exception as error:  # whatever it is, the spools are kept and the user is told
+                run = run or SpooledRun(self._client, self.root, spool)
+                if run.send():
+                    discard_folder(spool)
+                else:
+                    self._runs[spool] = run
+            except Exception as error:  # whatever it is, the spool is kept and the user is told
+                taken = False
                 first = (str(error).strip().splitlines() or [""])[0]
-                write_text(error_file, f"{type(error).__name__}: {first}"[:500] + "\n")
-                if not live:
-                    return 1
-                pause = RETRY_SECONDS
-        elif not live and time.monotonic() - idle_since >= linger_s:
-            return 0
-        time.sleep(pause)
+                write_text(self._error, f"{type(error).__name__}: {first}"[:500] + "\n")
+                if run:
+                    run.stop_monitor()
+        if taken:
+            self._error.unlink(missing_ok=True)
+        return taken
 
 
 def run(root: Path, linger_s: float) -> int:
-    """Serve as the only sender of `root`; returns the exit code."""
-    while True:
-        with try_lock(tracking_folder(root) / "sender.lock") as held:
-            code = serve(root, linger_s) if held else 0
-        # A stage that ended while the lock was still held relies on this second look.
-        if code or not held or not count_unsent(root):
-            return code
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Send what the stages logged to MLflow.")
-    parser.add_argument("--root", type=Path, default=Path(), help="the repository")
-    parser.add_argument("--linger", type=float, default=8.0, help="seconds to wait for more")
-    options = parser.parse_args(arguments)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    os.nice(5)
-    return run(options.root, options.linger)
+    """Send, as the only sender of `root`, until no spool came for `linger_s`; the exit code."""
+    with try_lock(tracking_folder(root) / "sender.lock") as held:
+        if not held:
+            return 0
+        remove_partials(tracking_folder(root))
+        sender, idle_since = Sender(root), time.monotonic()
+        while (spools := all_spools(root)) or time.monotonic() - idle_since < linger_s:
+            if spools:
+                idle_since = time.monotonic()
+            if sender.uri != named_server(root):
+                sender = Sender(root)
+            taken = sender.send()
+            if not taken and unsent_runs(root) == len(all_spools(root)):
+                return 1
+            time.sleep(POLL_SECONDS if taken else RETRY_SECONDS)
+    # A stage that ended while the lock was still held relies on this second look.
+    return run(root, linger_s) if all_spools(root) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os.nice(5)
+    sys.exit(run(Path(sys.argv[1]), float(sys.argv[2])))

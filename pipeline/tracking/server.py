@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import ParameterError, SelftrainError
+from pipeline.files import read_json, write_json
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
+from pipeline.tracking.spool import tracking_folder
 
 HOST = "127.0.0.1"
 SQLITE = "sqlite:///"
@@ -27,24 +29,14 @@ def tracking_uri(root: Path, uri: str | None) -> str:
     return chosen
 
 
-def server_command(root: Path, uri: str, port: int) -> list[str]:
-    """The command that serves the store `uri` with the artifacts under `root`."""
-    artifacts = (root.resolve() / "mlartifacts").as_uri()
-    where = ["--backend-store-uri", uri, "--default-artifact-root", artifacts]
-    address = ["--host", HOST, "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", *where, *address]
+def name_server(root: Path, uri: str | None) -> None:
+    """Have the sender send everything to the server of the parameter `uri` from now on."""
+    write_json(tracking_folder(root) / "server.json", {"uri": tracking_uri(root, uri)})
 
 
-def check_port(port: int) -> None:
-    """Raise ParameterError if nothing can listen on `port` of this machine."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise ParameterError(
-                f"--port {port}: can't be used ({error}); name a free one, as --port {port + 1}"
-            ) from None
+def named_server(root: Path) -> str:
+    """The address of the server that was named last."""
+    return str(read_json(tracking_folder(root) / "server.json")["uri"])
 
 
 def serve(root: Path, uri: str | None, port: int) -> None:
@@ -53,17 +45,27 @@ def serve(root: Path, uri: str | None, port: int) -> None:
     if chosen.startswith(("http://", "https://", "databricks")):
         say(f"the runs are on a server of their own: {chosen}")
         return
-    check_port(port)
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        raise ParameterError(
+            f"--port {port}: can't be used ({error}); name a free one, as --port {port + 1}"
+        ) from None
     say(f"MLflow shows {chosen} on http://{HOST}:{port} (ready in about 30 s; Ctrl-C ends it)")
-    command = server_command(root, chosen, port)
+    artifacts = (root.resolve() / "mlartifacts").as_uri()
+    where = ["--backend-store-uri", chosen, "--default-artifact-root", artifacts]
+    address = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *where, *address]
     os.execve(command[0], command, {"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ})
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description="Browse the runs in MLflow.")
     parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     try:
         uri = load_params(PARAMS_FILE).tracking.uri if PARAMS_FILE.exists() else None
         serve(Path(), uri, options.port)

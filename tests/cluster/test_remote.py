@@ -11,6 +11,7 @@ import pytest
 from cluster.job import Job, check_seen, repro, work_folder
 from cluster.remote import Remote, as_path, find_remote, public_settings
 from pipeline.errors import ClusterError, ParameterError
+from pipeline.tracking.spool import all_spools
 from pipeline.tracking.tracker import hold_spools
 from tests.cluster.project import set_parameters
 from tests.tracking.tracked import tracked
@@ -88,7 +89,9 @@ def test_results_go_through_it_and_dvc_is_content(repository: Path, tmp_path: Pa
     assert here.take_results("job", None) == brought
     assert (other / "data.txt").read_text() == "data"
     assert (other / "figure.json").read_text() == "1"
-    assert (other / ".selftrain/tracking/runs/train@0-aa/events.jsonl").exists()
+    assert [spool.name for spool in all_spools(other)] == [
+        spool.name for spool in all_spools(repository)
+    ]
     assert here.changed_stages() == []
     assert here.take_results("job", None) is None  # they are gone from the remote
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 import subprocess
 import sys
@@ -12,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
+from pipeline.tracking.server import tracking_uri
+from pipeline.tracking.tracker import drain
 from tests.cluster.conftest import Head
 from tests.integration.project import SMALL, Project, copy_project
+from tests.tracking.tracked import QUIET_MLFLOW
 
-pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
+pytestmark = [*QUIET_MLFLOW, pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
 
 Submit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -135,7 +138,9 @@ def test_of_a_run_that_fails_the_finished_stages_come_back(
 
 
 def tracked_runs(project: Project) -> dict[str, str]:
-    """The commit of each stage's run that is in MLflow or on its way there."""
-    headers = (project.folder / ".selftrain" / "tracking" / "runs").glob("*/run.json")
-    values = [json.loads(path.read_text()) for path in headers]
-    return {each["name"]: each["tags"]["git_commit"] for each in values}
+    """The commit of each stage's run that is in MLflow."""
+    assert drain(project.folder, 60) == 0
+    client: Any = MlflowClient(tracking_uri(project.folder, None))
+    ids = [each.experiment_id for each in client.search_experiments()]
+    runs = [run for run in client.search_runs(ids) if "git_commit" in run.data.tags]
+    return {run.info.run_name: run.data.tags["git_commit"] for run in runs}

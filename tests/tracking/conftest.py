@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking.sender import QUIET
+from pipeline.tracking.tracker import QUIET
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -43,6 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with an empty store, no sender started unless the test starts it."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("pipeline.tracking.sender.POLL_SECONDS", 0.01)
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     shutil.copyfile(store, tmp_path / "mlflow.db")

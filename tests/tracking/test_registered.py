@@ -10,9 +10,6 @@ import pytest
 from pipeline.files import write_json
 from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
-from pipeline.tracking.destination import Destination
-from pipeline.tracking.model import aliased
-from pipeline.tracking.server import tracking_uri
 from tests.tracking.tracked import QUIET_MLFLOW, NoSender, Store, send_all, tracked
 
 pytestmark = [
@@ -49,10 +46,9 @@ def ship(root: Path, seed: int, right: int, images: int = 200) -> None:
     send_all(root)
 
 
-def aliases(root: Path) -> dict[str, str | None]:
-    client: Any = Store(root).client
-    found = {alias: aliased(client, NAME, alias) for alias in ("champion", "challenger")}
-    return {alias: version and str(version.version) for alias, version in found.items()}
+def aliases(root: Path) -> dict[str, str]:
+    found = Store(root).client.get_registered_model(NAME).aliases
+    return {alias: str(version) for alias, version in found.items()}
 
 
 def told(root: Path, version: str) -> str:
@@ -61,7 +57,7 @@ def told(root: Path, version: str) -> str:
 
 def test_the_champion_changes_only_beyond_the_interval(root: Path, no_sender: NoSender) -> None:
     ship(root, seed=1, right=170)
-    assert aliases(root) == {"champion": "1", "challenger": None}
+    assert aliases(root) == {"champion": "1"}
     ship(root, seed=2, right=172)  # two images more: within the interval
     assert aliases(root) == {"champion": "1", "challenger": "2"}
     assert "+1.0 points" in told(root, "2")
@@ -70,8 +66,8 @@ def test_the_champion_changes_only_beyond_the_interval(root: Path, no_sender: No
     assert aliases(root) == {"champion": "1", "challenger": "3"}
     assert told(root, "3").endswith("worse")
     ship(root, seed=4, right=195)
-    assert aliases(root) == {"champion": "4", "challenger": None}
-    assert told(root, "1") == "Champion until version 4"
+    assert aliases(root) == {"champion": "4"}
+    assert told(root, "1") == "Came as champion: the first"
     ship(root, seed=5, right=10, images=0)  # no validation images at all
     assert aliases(root) == {"champion": "4", "challenger": "5"}
     assert "no validation image in common" in told(root, "5")
@@ -89,14 +85,13 @@ def test_a_champion_named_by_hand_is_compared_with(root: Path, no_sender: NoSend
     client.set_registered_model_alias(NAME, "champion", "2")
     client.delete_registered_model_alias(NAME, "challenger")
     ship(root, seed=3, right=160)
-    assert aliases(root) == {"champion": "3", "challenger": None}
+    assert aliases(root) == {"champion": "3"}
     assert "+30.5 points" in told(root, "3")
 
 
 def test_the_champion_is_loaded_by_its_alias(root: Path, no_sender: NoSender) -> None:
     ship(root, seed=1, right=100)
-    version = aliased(Destination(root, tracking_uri(root, None)).client, NAME, "champion")
-    assert version is not None
+    version = Store(root).client.get_model_version_by_alias(NAME, "champion")
     run = Store(root).runs()["ensemble"]
     assert version.run_id == run.info.run_id
     place = Path(version.source.removeprefix("file://"))

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.data.shards import MANIFEST
 from pipeline.files import write_json
-from pipeline.tracking import destination
+from pipeline.tracking import sender
 from pipeline.tracking.sender import Sender
 from tests.tracking.tracked import QUIET_MLFLOW, NoSender, Store, open_tracker, send_all, tracked
 
@@ -24,7 +24,7 @@ def artifacts(store: Store, name: str, folder: str | None = None) -> list[str]:
 
 
 def test_data_sets_are_listed_once_with_digests_and_counts(root: Path, no_sender: NoSender) -> None:
-    used: dict[str, tuple[Path, str]] = {"models": (root / "models", "c" * 64)}
+    used: dict[str, tuple[Path, str]] = {}
     for part, digest, rows in (("labeled", "a", 70), ("test", "b", 899)):
         folder = root / "prepared" / part
         used[part] = (folder, digest * 64)
@@ -41,7 +41,7 @@ def test_data_sets_are_listed_once_with_digests_and_counts(root: Path, no_sender
     test = found["digits/prepared/test"]
     assert test.dataset.digest == "b" * 36
     assert json.loads(test.dataset.profile) == {"num_rows": 899}
-    assert [tag.value for tag in test.tags] == ["testing"]
+    assert [tag.value for tag in test.tags] == ["test"]
 
 
 def test_a_table_is_known_as_one(root: Path, no_sender: NoSender) -> None:
@@ -69,16 +69,16 @@ def test_a_folder_keeps_its_name(root: Path, no_sender: NoSender) -> None:
 def test_mlflow_samples_the_machine_while_a_run_goes_on(
     root: Path, no_sender: NoSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(destination, "SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(sender, "SAMPLE_SECONDS", 0.05)
     for _ in range(2):  # a run that was killed goes on where it was left
         tracker, store = open_tracker(root), Store(root)
-        sender = Sender(root)
-        sender.send()
+        sending = Sender(root)
+        sending.send()
         before = len(store.points("train@0", CPU))
         while len(points := store.points("train@0", CPU)) < before + 2:
             time.sleep(0.05)
         tracker.finish("KILLED")
-        sender.send()
+        sending.send()
         points = store.points("train@0", CPU)
         assert [step for step, _ in points] == list(range(len(points)))
         assert store.runs()["train@0"].info.status == "KILLED"

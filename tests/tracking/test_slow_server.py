@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tracking import sender
-from pipeline.tracking.spool import count_unsent
+from pipeline.tracking.spool import unsent_runs
 from tests.tracking.slow_server import slow_server
 from tests.tracking.tracked import QUIET_MLFLOW, NoSender, Store, tracked
 
@@ -30,7 +30,7 @@ def test_a_server_that_answers_too_late_gets_everything_once(
             if sender.run(root, linger_s=0.0) == 0:
                 break
         assert {path.partition("mlflow/")[2] for path in server.late} >= set(WRITTEN)
-    assert count_unsent(root) == 0
+    assert unsent_runs(root) == 0
     store = Store(root)
     ids = [each.experiment_id for each in store.client.search_experiments()]
     runs = store.client.search_runs(ids)

@@ -1,82 +1,61 @@
-"""A spool: what is unsent, what a killed writer leaves, and what is kept of files."""
+"""A spool: whole events, files as they were, and whether its writer lives."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
-import pytest
-
 from pipeline.files import write_json
-from pipeline.tracking import spool as module
-from pipeline.tracking.spool import Spool, all_spools, spool_of
+from pipeline.tracking.spool import EVENTS, Spool, all_spools, is_locked, read_events, unsent_runs
+from tests.tracking.conftest import python
 
 
-def filled(root: Path, key: str = "report-0123", started: float = 1.0) -> Spool:
-    spool = spool_of(root, key)
-    spool.folder.mkdir(parents=True)
-    spool.open({"started": started})
-    for step in range(3):
-        spool.append({"kind": "metrics", "step": step, "values": {"loss": 1.0}})
-    return spool
+def test_events_are_read_from_where_the_last_look_ended(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "train@0", {"run_key": "train@0-aa"})
+    (first,), offset = read_events(spool.folder)
+    assert (first["kind"], first["run_key"]) == ("run", "train@0-aa")
+    spool.append("metrics", step=1)
+    with (spool.folder / EVENTS).open("a") as torn:
+        torn.write('{"kind": "metr')
+    (second,), behind = read_events(spool.folder, offset)
+    assert second["step"] == 1
+    assert read_events(spool.folder, behind) == ([], behind)
+    spool.close()
 
 
-@pytest.mark.parametrize("unsent", [0, 2])
-def test_what_is_not_sent_is_counted(tmp_path: Path, unsent: int) -> None:
-    spool = filled(tmp_path)
-    write_json(spool.sent, {"uri": "sqlite:///a.db", "bytes": spool.events.stat().st_size})
-    for _ in range(unsent):
-        spool.append({"kind": "status", "status": "FINISHED"})
-    assert spool.unsent() == unsent
-    assert spool.sent_bytes("sqlite:///b.db") == 0  # another server has nothing
+def test_spools_are_in_order_and_those_of_living_runs_are_not_unsent(tmp_path: Path) -> None:
+    spools = [Spool(tmp_path, name, {}) for name in ("train@0", "select@1", "evaluate@1")]
+    spools[1].close()
+    assert all_spools(tmp_path) == [spool.folder for spool in spools]
+    assert unsent_runs(tmp_path) == 1
+    for spool in spools:
+        spool.close()
+    assert unsent_runs(tmp_path) == 3
 
 
-def test_a_spool_emptied_between_two_looks_has_nothing_unsent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool, before = filled(tmp_path), Spool.sent_bytes
-
-    def emptied_then(self: Spool, uri: str | None = None) -> int:
-        offset = before(self, uri)
-        self.empty()
-        return offset
-
-    monkeypatch.setattr(Spool, "sent_bytes", emptied_then)
-    assert spool.unsent() == 0
-    assert spool.read() == []
-    assert all_spools(tmp_path) == []
-
-
-def test_a_torn_line_is_dropped_and_the_start_of_the_work_stays(tmp_path: Path) -> None:
-    spool = filled(tmp_path, started=1.0)
-    whole = spool.events.read_bytes()
-    spool.events.write_bytes(whole + b'{"kind": "metr')
-    assert len(spool.read()) == 3
-    spool.open({"started": 2.0})
-    assert spool.events.read_bytes() == whole
-    other = filled(tmp_path, "prepare-4567", started=0.5)
-    later = filled(tmp_path, "search-89ab", started=1.5)
-    assert [each.folder for each in all_spools(tmp_path)] == [
-        each.folder for each in (other, spool, later)
-    ]
+def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib; from pipeline.tracking.spool import Spool\n"
+        f"spool = Spool(pathlib.Path({str(tmp_path)!r}), 'train@0', {{}})\n"
+        "print('there', flush=True); input()"
+    )
+    with python("-c", code) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        (spool,) = all_spools(tmp_path)
+        assert is_locked(spool / EVENTS)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(60)
+    assert not is_locked(spool / EVENTS)
 
 
-def test_a_mark_without_events_does_not_count_for_later_ones(tmp_path: Path) -> None:
-    spool = filled(tmp_path)
-    write_json(spool.sent, {"uri": "sqlite:///a.db", "bytes": 10_000})
-    spool.events.unlink()  # killed here while it was emptied
-    spool.open({"started": 3.0})
-    spool.append({"kind": "status", "status": "RUNNING"})
-    assert spool.unsent() == 1
-
-
-@pytest.mark.parametrize("copied_bytes", [0, 100])
-def test_files_are_kept_as_they_are_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied_bytes: int
-) -> None:
-    monkeypatch.setattr(module, "COPY_BYTES", copied_bytes)
-    spool, path = filled(tmp_path), tmp_path / "model" / "weights"
+def test_files_are_kept_as_they_are_now(tmp_path: Path) -> None:
+    spool, path = Spool(tmp_path, "train@0", {}), tmp_path / "model" / "weights"
     write_json(path, 1)
-    places = [spool.folder / spool.keep(path.parent)]
-    write_json(path, 2)  # replaced, not rewritten
-    places.append(spool.folder / spool.keep(path.parent))
-    assert [(place / "weights").read_text() for place in places] == ["1\n", "2\n"]
+    folder, file = (spool.folder / spool.keep(kept) for kept in (path.parent, path))
+    write_json(path, 2)
+    assert (folder / "weights").read_text() == file.read_text() == "1\n"
+    assert (folder.name, file.name) == ("model", "weights")
+    assert (spool.folder / spool.keep(path)).read_text() == "2\n"
+    spool.close()

@@ -52,11 +52,9 @@ def tracked(root: Path, run_key: str = "train@0-aa", uri: str | None = None) -> 
         tracker.finish()
 
 
-def send_all(root: Path) -> int:
+def send_all(root: Path) -> None:
     """Send in this process: MLflow is imported once for all tests."""
-    code = sender.run(root, linger_s=0.0)
-    assert code == 0, last_error(root)
-    return code
+    assert sender.run(root, linger_s=0.0) == 0, last_error(root)
 
 
 class Store:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.data.shards import MANIFEST
 from pipeline.files import write_json, write_text
 from pipeline.params import load_params
-from pipeline.tracking.spool import all_spools
+from pipeline.tracking.spool import all_spools, read_events
 from pipeline.tracking.tracker import hold_spools
 from pipeline.workflow.stage import FINISHED, PARTS, Stage, prepare_scratch
 
@@ -60,6 +60,6 @@ def test_an_exception_ends_the_tracked_run_as_what_it_is(
         if error:
             raise error
     (spool,) = all_spools(tmp_path)
-    events = [event for event, _ in spool.read()]
+    events, _ = read_events(spool)
     assert events[1]["values"] == {"seed": "3"}
-    assert [each["status"] for each in events if each["kind"] == "status"] == ["RUNNING", status]
+    assert [each["status"] for each in events if each["kind"] == "end"] == [status]
