@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Head
+from cluster.local import LocalCluster
 from tests.integration.project import SMALL, Project, copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.nodes, pytest.mark.timeout(900)]
@@ -38,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def submit(head: Head, project: Project) -> Iterator[Submit]:
+def submit(head: LocalCluster, project: Project) -> Iterator[Submit]:
     """Call the command as a user does, in the project's folder."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in head.environment.items():
@@ -46,7 +46,7 @@ def submit(head: Head, project: Project) -> Iterator[Submit]:
         patch.delenv("RAY_ADDRESS", raising=False)
 
         def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-            command = (sys.executable, "-m", "cluster.submit", "--address", head.address)
+            command = (sys.executable, "-m", "cluster.submit", "--address", head.dashboard)
             return project.run(*command, *arguments, check=check)
 
         yield call
