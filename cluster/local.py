@@ -124,6 +124,7 @@ class LocalCluster:
         for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", *LOOPBACK):  # of another cluster
             os.environ.pop(name, None)
         from ray._private.authentication import authentication_token_setup as authentication
+        from ray._private.utils import write_ray_address
         from ray.cluster_utils import Cluster
 
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -131,12 +132,17 @@ class LocalCluster:
         authentication.enable_token_auth_by_default()
         authentication.ensure_token_if_auth_enabled()
         os.umask(mask)
-        os.environ["RAY_TMPDIR"] = str(self._folder)  # where jobs find the address too
+        # Nodes in one folder would unpack a job's repository over each other.
+        folder = self._folder / str(len(self.nodes)) / "ray"
+        os.environ["RAY_TMPDIR"] = str(folder.parent)
         try:
             if not self.nodes:
                 self._cluster = Cluster()
             with own_signals():
-                self._cluster.add_node(object_store_memory=OBJECT_STORE, **options)
+                self._cluster.add_node(
+                    temp_dir=str(folder), object_store_memory=OBJECT_STORE, **options
+                )
+            write_ray_address(self.environment["RAY_ADDRESS"], str(folder))  # for jobs
         finally:
             del os.environ["RAY_TMPDIR"]
 
