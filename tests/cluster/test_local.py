@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from cluster.connect import follow, open_client, start
 from cluster.local import LocalCluster, local_cluster
 from tests.cluster.programs import answer_of, start_on
 
@@ -41,6 +45,20 @@ def test_the_nodes_have_addresses_and_stores_of_their_own(cluster: LocalCluster)
     addresses = sorted(node.ip for node in cluster.nodes)
     assert len(set(addresses)) == 3
     assert answer == {"alive": addresses, "seen": addresses, "stores": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.nodes
+def test_a_job_keeps_its_folder_while_other_nodes_unpack_it(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "job.py").write_text(NODES + "import os; print('in', os.getcwd())\n")
+    client = open_client(cluster.dashboard)
+    job = start(client, entrypoint="python job.py", runtime_env={"working_dir": str(tmp_path)})
+    said: list[str] = []
+    ended = asyncio.run(follow(client, job, said.append))
+    assert ended.status.value == "SUCCEEDED", "".join(said)
+    assert f'"seen": {json.dumps(sorted(node.ip for node in cluster.nodes))}' in "".join(said)
 
 
 @pytest.mark.slow
