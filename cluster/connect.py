@@ -1,38 +1,23 @@
-"""Reach a Ray cluster's job server, follow a job there, see whether it can run what is here."""
+"""Reach a Ray cluster's job server, start a job there and follow it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import platform
-import shlex
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from http.client import HTTPException
-from importlib import metadata
 from typing import Any
 
 from pipeline.errors import ClusterError, ParameterError
-from pipeline.ray.quiet import quiet_ray
+from pipeline.ray.session import quiet_ray
 
-ANSWER_SECONDS, PROBE_SECONDS, SILENT_SECONDS, LOST_SECONDS = 10.0, 120.0, 30.0, 600.0
-SAME = ("ray", "torch")  # must be alike, as Python; of the others any version will do
-NEEDED = ("dvc", "mlflow", "pyarrow", "timm", "torchvision", "pydantic", "scikit-learn")
+ANSWER_SECONDS, START_SECONDS, SILENT_SECONDS, LOST_SECONDS = 10.0, 120.0, 30.0, 600.0
 PREFERRED_BY_RAY = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # to the address it is given
-PROBE = """
-import glob, json, platform, sys
-from importlib import metadata
-names, path = json.loads(sys.argv[1])
-installed = {each.metadata["Name"].lower(): each.version for each in metadata.distributions()}
-versions = {name: installed.get(name) for name in names} | {"python": platform.python_version()}
-print("selftrain:" + json.dumps([versions, bool(path and glob.glob(path))]))
-"""
 SHOW = partial(print, end="", flush=True)  # a piece of a log as it comes
 
 
@@ -72,15 +57,6 @@ def open_client(address: str) -> Any:
         raise ClusterError(f"{address}: not Ray's job server ({first_line(error)})") from None
 
 
-@contextmanager
-def cluster_errors() -> Iterator[None]:
-    """What Ray's client raises in the block becomes a ClusterError of one line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise ClusterError(f"the cluster: {first_line(error)}") from None
-
-
 def first_line(error: Exception) -> str:
     """The first line of an error's text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -118,60 +94,16 @@ async def follow(client: Any, job: str, show: Callable[[str], None] = SHOW) -> A
         await asyncio.sleep(1)
 
 
-def probe(client: Any, path: str | None = None) -> bool:
-    """Whether the cluster's head sees `path`, by a tiny job.
+def start(client: Any, **job: Any) -> str:
+    """Submit a job, as `JobSubmissionClient.submit_job` does; its id. Raises ClusterError.
 
-    Raises ClusterError unless it has the versions of here, and the job ends within 120 seconds.
+    A head that has just come up takes none for some seconds.
     """
-    question = shlex.quote(json.dumps([[*SAME, *NEEDED], path]))
-    log: list[str] = []
-    with cluster_errors():
-        job = _start(client, f"python -c {shlex.quote(PROBE)} {question}")
-        try:
-            asyncio.run(asyncio.wait_for(follow(client, job, log.append), PROBE_SECONDS))
-        except TimeoutError:
-            client.stop_job(job)
-            raise ClusterError(
-                f"the cluster did not run a tiny job within {PROBE_SECONDS:.0f} s: "
-                "has it a node that is free?"
-            ) from None
-        client.delete_job(job)
-    lines = "".join(log).strip().splitlines() or ["no output"]
-    answer = next((line for line in lines if line.startswith("selftrain:")), None)
-    if answer is None:
-        raise ClusterError(f"the cluster can't run Python: {lines[-1]}")
-    versions, sees = json.loads(answer.removeprefix("selftrain:"))
-    here = {name: metadata.version(name) for name in (*SAME, *NEEDED)}
-    check_versions(here | {"python": platform.python_version()}, versions)
-    return bool(sees)
-
-
-def _start(client: Any, entrypoint: str) -> str:
-    """Start a job; a head that has just come up takes none for some seconds."""
-    until = time.monotonic() + PROBE_SECONDS
+    until = time.monotonic() + START_SECONDS
     while True:
         try:
-            return str(client.submit_job(entrypoint=entrypoint))
-        except RuntimeError as error:
+            return str(client.submit_job(**job))
+        except (OSError, RuntimeError) as error:
             if "No available agent" not in str(error) or time.monotonic() > until:
-                raise
+                raise ClusterError(f"the cluster: {first_line(error)}") from None
         time.sleep(1)
-
-
-def check_versions(here: Mapping[str, str], there: Mapping[str, str | None]) -> None:
-    """Raise ClusterError unless Python (minor), Ray and torch are the same and nothing is missing.
-
-    Builds of one torch for CPU and for GPU (2.9.0+cpu, 2.9.0+cu128) count as the same.
-    """
-    wrong = [
-        f"{name} {found or 'none'} (here {version})"
-        for name, version in here.items()
-        if (found := there.get(name)) is None
-        or (name in SAME and found.split("+")[0] != version.split("+")[0])
-        or (name == "python" and found.split(".")[:2] != version.split(".")[:2])
-    ]
-    if wrong:
-        raise ClusterError(
-            f"the cluster has {', '.join(wrong)}; both sides need the same Python and the versions "
-            "of requirements.lock, on every node"
-        )

@@ -11,8 +11,8 @@ while it trains. Everything is watched from outside, so that both are the same p
 
 from __future__ import annotations
 
+import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,24 +20,24 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from ruamel.yaml import YAML
 
-from cluster.local import LocalCluster, Node, local_cluster
+from cluster.local import TOKEN, LocalCluster, Node, local_cluster
 from cluster.package import git
 from pipeline.data.shards import iter_shards, read_manifest
-from pipeline.errors import ClusterError, SelftrainError
+from pipeline.errors import ClusterError
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.run import load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import file_digest
 from pipeline.progress import say
+from pipeline.tracking.tracker import hold_spools
 from pipeline.train.state import STATE
+from pipeline.workflow.command import run_command
 from pipeline.workflow.layout import Layout
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 PREDICTING = r"^ray::.*PredictorActor.*\)\."  # as Ray titles a process while it is called
 TRAINING = r"^ray::.*RayTrainWorker"
-EARLY, LATE = 0.15, 0.7  # shares of the work between which a node is lost
+DONE_SHARDS = 8  # before a node is lost
 DISTURBED = "1"  # the generation whose prediction and training lose a node
 
 
@@ -59,24 +59,13 @@ class Project:
     storage: Path
     values: dict[str, Any]
 
-    def at_work(self, pattern: str) -> list[Path]:
-        """The files of the job at work that match."""
-        return sorted(self.storage.glob(f"work/*/{pattern}"))
-
-    def logged_steps(self) -> list[int]:
-        """The steps whose losses the student has logged; one that was trained again is twice."""
-        text = ""
-        for path in self.at_work(f".selftrain/scratch/train_student@{DISTURBED}-*/history.jsonl"):
-            with suppress(OSError):
-                text += path.read_text(encoding="utf-8")
-        return [int(s) for s in re.findall(r'"step": (\d+), "values": {[^}]*"loss":.*\n', text)]
-
 
 def make_project(source: Path, folder: Path) -> Project:
     """Clone the commit of `source` into `folder`, with storage and CHANGES in its params.yaml."""
     clone, storage = folder / "repository", folder / "storage"
     storage.mkdir(parents=True)
     git(source, "clone", "--quiet", "--no-hardlinks", ".", str(clone))
+    hold_spools(clone)  # for nobody
     yaml = YAML()
     values = yaml.load(clone / "params.yaml")
     for section, changes in (CHANGES | {"storage": {"url": storage.as_uri()}}).items():
@@ -87,99 +76,65 @@ def make_project(source: Path, folder: Path) -> Project:
     return Project(clone, storage, values)
 
 
-def run(cluster: LocalCluster, project: Project, *, lose: bool = False) -> list[int]:
-    """Submit the project, lose nodes meanwhile if asked to; the steps that were logged then.
+def run(cluster: LocalCluster, project: Project, *, lose: bool = False) -> None:
+    """Submit the project, and lose nodes meanwhile if asked to.
 
     Raises ClusterError unless the job ends well.
     """
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_TRACKING"))}
+    own = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     job = subprocess.Popen(
         [sys.executable, "-m", "cluster.submit", "--address", cluster.dashboard],
         cwd=project.clone,
-        env=own | cluster.token | {"PYTHONPATH": ""},
-        stdin=subprocess.DEVNULL,
+        env=own | TOKEN | {"PYTHONPATH": ""},
         start_new_session=True,  # Ctrl-C is for this program, which ends the nodes and with them it
     )
     try:
-        steps = lose_nodes(cluster, project, job) if lose else []
+        for node_at_work in (predicting, training) if lose else ():
+            while (node := node_at_work(cluster, project)) is None:
+                if job.poll() is not None:
+                    raise ClusterError("the job ended before it could lose two nodes; see above")
+                time.sleep(0.05)
+            node.kill()
+            say(f"demo: killed {node.name} while it was {node_at_work.__name__}")
+            if node_at_work is predicting:
+                say(f"demo: {cluster.add().name} came in its place")
         if code := job.wait():
             raise ClusterError(f"the job ended with exit code {code}; see above")
-        return steps
     finally:
         job.kill()
         job.wait()
 
 
-def lose_nodes(cluster: LocalCluster, project: Project, job: subprocess.Popen[bytes]) -> list[int]:
-    """Kill a node that predicts, add one, and kill one that trains; the steps that were logged."""
-    for node_at_work in (predicting, training):
-        while (node := node_at_work(cluster, project)) is None:
-            if job.poll() is not None:
-                raise ClusterError("the job ended before it could lose two nodes; see above")
-            time.sleep(0.05)
-        cluster.kill(node)
-        say(f"demo: killed {node.name} while it was {node_at_work.__name__}")
-        if node_at_work is predicting:
-            say(f"demo: {cluster.add().name} came in its place")
-    steps: list[int] = []
-    while job.poll() is None:  # their file is removed at the training's end
-        steps = max(steps, project.logged_steps(), key=len)
-        time.sleep(0.05)
-    return steps
-
-
 def predicting(cluster: LocalCluster, project: Project) -> Node | None:
-    """A node that is predicting a shard, once some are done and some are left."""
-    done = len(list(project.storage.glob("shards/predictions-*/shard_*.json")))
-    for manifest in project.at_work("prepared/unlabeled/manifest.json"):
-        total = len(read_manifest(manifest.parent).shards)
-        if EARLY * total <= done <= LATE * total:
-            return next((n for n in cluster.workers if n.alive and n.runs(PREDICTING)), None)
-    return None
+    """A node that is predicting a shard, once some are done."""
+    if len(list(project.storage.glob("shards/predictions-*/shard_*.json"))) < DONE_SHARDS:
+        return None
+    return next((node for node in cluster.workers if node.runs(PREDICTING)), None)
 
 
 def training(cluster: LocalCluster, project: Project) -> Node | None:
-    """A node of two that train, once a state is saved and much is left to do."""
-    total = project.values["train"]["steps"]
-    if not EARLY * total <= max(project.logged_steps(), default=0) <= LATE * total:
+    """A node of two that train, once a state is saved."""
+    scratch = f".selftrain/scratch/train_student@{DISTURBED}-*"
+    if not list(project.storage.glob(f"work/*/{scratch}/{STATE}")):
         return None
-    if not project.at_work(f".selftrain/scratch/train_student@{DISTURBED}-*/{STATE}"):
-        return None
-    nodes = [node for node in cluster.workers if node.alive and node.runs(TRAINING)]
+    nodes = [node for node in cluster.workers if node.runs(TRAINING)]
     return nodes[-1] if len(nodes) > 1 else None
 
 
-def retried_tasks(cluster: LocalCluster, actor: str) -> int:
-    """How many tasks of an actor class, by a part of its name, Ray has tried again."""
-    os.environ.update(cluster.token)
-    from ray.util.state import list_tasks
-
-    tasks: Any = list_tasks(cluster.dashboard, limit=10_000, raise_on_missing_output=False)
-    return len({task.task_id for task in tasks if actor in task.name and task.attempt_number})
-
-
-def checks(
-    calm: Project, disturbed: Project, retried: int, steps: list[int]
-) -> Iterator[tuple[bool, str]]:
+def checks(calm: Project, disturbed: Project) -> Iterator[tuple[bool, str]]:
     """What has to hold, and whether it does.
 
     The same shard gives the same bytes whoever predicts it. Fewer workers do not give the same
     student: each normalises its own part of a batch, and sums are rounded in another order.
     """
-    again = len(steps) - len(set(steps))
-    yield (
-        bool(retried and steps) and steps.count(steps[0]) == 1,  # it did not begin anew
-        f"2 nodes lost; predicted again elsewhere: {retried} shards; trained again from the last "
-        f"state: {again} of {len(steps)} logged steps",
-    )
-    pair = [Layout(project.clone) for project in (calm, disturbed)]
+    layouts = Layout(calm.clone), Layout(disturbed.clone)
     for generation in disturbed.values["generations"]:
-        folders = pair[1].prepared / "unlabeled", pair[1].predictions(generation)
+        folders = layouts[1].prepared / "unlabeled", layouts[1].predictions(generation)
         yield check_images(generation, *map(ids_in, folders))
-    same = exact_digests(pair[0]) == exact_digests(pair[1])
+    same = exact_digests(layouts[0]) == exact_digests(layouts[1])
     yield same, "teacher, predictions and pseudo-labels: to the byte as without losses"
     for generation in disturbed.values["generations"]:
-        results = [load_result(layout.evaluation(generation)) for layout in pair]
+        results = [load_result(layout.evaluation(generation)) for layout in layouts]
         right = [correct(result.test_log_probs, result.test_labels) for result in results]
         test = compare(*right)
         yield (
@@ -208,47 +163,31 @@ def exact_digests(layout: Layout) -> list[object]:
     return [file_digest(layout.model("0") / "model.safetensors"), *shards]
 
 
-@contextmanager
-def workplace() -> Iterator[Path]:
-    """A temporary folder; on leaving, the processes that work in it are ended and it is removed."""
-    with tempfile.TemporaryDirectory(prefix="selftrain-demo-", ignore_cleanup_errors=True) as name:
-        try:
-            yield Path(name).resolve()
-        finally:
-            for process in psutil.process_iter():
-                with suppress(psutil.Error):
-                    if Path(process.cwd()).is_relative_to(Path(name).resolve()):
-                        process.kill()
+def demonstrate(source: Path) -> None:
+    """Run the commit of `source` twice and say what came of it.
 
-
-def demonstrate(source: Path) -> bool:
-    """Run the commit of `source` twice, say what came of it; whether all is as it should be."""
+    Raises ClusterError unless all is as it should be.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say("demo: starting a head and 2 worker nodes on loopback")
-    with workplace() as folder, local_cluster(2, head_cpus=0) as cluster:
-        calm = make_project(source, folder / "calm")
-        disturbed = make_project(source, folder / "disturbed")
-        say(f"demo: up at {cluster.address}; first a run that loses no node")
-        run(cluster, calm)
-        say("demo: now the same run, which loses a node while it predicts and one while it trains")
-        steps = run(cluster, disturbed, lose=True)
-        retried = retried_tasks(cluster, "PredictorActor")
-        found = list(checks(calm, disturbed, retried, steps))
+    with tempfile.TemporaryDirectory(prefix="selftrain-demo-") as name:
+        calm, disturbed = (make_project(source, Path(name) / run) for run in ("calm", "disturbed"))
+        with local_cluster(2, head_cpus=0) as cluster:
+            say(f"demo: up at {cluster.dashboard}; first a run that loses no node")
+            run(cluster, calm)
+            say("demo: now the same run, which loses a node in prediction and one in training")
+            run(cluster, disturbed, lose=True)
+        found = list(checks(calm, disturbed))
     for holds, words in found:
         say(f"{'ok ' if holds else 'NOT'}  {words}")
-    return all(holds for holds, _ in found)
+    if not all(holds for holds, _ in found):
+        raise ClusterError("the run that lost nodes did not come to the same; see above")
 
 
 def main() -> int:
     """The exit code: 0 where the run that lost nodes came to the same."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return 0 if demonstrate(Path.cwd()) else 1
-    except SelftrainError as error:
-        print(f"demo: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("demo: stopped", flush=True)
-        return 130
+    parser = argparse.ArgumentParser(prog="python -m cluster.demo", description=__doc__)
+    return run_command("demo", parser, lambda _: demonstrate(Path.cwd()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """List the shards in storage that no kept commit names, and remove them where asked to.
 
-python -m cluster.gc [--params params.yaml] [--delete] [--commits all|N] [--min-age HOURS]
+python -m cluster.gc [--delete] [--commits N] [--min-age HOURS]
 
 Kept are the working tree and all commits of every branch, tag and experiment, or the newest N of
 each. If what one of them names can't be read, nothing is removed. Only what selftrain wrote under
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +21,10 @@ from rich.filesize import decimal
 from cluster.named_prefixes import named_prefixes
 from pipeline.data.storage import StoredFolder, StoredObject, open_storage
 from pipeline.data.stored_shards import OBJECT_NAME, PREFIX_NAME, ROOT
-from pipeline.errors import DataError, ParameterError, SelftrainError
+from pipeline.errors import DataError, ParameterError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
+from pipeline.workflow.command import run_command
 
 NAMED = 3  # outputs that an error names
 
@@ -36,15 +37,13 @@ class Prefix:
     objects: tuple[StoredObject, ...]
     foreign: bool
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(item.size for item in self.objects)
+    def age(self, now: datetime) -> timedelta:
+        """The time since something was last written there."""
+        return now - max(item.written for item in self.objects)
 
-    @property
-    def written(self) -> datetime:
-        """When something was last written there."""
-        return max(item.written for item in self.objects)
+    def in_use(self, now: datetime, min_age: timedelta) -> bool:
+        """Whether a job may be at work there: who writes shards renews an object of it."""
+        return self.age(now) <= min_age
 
     def remove_from(self, shards: StoredFolder) -> None:
         """Remove the folder, or, where something else lies in it, the shards alone."""
@@ -54,6 +53,11 @@ class Prefix:
             return
         for item in self.objects:
             folder.remove(item.path.partition("/")[2])
+
+
+def size_of(prefixes: Iterable[Prefix]) -> str:
+    """What they take in storage."""
+    return decimal(sum(item.size for prefix in prefixes for item in prefix.objects))
 
 
 def prefixes_in(listing: Iterable[StoredObject]) -> list[Prefix]:
@@ -69,24 +73,23 @@ def prefixes_in(listing: Iterable[StoredObject]) -> list[Prefix]:
     return [Prefix(name, tuple(own[name]), name in foreign) for name in sorted(own)]
 
 
-def collect(params_file: Path, *, delete: bool, newest: int | None, min_age: float) -> None:
-    """List what no commit names; remove what is older than `min_age` hours where asked to."""
-    storage = open_storage(load_params(params_file).storage.url, write=False)
+def collect(root: Path, *, delete: bool, newest: int | None, min_age: timedelta) -> None:
+    """List what no commit of `root` names; remove what is not in use where asked to."""
+    storage = open_storage(load_params(root / PARAMS_FILE).storage.url, write=False)
     if storage is None:
-        raise ParameterError(f"{params_file}: storage.url = null: there is no storage to look at")
-    named, unreadable, commits = named_prefixes(params_file.resolve().parent, newest)
+        raise ParameterError(f"{PARAMS_FILE}: storage.url = null: there is no storage to look at")
+    named, unreadable, commits = named_prefixes(root, newest)
     now, shards = datetime.now(UTC), storage / ROOT
     prefixes = prefixes_in(shards.listing())
     unnamed = [prefix for prefix in prefixes if prefix.name not in named]
-    old = [prefix for prefix in unnamed if prefix.written < now - timedelta(hours=min_age)]
+    unused = [prefix for prefix in unnamed if not prefix.in_use(now, min_age)]
     for prefix in unnamed:
-        days = (now - prefix.written) / timedelta(days=1)
-        note = "" if prefix in old else ", young: left alone"
-        count, size = len(prefix.objects), decimal(prefix.size)
-        say(f"  {prefix.name}: {count} objects, {size}, {days:.1f} days old{note}")
-    size = decimal(sum(prefix.size for prefix in unnamed))
+        days = prefix.age(now) / timedelta(days=1)
+        note = "" if prefix in unused else ", young: left alone"
+        count = len(prefix.objects)
+        say(f"  {prefix.name}: {count} objects, {size_of([prefix])}, {days:.1f} days old{note}")
     say(
-        f"gc: {len(prefixes)} folders of shards; {len(unnamed)} ({size}) that "
+        f"gc: {len(prefixes)} folders of shards; {len(unnamed)} ({size_of(unnamed)}) that "
         f"neither the working tree nor {commits} commits name"
     )
     if unreadable:
@@ -97,34 +100,31 @@ def collect(params_file: Path, *, delete: bool, newest: int | None, min_age: flo
             "commits with --commits N"
         )
     if delete:
-        for prefix in old:
+        for prefix in unused:
             prefix.remove_from(shards)
-    if delete or old:
-        size = decimal(sum(prefix.size for prefix in old))
-        say(f"gc: {'removed' if delete else '--delete removes'} {len(old)} ({size})")
+    if delete or unused:
+        done = "removed" if delete else "--delete removes"
+        say(f"gc: {done} {len(unused)} ({size_of(unused)})")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def gc(options: argparse.Namespace) -> None:
+    """Do what the command line asks."""
+    newest, hours = options.commits, options.min_age
+    if newest is not None and newest < 1:
+        raise ParameterError(f"--commits {newest}: must be at least 1")
+    if not hours >= 0:
+        raise ParameterError(f"--min-age {hours}: hours, 0 or more")
+    collect(Path.cwd(), delete=options.delete, newest=newest, min_age=timedelta(hours=hours))
+
+
+def main() -> int:
     """The exit code: 2 for a wrong parameter, 1 where something can't be read or reached."""
     text = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m cluster.gc", description=text)
-    parser.add_argument("--params", type=Path, default=PARAMS_FILE, help="whose storage.url")
     parser.add_argument("--delete", action="store_true", help="remove what is listed")
-    parser.add_argument("--commits", default="all", help="all, or the newest N of each ref")
+    parser.add_argument("--commits", type=int, help="only the newest N of each ref", metavar="N")
     parser.add_argument("--min-age", type=float, default=24.0, help="hours since the last write")
-    given = parser.parse_args(arguments)
-    commits, hours = given.commits, given.min_age
-    try:
-        if commits != "all" and not (commits.isdecimal() and int(commits) > 0):
-            raise ParameterError(f"--commits {commits}: must be all, or a number of commits")
-        if not hours >= 0:
-            raise ParameterError(f"--min-age {hours}: hours, 0 or more")
-        newest = None if commits == "all" else int(commits)
-        collect(given.params, delete=given.delete, newest=newest, min_age=hours)
-    except SelftrainError as error:
-        print(f"gc: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_command("gc", parser, gc)
 
 
 if __name__ == "__main__":

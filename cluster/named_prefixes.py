@@ -30,35 +30,32 @@ LOCK = "dvc.lock"
 def named_prefixes(root: Path, newest: int | None) -> tuple[set[str], list[str], int]:
     """What the working tree and the commits of every ref in `root` name.
 
-    newest: only so many commits of each ref; None: all. Returns the prefixes' names, the outputs
-    that can't be read, and the number of commits. Raises ParameterError outside git and DVC.
+    newest: only so many commits of each ref; None: all. Returns the prefixes' names, what can't
+    be read, and the number of commits. Raises ParameterError outside git and DVC.
     """
     commits = all_commits(root, newest)
-    found: set[str] = set()
+    uris: set[str | None] = set()
     unreadable: list[str] = []
     if git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
         unreadable.append("the commits that this shallow clone lacks (git fetch --unshallow)")
     for path in sorted(p for name in SHARD_FOLDERS for p in root.glob(f"{name}/*/{MANIFEST}")):
         try:
-            entries = read_manifest(path.parent).shards
-            found |= {StoredFolder(e.prefix).name for e in entries if e.prefix is not None}
+            uris |= {entry.prefix for entry in read_manifest(path.parent).shards}
         except SelftrainError as error:
             unreadable.append(f"{WORKING_TREE}: {error}")
     outputs: dict[tuple[str, str], str] = {}
     for where, text in locks(root, commits):
         try:
-            for output in stored_outputs(text):
-                outputs.setdefault(output, where)
+            outputs = dict.fromkeys(stored_outputs(text), where) | outputs
         except DataError as error:
             unreadable.append(f"{where}: {LOCK} ({error})")
     databases = databases_of(root) if outputs else []
-    for (path_of_output, md5), where in outputs.items():
+    for (name, md5), where in outputs.items():
         try:
-            prefix = read_prefix(databases, md5)
-            found |= set() if prefix is None else {StoredFolder(str(prefix)).name}
+            uris.add(prefix_of(databases, md5))
         except DataError as error:
-            unreadable.append(f"{where}: {path_of_output} ({error})")
-    return found, unreadable, len(commits)
+            unreadable.append(f"{where}: {name} ({error})")
+    return {StoredFolder(uri).name for uri in uris if uri is not None}, unreadable, len(commits)
 
 
 def stored_outputs(lock: str) -> list[tuple[str, str]]:
@@ -125,12 +122,13 @@ def databases_of(root: Path) -> list[Any]:
             return [repo.cache.local]
 
 
-def read_prefix(databases: Sequence[Any], md5: str) -> Any:
+def prefix_of(databases: Sequence[Any], md5: str) -> str | None:
     """The prefix that the manifest in an output names, as DVC keeps it."""
     try:
         listing = json.loads(read_object(databases, md5))
         digest = next(item["md5"] for item in listing if item["relpath"] == MANIFEST)
-        return json.loads(read_object(databases, str(digest))).get("prefix")
+        prefix: str | None = json.loads(read_object(databases, str(digest))).get("prefix")
+        return prefix
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         raise DataError(f"holds no {MANIFEST} that can be read") from None
 

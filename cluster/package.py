@@ -29,35 +29,27 @@ def git(root: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     return answer.stdout
 
 
-def revision_to_send(root: Path, results: Collection[str], *, allow_dirty: bool) -> str:
-    """The commit that is checked out; allow_dirty: one of the tracked files as they are on disk.
+def copy_to_send(
+    root: Path, results: Collection[str], folder: Path, *, allow_dirty: bool = False
+) -> None:
+    """Write the files of the commit to `folder`, and over them the `results` that are in `root`.
 
-    Raises ParameterError if anything but `results`, which a run writes, is not committed.
+    allow_dirty: the tracked files as they are on disk. Raises ParameterError if anything but
+    `results`, which a run writes, is not committed, or for a link that leads elsewhere.
     """
-    head = git(root, "rev-parse", "--verify", "HEAD").decode().strip()
+    revision = "HEAD"
     if allow_dirty:
-        return git(root, "stash", "create").decode().strip() or head
-    prefix = git(root, "rev-parse", "--show-prefix").decode().strip()
-    command = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".")
-    entries = git(root, *command).decode().split("\0")
-    names = sorted({entry[3:].removeprefix(prefix) for entry in entries if entry} - set(results))
-    if names:
+        revision = git(root, "stash", "create").decode().strip() or revision
+    elif names := sorted(_changed(root) - set(results)):
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise ParameterError(
             f"not committed: {', '.join(names[:NAMED])}{more}; commit what the run needs, list the "
             "rest in .gitignore, or send the tracked files as they are with --allow-dirty"
         )
-    return head
-
-
-def copy_revision(root: Path, revision: str, results: Collection[str], folder: Path) -> None:
-    """Write the files of a commit to `folder`, and over them the `results` that are in `root`.
-
-    Raises ParameterError for a link that leads out of the repository.
-    """
-    archive = git(root, "archive", "--format=tar", revision)
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        with tarfile.open(
+            fileobj=io.BytesIO(git(root, "archive", "--format=tar", revision))
+        ) as tar:
             tar.extractall(folder, filter="data")
     except tarfile.FilterError as error:
         raise ParameterError(f"{error.tarinfo.name}: a link that leads elsewhere") from None
@@ -68,16 +60,21 @@ def copy_revision(root: Path, revision: str, results: Collection[str], folder: P
             shutil.copyfile(root / name, folder / name)
 
 
+def _changed(root: Path) -> set[str]:
+    """The files of `root` that are not as they were committed."""
+    prefix = git(root, "rev-parse", "--show-prefix").decode().strip()
+    command = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".")
+    entries = git(root, *command).decode().split("\0")
+    return {entry[3:].removeprefix(prefix) for entry in entries if entry}
+
+
 def zip_folder(folder: Path) -> Path:
     """A zip of `folder` beside it; raises ParameterError if a cluster would not take it."""
     package = Path(shutil.make_archive(str(folder), "zip", folder))
     if (size := package.stat().st_size) > LIMIT_BYTES:
-        files = sorted((p.stat().st_size, p) for p in folder.rglob("*") if p.is_file())
-        largest = [
-            f"{p.relative_to(folder)} ({s / MIB:.0f} MiB)" for s, p in files[: -NAMED - 1 : -1]
-        ]
+        most, path = max((p.stat().st_size, p) for p in folder.rglob("*") if p.is_file())
         raise ParameterError(
-            f"the repository is {size / MIB:.0f} MiB, a cluster takes {LIMIT_BYTES // MIB}; "
-            f"the largest files: {', '.join(largest)}"
+            f"the repository is {size / MIB:.0f} MiB, a cluster takes {LIMIT_BYTES // MIB}; the "
+            f"largest file: {path.relative_to(folder)} ({most / MIB:.0f} MiB)"
         )
     return package

@@ -33,7 +33,6 @@ from pipeline.workflow.layout import Layout
 NAME = "selftrain"
 JOBS = "selftrain-jobs"
 RESULTS = "results.tar.gz"
-SECRETS = ("key", "secret", "token", "password", "credential", "connection_string", "user")
 
 
 @dataclass(frozen=True)
@@ -178,12 +177,3 @@ def as_path(url: str) -> str:
     """A file:// URL as its path; any other as it is."""
     parts = urlsplit(url)
     return unquote(parts.path) if parts.scheme == "file" else url
-
-
-def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a remote that may travel: a cluster has its own credentials."""
-    return {
-        name: value
-        for name, value in settings.items()
-        if not any(word in name.lower() for word in SECRETS)
-    }

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import json
 import secrets
+import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.connect import cluster_errors, follow, open_client, probe
-from cluster.job import Job
-from cluster.package import MIB, copy_revision, git, revision_to_send, zip_folder
-from cluster.remote import Remote, find_remote, public_settings
+from cluster.connect import follow, open_client, start
+from cluster.job import own_versions, tracking_server
+from cluster.package import MIB, copy_to_send, git, zip_folder
+from cluster.remote import Remote, find_remote
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, Params, load_params
 from pipeline.progress import say
+from pipeline.workflow.command import INTERRUPTED, run_command
 
-INTERRUPTED = 130
 
-
-def submit(options: argparse.Namespace, root: Path) -> int:
-    """Do what the command line asks; the exit code."""
+def submit(options: argparse.Namespace) -> None:
+    """Do what the command line asks, and exit with the job's code."""
+    if options.resume and (options.detach or options.arguments):
+        raise ParameterError("--resume takes up a job as it is: no --detach or arguments")
+    if options.cpus < 0 or options.gpus < 0:
+        raise ParameterError("--cpus and --gpus must be 0 or more")
+    root = Path.cwd()
     params = load_params(root / PARAMS_FILE)
     remote = find_remote(root, params.storage.url)
     client = open_client(options.address)
@@ -38,70 +42,51 @@ def submit(options: argparse.Namespace, root: Path) -> int:
             raise ParameterError(f"--resume {job}: no such job on the cluster") from None
     else:
         job = send(client, remote, params, options)
-    back = f"python -m cluster.submit --address {options.address} --resume {job}"
+    goes_on = (
+        f"{job} goes on\n"
+        f"  its results: python -m cluster.submit --address {options.address} --resume {job}\n"
+        f"  to stop it: ray job stop --address {options.address} {job}"
+    )
     if options.detach:
-        say(f"{job} goes on; its results: {back}")
-        return 0
+        say(goes_on)
+        return
     try:
         details = asyncio.run(follow(client, job))
     except (KeyboardInterrupt, SelftrainError) as error:
-        if isinstance(error, KeyboardInterrupt) and stop_requested():
-            with cluster_errors():
-                client.stop_job(job)
-            say(f"stopped: {job}")
-        else:
-            say(f"{job} goes on; its results: {back}")
+        say(goes_on)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
         raise
-    return settle(remote, params, job, details)
+    sys.exit(settle(remote, params, job, details))
 
 
 def send(client: Any, remote: Remote, params: Params, options: argparse.Namespace) -> str:
-    """Check, upload and start the run that the options name; the job's id."""
+    """Upload and start the run that the options name; the job's id."""
     results = remote.small_outputs()
-    revision = revision_to_send(remote.root, results, allow_dirty=options.allow_dirty)
-    commit = git(remote.root, "rev-parse", "HEAD").decode().strip()
-    job = Job(
-        job=f"selftrain-{commit[:8]}-{secrets.token_hex(4)}",
-        arguments=options.arguments,
-        settings=public_settings(remote.settings),
-        storage_url=params.storage.url,
-        tracking=shared_tracking(params.tracking.uri),
-    )
+    commit = git(remote.root, "rev-parse", "--verify", "HEAD").decode().strip()
+    job = f"selftrain-{commit[:8]}-{secrets.token_hex(4)}"
+    entrypoint = ["python", "-m", "cluster.job", job, json.dumps(own_versions()), "--"]
+    environment = {"SELFTRAIN_COMMIT": commit, "DVC_NO_ANALYTICS": "1"}
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    if server := tracking_server(params.tracking.uri):
+        environment["MLFLOW_TRACKING_URI"] = server
     with tempfile.TemporaryDirectory(prefix="selftrain-") as temporary:
         folder = Path(temporary) / "repository"
-        copy_revision(remote.root, revision, results, folder)
+        copy_to_send(remote.root, results, folder, allow_dirty=options.allow_dirty)
         load_params(folder / PARAMS_FILE)
         package = zip_folder(folder)
-        check_cluster(client, remote, params.data.path, folder)
         say(f"pushing what is done here to {remote.url}")
         remote.push()
-        remote.put(folder / PARAMS_FILE, job.job, PARAMS_FILE.name)
-        say(f"sending {package.stat().st_size / MIB:.1f} MiB as job {job.job}")
-        environment = {"working_dir": str(package), "env_vars": job.environment(commit)}
-        with cluster_errors():
-            client.submit_job(
-                entrypoint="python -m cluster.job",
-                submission_id=job.job,
-                runtime_env=environment,
-                entrypoint_num_cpus=options.cpus or None,
-                entrypoint_num_gpus=options.gpus or None,
-            )
-    return job.job
-
-
-def check_cluster(client: Any, remote: Remote, source: str | None, folder: Path) -> None:
-    """Raise unless the cluster has the versions of here and sees the images, or needn't."""
-    sent = source is not None and not Path(source).is_absolute() and (folder / source).exists()
-    if sent or "://" in (source or ""):
-        source = None
-    if probe(client, source) or source is None:
-        return
-    if "prepare" in remote.changed_stages():
-        raise ParameterError(
-            f"data.path = {source}: not on the cluster; run `dvc repro prepare` here first (what "
-            "it writes is sent along), or name a place that the cluster sees by the same path"
+        remote.put(folder / PARAMS_FILE, job, PARAMS_FILE.name)
+        say(f"sending {package.stat().st_size / MIB:.1f} MiB as job {job}")
+        return start(
+            client,
+            entrypoint=shlex.join([*entrypoint, *options.arguments]),
+            submission_id=job,
+            runtime_env={"working_dir": str(package), "env_vars": environment},
+            entrypoint_num_cpus=options.cpus or None,
+            entrypoint_num_gpus=options.gpus or None,
         )
-    say(f"data.path = {source} is not on the cluster; prepare was done here, and is not repeated")
 
 
 def settle(remote: Remote, params: Params, job: str, details: Any) -> int:
@@ -125,25 +110,8 @@ def settle(remote: Remote, params: Params, job: str, details: Any) -> int:
     return 0
 
 
-def stop_requested() -> bool:
-    """Whether someone at a terminal wants the job to stop; with nobody there it goes on."""
-    if not sys.stdin.isatty():
-        return False
-    try:
-        answer = input("\nStop the job on the cluster? [y/N: it goes on without this command] ")
-    except (EOFError, KeyboardInterrupt):
-        return False
-    return answer.strip().lower() in ("y", "yes")
-
-
-def shared_tracking(uri: str | None) -> str | None:
-    """MLFLOW_TRACKING_URI or tracking.uri, if that is a server; a file or database is not."""
-    chosen = os.environ.get("MLFLOW_TRACKING_URI") or uri or ""
-    return chosen if chosen.startswith(("http://", "https://")) else None
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; raises ParameterError for those that exclude each other."""
+def main() -> int:
+    """The exit code: the job's; 2 for a mistake in what was asked, 1 where the cluster fails."""
     parser = argparse.ArgumentParser(prog="python -m cluster.submit", description=__doc__)
     parser.add_argument("--address", required=True, help="URL of the dashboard, http://HEAD:8265")
     parser.add_argument("--detach", action="store_true", help="start the job and leave it")
@@ -152,23 +120,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cpus", type=float, default=0.0, help="held by the job's own process")
     parser.add_argument("--gpus", type=float, default=0.0, help="held by the job's own process")
     parser.add_argument("arguments", nargs="*", help="after --: arguments of dvc repro")
-    options = parser.parse_args(arguments)
-    if options.resume and (options.detach or options.arguments):
-        raise ParameterError("--resume takes up a job as it is: no --detach or arguments")
-    if options.cpus < 0 or options.gpus < 0:
-        raise ParameterError("--cpus and --gpus must be 0 or more")
-    return options
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: the job's; 2 for a mistake in what was asked, 1 where the cluster fails."""
-    try:
-        return submit(parse(arguments), Path.cwd())
-    except SelftrainError as error:
-        print(f"submit: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run_command("submit", parser, submit)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pipeline.evaluate.label_issues import LabelIssue, read_label_issues, write_
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.pretrained import read_file
 from pipeline.models.spec import WEIGHTS
-from pipeline.ray.quiet import QUIET, quiet_ray
+from pipeline.ray.session import QUIET, quiet_ray
 from pipeline.report.page import render_report
 from pipeline.tracking.tracker import QUIET as SENDER_QUIET
 from tests.report.example import example_report

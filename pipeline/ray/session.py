@@ -14,13 +14,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.ray.quiet import LOOPBACK, is_verbose, quiet_ray
-
 PACKAGE = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
 SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PORT = 6379
+VERBOSE = "SELFTRAIN_VERBOSE"
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's default to come, without its warning
+    "RAY_worker_niceness": "0",  # a stage waits for its workers; 15 would starve them
+}
+# Ray listens on 127.0.0.1 alone where it takes itself for one machine, as it does by this variable,
+# whose name is of the systems on which that is so without it.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+if sys.platform.startswith("linux"):
+    LOOPBACK["GLOO_SOCKET_IFNAME"] = "lo"
+
+
+def is_verbose() -> bool:
+    """Whether the user wants to see what Ray says too: `--verbose`, or SELFTRAIN_VERBOSE=1."""
+    return os.environ.get(VERBOSE, "") not in ("", "0")
+
+
+def quiet_ray() -> None:
+    """Set Ray's environment and loggers; what the user has set stays."""
+    for name, value in QUIET.items():
+        if not (is_verbose() and name.endswith("LOG_LEVEL")):
+            os.environ.setdefault(name, value)
+    if not is_verbose():
+        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -39,18 +65,24 @@ def ray_session(num_cpus: int) -> Iterator[None]:
         options = {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}}
         if IN_A_JOB in os.environ:  # which has sent the repository already
             options = {}
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ray.init(
-        log_to_driver=is_verbose(),
-        logging_level=logging.INFO if is_verbose() else logging.ERROR,
-        **options,
-    )
-    for number, handler in handlers.items():  # Ray has set its own
-        signal.signal(number, handler)
+    level = logging.INFO if is_verbose() else logging.ERROR
+    with own_signals():
+        ray.init(log_to_driver=is_verbose(), logging_level=level, **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Set this process's handlers anew after the block, in which Ray sets its own."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def prepare_environment() -> None:

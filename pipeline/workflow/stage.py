@@ -27,7 +27,7 @@ from pipeline.files import (
 )
 from pipeline.params import Params, load_params
 from pipeline.progress import say
-from pipeline.ray.quiet import VERBOSE
+from pipeline.ray.session import VERBOSE
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals

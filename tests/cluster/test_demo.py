@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from cluster.demo import Project, check_images, make_project, workplace
+from cluster.demo import check_images, make_project
 from pipeline.params import load_params
 from tests.integration.project import ROOT, SMALL, copy_project
 
@@ -36,28 +34,6 @@ def test_images_are_counted_by_their_ids() -> None:
         ("abcd", False, "4 images predicted, 0 lost, 1 doubled"),
     ):
         assert check_images("1", wanted, Counter(found)) == (holds, f"generation 1: {words}")
-
-
-def test_steps_that_were_trained_again_are_seen(tmp_path: Path) -> None:
-    project = Project(tmp_path, tmp_path, {})
-    assert project.logged_steps() == []
-    history = tmp_path / "work/job/.selftrain/scratch/train_student@1-abc/history.jsonl"
-    history.parent.mkdir(parents=True)
-    line = '{"step": %d, "values": {"loss": 1.0}}\n'
-    lines = [line % step for step in (20, 40, 60, 40, 60)]
-    history.write_text("".join(lines) + '{"step": 60, "values": {"val/accuracy": 1}}\n{"st')
-    assert project.logged_steps() == [20, 40, 60, 40, 60]
-
-
-def test_what_works_in_the_folder_is_ended_and_nothing_else(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with subprocess.Popen(command, cwd=tmp_path) as other:
-        with workplace() as folder:
-            own = subprocess.Popen(command, cwd=folder)
-        assert own.wait(10) < 0
-        assert not folder.exists()
-        assert other.poll() is None
-        other.kill()
 
 
 @pytest.mark.slow

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from cluster.job import Job, check_seen, repro, work_folder
-from cluster.remote import Remote, as_path, find_remote, public_settings
+from cluster.job import (
+    check_remote,
+    check_versions,
+    own_versions,
+    repro,
+    take_prepared,
+    tracking_server,
+    work_folder,
+)
+from cluster.remote import Remote, find_remote
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.tracking.spool import all_spools
 from pipeline.tracking.tracker import hold_spools
@@ -55,19 +62,8 @@ def test_the_repositorys_remote_goes_before_storage(repository: Path, tmp_path: 
     assert find_remote(repository, "s3://bucket/x").url == str(tmp_path / "store")
 
 
-def test_a_remotes_secrets_do_not_travel() -> None:
-    settings = {
-        "url": "s3://bucket",
-        "endpointurl": "http://minio",
-        "access_key_id": "a",
-        "secret_access_key": "b",
-        "session_token": "c",
-        "password": "d",
-        "connection_string": "e",
-    }
-    assert public_settings(settings) == {"url": "s3://bucket", "endpointurl": "http://minio"}
-    assert "secret" not in repr(Remote(Path(), settings))
-    assert as_path("s3://bucket/x") == "s3://bucket/x"
+def test_a_remotes_secrets_are_not_shown() -> None:
+    assert "secret" not in repr(Remote(Path(), {"url": "s3://bucket", "secret_access_key": "b"}))
 
 
 def test_results_go_through_it_and_dvc_is_content(repository: Path, tmp_path: Path) -> None:
@@ -106,31 +102,69 @@ def test_a_remote_that_is_another_place_there_is_found_out(
 ) -> None:
     remote = Remote(repository, {"url": str(tmp_path / "mine")})
     with pytest.raises(ClusterError, match="does not see there what was written"):
-        check_seen(remote, "job")
+        check_remote(remote, "job")
     remote.put(repository / "params.yaml", "job", "params.yaml")
-    check_seen(remote, "job")
+    check_remote(remote, "job")
 
 
-def test_a_job_works_on_shared_storage_and_knows_its_commit(tmp_path: Path) -> None:
-    job = Job("a", ["--force"], {"url": "x"}, tmp_path.as_uri(), None)
-    assert work_folder(job) == tmp_path / "work" / "a"
-    environment = job.environment("c0ffee")
-    assert Job(**json.loads(environment["SELFTRAIN_JOB"])) == job
-    assert environment["SELFTRAIN_COMMIT"] == "c0ffee"
-    assert "MLFLOW_TRACKING_URI" not in environment
+def test_a_job_works_on_shared_storage(tmp_path: Path) -> None:
+    assert work_folder("a", tmp_path.as_uri()) == tmp_path / "work" / "a"
+    own = work_folder("a", "s3://bucket/x")
+    own.rmdir()
+    assert own.parent != tmp_path / "work"
+
+
+@pytest.mark.parametrize(
+    ("variable", "uri", "server"),
+    [
+        ("", None, None),
+        ("", "sqlite:///x.db", None),
+        ("", "http://mlflow:5000", "http://mlflow:5000"),
+        ("https://other", "http://mlflow:5000", "https://other"),
+        ("sqlite:///x.db", "http://mlflow:5000", None),
+    ],
+)
+def test_only_a_server_tracks_the_job_live(
+    variable: str, uri: str | None, server: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    assert tracking_server(uri) == server
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "shown"),
+    [
+        ("python", "3.1", r"python 3\.1 \(not 3\.\d+\); both sides"),
+        ("ray", "2.1.0", r"ray 2\.1\.0 \(not .*\); .* requirements\.lock"),
+        ("torch", "2.1.0", r"torch 2\.1\.0 \(not 2\.[\d.]+\);"),
+    ],
+)
+def test_another_version_is_refused(name: str, version: str, shown: str) -> None:
+    check_versions(own_versions(), own_versions())
+    with pytest.raises(ClusterError, match=shown):
+        check_versions(own_versions(), own_versions() | {name: version})
 
 
 def test_a_source_that_the_cluster_does_not_see_is_taken_as_it_was_prepared(
-    repository: Path, tmp_path: Path
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scan = "  scan:\n    cmd: ls images > source.json\n    always_changed: true\n"
-    (repository / "dvc.yaml").write_text(f"stages:\n{scan}    outs: [source.json]\n")
+    (repository / "dvc.yaml").write_text(
+        "stages:\n  scan:\n    cmd: ls images > source.json\n    always_changed: true\n"
+        "    outs: [source.json]\n"
+        "  prepare: {cmd: touch out, deps: [source.json], outs: [out]}\n"
+    )
     (repository / "params.yaml").write_text(
         "data: {source: folder, path: images, image_size: 16}\ntrain: {steps: 1}\n"
     )
-    (repository / "images").mkdir()
     remote = Remote(repository, {"url": str(tmp_path / "store")})
-    assert repro(remote, []) == 0
+    with pytest.raises(ParameterError, match=r"data\.path = images: not on the cluster; run `dvc"):
+        take_prepared(remote)
+    (repository / "images").mkdir()
+    take_prepared(remote)
+    assert repro(repository, []) == 0
+    assert capsys.readouterr().out == ""
     (repository / "images").rmdir()
-    assert repro(remote, ["--quiet"]) == 0
+    take_prepared(remote)
+    assert "prepare was done before, and is not repeated" in capsys.readouterr().out
     assert "frozen: true" in (repository / "dvc.yaml").read_text()
+    assert repro(repository, ["--quiet"]) == 0

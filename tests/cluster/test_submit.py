@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from cluster.local import LocalCluster
 from pipeline.tracking.server import tracking_uri
 from pipeline.tracking.tracker import drain
-from tests.cluster.conftest import Head
 from tests.integration.project import SMALL, Project, copy_project
 from tests.tracking.tracked import QUIET_MLFLOW
 
@@ -41,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def submit(head: Head, project: Project) -> Iterator[Submit]:
+def submit(head: LocalCluster, project: Project) -> Iterator[Submit]:
     """Call the command as a user does, in the project's folder."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in head.environment.items():
@@ -49,7 +49,7 @@ def submit(head: Head, project: Project) -> Iterator[Submit]:
         patch.delenv("RAY_ADDRESS", raising=False)
 
         def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-            command = (sys.executable, "-m", "cluster.submit", "--address", head.address)
+            command = (sys.executable, "-m", "cluster.submit", "--address", head.dashboard)
             return project.run(*command, *arguments, check=check)
 
         yield call

@@ -55,7 +55,7 @@ def test_a_lost_node_loses_and_doubles_no_image(cluster: LocalCluster, work: Pat
     driver = start_on(cluster, *PROGRAM, "predict", str(work), str(out))
     wait_until(driver, lambda: len(list(out.glob("*.parquet"))) >= 3)
     done = len(list(out.glob("*.parquet")))
-    cluster.kill(cluster.workers[0])
+    cluster.workers[0].kill()
     shards = len(read_manifest(work / "prepared" / "unlabeled").shards)
     assert done < shards
     assert answer_of(driver, SECONDS) == {"predicted": shards}
@@ -98,13 +98,13 @@ def test_a_shard_that_ends_every_process_ends_the_run(cluster: LocalCluster, wor
 def test_training_goes_on_with_the_workers_left(cluster: LocalCluster, work: Path) -> None:
     scratch = work / "train_lost"
     scratch.mkdir()
-    for node in [node for node in cluster.workers if node.alive][1:]:
-        cluster.kill(node)  # two nodes of one CPU: each then holds a worker
+    for node in [node for node in cluster.workers if node.processes()][1:]:
+        node.kill()  # two nodes of one CPU: each then holds a worker
     lost = cluster.add()
     driver = start_on(cluster, *PROGRAM, "train", str(work), str(scratch))
     history = scratch / "history.jsonl"
     wait_until(driver, lambda: (scratch / STATE).exists() and len(steps_of(history)) >= 3)
-    cluster.kill(lost)
+    lost.kill()
     reached = steps_of(history)[-1]
     assert reached < 400
     assert answer_of(driver, SECONDS)["last"] == 400

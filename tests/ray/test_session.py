@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pipeline.ray.quiet import QUIET, VERBOSE, quiet_ray
+from pipeline.ray.session import QUIET, VERBOSE, quiet_ray
 
 
 @pytest.fixture(autouse=True)
