@@ -43,9 +43,7 @@ def sample_views(
     stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
 ) -> augmentation.Draws:
     """What this worker's views of global batch `step` are drawn from."""
-    return augmentation.Draws(
-        _stream_seed(stream, seed, step), batch_size, worker.rows, str(worker.device)
-    )
+    return augmentation.Draws(_stream_seed(stream, seed, step), batch_size, worker.rows)
 
 
 def _stream_seed(stream: Stream, *numbers: int) -> int:
