@@ -10,10 +10,11 @@ from pipeline.data.blocks import PseudoLabelReader
 from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
-from pipeline.data.streamed import ShardStream, SlicedImages
+from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from pipeline.train.sampling import epoch_of
+from tests.data.helpers import ids
 from tests.tiny import prepared_stripes
 from tests.train.test_inputs import write_pseudo_labels
 
@@ -61,8 +62,8 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
     prepared: Path, tmp_path: Path
 ) -> None:
     folder = prepared / "unlabeled"
-    ids = load_images(folder).ids
-    repeats = {name: place % 4 for place, name in enumerate(ids) if place % 3}
+    names = ids(prepared, "unlabeled")
+    repeats = {name: place % 4 for place, name in enumerate(names) if place % 3}
     write_pseudo_labels(prepared, tmp_path, repeats)
     chosen, all_images = read_pseudo_labels(tmp_path), load_images(folder).images
     starts = np.cumsum([0, *(entry.rows for entry in read_manifest(folder).shards)])
@@ -70,7 +71,7 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
         int(starts[shard] + row): target
         for shard, row, target in zip(chosen.shard, chosen.row, chosen.targets, strict=True)
     }
-    stream = ShardStream(folder, window=100, chosen=PseudoLabelReader(tmp_path))
+    stream = ShardStream(folder, window=100, pseudo_labels=PseudoLabelReader(tmp_path))
     assert len(stream) == len(chosen.row)
     rows: list[int] = []
     for step in range(len(stream)):
@@ -80,15 +81,17 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
         np.testing.assert_array_equal(drawn.targets[0], expected[row])
         assert torch.equal(drawn.images[0], all_images[row])
         rows.append(row)
-    assert np.bincount(rows, minlength=len(ids)).tolist() == [repeats.get(name, 0) for name in ids]
-    assert len(stream.every_image) == len(ids)
+    assert np.bincount(rows, minlength=len(names)).tolist() == [
+        repeats.get(name, 0) for name in names
+    ]
+    assert len(stream.every_image) == len(names)
 
 
 def test_pseudo_labels_of_other_images_are_refused(prepared: Path, tmp_path: Path) -> None:
     other = prepared_stripes(tmp_path / "other", 90)
     write_pseudo_labels(other, tmp_path / "chosen", {})
     stream = ShardStream(
-        prepared / "unlabeled", window=64, chosen=PseudoLabelReader(tmp_path / "chosen")
+        prepared / "unlabeled", window=64, pseudo_labels=PseudoLabelReader(tmp_path / "chosen")
     )
     with pytest.raises(DataError, match="not of the prepared images"):
         len(stream)
@@ -116,11 +119,3 @@ def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="shard_00002") as caught:
         stream.draw(0, len(stream), 1, WHOLE)
     assert "\n" not in str(caught.value)
-
-
-def test_images_in_order_are_those_in_memory(prepared: Path) -> None:
-    folder = prepared / "unlabeled"
-    sliced, whole = SlicedImages(folder), load_images(folder).images
-    assert len(sliced) == len(whole)
-    for part in (slice(0, 7), slice(140, 300), slice(600, None), slice(5, 5)):
-        assert torch.equal(sliced[part], whole[part])
