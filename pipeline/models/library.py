@@ -11,7 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.models.stem import first_convolution, replace_convolution
 
 TORCHVISION_NOISE = {"dropout_rate": "dropout", "stochastic_depth_rate": "stochastic_depth_prob"}
-OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8", "deformable_resnet50")
+OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8")
 
 
 def library_network(
