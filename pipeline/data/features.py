@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import list_column, list_values
 from pipeline.data.shards import Manifest, check_schema, manifest_digest, read_entry, read_manifest
 from pipeline.errors import DataError
 
@@ -25,9 +26,8 @@ MOST_FEATURES = 1 << 16
 
 def features_table(ids: Sequence[str], features: NDArray[Any]) -> Any:
     """A shard of features (n, F) as a `pyarrow.Table`, stored as float16."""
-    flat = pa.array(np.ascontiguousarray(features, np.float16).reshape(-1))
-    lists = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
-    return pa.table({"id": pa.array(ids, pa.string()), COLUMN: lists})
+    column = list_column(np.ascontiguousarray(features, np.float16))
+    return pa.table({"id": pa.array(ids, pa.string()), COLUMN: column})
 
 
 def features_metadata(images: Path, body: str, num_features: int) -> dict[str, Any]:
@@ -66,10 +66,8 @@ def read_feature_shard(folder: Path, manifest: Manifest, number: int) -> Feature
     """The features (n, F) of one shard of `folder`, whose manifest this is; raises DataError."""
     kind = pa.list_(pa.float16(), num_features_of(folder, manifest))
     schema = pa.schema([pa.field(COLUMN, kind)])
-    entry = manifest.shards[number]
-    column = check_schema(read_entry(folder, entry, [COLUMN]), schema, folder).column(COLUMN)
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float16).reshape(entry.rows, -1)
+    table = read_entry(folder, manifest.shards[number], [COLUMN])
+    return list_values(check_schema(table, schema, folder).column(COLUMN))
 
 
 def iter_features(folder: Path, images: Path) -> Iterator[Features]:

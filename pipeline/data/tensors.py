@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from pipeline.data.images import BadImageError, Pixels, decode_png
@@ -34,7 +34,8 @@ from pipeline.data.shards import (
     read_shard,
 )
 from pipeline.errors import DataError
-from pipeline.files import read_json, written_whole
+from pipeline.files import written_whole
+from pipeline.params.errors import problem_of
 
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 16
@@ -64,12 +65,13 @@ def read_dataset(folder: Path) -> Dataset:
     """Read `dataset.json` of a prepared folder, or DataError."""
     path = folder / DATASET_FILE
     try:
-        dataset = TypeAdapter(Dataset).validate_python(read_json(path))
+        dataset = TypeAdapter(Dataset).validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run the stage prepare") from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not as prepare writes it ({reason})") from None
+    except ValidationError as error:
+        raise DataError(f"{path}: not as prepare writes it ({problem_of(error)})") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
     if not len(dataset.mean) == len(dataset.std) == dataset.channels:
         raise DataError(f"{path}: mean and std need {dataset.channels} numbers each")
     return dataset

@@ -12,9 +12,9 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import (
+    derived_entries,
     finish_derived,
     missing_shards,
-    stored_entries,
     stored_prefix,
 )
 from pipeline.data.tensors import load_images
@@ -304,8 +304,8 @@ def test_only_what_storage_lacks_is_predicted_again(
     for number in range(3):
         predict(number)
     shards = predict.manifest.shards
-    first = {entry.file: entry for entry in stored_entries(out, [e.file for e in shards]) if entry}
+    first = {entry.file: entry for entry in derived_entries(out, [e.file for e in shards]) if entry}
     out.remove(first["shard_00001.parquet"].stored_name)
     assert missing_shards(predict.folder, out) == [1, *range(3, len(shards))]
     predict(1)
-    assert stored_entries(out, list(first)) == list(first.values())
+    assert derived_entries(out, list(first)) == list(first.values())
