@@ -95,7 +95,7 @@ def read_hub(hub: str, name: str) -> Weights:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tensors = _from_timm(bare) if hub == "timm" else _from_torchvision(bare)
+            tensors = _published_tensors(hub, bare)
     except Exception as error:  # each hub client has errors of its own
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
         raise CheckpointError(
@@ -104,6 +104,18 @@ def read_hub(hub: str, name: str) -> Weights:
             f"{OFFLINE if hub == 'timm' else ''}"
         ) from None
     return Weights(tensors, mean, std, network=f"model: {{name: {hub}/{bare}}}")
+
+
+def _published_tensors(hub: str, name: str) -> dict[str, Tensor]:
+    if hub == "timm":
+        import timm
+
+        network: nn.Module = timm.create_model(name, pretrained=True)
+        return dict(network.state_dict())
+    from torchvision import models
+
+    weights: Any = models.get_model_weights(name).DEFAULT
+    return dict(weights.get_state_dict(progress=False, weights_only=True))
 
 
 def published_normalization(
@@ -153,7 +165,8 @@ def load_weights(network: nn.Module, weights: Weights, *, head: bool, source: st
     less than half of the body's weights; `source` names the weights in it.
     """
     parts = network_parts(network)
-    is_head = {key for key in network.state_dict() if _within(key, parts.head)}
+    prefixes = tuple(f"{name}." for name in parts.head)
+    is_head = {key for key in network.state_dict() if key.startswith(prefixes)}
     target = {key: t for key, t in network.state_dict().items() if key not in is_head or head}
     given = {key.removeprefix("module."): value for key, value in weights.tensors.items()}
     chosen: dict[str, Tensor] = {}
@@ -234,22 +247,3 @@ def _named_tensors(value: Any) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError("no tensors by name")
     return tensors
-
-
-def _from_timm(name: str) -> dict[str, Tensor]:
-    import timm
-
-    network: nn.Module = timm.create_model(name, pretrained=True)
-    return dict(network.state_dict())
-
-
-def _from_torchvision(name: str) -> dict[str, Tensor]:
-    from torchvision import models
-
-    weights: Any = models.get_model_weights(name).DEFAULT
-    state: dict[str, Tensor] = weights.get_state_dict(progress=False, weights_only=True)
-    return state
-
-
-def _within(key: str, names: tuple[str, ...]) -> bool:
-    return any(key.startswith(f"{name}.") for name in names)
