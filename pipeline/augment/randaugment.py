@@ -67,13 +67,13 @@ OPERATIONS = ("identity", *GEOMETRY, *COLOUR)
 class Plan:
     """What RandAugment does to each of N images, on the CPU.
 
-    chosen: (N, num_ops) positions in `operations`; levels: (N, num_ops) in [-1, 1]; knots:
+    indices: (N, num_ops) positions in `operations`; levels: (N, num_ops) in [-1, 1]; knots:
     (N, 2, K, K) for elastic; corners: (N, 4, 2) in [0, 1) for perspective; colours: (N, 3) in
     [-1, 1) for the colour shifts. The last three are None where no operation needs them.
     """
 
     operations: tuple[str, ...]
-    chosen: Tensor
+    indices: Tensor
     levels: Tensor
     knots: Tensor | None
     corners: Tensor | None
@@ -83,7 +83,7 @@ class Plan:
         """The level where `operation` was drawn, 0 elsewhere: (N, num_ops)."""
         if operation not in self.operations:
             return torch.zeros_like(self.levels)
-        return self.levels * (self.chosen == self.operations.index(operation))
+        return self.levels * (self.indices == self.operations.index(operation))
 
 
 def rand_augment(images: Tensor, draws: Draws, params: AugmentParams) -> Tensor:
@@ -101,19 +101,19 @@ def draw_plan(draws: Draws, params: AugmentParams) -> Plan:
     """Draw operations and signed levels; what is drawn depends on the parameters alone."""
     operations = params.operations
     if params.distinct_ops:
-        chosen = draws.uniform(len(operations)).argsort(dim=1)[:, : params.num_ops]
+        indices = draws.uniform(len(operations)).argsort(dim=1)[:, : params.num_ops]
     else:
-        chosen = draws.integers(len(operations), params.num_ops)
-    sign = draws.integers(2, chosen.shape[1]) * 2 - 1
-    magnitudes = torch.full(chosen.shape, params.magnitude)
+        indices = draws.integers(len(operations), params.num_ops)
+    sign = draws.integers(2, indices.shape[1]) * 2 - 1
+    magnitudes = torch.full(indices.shape, params.magnitude)
     if params.magnitude_sampling == "uniform":
-        magnitudes = magnitudes * draws.uniform(chosen.shape[1])
+        magnitudes = magnitudes * draws.uniform(indices.shape[1])
     elif params.magnitude_std > 0:
-        magnitudes = magnitudes + params.magnitude_std * draws.normal(chosen.shape[1])
+        magnitudes = magnitudes + params.magnitude_std * draws.normal(indices.shape[1])
     needs_colours = {"colour_shift", "pca_colour_shift"} & set(operations)
     return Plan(
         operations=operations,
-        chosen=chosen,
+        indices=indices,
         levels=magnitudes.clamp_(0, MAGNITUDES) / MAGNITUDES * sign,
         knots=draws.normal(2, KNOTS, KNOTS) if "elastic" in operations else None,
         corners=draws.uniform(4, 2) if "perspective" in operations else None,
@@ -133,7 +133,7 @@ def _warp(images: Tensor, plan: Plan) -> None:
     """Resample, in place, the images that drew a geometric operation."""
     height, width = images.shape[-2:]
     geometric = torch.tensor([name in GEOMETRY for name in plan.operations])
-    rows = geometric[plan.chosen].any(dim=1).nonzero().squeeze(1)
+    rows = geometric[plan.indices].any(dim=1).nonzero().squeeze(1)
     matrices = _matrices(plan, height, width)
     warps = plan.level_of("elastic").abs().sum(1) * (WARP * min(height, width))
 
@@ -150,7 +150,7 @@ def _warp(images: Tensor, plan: Plan) -> None:
 
 def _matrices(plan: Plan, height: int, width: int) -> Tensor:
     """The product of each image's matrices, in the order drawn: (N, 3, 3)."""
-    count, num_ops = plan.chosen.shape
+    count, num_ops = plan.indices.shape
     each = affine_matrix(
         angle=plan.level_of("rotate").flatten() * DEGREES,
         shear_x=plan.level_of("shear_x").flatten() * SHEAR,
@@ -160,9 +160,9 @@ def _matrices(plan: Plan, height: int, width: int) -> Tensor:
         scale=torch.exp(plan.level_of("scale").flatten() * math.log(ENLARGEMENT)),
     ).view(count, num_ops, 3, 3)
     if plan.corners is not None:
-        drawn = plan.chosen == plan.operations.index("perspective")
+        is_perspective = plan.indices == plan.operations.index("perspective")
         distorted = _perspectives(plan, plan.corners, height, width)
-        each = torch.where(drawn[:, :, None, None], distorted, each)
+        each = torch.where(is_perspective[:, :, None, None], distorted, each)
     product = each[:, 0]
     for slot in range(1, num_ops):
         product = product @ each[:, slot]
@@ -182,10 +182,10 @@ def _perspectives(plan: Plan, corners: Tensor, height: int, width: int) -> Tenso
 def _recolour(images: Tensor, plan: Plan) -> None:
     """Do the colour operations, in place and in the order drawn, each to those that drew it."""
     extra = torch.zeros(len(images), 3) if plan.colours is None else plan.colours
-    for levels, chosen in zip(plan.levels.unbind(1), plan.chosen.unbind(1), strict=True):
+    for levels, indices in zip(plan.levels.unbind(1), plan.indices.unbind(1), strict=True):
         for number, name in enumerate(plan.operations):
             if name in COLOUR:
-                rows = (chosen == number).nonzero().squeeze(1)
+                rows = (indices == number).nonzero().squeeze(1)
                 _change(images, rows, partial(_coloured, COLOUR[name], levels, extra))
 
 

@@ -5,7 +5,7 @@ float16: half the bytes, and a rounding of 1 in 2,000 that no classifier notices
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,9 @@ def read_feature_shard(folder: Path, manifest: Manifest, number: int) -> Feature
     return list_values(check_schema(table, schema, folder).column(COLUMN))
 
 
-def iter_features(folder: Path, images: Path) -> Iterator[Features]:
-    """The features of each shard of the folder `images`, in order; raises DataError."""
-    manifest = check_features(folder, images)
-    for number in range(len(manifest.shards)):
-        yield read_feature_shard(folder, manifest, number)
-
-
 def load_features(folder: Path, images: Path) -> Features:
-    """The features (N, F) of all images of the folder `images`; raises DataError."""
+    """The features (N, F) of all images of the folder `images`, in order; raises DataError."""
     manifest = check_features(folder, images)
     empty = np.empty((0, num_features_of(folder, manifest)), np.float16)
-    return np.concatenate([empty, *iter_features(folder, images)])
+    numbers = range(len(manifest.shards))
+    return np.concatenate([empty, *(read_feature_shard(folder, manifest, n) for n in numbers)])

@@ -68,11 +68,11 @@ def upload_shards(folder: Path, storage: StoredFolder | None, kind: str) -> Mani
     content = [[entry.file, entry.rows, entry.sha256] for entry in manifest.shards]
     prefix = stored_prefix(storage, kind, value_digest(content))
     mark_in_use(prefix)
-    there = prefix.sizes()
+    sizes = prefix.sizes()
 
     def upload(entry: ShardEntry) -> int:
         path = folder / entry.file
-        if there.get(entry.stored_name) != path.stat().st_size:
+        if sizes.get(entry.stored_name) != path.stat().st_size:
             with pa.memory_map(str(path)) as file:
                 prefix.write(entry.stored_name, file.read_buffer())
         return entry.rows
@@ -113,7 +113,11 @@ def missing_shards(folder: Path, out: Path | StoredFolder) -> list[int]:
     shards = read_manifest(folder).shards
     entries = derived_entries(out, [entry.file for entry in shards])
     pairs = enumerate(zip(shards, entries, strict=True))
-    return [number for number, (entry, held) in pairs if held is None or held.rows != entry.rows]
+    return [
+        number
+        for number, (entry, derived) in pairs
+        if derived is None or derived.rows != entry.rows
+    ]
 
 
 def finish_derived(

@@ -26,7 +26,7 @@ READERS = 8
 IMAGES_ONLY = pa.schema([IMAGE_SCHEMA.field("image")])
 
 
-class Drawn(NamedTuple):
+class StreamedBatch(NamedTuple):
     """A worker's part of a batch: images (m, C, S, S) uint8, the row of each over the folder, (m,)
     int64, and what it is to learn where the stream is of pseudo-labels, (m, K) float32."""
 
@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Held:
+class WindowPart:
     """A worker's part of a window: its items, sorted, and of each the row, bytes and target."""
 
     items: Integers
@@ -65,7 +65,7 @@ class ShardStream:
         self._manifest = read_manifest(folder)
         self.shape = stored_shape(folder, self._manifest)
         self._order: StreamOrder | None = None
-        self._windows: dict[tuple[int, int], Future[Held]] = {}
+        self._windows: dict[tuple[int, int], Future[WindowPart]] = {}
         self._prefetch = ThreadPoolExecutor(1, "stream")
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._decoders = ThreadPoolExecutor(threads, "decode")
@@ -79,7 +79,7 @@ class ShardStream:
         """The same images once each, whether pseudo-labels of them count or not."""
         return ShardStream(self.folder, window=self._window, threads=self._threads)
 
-    def draw(self, step: int, batch_size: int, seed: int, part: slice) -> Drawn:
+    def batch(self, step: int, batch_size: int, seed: int, part: slice) -> StreamedBatch:
         """The part [rank::world_size] of global batch `step` of a stream of this seed.
 
         Raises DataError where a shard can't be read or an image can't be decoded.
@@ -91,16 +91,16 @@ class ShardStream:
         files: list[bytes] = []
         rows, targets = [], []
         for piece in self._order.batch(step, batch_size):
-            held = self._held(self._order, piece.epoch, piece.window, rank, world_size)
+            window = self._window_part(self._order, piece.epoch, piece.window, rank, world_size)
             own = piece.places[(rank - piece.batch[0]) % world_size :: world_size]
             items = self._order.items(piece.epoch, piece.window)[own]
-            places = np.searchsorted(held.items, items)
-            files += [held.files[place] for place in places]
-            rows.append(held.rows[places])
-            if held.targets is not None:
-                targets.append(held.targets[places])
+            places = np.searchsorted(window.items, items)
+            files += [window.files[place] for place in places]
+            rows.append(window.rows[places])
+            if window.targets is not None:
+                targets.append(window.targets[places])
         pixels = np.empty((len(files), *self.shape), np.uint8)
-        return Drawn(
+        return StreamedBatch(
             DecodedImages(files, pixels, self.folder, self._decoders)[:],
             torch.from_numpy(np.concatenate(rows)),
             torch.from_numpy(np.concatenate(targets)) if targets else None,
@@ -117,9 +117,9 @@ class ShardStream:
             return self._blocks.rows
         return self._pseudo_labels.counts(self._manifest, self._blocks)
 
-    def _held(
+    def _window_part(
         self, order: StreamOrder, epoch: int, window: int, rank: int, world_size: int
-    ) -> Held:
+    ) -> WindowPart:
         """This worker's part of a window; the reading of the next one begins."""
         wanted = [(epoch, window), order.after(epoch, window)]
         for key in self._windows.keys() - set(wanted):
@@ -130,7 +130,7 @@ class ShardStream:
                 self._windows[key] = self._prefetch.submit(self._read, order, items)
         return self._windows[epoch, window].result()
 
-    def _read(self, order: StreamOrder, items: Integers) -> Held:
+    def _read(self, order: StreamOrder, items: Integers) -> WindowPart:
         """Read what some items, sorted, are: shard by shard, each by a thread."""
         block = np.searchsorted(order.first, items, side="right") - 1
         edges = np.flatnonzero(np.diff(self._blocks.shard[block])) + 1
@@ -138,10 +138,10 @@ class ShardStream:
             np.split(items - order.first[block], edges), np.split(block, edges), strict=True
         )
         if not len(items):
-            return Held(items, items, [], None)
+            return WindowPart(items, items, [], None)
         parts = list(self._readers.map(lambda share: self._read_shard(*share), shares))
         targets = [part for _, _, part in parts if part is not None]
-        return Held(
+        return WindowPart(
             items,
             np.concatenate([rows for rows, _, _ in parts]),
             [file for _, files, _ in parts for file in files],

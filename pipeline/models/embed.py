@@ -111,8 +111,8 @@ def save_body(folder: Path, spec: ModelSpec, weights: Weights, source: str) -> i
         )
     for part in ("weight", "bias"):
         state[f"{names[0]}.{part}"].zero_()
-    wanted = normalization(weights, spec.channels)
-    mean, std = wanted or (spec.mean, spec.std)
+    published = normalization(weights, spec.channels)
+    mean, std = published or (spec.mean, spec.std)
     notes = {CLASSIFIER: names[0]}
     save_checkpoint(folder, state, replace(spec, mean=mean, std=std, generation=BODY, notes=notes))
     return int(state[f"{names[0]}.weight"].shape[1])

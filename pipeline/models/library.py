@@ -74,8 +74,8 @@ def _from_torchvision(
 
 def _refused(error: TypeError, noise: dict[str, float]) -> list[str]:
     """The rates that `error` is about: those whose argument it names, else all that are set."""
-    asked = [rate for rate, value in noise.items() if value]
-    return [rate for rate in asked if f"'{TORCHVISION_NOISE[rate]}'" in str(error)] or asked
+    set_rates = [rate for rate, value in noise.items() if value]
+    return [rate for rate in set_rates if f"'{TORCHVISION_NOISE[rate]}'" in str(error)] or set_rates
 
 
 def _still(network: nn.Module, noise: dict[str, float]) -> None:

@@ -141,8 +141,8 @@ def skip_some(change: Tensor, rate: float) -> Tensor:
 
     torchvision has the same as an operation, but importing it takes longer than torch.
     """
-    kept = change.new_empty(len(change), 1, 1, 1).bernoulli_(1 - rate)
-    return change * kept / (1 - rate)
+    mask = change.new_empty(len(change), 1, 1, 1).bernoulli_(1 - rate)
+    return change * mask / (1 - rate)
 
 
 def depth_and_width(name: str) -> tuple[int, int] | None:
@@ -186,8 +186,8 @@ class WideBlock(nn.Module):
         change = self.conv2(self.dropout(torch.relu(self.norm2(change))))
         if self.training and self.skip_rate > 0:
             change = skip_some(change, self.skip_rate)
-        kept: Tensor = features if self.shortcut is None else self.shortcut(active)
-        return kept + change
+        shortcut: Tensor = features if self.shortcut is None else self.shortcut(active)
+        return shortcut + change
 
 
 class WideResNet(nn.Module):

@@ -67,7 +67,7 @@ def _plan() -> Plan:
 
 def _one_by_one(number: int, image: Tensor) -> Tensor:
     plan = _plan()
-    names = [plan.operations[k] for k in plan.chosen[number].tolist()]
+    names = [plan.operations[k] for k in plan.indices[number].tolist()]
     drawn = list(zip(names, plan.levels[number].tolist(), strict=True))
     for name, level in sorted(drawn, key=lambda pair: pair[0] != "rotate"):
         image = slow.one_operation(name, image, level, plan, number)

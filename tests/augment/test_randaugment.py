@@ -62,7 +62,7 @@ def test_geometry_is_fused_in_the_order_drawn() -> None:
     for n in range(24):
         slow = images[n : n + 1]
         for k in range(2):
-            name = names[int(plan.chosen[n, k])]
+            name = names[int(plan.indices[n, k])]
             slow = one_operation(name, slow, float(plan.levels[n, k]), plan, n)
         assert most_apart(result[n : n + 1][inside], slow[inside]) < 4e-3
 
@@ -103,7 +103,7 @@ def test_each_image_draws_for_itself() -> None:
 
 def test_draws_cover_operations_and_directions_evenly() -> None:
     plan = draw_plan(Draws(0, 5000), params())
-    drawn = plan.chosen.flatten().bincount(minlength=len(ALL)) / plan.chosen.numel()
+    drawn = plan.indices.flatten().bincount(minlength=len(ALL)) / plan.indices.numel()
     assert torch.allclose(drawn, torch.tensor(1 / len(ALL)), atol=0.01)
     assert torch.allclose(plan.levels.abs(), torch.tensor(1 / 3))
     assert abs(float(plan.levels.sign().mean())) < 0.03
@@ -134,5 +134,5 @@ def test_no_magnitude_leaves_all_but_the_histogram_operations() -> None:
 def test_distinct_operations_come_once_and_all_of_them_where_as_many_are_done() -> None:
     for count in (3, len(COLOUR)):
         augment = params(*COLOUR, num_ops=count, distinct_ops=True)
-        chosen = draw_plan(Draws(1, 500), augment).chosen.tolist()
+        chosen = draw_plan(Draws(1, 500), augment).indices.tolist()
         assert all(len(set(row)) == count for row in chosen)

@@ -35,7 +35,7 @@ def test_each_image_comes_once_an_epoch_with_its_own_row(prepared: Path) -> None
     assert len(stream) == count > 256
     rows = []
     for step in range(-(-2 * count // 50)):
-        drawn = stream.draw(step, 50, 7, WHOLE)
+        drawn = stream.batch(step, 50, 7, WHOLE)
         assert torch.equal(drawn.images, all_images[drawn.rows])
         assert drawn.targets is None
         rows += drawn.rows.tolist()
@@ -49,12 +49,12 @@ def test_any_number_of_workers_at_any_step_draws_the_same_global_batches(
 ) -> None:
     folder = prepared / "unlabeled"
     alone = ShardStream(folder, window=128)
-    batches = {step: alone.draw(step, 20, 7, WHOLE).rows for step in range(60)}
+    batches = {step: alone.batch(step, 20, 7, WHOLE).rows for step in range(60)}
     for rank in range(world_size):
         stream = ShardStream(folder, window=128, threads=2)
         part = slice(rank, None, world_size)
         for step in (0, 1, 5, 6, 30, 59, 2):  # forward, far ahead and back, as a resumed run
-            drawn = stream.draw(step, 20, 7, part)
+            drawn = stream.batch(step, 20, 7, part)
             assert drawn.rows.tolist() == batches[step][part].tolist()
 
 
@@ -75,7 +75,7 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
     assert len(stream) == len(chosen.row)
     rows: list[int] = []
     for step in range(len(stream)):
-        drawn = stream.draw(step, 1, 7, WHOLE)
+        drawn = stream.batch(step, 1, 7, WHOLE)
         assert drawn.targets is not None
         (row,) = drawn.rows.tolist()
         np.testing.assert_array_equal(drawn.targets[0], expected[row])
@@ -103,12 +103,12 @@ def test_shards_in_storage_stream_as_those_here(prepared: Path, tmp_path: Path) 
     here = ShardStream(prepared / "unlabeled", window=128)
     there = ShardStream(stored / "unlabeled", window=128)
     for step in (0, 9):
-        first, second = (stream.draw(step, 30, 1, WHOLE) for stream in (here, there))
+        first, second = (stream.batch(step, 30, 1, WHOLE) for stream in (here, there))
         assert torch.equal(first.images, second.images)
         assert torch.equal(first.rows, second.rows)
     (tmp_path / "shared").rename(tmp_path / "gone")
     with pytest.raises(DataError, match="missing"):
-        ShardStream(stored / "unlabeled", window=64).draw(0, 4, 1, WHOLE)
+        ShardStream(stored / "unlabeled", window=64).batch(0, 4, 1, WHOLE)
 
 
 def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
@@ -117,5 +117,5 @@ def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
     path = folder / read_manifest(folder).shards[2].file
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="shard_00002") as caught:
-        stream.draw(0, len(stream), 1, WHOLE)
+        stream.batch(0, len(stream), 1, WHOLE)
     assert "\n" not in str(caught.value)
