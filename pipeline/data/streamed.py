@@ -101,7 +101,7 @@ class ShardStream:
                 targets.append(window.targets[places])
         pixels = np.empty((len(files), *self.shape), np.uint8)
         return StreamedBatch(
-            DecodedImages(files, pixels, self.folder, self._decoders)[:],
+            DecodedImages(files, pixels, self.folder, self._decoders, verify=True)[:],
             torch.from_numpy(np.concatenate(rows)),
             torch.from_numpy(np.concatenate(targets)) if targets else None,
         )

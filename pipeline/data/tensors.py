@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from pipeline.data.images import BadImageError, Pixels, decode_png
+from pipeline.data.images import BadImageError, Pixels, decode_png, verify_png
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
@@ -88,16 +88,23 @@ class Images(Protocol):
 class DecodedImages:
     """Images (n, C, S, S) that a pool decodes in order, into `pixels`; a slice waits for its own.
 
-    files: the bytes of each, PNG or JPEG. A slice raises DataError, which names `source`, for an
-    image that can't be decoded or is of another size.
+    files: the bytes of each, PNG or JPEG; verify: whether their own checksums are compared, where
+    nobody has compared a SHA-256. A slice raises DataError, which names `source`, for an image that
+    can't be decoded or is of another size.
     """
 
     def __init__(
-        self, files: Sequence[bytes], pixels: Pixels, source: object, pool: ThreadPoolExecutor
+        self,
+        files: Sequence[bytes],
+        pixels: Pixels,
+        source: object,
+        pool: ThreadPoolExecutor,
+        *,
+        verify: bool = False,
     ) -> None:
         self._pixels, self._source = pixels, source
         parts = [slice(at, at + IMAGES_PER_TASK) for at in range(0, len(files), IMAGES_PER_TASK)]
-        self._tasks = [pool.submit(_decode, files[part], pixels[part]) for part in parts]
+        self._tasks = [pool.submit(_decode, files[part], pixels[part], verify) for part in parts]
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -113,8 +120,10 @@ class DecodedImages:
         return torch.from_numpy(self._pixels[rows])
 
 
-def _decode(files: Sequence[bytes], pixels: Pixels) -> None:
+def _decode(files: Sequence[bytes], pixels: Pixels, verify: bool) -> None:
     for data, place in zip(files, pixels, strict=True):
+        if verify:
+            verify_png(data)
         image = decode_png(data).transpose(2, 0, 1)
         if image.shape != place.shape:
             raise BadImageError(f"of {image.shape}, not {place.shape}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.images import BadImageError, decode, decode_png, encode_png, store
+from pipeline.data.images import BadImageError, decode, decode_png, encode_png, store, verify_png
 from tests.data.helpers import Pixels, encoded, noise, photo
 
 
@@ -186,10 +186,12 @@ def test_bytes_with_more_than_pixels_are_written_again() -> None:
 def test_what_is_written_is_read_back_and_damage_found_out(shape: tuple[int, int, int]) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
     whole = encode_png(pixels)
+    verify_png(whole)
     assert (decode_png(whole) == pixels).all()
     for at in range(len(whole) - 12):  # what stands after the pixels may be damaged
+        damaged = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
         with pytest.raises(BadImageError):
-            decode_png(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+            verify_png(damaged)
 
 
 def test_the_same_pixels_have_the_same_bytes() -> None:

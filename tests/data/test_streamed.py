@@ -119,3 +119,14 @@ def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="shard_00002") as caught:
         stream.batch(0, len(stream), 1, WHOLE)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_of_an_image_is_one_line(tmp_path: Path) -> None:
+    folder = prepared_stripes(tmp_path, 200) / "unlabeled"
+    path = folder / read_manifest(folder).shards[0].file
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 10] ^= 4
+    path.write_bytes(data)
+    stream = ShardStream(folder, window=64)
+    with pytest.raises(DataError, match="an image can't be decoded"):
+        stream.batch(0, len(stream), 1, WHOLE)
