@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.runs import Row, arguments, compare, keep
-from pipeline.data.png import encode_png
+from pipeline.data.images import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
-from pipeline.data.tensors import column_bytes, decode_into
+from pipeline.data.tensors import decode_images
 from pipeline.evaluate.checkpoints import checkpoint_passes
 from pipeline.labels.predict import ShardPredictor
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
@@ -120,9 +120,8 @@ def bare_loop(
     done, begun = 0, clock()
     with laid_out(network, passes), torch.inference_mode():
         for file in files:
-            data = column_bytes(pq.read_table(file, columns=["image"], use_threads=False))
-            pixels = torch.empty((len(data), 3, SIDE, SIDE), dtype=torch.uint8)
-            decode_into(data, pixels)
+            data = pq.read_table(file, columns=["image"], use_threads=False).column("image")
+            pixels = decode_images(data.to_pylist(), (3, SIDE, SIDE), file)
             for batch in torch.split(pixels, size):
                 run_pass(network, (batch.float() / 255 - MEAN) / STD, passes).log_softmax(dim=1)
             done += len(data)

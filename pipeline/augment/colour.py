@@ -1,8 +1,7 @@
 """Change colours in place of pixels: each operation takes one strength for each image.
 
-images: (N, C, H, W), C 1 or 3, float in [0, 1] or uint8; the result has the same type and is a
-new tensor. Strengths: (N,), on any device. Values are those of torchvision's functional
-operations; what leaves the range is clipped.
+images: (N, C, H, W) float in [0, 1], C 1 or 3; the result is a new tensor. Strengths: (N,), on any
+device. Values are those of torchvision's functional operations; what leaves the range is clipped.
 """
 
 from __future__ import annotations
@@ -21,117 +20,112 @@ IMAGENET_AXES = (
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply by `factor`, 0 or more: 0 black, 1 unchanged."""
-    return _clipped(_real(images) * _each(factor, images), images)
+    return (images * _each(factor, images)).clamp_(0, 1)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch about the image's mean grey by `factor`, 0 or more: 0 flat, 1 unchanged."""
-    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
-    return _blended(images, mean, factor)
+    return _blended(images, _grey(images).mean(dim=(1, 2, 3), keepdim=True), factor)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch colours away from grey by `factor`, 0 or more: 0 grey; one channel is unchanged."""
-    if images.shape[1] == 1:
-        return images.clone()
-    return _blended(images, _grey(images), factor)
+    return images.clone() if images.shape[1] == 1 else _blended(images, _grey(images), factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch away from a 3 x 3 blur by `factor`, 0 or more: 0 blurred; edge pixels stay."""
+    result = images.clone()
     if min(images.shape[-2:]) <= 2:
-        return images.clone()
-    result = images.float() if images.dtype == torch.uint8 else images.clone()
+        return result
     inner = result[..., 1:-1, 1:-1]
-    blur = _box_sum(result).add_(inner, alpha=4).div_(13)
-    if images.dtype == torch.uint8:
-        blur.round_()
+    rows = images[..., :-2, :] + images[..., 1:-1, :] + images[..., 2:, :]
+    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    blur = around.add_(inner, alpha=4).div_(13)
     inner += blur.sub_(inner).mul_(1 - _each(factor, images))
-    return _clipped(result, images)
+    return result.clamp_(0, 1)
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the highest `bits` (0 to 8, whole) of each value's eight."""
-    bits = bits.to(images.device).view(-1, 1, 1, 1)
-    if images.dtype == torch.uint8:
-        return images & (256 - 2 ** (8 - bits.long())).to(torch.uint8)
-    levels = torch.exp2(bits.to(images.dtype))
+    levels = torch.exp2(_each(bits, images))
     return torch.minimum((images * levels).floor_(), levels - 1).clamp_(min=0).div_(levels)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the values at or above `threshold`, a share of full white in [0, 1]."""
-    bar = _each(threshold, images)
-    if images.dtype == torch.uint8:
-        # Exclusive or with 255 inverts; 0 - 1 is 255.
-        inverted = images >= (bar * 255).ceil_().to(torch.uint8)
-        return inverted.view(torch.uint8).neg_().bitwise_xor_(images)
-    return torch.where(images >= bar, 1 - images, images)
+    """Invert the values at or above `threshold` in [0, 1]."""
+    return torch.where(images >= _each(threshold, images), 1 - images, images)
 
 
 def colour_shift(images: Tensor, amount: Tensor) -> Tensor:
-    """Add `amount` (N, C), a share of full white, to each channel."""
-    return _clipped(images + _each(amount, images) * _white(images), images)
+    """Add `amount` (N, C) to each channel."""
+    return (images + _each(amount, images)).clamp_(0, 1)
 
 
-def pca_colour_shift(images: Tensor, weights: Tensor, axes: Tensor | None = None) -> Tensor:
-    """Shift RGB along its principal axes by `weights` (N, 3): AlexNet's (Krizhevsky et al. 2012).
-
-    `axes`: (3, 3), one axis a column, times its standard deviation, shares of full white; None:
-    ImageNet's. One channel is unchanged.
-    """
+def pca_colour_shift(images: Tensor, weights: Tensor) -> Tensor:
+    """Shift RGB along ImageNet's principal axes by `weights` (N, 3): AlexNet's (Krizhevsky et al.
+    2012). One channel is unchanged."""
     if images.shape[1] == 1:
         return images.clone()
-    axes = torch.tensor(IMAGENET_AXES) if axes is None else axes
+    axes = torch.tensor(IMAGENET_AXES).to(weights)
     # Not a matrix product, whose rounding depends on how many rows there are.
-    return colour_shift(images, (weights[:, None, :] * axes.to(weights)).sum(dim=2))
+    return colour_shift(images, (weights[:, None, :] * axes).sum(dim=2))
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch each channel so that its darkest value is black and its brightest white.
+
+    A channel of one value is unchanged.
+    """
+    low = images.amin(dim=(2, 3), keepdim=True)
+    high = images.amax(dim=(2, 3), keepdim=True)
+    flat = high == low
+    scale = 1 / (high - low).masked_fill(flat, 1)
+    return (images - low.masked_fill(flat, 0)).mul_(scale).clamp_(0, 1)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Spread each channel's values, brought to 256 levels, evenly over the range.
+
+    By the rule of Pillow's ImageOps.equalize. A channel whose values leave no step between levels
+    is unchanged.
+    """
+    channels = images.shape[0] * images.shape[1]
+    # Where each value stands in a row of 256 levels for every channel, one after the other.
+    rows = torch.arange(0, 256 * channels, 256, dtype=torch.int32, device=images.device)
+    places = ((images * 255.999).int() + rows.view(*images.shape[:2], 1, 1)).flatten()
+    counts = _counts(places, 256 * channels).view(-1, 256)
+    total = counts.cumsum(1)
+    brightest = total.argmax(1, keepdim=True)
+    step = (total[:, -1:] - counts.gather(1, brightest)).div_(255, rounding_mode="floor")
+    # A level's new value counts the pixels darker than it.
+    spread = (total - counts + step // 2).div_(step.clamp(min=1), rounding_mode="floor")
+    same = torch.arange(256, device=counts.device)
+    table = torch.where(step > 0, spread.clamp_(0, 255), same).to(images.dtype).div_(255)
+    return table.flatten().index_select(0, places).view_as(images)
+
+
+def _counts(places: Tensor, length: int) -> Tensor:
+    """How often each of 0 … length - 1 occurs: (length,) int64."""
+    if places.device.type == "cpu":
+        return torch.bincount(places, minlength=length)
+    counts = places.new_zeros(length, dtype=torch.int64)  # bincount waits for the GPU
+    return counts.index_add_(0, places, counts.new_ones(1).expand(len(places)))
 
 
 def _each(strength: Tensor, images: Tensor) -> Tensor:
-    """(N,) or (N, C) as a float that broadcasts over images."""
-    dtype = images.dtype if images.is_floating_point() else torch.float32
-    strength = strength.to(images.device, dtype)
-    return strength.view(len(strength), -1, 1, 1)
-
-
-def _real(images: Tensor) -> Tensor:
-    """Floats of the same values; first, since arithmetic of mixed types is slower."""
-    return images if images.is_floating_point() else images.float()
-
-
-def _white(images: Tensor) -> float:
-    return 255.0 if images.dtype == torch.uint8 else 1.0
-
-
-def _clipped(values: Tensor, like: Tensor) -> Tensor:
-    """`values` within the range and as the type of `like`; uint8 drops fractions."""
-    values = values.clamp_(0, _white(like))
-    return as_levels(values) if like.dtype == torch.uint8 else values.to(like.dtype)
-
-
-def as_levels(values: Tensor) -> Tensor:
-    """Floats in [0, 255] as uint8, fractions dropped.
-
-    Through int16: on a CPU torch turns floats into bytes one by one, four times as slowly.
-    """
-    return values.to(torch.int16).to(torch.uint8)
+    """(N,) or (N, C) as numbers that broadcast over images."""
+    return strength.to(images).view(len(strength), -1, 1, 1)
 
 
 def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     factor = _each(factor, images)
-    return _clipped((_real(images) * factor).add_(other * (1 - factor)), images)
+    return (images * factor).add_(other * (1 - factor)).clamp_(0, 1)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Luminance: (N, 1, H, W) float; whole levels where images are uint8."""
+    """Luminance: (N, 1, H, W)."""
     if images.shape[1] == 1:
-        return _real(images)
-    red, green, blue = _real(images).unbind(1)
-    grey = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]
-    return grey if images.is_floating_point() else grey.floor_()
-
-
-def _box_sum(images: Tensor) -> Tensor:
-    """The sum of each 3 x 3 neighbourhood: (N, C, H - 2, W - 2)."""
-    rows = images[..., :-2, :] + images[..., 1:-1, :] + images[..., 2:, :]
-    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+        return images
+    red, green, blue = images.unbind(1)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]

@@ -2,7 +2,7 @@
 
 A matrix maps a place in the output to the place in the input whose colour it takes. Both are
 in pixels from the centre of their image, x to the right and y down. A chain "first A, then B"
-is therefore the product `A @ B`.
+is therefore the product `A @ B`. What is no matrix is a displacement of each pixel.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.augment.colour import as_levels
-
 Padding = Literal["zeros", "border", "reflection"]
-Interpolation = Literal["bilinear", "nearest"]
+KNOTS = 5  # random vectors along each side of a displacement
+SMOOTHNESS = 0.15  # standard deviation of its smoothing, share of the side; Simard's is 4 / 29
 
 
 def affine_matrix(
@@ -34,20 +33,16 @@ def affine_matrix(
     `translate_y`: pixels to the right and down; `scale`: above 1 enlarges. What is None is left
     out; at least one is given.
     """
-    given = [x for x in (angle, shear_x, shear_y, translate_x, translate_y, scale) if x is not None]
-    zero = torch.zeros_like(given[0])
+    values = (angle, shear_x, shear_y, translate_x, translate_y, scale)
+    zero = torch.zeros_like(next(value for value in values if value is not None))
     radians = zero if angle is None else angle.deg2rad()
     inverse = 1.0 if scale is None else scale.reciprocal()
     cos, sin = radians.cos() * inverse, radians.sin() * inverse
-    across = zero if shear_x is None else shear_x
-    along = zero if shear_y is None else shear_y
-    x = zero if translate_x is None else translate_x
-    y = zero if translate_y is None else translate_y
+    across, along, x, y = (zero if value is None else value for value in values[1:5])
     # Linear part: rotation by -angle times the shear; then the shift is taken back first.
     a, b = cos - sin * along, cos * across - sin
     c, d = sin + cos * along, sin * across + cos
-    one = torch.ones_like(zero)
-    rows = (a, b, -a * x - b * y, c, d, -c * x - d * y, zero, zero, one)
+    rows = (a, b, -a * x - b * y, c, d, -c * x - d * y, zero, zero, torch.ones_like(zero))
     return torch.stack(rows, dim=1).view(-1, 3, 3)
 
 
@@ -68,6 +63,30 @@ def perspective_matrix(start: Tensor, end: Tensor) -> Tensor:
     return torch.cat((values, ones), dim=1).view(-1, 3, 3).to(start.dtype)
 
 
+def displacement(knots: Tensor, strength: Tensor, height: int, width: int) -> Tensor:
+    """A smooth field of displacements: (N, 2, H, W), x and y in the unit of `strength`.
+
+    knots: (N, 2, K, K) random vectors on a K x K grid over the image, corner to corner. Each
+    pixel's displacement is the sum of all of them under Gaussian weights that have a sum of
+    squares of 1: standard normal knots give every pixel displacements with a standard deviation
+    of exactly `strength` (N,). Simard et al. 2003 draw a vector for every pixel; after smoothing, a
+    grid as fine as the smoothing gives the same kind of field for a fraction of the draws.
+    """
+    down = _knot_weights(height, knots.shape[-2], knots)
+    across = _knot_weights(width, knots.shape[-1], knots)
+    scaled = knots * strength.to(knots.device)[:, None, None, None]
+    return down @ scaled @ across.T
+
+
+def _knot_weights(side: int, count: int, like: Tensor) -> Tensor:
+    """What each knot along a side weighs at each pixel: (side, count), rows of norm 1."""
+    pixels = torch.linspace(0, 1, side, device=like.device, dtype=like.dtype)
+    places = torch.linspace(0, 1, count, device=like.device, dtype=like.dtype)
+    distance = (pixels[:, None] - places) / SMOOTHNESS
+    weights = torch.exp(-0.5 * distance.square())
+    return weights / weights.square().sum(dim=1, keepdim=True).sqrt()
+
+
 def resample(
     images: Tensor,
     matrices: Tensor,
@@ -75,31 +94,24 @@ def resample(
     displacement: Tensor | None = None,
     projective: bool = False,
     padding: Padding = "zeros",
-    interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """Take each output pixel from where its image's matrix says.
+    """Take each output pixel from where its image's matrix says, bilinearly.
 
-    images: (N, C, H, W) float or uint8; matrices: (N, 3, 3), on any device; displacement:
-    (N, 2, H, W), x and y in pixels, added to the places in the input. `projective`: whether last
-    rows other than (0, 0, 1) occur. uint8 is rounded to the nearest level.
+    images: (N, C, H, W) float; matrices: (N, 3, 3), on any device; displacement: (N, 2, H, W), x
+    and y in pixels, added to the places in the input. `projective`: whether last rows other than
+    (0, 0, 1) occur.
     """
     grid = _places(matrices.to(images.device), images.shape[-2], images.shape[-1], projective)
     if displacement is not None:
         grid[:, 0].add_(displacement[:, 0], alpha=2 / images.shape[-1])
         grid[:, 1].add_(displacement[:, 1], alpha=2 / images.shape[-2])
-    return sample(images, grid, padding, interpolation)
+    return sample(images, grid, padding)
 
 
-def sample(
-    images: Tensor, grid: Tensor, padding: Padding, interpolation: Interpolation = "bilinear"
-) -> Tensor:
-    """torch's grid_sample (align_corners=False) for uint8 images too; grid: (N, 2, H, W)."""
-    source = images if images.is_floating_point() else images.float()
-    places = grid.to(source.dtype).permute(0, 2, 3, 1)
-    result = F.grid_sample(
-        source, places, mode=interpolation, padding_mode=padding, align_corners=False
-    )
-    return result if images.is_floating_point() else as_levels(result.round_())
+def sample(images: Tensor, grid: Tensor, padding: Padding) -> Tensor:
+    """torch's grid_sample with its places as (N, 2, H, W)."""
+    places = grid.to(images.dtype).permute(0, 2, 3, 1)
+    return F.grid_sample(images, places, padding_mode=padding, align_corners=False)
 
 
 def _places(matrices: Tensor, height: int, width: int, projective: bool) -> Tensor:
@@ -115,38 +127,3 @@ def _places(matrices: Tensor, height: int, width: int, projective: bool) -> Tens
         last = terms[:, 2]
         grid /= (last[:, 0] * x + last[:, 1] * y + last[:, 2])[:, None]
     return grid
-
-
-def rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotate about the centre by `angle`: (N,) degrees counter-clockwise."""
-    return resample(images, affine_matrix(angle=angle))
-
-
-def shear_x(images: Tensor, shear: Tensor) -> Tensor:
-    """Shear sideways about the centre by `shear`: (N,) tangents."""
-    return resample(images, affine_matrix(shear_x=shear))
-
-
-def shear_y(images: Tensor, shear: Tensor) -> Tensor:
-    """Shear up and down about the centre by `shear`: (N,) tangents."""
-    return resample(images, affine_matrix(shear_y=shear))
-
-
-def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
-    """Move to the right by `pixels`: (N,), fractions allowed."""
-    return resample(images, affine_matrix(translate_x=pixels))
-
-
-def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
-    """Move down by `pixels`: (N,), fractions allowed."""
-    return resample(images, affine_matrix(translate_y=pixels))
-
-
-def scale(images: Tensor, factor: Tensor) -> Tensor:
-    """Enlarge about the centre by `factor`: (N,), above 0; under 1 shrinks."""
-    return resample(images, affine_matrix(scale=factor))
-
-
-def perspective(images: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Carry the points `start` to `end`; see perspective_matrix."""
-    return resample(images, perspective_matrix(start, end), projective=True)

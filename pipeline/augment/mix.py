@@ -13,33 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.augment.boxes import inside_boxes
 from pipeline.augment.draws import Draws
-from pipeline.augment.erase import inside_boxes
 
-
-def mixup(
-    images: Tensor, targets: Tensor, draws: Draws, *, alpha: float = 0.2
-) -> tuple[Tensor, Tensor]:
-    """Average each image and its target with a partner's (Zhang et al. 2018).
-
-    images: (N, C, H, W) float or uint8; targets: (N, K) probabilities. The share of each image
-    itself is Beta(alpha, alpha), `alpha` above 0.
-    """
-    own = draws.beta(alpha)
-    return blend(images, targets, partners(images), partners(targets), own)
-
-
-def cutmix(
-    images: Tensor, targets: Tensor, draws: Draws, *, alpha: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Paste a box of a partner into each image; targets mix by area (Yun et al. 2019).
-
-    images: (N, C, H, W) any type; targets: (N, K) probabilities. A box has a share
-    1 - Beta(alpha, alpha) of the area, the image's shape and its centre anywhere; what reaches
-    over the edge is cut off and does not count.
-    """
-    boxes = cutmix_boxes(draws, alpha, images.shape[-2], images.shape[-1])
-    return paste(images, targets, partners(images), partners(targets), boxes)
+Pair = tuple[Tensor, Tensor]  # images (N, C, H, W) and their targets, probabilities (N, K)
 
 
 def mix(
@@ -48,51 +25,42 @@ def mix(
     draws: Draws,
     *,
     kind: Literal["mixup", "cutmix", "both"],
-    alpha: float = 1.0,
-) -> tuple[Tensor, Tensor]:
+    alpha: float,
+) -> Pair:
     """MixUp, CutMix, or for each image one of the two with equal chances, as `kind` says."""
+    pair = (images, targets)
     if kind == "mixup":
-        return mixup(images, targets, draws, alpha=alpha)
+        return mixup(pair, draws, alpha)
     if kind == "cutmix":
-        return cutmix(images, targets, draws, alpha=alpha)
-    averaged = draws.uniform() < 0.5
-    first, first_targets = mixup(images, targets, draws, alpha=alpha)
-    second, second_targets = cutmix(images, targets, draws, alpha=alpha)
+        return cutmix(pair, draws, alpha)
+    averaged = (draws.uniform() < 0.5).to(images.device)
+    first, first_targets = mixup(pair, draws, alpha)
+    second, second_targets = cutmix(pair, draws, alpha)
     return (
         torch.where(averaged[:, None, None, None], first, second),
         torch.where(averaged[:, None], first_targets, second_targets),
     )
 
 
-def partners(values: Tensor) -> Tensor:
-    """Each row's partner: see the module's first lines."""
-    return values.roll(-(len(values) // 2), dims=0)
+def mixup(pair: Pair, draws: Draws, alpha: float) -> Pair:
+    """Average each image and its target with a partner's (Zhang et al. 2018).
+
+    The share of each image itself is Beta(alpha, alpha), `alpha` above 0.
+    """
+    return blend(pair, partners(pair), draws.beta(alpha))
 
 
-def blend(
-    images: Tensor, targets: Tensor, others: Tensor, other_targets: Tensor, own: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`own` (N,) times the images and targets plus 1 - `own` times the others."""
-    own = own.to(images.device)
-    share = own.view(-1, 1, 1, 1)
-    mixed = images * share + others * (1 - share)
-    if not images.is_floating_point():
-        mixed = mixed.round_()
-    return mixed.to(images.dtype), _mixed_targets(targets, other_targets, own)
+def cutmix(pair: Pair, draws: Draws, alpha: float) -> Pair:
+    """Paste a box of a partner into each image; targets mix by area (Yun et al. 2019).
 
-
-def paste(
-    images: Tensor, targets: Tensor, others: Tensor, other_targets: Tensor, boxes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The others inside `boxes` (N, 4: see inside_boxes), the images around them."""
-    height, width = images.shape[-2:]
-    inside = inside_boxes(boxes.to(images.device), height, width)
-    own = 1 - inside.float().mean(dim=(1, 2, 3))
-    return torch.where(inside, others, images), _mixed_targets(targets, other_targets, own)
+    A box has a share 1 - Beta(alpha, alpha) of the area, the image's shape and its centre
+    anywhere; what reaches over the edge is cut off and does not count.
+    """
+    return paste(pair, partners(pair), cutmix_boxes(draws, alpha, *pair[0].shape[-2:]))
 
 
 def cutmix_boxes(draws: Draws, alpha: float, height: int, width: int) -> Tensor:
-    """Random boxes, as paste takes them: (N, 4) int64, cut off at the edges."""
+    """Random boxes, cut off at the edges: (N, 4) int64."""
     side = (1 - draws.beta(alpha)).sqrt()
     rows, columns = (side * height).long(), (side * width).long()
     top = draws.integers(height) - rows // 2
@@ -101,6 +69,26 @@ def cutmix_boxes(draws: Draws, alpha: float, height: int, width: int) -> Tensor:
     return torch.minimum(corners, corners.new_tensor([height, width, height, width]))
 
 
-def _mixed_targets(targets: Tensor, others: Tensor, own: Tensor) -> Tensor:
-    share = own.to(targets)[:, None]
-    return targets * share + others * (1 - share)
+def partners(pair: Pair) -> Pair:
+    """Each row's partner: see the module's first lines."""
+    half = len(pair[0]) // 2
+    return pair[0].roll(-half, dims=0), pair[1].roll(-half, dims=0)
+
+
+def blend(pair: Pair, other: Pair, own: Tensor) -> Pair:
+    """`own` (N,) times the images and targets plus 1 - `own` times the others."""
+    share = own.to(pair[0].device)[:, None, None, None]
+    return pair[0] * share + other[0] * (1 - share), _mixed_targets(pair, other, own)
+
+
+def paste(pair: Pair, other: Pair, boxes: Tensor) -> Pair:
+    """The others inside `boxes` (see pipeline.augment.boxes), the images around them."""
+    images = pair[0]
+    inside = inside_boxes(boxes.to(images.device), *images.shape[-2:])
+    own = 1 - inside.float().mean(dim=(1, 2, 3))
+    return torch.where(inside, other[0], images), _mixed_targets(pair, other, own)
+
+
+def _mixed_targets(pair: Pair, other: Pair, own: Tensor) -> Tensor:
+    share = own.to(pair[1])[:, None]
+    return pair[1] * share + other[1] * (1 - share)

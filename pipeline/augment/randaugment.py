@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pipeline.augment.colour import (
-    brightness,
-    colour_shift,
-    contrast,
-    pca_colour_shift,
-    posterize,
-    saturation,
-    sharpness,
-    solarize,
-)
+from pipeline.augment import colour
 from pipeline.augment.draws import Draws
-from pipeline.augment.elastic import KNOTS, displacement
-from pipeline.augment.geometry import Interpolation, affine_matrix, perspective_matrix, resample
-from pipeline.augment.histogram import autocontrast, equalize
-from pipeline.errors import ParameterError
+from pipeline.augment.geometry import (
+    KNOTS,
+    affine_matrix,
+    displacement,
+    perspective_matrix,
+    resample,
+)
+from pipeline.params import AugmentParams
 
 CACHED_VALUES = 1 << 18  # values worked on at once by a CPU
 MAGNITUDES = 30.0  # the strongest magnitude; levels are magnitudes divided by it
@@ -48,22 +42,21 @@ GEOMETRY = (
     "elastic",
 )
 
-Sampling = Literal["normal", "uniform"]
 ColourOperation = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Each takes images, signed levels (N,) in [-1, 1], and three numbers (N, 3) in [-1, 1).
 COLOUR: dict[str, ColourOperation] = {
-    "brightness": lambda images, level, _: brightness(images, 1 + 0.9 * level),
-    "contrast": lambda images, level, _: contrast(images, 1 + 0.9 * level),
-    "saturation": lambda images, level, _: saturation(images, 1 + 0.9 * level),
-    "sharpness": lambda images, level, _: sharpness(images, 1 + 0.9 * level),
-    "posterize": lambda images, level, _: posterize(images, 8 - (4 * level.abs()).round()),
-    "solarize": lambda images, level, _: solarize(images, 1 - level.abs()),
-    "equalize": lambda images, level, _: equalize(images),
-    "autocontrast": lambda images, level, _: autocontrast(images),
-    "colour_shift": lambda images, level, extra: colour_shift(
+    "brightness": lambda images, level, _: colour.brightness(images, 1 + 0.9 * level),
+    "contrast": lambda images, level, _: colour.contrast(images, 1 + 0.9 * level),
+    "saturation": lambda images, level, _: colour.saturation(images, 1 + 0.9 * level),
+    "sharpness": lambda images, level, _: colour.sharpness(images, 1 + 0.9 * level),
+    "posterize": lambda images, level, _: colour.posterize(images, 8 - (4 * level.abs()).round()),
+    "solarize": lambda images, level, _: colour.solarize(images, 1 - level.abs()),
+    "equalize": lambda images, level, _: colour.equalize(images),
+    "autocontrast": lambda images, level, _: colour.autocontrast(images),
+    "colour_shift": lambda images, level, extra: colour.colour_shift(
         images, 0.3 * level[:, None] * extra[:, : images.shape[1]]
     ),
-    "pca_colour_shift": lambda images, level, extra: pca_colour_shift(
+    "pca_colour_shift": lambda images, level, extra: colour.pca_colour_shift(
         images, level[:, None] * extra
     ),
 }
@@ -74,13 +67,13 @@ OPERATIONS = ("identity", *GEOMETRY, *COLOUR)
 class Plan:
     """What RandAugment does to each of N images, on the CPU.
 
-    chosen: (N, num_ops) positions in `operations`; levels: (N, num_ops) in [-1, 1]; knots:
+    indices: (N, num_ops) positions in `operations`; levels: (N, num_ops) in [-1, 1]; knots:
     (N, 2, K, K) for elastic; corners: (N, 4, 2) in [0, 1) for perspective; colours: (N, 3) in
     [-1, 1) for the colour shifts. The last three are None where no operation needs them.
     """
 
     operations: tuple[str, ...]
-    chosen: Tensor
+    indices: Tensor
     levels: Tensor
     knots: Tensor | None
     corners: Tensor | None
@@ -90,121 +83,74 @@ class Plan:
         """The level where `operation` was drawn, 0 elsewhere: (N, num_ops)."""
         if operation not in self.operations:
             return torch.zeros_like(self.levels)
-        return self.levels * (self.chosen == self.operations.index(operation))
+        return self.levels * (self.indices == self.operations.index(operation))
 
 
-def rand_augment(
-    images: Tensor,
-    draws: Draws,
-    *,
-    operations: Sequence[str],
-    num_ops: int,
-    magnitude: float,
-    magnitude_std: float = 0.0,
-    sampling: Sampling = "normal",
-    distinct: bool = False,
-    interpolation: Interpolation = "bilinear",
-) -> Tensor:
+def rand_augment(images: Tensor, draws: Draws, params: AugmentParams) -> Tensor:
     """Do `num_ops` random operations to each image, each in a random direction.
 
-    images: (N, C, H, W) float in [0, 1] or uint8; a new tensor is made. `magnitude`: 0 to 30 on
-    torchvision's scale; `sampling`: normal, about it with `magnitude_std`, or uniform, between 0
-    and it. `distinct`: no operation twice for one image. All geometric operations
-    of an image are fused into one resampling, which comes before all of its colour operations;
-    those are done in the order drawn. Raises ParameterError for an unknown operation.
+    `magnitude`: 0 to 30 on torchvision's scale; `magnitude_sampling`: normal, about it with
+    `magnitude_std`, or uniform, between 0 and it; `distinct_ops`: no operation twice for one image.
+    All geometric operations of an image are fused into one resampling, which comes before all of
+    its colour operations; those are done in the order drawn.
     """
-    plan = draw_plan(
-        draws,
-        operations,
-        num_ops,
-        magnitude,
-        magnitude_std,
-        sampling=sampling,
-        distinct=distinct,
+    return apply_plan(images, draw_plan(draws, params))
+
+
+def draw_plan(draws: Draws, params: AugmentParams) -> Plan:
+    """Draw operations and signed levels; what is drawn depends on the parameters alone."""
+    operations = params.operations
+    if params.distinct_ops:
+        indices = draws.uniform(len(operations)).argsort(dim=1)[:, : params.num_ops]
+    else:
+        indices = draws.integers(len(operations), params.num_ops)
+    sign = draws.integers(2, indices.shape[1]) * 2 - 1
+    magnitudes = torch.full(indices.shape, params.magnitude)
+    if params.magnitude_sampling == "uniform":
+        magnitudes = magnitudes * draws.uniform(indices.shape[1])
+    elif params.magnitude_std > 0:
+        magnitudes = magnitudes + params.magnitude_std * draws.normal(indices.shape[1])
+    needs_colours = {"colour_shift", "pca_colour_shift"} & set(operations)
+    return Plan(
+        operations=operations,
+        indices=indices,
+        levels=magnitudes.clamp_(0, MAGNITUDES) / MAGNITUDES * sign,
+        knots=draws.normal(2, KNOTS, KNOTS) if "elastic" in operations else None,
+        corners=draws.uniform(4, 2) if "perspective" in operations else None,
+        colours=draws.signed(3) if needs_colours else None,
     )
-    return apply_plan(images, plan, interpolation)
 
 
-def apply_plan(images: Tensor, plan: Plan, interpolation: Interpolation = "bilinear") -> Tensor:
+def apply_plan(images: Tensor, plan: Plan) -> Tensor:
     """Do to each image what `plan` says; see rand_augment."""
     images = images.clone()
-    _warp(images, plan, interpolation)
+    _warp(images, plan)
     _recolour(images, plan)
     return images
 
 
-def draw_plan(
-    draws: Draws,
-    operations: Sequence[str],
-    num_ops: int,
-    magnitude: float,
-    magnitude_std: float,
-    *,
-    sampling: Sampling = "normal",
-    distinct: bool = False,
-) -> Plan:
-    """Draw operations and signed levels; what is drawn depends on the parameters alone."""
-    _check(operations)
-    host = draws.host
-    if distinct:
-        chosen = host.uniform(len(operations)).argsort(dim=1)[:, :num_ops]
-    else:
-        chosen = host.integers(len(operations), num_ops)
-    sign = host.integers(2, chosen.shape[1]) * 2 - 1
-    magnitudes = torch.full(chosen.shape, float(magnitude))
-    if sampling == "uniform":
-        magnitudes = magnitudes * host.uniform(chosen.shape[1])
-    elif magnitude_std > 0:
-        magnitudes = magnitudes + magnitude_std * host.normal(chosen.shape[1])
-    needs_colours = {"colour_shift", "pca_colour_shift"} & set(operations)
-    return Plan(
-        operations=tuple(operations),
-        chosen=chosen,
-        levels=magnitudes.clamp_(0, MAGNITUDES) / MAGNITUDES * sign,
-        knots=host.normal(2, KNOTS, KNOTS) if "elastic" in operations else None,
-        corners=host.uniform(4, 2) if "perspective" in operations else None,
-        colours=host.signed(3) if needs_colours else None,
-    )
-
-
-def _check(operations: Sequence[str]) -> None:
-    for name in operations:
-        if name not in OPERATIONS:
-            raise ParameterError(
-                f"augment.operations: {name!r} is not an operation; there are "
-                + ", ".join(OPERATIONS)
-            )
-    if not operations:
-        raise ParameterError("augment.operations = []: name at least one, such as identity")
-
-
-def _warp(images: Tensor, plan: Plan, interpolation: Interpolation) -> None:
+def _warp(images: Tensor, plan: Plan) -> None:
     """Resample, in place, the images that drew a geometric operation."""
     height, width = images.shape[-2:]
     geometric = torch.tensor([name in GEOMETRY for name in plan.operations])
-    rows = geometric[plan.chosen].any(dim=1).nonzero().squeeze(1)
+    rows = geometric[plan.indices].any(dim=1).nonzero().squeeze(1)
     matrices = _matrices(plan, height, width)
     warps = plan.level_of("elastic").abs().sum(1) * (WARP * min(height, width))
 
-    def warped(some: Tensor, piece: Tensor) -> Tensor:
+    def warped(part: Tensor, rows: Tensor) -> Tensor:
         field = None
         if plan.knots is not None:
-            knots = plan.knots[piece].to(images.device)
-            field = displacement(knots, warps[piece], height, width)
-        return resample(
-            some,
-            matrices[piece],
-            displacement=field,
-            projective=plan.corners is not None,
-            interpolation=interpolation,
-        )
+            knots = plan.knots[rows].to(images.device)
+            field = displacement(knots, warps[rows], height, width)
+        projective = plan.corners is not None
+        return resample(part, matrices[rows], displacement=field, projective=projective)
 
     _change(images, rows, warped)
 
 
 def _matrices(plan: Plan, height: int, width: int) -> Tensor:
     """The product of each image's matrices, in the order drawn: (N, 3, 3)."""
-    count, num_ops = plan.chosen.shape
+    count, num_ops = plan.indices.shape
     each = affine_matrix(
         angle=plan.level_of("rotate").flatten() * DEGREES,
         shear_x=plan.level_of("shear_x").flatten() * SHEAR,
@@ -214,9 +160,9 @@ def _matrices(plan: Plan, height: int, width: int) -> Tensor:
         scale=torch.exp(plan.level_of("scale").flatten() * math.log(ENLARGEMENT)),
     ).view(count, num_ops, 3, 3)
     if plan.corners is not None:
-        drawn = plan.chosen == plan.operations.index("perspective")
+        is_perspective = plan.indices == plan.operations.index("perspective")
         distorted = _perspectives(plan, plan.corners, height, width)
-        each = torch.where(drawn[:, :, None, None], distorted, each)
+        each = torch.where(is_perspective[:, :, None, None], distorted, each)
     product = each[:, 0]
     for slot in range(1, num_ops):
         product = product @ each[:, slot]
@@ -236,17 +182,17 @@ def _perspectives(plan: Plan, corners: Tensor, height: int, width: int) -> Tenso
 def _recolour(images: Tensor, plan: Plan) -> None:
     """Do the colour operations, in place and in the order drawn, each to those that drew it."""
     extra = torch.zeros(len(images), 3) if plan.colours is None else plan.colours
-    for levels, chosen in zip(plan.levels.unbind(1), plan.chosen.unbind(1), strict=True):
+    for levels, indices in zip(plan.levels.unbind(1), plan.indices.unbind(1), strict=True):
         for number, name in enumerate(plan.operations):
             if name in COLOUR:
-                rows = (chosen == number).nonzero().squeeze(1)
+                rows = (indices == number).nonzero().squeeze(1)
                 _change(images, rows, partial(_coloured, COLOUR[name], levels, extra))
 
 
 def _coloured(
-    operation: ColourOperation, levels: Tensor, extra: Tensor, images: Tensor, rows: Tensor
+    operation: ColourOperation, levels: Tensor, extra: Tensor, part: Tensor, rows: Tensor
 ) -> Tensor:
-    return operation(images, levels[rows], extra[rows])
+    return operation(part, levels[rows], extra[rows])
 
 
 def _change(images: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -255,9 +201,5 @@ def _change(images: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Ten
     if images.device.type == "cpu":
         size = max(1, CACHED_VALUES // images[0].numel())
     for piece in torch.split(rows, size) if len(rows) else ():
-        if len(piece) == 1:
-            one = images[int(piece) : int(piece) + 1]
-            one.copy_(change(one, piece))
-        else:
-            here = piece.to(images.device)
-            images.index_put_((here,), change(images.index_select(0, here), piece))
+        here = piece.to(images.device)
+        images.index_put_((here,), change(images.index_select(0, here), piece))

@@ -7,7 +7,7 @@ shared equally among the others when it is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 
 Floats = NDArray[np.float32]
+Column = Literal["log_probs", "probabilities"]  # of a table, its values as logarithms or not
 
 MOST_WHOLE = 256
 TOP = 32
 CLASSES = "classes"
+REST = {"log_probs": "log_rest", "probabilities": "rest"}  # the column of the mass of the rest
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class Distributions:
 def as_stored(log_probs: Floats) -> Distributions:
     """Log-probabilities (n, K) in the precision, and of the classes, that storage keeps."""
     num_classes = log_probs.shape[1]
-    if num_classes <= MOST_WHOLE:
-        return Distributions(num_classes, _halved(log_probs))
     values = _halved(log_probs)  # first: of classes that are then equal the first is the likeliest
+    if num_classes <= MOST_WHOLE:
+        return Distributions(num_classes, values)
     order = np.argsort(-values, axis=1, kind="stable")
     rest = np.take_along_axis(log_probs, order[:, TOP:], axis=1)
     log_rest = _halved(np.logaddexp.reduce(rest, axis=1))
@@ -66,63 +68,51 @@ def as_stored(log_probs: Floats) -> Distributions:
         num_classes,
         np.take_along_axis(values, order, axis=1),
         order.astype(np.int32),
-        log_rest - _log_others(num_classes),
+        _shared(log_rest, num_classes, "log_probs"),
     )
 
 
-def log_columns(log_probs: Distributions) -> dict[str, Any]:
-    """The columns of a table that hold log-probabilities; read back by `read_log_columns`."""
-    columns = {"log_probs": _matrix(log_probs.values)}
-    if log_probs.classes is not None and log_probs.others is not None:
-        columns[CLASSES] = _lists(log_probs.classes)
-        log_rest = log_probs.others + _log_others(log_probs.num_classes)
-        columns["log_rest"] = pa.array(log_rest.astype(np.float16))
+def distribution_columns(distributions: Distributions, column: Column) -> dict[str, Any]:
+    """The columns of a table that hold distributions; read back by `read_distributions`."""
+    columns: dict[str, Any] = {column: list_column(distributions.values.astype(np.float16))}
+    if distributions.classes is not None and distributions.others is not None:
+        others, count = distributions.others, distributions.num_classes - TOP
+        logs = column == "log_probs"
+        rest = others + np.float32(np.log(count)) if logs else others * np.float32(count)
+        columns[CLASSES] = list_column(distributions.classes)
+        columns[REST[column]] = pa.array(rest.astype(np.float16))
     return columns
 
 
-def probability_columns(probabilities: Distributions) -> dict[str, Any]:
-    """The columns of a table that hold probabilities; read back by `read_probability_columns`."""
-    columns = {"probabilities": _matrix(probabilities.values)}
-    if probabilities.classes is not None and probabilities.others is not None:
-        columns[CLASSES] = _lists(probabilities.classes)
-        rest = probabilities.others * np.float32(probabilities.num_classes - TOP)
-        columns["rest"] = pa.array(rest.astype(np.float16))
-    return columns
-
-
-def distribution_fields(num_classes: int, values: str, rest: str) -> list[Any]:
-    """The Arrow fields of such columns: `values` "log_probs" and `rest` "log_rest", or others."""
+def distribution_fields(num_classes: int, column: Column) -> list[Any]:
+    """The Arrow fields of such columns."""
     if num_classes <= MOST_WHOLE:
-        return [_list_field(values, pa.float16(), num_classes)]
+        return [pa.field(column, pa.list_(pa.float16(), num_classes), nullable=False)]
     return [
-        _list_field(values, pa.float16(), TOP),
-        _list_field(CLASSES, pa.int32(), TOP),
-        pa.field(rest, pa.float16(), nullable=False),
+        pa.field(column, pa.list_(pa.float16(), TOP), nullable=False),
+        pa.field(CLASSES, pa.list_(pa.int32(), TOP), nullable=False),
+        pa.field(REST[column], pa.float16(), nullable=False),
     ]
 
 
-def read_log_columns(table: Any, num_classes: int, source: object) -> Distributions:
-    """Log-probabilities of a table whose schema was checked; DataError names `source`."""
-    values = _values(table.column("log_probs"), np.float32)
+def read_distributions(
+    table: Any, num_classes: int, column: Column, source: object
+) -> Distributions:
+    """Distributions of a table whose schema was checked; DataError names `source`."""
+    values = list_values(table.column(column)).astype(np.float32)
     if num_classes <= MOST_WHOLE:
         return Distributions(num_classes, values)
-    log_rest = table.column("log_rest").to_numpy().astype(np.float32)
-    others = log_rest - _log_others(num_classes)
-    return Distributions(num_classes, values, _classes(table, num_classes, source), others)
+    classes = list_values(table.column(CLASSES))
+    if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+        raise DataError(f"{source}: {CLASSES!r} must be 0 to {num_classes - 1} in every row")
+    rest = table.column(REST[column]).to_numpy().astype(np.float32)
+    return Distributions(num_classes, values, classes, _shared(rest, num_classes, column))
 
 
-def read_probability_columns(table: Any, num_classes: int, source: object) -> Distributions:
-    """Probabilities of a table whose schema was checked; DataError names `source`."""
-    values = _values(table.column("probabilities"), np.float32)
-    if num_classes <= MOST_WHOLE:
-        return Distributions(num_classes, values)
-    rest = table.column("rest").to_numpy().astype(np.float32)
-    others = rest / np.float32(num_classes - TOP)
-    return Distributions(num_classes, values, _classes(table, num_classes, source), others)
-
-
-def _log_others(num_classes: int) -> np.float32:
-    return np.float32(np.log(num_classes - TOP))
+def _shared(rest: Floats, num_classes: int, column: Column) -> Floats:
+    """The value of each of the classes that share the mass `rest` (n,)."""
+    count = num_classes - TOP
+    return rest - np.float32(np.log(count)) if column == "log_probs" else rest / np.float32(count)
 
 
 def _halved(values: NDArray[Any]) -> Floats:
@@ -130,27 +120,12 @@ def _halved(values: NDArray[Any]) -> Floats:
     return np.asarray(values).astype(np.float16).astype(np.float32)
 
 
-def _classes(table: Any, num_classes: int, source: object) -> NDArray[np.int32]:
-    classes: NDArray[np.int32] = _values(table.column(CLASSES), np.int32)
-    if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
-        raise DataError(f"{source}: {CLASSES!r} must be 0 to {num_classes - 1} in every row")
-    return classes
-
-
-def _list_field(name: str, kind: Any, length: int) -> Any:
-    return pa.field(name, pa.list_(kind, length), nullable=False)
-
-
-def _matrix(values: NDArray[Any]) -> Any:
-    """(n, k) as a column of fixed-size lists of float16."""
-    return _lists(values.astype(np.float16))
-
-
-def _lists(values: NDArray[Any]) -> Any:
+def list_column(values: NDArray[Any]) -> Any:
+    """(n, k) as a column of fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
-def _values(column: Any, kind: Any) -> NDArray[Any]:
+def list_values(column: Any) -> NDArray[Any]:
     """A column of fixed-size lists as (n, k)."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=kind).reshape(len(column), column.type.list_size)
+    flat: NDArray[Any] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), column.type.list_size)

@@ -5,7 +5,7 @@ float16: half the bytes, and a rounding of 1 in 2,000 that no classifier notices
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import list_column, list_values
 from pipeline.data.shards import Manifest, check_schema, manifest_digest, read_entry, read_manifest
 from pipeline.errors import DataError
 
@@ -25,9 +26,8 @@ MOST_FEATURES = 1 << 16
 
 def features_table(ids: Sequence[str], features: NDArray[Any]) -> Any:
     """A shard of features (n, F) as a `pyarrow.Table`, stored as float16."""
-    flat = pa.array(np.ascontiguousarray(features, np.float16).reshape(-1))
-    lists = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
-    return pa.table({"id": pa.array(ids, pa.string()), COLUMN: lists})
+    column = list_column(np.ascontiguousarray(features, np.float16))
+    return pa.table({"id": pa.array(ids, pa.string()), COLUMN: column})
 
 
 def features_metadata(images: Path, body: str, num_features: int) -> dict[str, Any]:
@@ -66,21 +66,13 @@ def read_feature_shard(folder: Path, manifest: Manifest, number: int) -> Feature
     """The features (n, F) of one shard of `folder`, whose manifest this is; raises DataError."""
     kind = pa.list_(pa.float16(), num_features_of(folder, manifest))
     schema = pa.schema([pa.field(COLUMN, kind)])
-    entry = manifest.shards[number]
-    column = check_schema(read_entry(folder, entry, [COLUMN]), schema, folder).column(COLUMN)
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float16).reshape(entry.rows, -1)
-
-
-def iter_features(folder: Path, images: Path) -> Iterator[Features]:
-    """The features of each shard of the folder `images`, in order; raises DataError."""
-    manifest = check_features(folder, images)
-    for number in range(len(manifest.shards)):
-        yield read_feature_shard(folder, manifest, number)
+    table = read_entry(folder, manifest.shards[number], [COLUMN])
+    return list_values(check_schema(table, schema, folder).column(COLUMN))
 
 
 def load_features(folder: Path, images: Path) -> Features:
-    """The features (N, F) of all images of the folder `images`; raises DataError."""
+    """The features (N, F) of all images of the folder `images`, in order; raises DataError."""
     manifest = check_features(folder, images)
     empty = np.empty((0, num_features_of(folder, manifest)), np.float16)
-    return np.concatenate([empty, *iter_features(folder, images)])
+    numbers = range(len(manifest.shards))
+    return np.concatenate([empty, *(read_feature_shard(folder, manifest, n) for n in numbers)])

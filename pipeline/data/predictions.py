@@ -6,7 +6,7 @@ manifest's metadata says the number of classes and, of pseudo-labels, the form o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from pipeline.data.distributions import (
     Distributions,
     as_stored,
+    distribution_columns,
     distribution_fields,
-    log_columns,
-    probability_columns,
-    read_log_columns,
-    read_probability_columns,
+    read_distributions,
 )
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import Manifest, check_schema, iter_shards, read_entry, read_manifest
@@ -95,7 +93,7 @@ def predictions_table(
             "row": pa.array(np.arange(rows, dtype=np.int32)),
             "label": pa.array(stored.labels),
             "log_confidence": pa.array(stored.values.max(axis=1).astype(np.float16)),
-            **log_columns(stored),
+            **distribution_columns(stored, "log_probs"),
         }
     )
     if strangers is not None:
@@ -103,17 +101,17 @@ def predictions_table(
     return table.replace_schema_metadata({"precision": ", ".join(precision)})
 
 
-def read_predictions(folder: Path) -> Any:
-    """Yield the Predictions of each shard of `folder`, in order; raises DataError."""
+def read_predictions(folder: Path) -> Iterator[Predictions]:
+    """The predictions of each shard of `folder`, in order; raises DataError."""
     num_classes = num_classes_of(folder, read_manifest(folder))
-    schema = pa.schema([*PLACE, *log_fields(num_classes)])
+    schema = pa.schema([*PLACE, *distribution_fields(num_classes, "log_probs")])
     for table in iter_shards(folder, schema.names, [STRANGER.name]):
         check_schema(table, schema, folder)
         yield Predictions(
             ids=table.column("id").to_pylist(),
             shard=table.column("shard").to_numpy(),
             row=table.column("row").to_numpy(),
-            log_probs=read_log_columns(table, num_classes, folder).dense(),
+            log_probs=read_distributions(table, num_classes, "log_probs", folder).dense(),
             strangers=strangers_of(table, folder),
         )
 
@@ -129,16 +127,12 @@ def strangers_of(table: Any, folder: Path) -> NDArray[np.bool_] | None:
     return np.asarray(table.column(STRANGER.name).to_numpy(), np.bool_)
 
 
-def log_fields(num_classes: int) -> list[Any]:
-    """The Arrow fields that hold log-probabilities of so many classes."""
-    return distribution_fields(num_classes, "log_probs", "log_rest")
-
-
 def read_log_probs(folder: Path, rows: Sequence[int]) -> Floats:
     """Log-probabilities (n, K) float32 of some rows, counted over all shards, of predictions."""
     num_classes = num_classes_of(folder, read_manifest(folder))
-    names = [item.name for item in log_fields(num_classes)]
-    return read_log_columns(read_rows(folder, rows, names), num_classes, folder).dense()
+    names = [item.name for item in distribution_fields(num_classes, "log_probs")]
+    table = read_rows(folder, rows, names)
+    return read_distributions(table, num_classes, "log_probs", folder).dense()
 
 
 def pseudo_labels_table(
@@ -162,7 +156,7 @@ def pseudo_labels_table(
             "repeats": pa.array(repeats.astype(np.int32)),
             "reason": reasons,
         }
-        | probability_columns(probabilities)
+        | distribution_columns(probabilities, "probabilities")
     )
 
 
@@ -170,17 +164,15 @@ def read_pseudo_labels(folder: Path) -> PseudoLabels:
     """The pseudo-labels in `folder` in the form that training takes; raises DataError."""
     manifest = read_manifest(folder)
     label_kind_of(folder, manifest)
-    shards, rows, targets = [], [], []
-    for number in range(len(manifest.shards)):
-        part = read_pseudo_label_shard(folder, manifest, number)
-        shards.append(part.shard)
-        rows.append(part.row)
-        targets.append(part.targets)
-    if not shards:
-        empty = np.empty(0, np.int64)
-        num_classes = num_classes_of(folder, manifest)
-        return PseudoLabels(empty, empty, np.empty((0, num_classes), np.float32))
-    return PseudoLabels(np.concatenate(shards), np.concatenate(rows), np.concatenate(targets))
+    none = np.empty(0, np.int64)
+    empty = np.empty((0, num_classes_of(folder, manifest)), np.float32)
+    numbers = range(len(manifest.shards))
+    parts = [read_pseudo_label_shard(folder, manifest, number) for number in numbers]
+    return PseudoLabels(
+        np.concatenate([none, *(part.shard for part in parts)]),
+        np.concatenate([none, *(part.row for part in parts)]),
+        np.concatenate([empty, *(part.targets for part in parts)]),
+    )
 
 
 def read_pseudo_label_shard(folder: Path, manifest: Manifest, number: int) -> PseudoLabels:
@@ -197,24 +189,28 @@ def read_pseudo_label_shard(folder: Path, manifest: Manifest, number: int) -> Ps
 
 def pseudo_label_schema(folder: Path, manifest: Manifest) -> Any:
     """The Arrow schema of what training reads of the pseudo-labels in `folder`."""
-    num_classes = num_classes_of(folder, manifest)
-    fields = distribution_fields(num_classes, "probabilities", "rest")
+    fields = distribution_fields(num_classes_of(folder, manifest), "probabilities")
     return pa.schema([*PLACE[1:], *CHOICE, *fields])
 
 
 def repeats_of(folder: Path, table: Any) -> NDArray[np.int32]:
     """How often each row of a table of pseudo-labels counts: (n,); raises DataError."""
-    repeats: NDArray[np.int32] = table.column("repeats").to_numpy()
-    _check_within(folder, "repeats", repeats, MOST_REPEATS)
-    return repeats
+    return _within(folder, table, "repeats", MOST_REPEATS)
 
 
 def targets_of(folder: Path, manifest: Manifest, table: Any) -> Floats:
     """The target of each row of a table of pseudo-labels: (n, K); raises DataError."""
     num_classes = num_classes_of(folder, manifest)
     if label_kind_of(folder, manifest) == "hard":
-        return _one_hot(folder, table.column("label").to_numpy(), num_classes)
-    return _normalised(folder, read_probability_columns(table, num_classes, folder).dense())
+        labels = _within(folder, table, "label", num_classes - 1)
+        one_hot: Floats = np.equal.outer(labels, np.arange(num_classes)).astype(np.float32)
+        return one_hot
+    stored = read_distributions(table, num_classes, "probabilities", folder).dense()
+    sums = stored.sum(axis=1, keepdims=True)
+    if not (np.isfinite(sums) & (sums > 0)).all() or (stored < 0).any():
+        raise DataError(f"{folder}: probabilities that are none; run its stage again")
+    shares: Floats = stored / sums
+    return shares
 
 
 def label_kind_of(folder: Path, manifest: Manifest) -> str:
@@ -233,23 +229,9 @@ def num_classes_of(folder: Path, manifest: Manifest) -> int:
     return number
 
 
-def _one_hot(folder: Path, labels: NDArray[np.int32], num_classes: int) -> Floats:
-    """(n, K) with a one at each label (n,)."""
-    _check_within(folder, "label", labels, num_classes - 1)
-    targets = np.zeros((len(labels), num_classes), np.float32)
-    targets[np.arange(len(labels)), labels] = 1
-    return targets
-
-
-def _normalised(folder: Path, probabilities: Floats) -> Floats:
-    """(n, K) that sum to one; DataError where a row is no distribution."""
-    sums = probabilities.sum(axis=1, keepdims=True)
-    if not (np.isfinite(sums) & (sums > 0)).all() or (probabilities < 0).any():
-        raise DataError(f"{folder}: probabilities that are none; run its stage again")
-    shares: Floats = probabilities / sums
-    return shares
-
-
-def _check_within(folder: Path, name: str, values: NDArray[np.int32], most: int) -> None:
+def _within(folder: Path, table: Any, name: str, most: int) -> NDArray[np.int32]:
+    """A column of whole numbers, each checked to be from 0 to `most`: (n,)."""
+    values: NDArray[np.int32] = table.column(name).to_numpy()
     if len(values) and not 0 <= values.min() <= values.max() <= most:
         raise DataError(f"{folder}: {name!r} must be 0 to {most} in every row")
+    return values

@@ -18,17 +18,17 @@ def read_rows(folder: Path, rows: Sequence[int], columns: list[str]) -> Any:
     Raises DataError where a shard is missing or altered, IndexError for a row that is not there.
     """
     manifest = read_manifest(folder)
-    wanted = np.asarray(rows, np.int64)
-    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < manifest.rows:
+    queries = np.asarray(rows, np.int64)
+    if len(queries) and not 0 <= queries.min() <= queries.max() < manifest.rows:
         raise IndexError(f"{folder} has {manifest.rows} rows, and {rows} were asked for")
     ends = np.cumsum([entry.rows for entry in manifest.shards])
-    shards = np.searchsorted(ends, wanted, side="right")
+    shards = np.searchsorted(ends, queries, side="right")
     parts, places = [], []
     for number in np.unique(shards).tolist():
         entry = manifest.shards[number]
         here = np.flatnonzero(shards == number)
         table = read_shard(check_shard(folder, entry), columns)
-        parts.append(table.take(pa.array(wanted[here] - (ends[number] - entry.rows))))
+        parts.append(table.take(pa.array(queries[here] - (ends[number] - entry.rows))))
         places.append(here)
     if not parts:
         return pa.table({name: pa.array([], pa.null()) for name in columns})
@@ -38,10 +38,10 @@ def read_rows(folder: Path, rows: Sequence[int], columns: list[str]) -> Any:
 
 def find_rows(folder: Path, ids: Sequence[str]) -> dict[str, int]:
     """The row of each id, counted over all shards; ids that are not there are left out."""
-    wanted, rows, first = set(ids), {}, 0
+    queries, rows, first = set(ids), {}, 0
     for table in iter_shards(folder, ["id"]):
         for place, name in enumerate(table.column("id").to_pylist()):
-            if name in wanted:
+            if name in queries:
                 rows[name] = first + place
         first += table.num_rows
     return rows

@@ -9,27 +9,29 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.addresses import storage_problem
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, read_json, write_json, written_whole
+from pipeline.files import file_digest, write_json, written_whole
+from pipeline.params.errors import problem_of
 from pipeline.progress import progress
 
 MANIFEST = "manifest.json"
 IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 ROWS_PER_GROUP = 1024
 MOST_ROWS = 1 << 40  # of one shard; more is no count that a writer made
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet")
+STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,10 @@ class ShardEntry:
     """
 
     file: str
-    rows: int
-    sha256: str
+    rows: Annotated[int, Field(ge=0, lt=MOST_ROWS)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     prefix: str | None = None
+    __pydantic_config__: ClassVar = STRICT
 
     @property
     def stored_name(self) -> str:
@@ -69,12 +72,17 @@ Shard = Path | StoredShard
 class Manifest:
     """A finished folder: its rows, its shards in order, and what the writer noted about them.
 
-    All shards have the same prefix.
+    prefix: that of all its shards.
     """
 
     rows: int
     shards: tuple[ShardEntry, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
+    prefix: str | None = None
+    __pydantic_config__: ClassVar = STRICT
+
+
+_FROM_JSON = TypeAdapter(Manifest)
 
 
 def shard_name(number: int) -> str:
@@ -94,10 +102,14 @@ def write_manifest(
 ) -> Manifest:
     """Name the finished shards of `folder` in its `manifest.json`."""
     shards = tuple(entries)
-    manifest = Manifest(sum(entry.rows for entry in shards), shards, dict(metadata or {}))
+    prefix = shards[0].prefix if shards else None
+    rows = sum(entry.rows for entry in shards)
+    manifest = Manifest(rows, shards, dict(metadata or {}), prefix)
     value = asdict(manifest)
-    for prefix in {item.pop("prefix") for item in value["shards"]} - {None}:
-        value["prefix"] = prefix
+    for item in value["shards"]:
+        del item["prefix"]
+    if prefix is None:
+        del value["prefix"]
     write_json(folder / MANIFEST, value)
     return manifest
 
@@ -109,14 +121,27 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        value = read_json(path)
+        manifest = _FROM_JSON.validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
             f"{path}: missing, so {folder} is unfinished; run its stage again"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except ValidationError as error:
+        problem = problem_of(error)
+        raise DataError(f"{path}: can't be read ({problem}); run its stage again") from None
+    except OSError as error:
         raise DataError(f"{path}: can't be read ({error}); run its stage again") from None
-    return _checked_manifest(value, path)
+    prefix, shards = manifest.prefix, manifest.shards
+    if prefix is not None and storage_problem(prefix) is not None:
+        raise DataError(f"{path}: prefix = {prefix!r} is not an address in storage")
+    for entry in shards:
+        if not SAFE_NAME.fullmatch(entry.file):
+            raise DataError(f"{path}: {entry.file!r} is not the name of a shard in its folder")
+    if len({entry.file for entry in shards}) != len(shards):
+        raise DataError(f"{path}: names a shard twice; run its stage again")
+    if manifest.rows != sum(entry.rows for entry in shards):
+        raise DataError(f"{path}: rows = {manifest.rows} is not the sum over its shards")
+    return replace(manifest, shards=tuple(replace(entry, prefix=prefix) for entry in shards))
 
 
 def manifest_digest(folder: Path) -> str:
@@ -209,9 +234,7 @@ def read_entry(
 
 def column_labels(table: Any) -> NDArray[np.int64]:
     """The column `label` of a table: (N,) int64, -1 where null."""
-    import pyarrow.compute as pc
-
-    labels = pc.fill_null(table.column("label"), -1).to_numpy()
+    labels = table.column("label").fill_null(-1).to_numpy()
     return np.asarray(labels, dtype=np.int64)
 
 
@@ -246,33 +269,3 @@ def parquet_writer(path: Any, schema: Any) -> Any:
         use_dictionary=False,
         write_statistics=[item.name for item in schema if item.name not in binary],
     )
-
-
-def _checked_manifest(value: Any, path: Path) -> Manifest:
-    shards = value.get("shards") if isinstance(value, dict) else None
-    metadata = value.get("metadata", {}) if isinstance(value, dict) else None
-    if not isinstance(shards, list) or not isinstance(metadata, dict):
-        raise DataError(f"{path}: not a manifest; run its stage again")
-    prefix = value.get("prefix")
-    if prefix is not None and not (isinstance(prefix, str) and storage_problem(prefix) is None):
-        raise DataError(f"{path}: prefix = {prefix!r} is not an address in storage")
-    entries = tuple(_checked_entry(item, path, prefix) for item in shards)
-    if len({entry.file for entry in entries}) != len(entries):
-        raise DataError(f"{path}: names a shard twice; run its stage again")
-    rows = value.get("rows")
-    if type(rows) is not int or rows != sum(entry.rows for entry in entries):
-        raise DataError(f"{path}: rows = {rows!r} is not the sum over its shards")
-    return Manifest(rows, entries, metadata)
-
-
-def _checked_entry(item: Any, path: Path, prefix: str | None) -> ShardEntry:
-    if not isinstance(item, dict) or set(item) != {"file", "rows", "sha256"}:
-        raise DataError(f"{path}: a shard is not {{file, rows, sha256}}; run its stage again")
-    file, rows, sha256 = item["file"], item["rows"], item["sha256"]
-    if not isinstance(file, str) or not _SAFE_NAME.fullmatch(file):
-        raise DataError(f"{path}: {file!r} is not the name of a shard in its folder")
-    if type(rows) is not int or not 0 <= rows < MOST_ROWS:
-        raise DataError(f"{path}: {file}: rows = {rows!r} is not a count")
-    if not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
-        raise DataError(f"{path}: {file}: sha256 = {sha256!r} is not a SHA-256")
-    return ShardEntry(file, rows, sha256, prefix)

@@ -56,7 +56,7 @@ class StoredFolder:
     def write(self, name: str, data: Any) -> None:
         """Write bytes, or a buffer, to the object `name`; raises StorageError."""
         fs, path = self._opened()
-        with _told(self.object_uri(name)):
+        with _named_errors(self.object_uri(name)):
             if fs.type_name == "local":
                 with written_whole(Path(path) / name) as partial:
                     partial.write_bytes(data)
@@ -71,13 +71,13 @@ class StoredFolder:
         Raises FileNotFoundError where there is none, StorageError where storage fails.
         """
         fs, path = self._opened()
-        with _told(self.object_uri(name)), fs.open_input_file(f"{path}/{name}") as file:
+        with _named_errors(self.object_uri(name)), fs.open_input_file(f"{path}/{name}") as file:
             return file.read_buffer()
 
     def open(self, name: str) -> Any:
         """The object as an open file that is read in parts; raises as `read`."""
         fs, path = self._opened()
-        with _told(self.object_uri(name)):
+        with _named_errors(self.object_uri(name)):
             return fs.open_input_file(f"{path}/{name}")
 
     def listing(self) -> list[StoredObject]:
@@ -85,11 +85,11 @@ class StoredFolder:
         from pyarrow.fs import FileSelector, FileType
 
         fs, path = self._opened()
-        with _told(self.uri):
-            found = fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+        with _named_errors(self.uri):
+            infos = fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
         objects = [
             StoredObject(item.path[len(path) :].lstrip("/"), item.size, item.mtime)
-            for item in found
+            for item in infos
             if item.type == FileType.File
         ]
         return sorted(objects, key=lambda item: item.path)
@@ -101,13 +101,13 @@ class StoredFolder:
     def remove(self, name: str) -> None:
         """Remove one object; nothing where there is none."""
         fs, path = self._opened()
-        with _told(self.object_uri(name)), suppress(FileNotFoundError):
+        with _named_errors(self.object_uri(name)), suppress(FileNotFoundError):
             fs.delete_file(f"{path}/{name}")
 
     def remove_all(self) -> None:
         """Remove the folder and everything in it."""
         fs, path = self._opened()
-        with _told(self.uri), suppress(FileNotFoundError):
+        with _named_errors(self.uri), suppress(FileNotFoundError):
             fs.delete_dir(path)
 
     def _opened(self) -> tuple[Any, str]:
@@ -124,7 +124,7 @@ def open_storage(url: str | None, *, write: bool = True) -> StoredFolder | None:
         return None
     root = StoredFolder(url)
     fs, path = _filesystem(url)
-    with _told(url):
+    with _named_errors(url):
         if fs.type_name != "local":
             _check_bucket(fs, url, path.partition("/")[0])
     if not write:
@@ -157,7 +157,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _told(uri: str) -> Iterator[None]:
+def _named_errors(uri: str) -> Iterator[None]:
     """Turn what pyarrow raises into one line that names the address."""
     try:
         yield

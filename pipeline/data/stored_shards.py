@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,83 +68,55 @@ def upload_shards(folder: Path, storage: StoredFolder | None, kind: str) -> Mani
     content = [[entry.file, entry.rows, entry.sha256] for entry in manifest.shards]
     prefix = stored_prefix(storage, kind, value_digest(content))
     mark_in_use(prefix)
-    there = prefix.sizes()
+    sizes = prefix.sizes()
 
     def upload(entry: ShardEntry) -> int:
         path = folder / entry.file
-        if there.get(entry.stored_name) != path.stat().st_size:
+        if sizes.get(entry.stored_name) != path.stat().st_size:
             with pa.memory_map(str(path)) as file:
                 prefix.write(entry.stored_name, file.read_buffer())
         return entry.rows
 
-    with progress(f"{kind}: to storage", manifest.rows) as advance, _threads() as pool:
+    with (
+        progress(f"{kind}: to storage", manifest.rows) as advance,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
         for rows in pool.map(upload, manifest.shards):
             advance(rows)
-    entries = [
-        ShardEntry(entry.file, entry.rows, entry.sha256, prefix.uri) for entry in manifest.shards
-    ]
+    entries = [replace(entry, prefix=prefix.uri) for entry in manifest.shards]
     stored = write_manifest(folder, entries, manifest.metadata)
     for entry in manifest.shards:
         (folder / entry.file).unlink()
     return stored
 
 
-def write_stored_shard(prefix: StoredFolder, name: str, table: Any) -> ShardEntry:
-    """Write one `pyarrow.Table` as the shard `name`, then the note that says it is whole."""
+def write_derived(out: Path | StoredFolder, name: str, table: Any) -> ShardEntry:
+    """Write one `pyarrow.Table` as the shard `name` of a local or stored folder.
+
+    In storage a note beside it says that it is whole.
+    """
+    if isinstance(out, Path):
+        return write_shard(out / name, table)
     sink = pa.BufferOutputStream()
     with parquet_writer(sink, table.schema) as writer:
         writer.write_table(table, row_group_size=ROWS_PER_GROUP)
     data = sink.getvalue()
-    entry = ShardEntry(name, table.num_rows, hashlib.sha256(data).hexdigest(), prefix.uri)
-    prefix.write(entry.stored_name, data)
+    entry = ShardEntry(name, table.num_rows, hashlib.sha256(data).hexdigest(), out.uri)
+    out.write(entry.stored_name, data)
     note = {"rows": entry.rows, "sha256": entry.sha256, "bytes": data.size}
-    prefix.write(_note_name(name), json.dumps(note, sort_keys=True).encode())
+    out.write(_note_name(name), json.dumps(note, sort_keys=True).encode())
     return entry
-
-
-def stored_entries(prefix: StoredFolder, names: Iterable[str]) -> list[ShardEntry | None]:
-    """For each shard its entry, as its note says, None where it is not there whole."""
-    there = prefix.sizes()
-
-    def entry(name: str) -> ShardEntry | None:
-        return _noted(prefix, name, there) if _note_name(name) in there else None
-
-    with _threads() as pool:
-        return list(pool.map(entry, names))
-
-
-def _noted(prefix: StoredFolder, name: str, there: dict[str, int]) -> ShardEntry | None:
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        note = json.loads(prefix.read(_note_name(name)).to_pybytes())
-        entry = ShardEntry(name, int(note["rows"]), str(note["sha256"]), prefix.uri)
-        if there.get(entry.stored_name) == note["bytes"]:
-            return entry
-    return None
-
-
-def _note_name(name: str) -> str:
-    return name.removesuffix(".parquet") + ".json"
-
-
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS)
-
-
-def write_derived(out: Path | StoredFolder, name: str, table: Any) -> None:
-    """Write one `pyarrow.Table` as the shard `name` of a local or stored folder."""
-    if isinstance(out, StoredFolder):
-        write_stored_shard(out, name, table)
-    else:
-        write_shard(out / name, table)
 
 
 def missing_shards(folder: Path, out: Path | StoredFolder) -> list[int]:
     """The numbers of the shards of `folder` that `out` does not hold whole."""
     shards = read_manifest(folder).shards
+    entries = derived_entries(out, [entry.file for entry in shards])
+    pairs = enumerate(zip(shards, entries, strict=True))
     return [
         number
-        for number, (entry, rows) in enumerate(zip(shards, _rows_in(out, shards), strict=True))
-        if rows != entry.rows
+        for number, (entry, derived) in pairs
+        if derived is None or derived.rows != entry.rows
     ]
 
 
@@ -160,26 +133,39 @@ def finish_derived(
     """
     if missing := missing_shards(folder, out):
         raise DataError(f"{out}: shards {missing[:5]} are missing; run the stage again")
-    shards = read_manifest(folder).shards
-    if isinstance(out, StoredFolder):
-        assert manifest_in is not None
-        found = stored_entries(out, [entry.file for entry in shards])
-        return write_manifest(manifest_in, [entry for entry in found if entry], metadata)
-    entries = [ShardEntry(e.file, e.rows, file_digest(out / e.file)) for e in shards]
-    return write_manifest(manifest_in or out, entries, metadata)
+    target = manifest_in or out
+    assert isinstance(target, Path)
+    entries = derived_entries(out, [entry.file for entry in read_manifest(folder).shards])
+    return write_manifest(target, [entry for entry in entries if entry], metadata)
 
 
-def _rows_in(out: Path | StoredFolder, shards: Sequence[ShardEntry]) -> list[int | None]:
-    """The number of rows that `out` holds of each shard, None where it does not hold it whole."""
-    if isinstance(out, StoredFolder):
-        found = stored_entries(out, [entry.file for entry in shards])
-        return [None if entry is None else entry.rows for entry in found]
-    return [_rows_of(out / entry.file) for entry in shards]
+def derived_entries(out: Path | StoredFolder, names: Sequence[str]) -> list[ShardEntry | None]:
+    """The entry of each shard in a local or stored folder, None where it is not there whole."""
+    if isinstance(out, Path):
+        return [_local_entry(out / name) for name in names]
+    sizes = out.sizes()
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda name: _stored_entry(out, name, sizes), names))
 
 
-def _rows_of(path: Path) -> int | None:
+def _local_entry(path: Path) -> ShardEntry | None:
     try:
-        table: Any = read_shard(path, ["id"])
+        table = read_shard(path, ["id"])
     except SelftrainError:
         return None
-    return int(table.num_rows)
+    return ShardEntry(path.name, table.num_rows, file_digest(path))
+
+
+def _stored_entry(folder: StoredFolder, name: str, sizes: dict[str, int]) -> ShardEntry | None:
+    if _note_name(name) not in sizes:
+        return None
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        note = json.loads(folder.read(_note_name(name)).to_pybytes())
+        entry = ShardEntry(name, int(note["rows"]), str(note["sha256"]), folder.uri)
+        if sizes.get(entry.stored_name) == note["bytes"]:
+            return entry
+    return None
+
+
+def _note_name(name: str) -> str:
+    return name.removesuffix(".parquet") + ".json"

@@ -6,7 +6,6 @@ window, a thread reads the next; images stay encoded until the batch they belong
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,20 +15,18 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.blocks import Blocks, PseudoLabelReader, blocks_of, open_entry, read_group
-from pipeline.data.png import Bytes
+from pipeline.data.blocks import Blocks, Integers, PseudoLabelReader, ShardFile, Targets, blocks_of
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
-from pipeline.data.stream_order import Integers, StreamOrder, window_size_for
-from pipeline.data.tensors import IMAGES_PER_TASK, column_bytes, decode_into, finished, stored_shape
+from pipeline.data.stream_order import StreamOrder, window_size_for
+from pipeline.data.tensors import DecodedImages, stored_shape
 
 READERS = 8
 IMAGES_ONLY = pa.schema([IMAGE_SCHEMA.field("image")])
 
 
-class Drawn(NamedTuple):
+class StreamedBatch(NamedTuple):
     """A worker's part of a batch: images (m, C, S, S) uint8, the row of each over the folder, (m,)
     int64, and what it is to learn where the stream is of pseudo-labels, (m, K) float32."""
 
@@ -39,13 +36,13 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Held:
+class WindowPart:
     """A worker's part of a window: its items, sorted, and of each the row, bytes and target."""
 
     items: Integers
     rows: Integers
-    data: list[Bytes]
-    targets: NDArray[np.float32] | None
+    files: list[bytes]
+    targets: Targets | None
 
 
 class ShardStream:
@@ -61,14 +58,15 @@ class ShardStream:
         *,
         window: int,
         threads: int = 1,
-        chosen: PseudoLabelReader | None = None,
+        pseudo_labels: PseudoLabelReader | None = None,
     ) -> None:
-        self.folder, self._window, self._threads, self._chosen = folder, window, threads, chosen
+        self.folder, self._window, self._threads = folder, window, threads
+        self._pseudo_labels = pseudo_labels
         self._manifest = read_manifest(folder)
         self.shape = stored_shape(folder, self._manifest)
         self._order: StreamOrder | None = None
-        self._held: dict[tuple[int, int], Future[Held]] = {}
-        self._ahead = ThreadPoolExecutor(1, "stream")
+        self._windows: dict[tuple[int, int], Future[WindowPart]] = {}
+        self._prefetch = ThreadPoolExecutor(1, "stream")
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._decoders = ThreadPoolExecutor(threads, "decode")
 
@@ -81,28 +79,29 @@ class ShardStream:
         """The same images once each, whether pseudo-labels of them count or not."""
         return ShardStream(self.folder, window=self._window, threads=self._threads)
 
-    def draw(self, step: int, batch_size: int, seed: int, part: slice) -> Drawn:
+    def batch(self, step: int, batch_size: int, seed: int, part: slice) -> StreamedBatch:
         """The part [rank::world_size] of global batch `step` of a stream of this seed.
 
         Raises DataError where a shard can't be read or an image can't be decoded.
         """
         if self._order is None or self._order.seed != seed:
             self._order = StreamOrder(self._counts, window_size_for(self._window), seed)
-            self._held.clear()
+            self._windows.clear()
         rank, world_size = part.start or 0, part.step or 1
-        data: list[Bytes] = []
+        files: list[bytes] = []
         rows, targets = [], []
         for piece in self._order.batch(step, batch_size):
-            held = self._part(piece.epoch, piece.window, rank, world_size)
+            window = self._window_part(self._order, piece.epoch, piece.window, rank, world_size)
             own = piece.places[(rank - piece.batch[0]) % world_size :: world_size]
             items = self._order.items(piece.epoch, piece.window)[own]
-            found = np.searchsorted(held.items, items)
-            data += [held.data[place] for place in found]
-            rows.append(held.rows[found])
-            if held.targets is not None:
-                targets.append(held.targets[found])
-        return Drawn(
-            self._decoded(data),
+            places = np.searchsorted(window.items, items)
+            files += [window.files[place] for place in places]
+            rows.append(window.rows[places])
+            if window.targets is not None:
+                targets.append(window.targets[places])
+        pixels = np.empty((len(files), *self.shape), np.uint8)
+        return StreamedBatch(
+            DecodedImages(files, pixels, self.folder, self._decoders, verify=True)[:],
             torch.from_numpy(np.concatenate(rows)),
             torch.from_numpy(np.concatenate(targets)) if targets else None,
         )
@@ -114,102 +113,56 @@ class ShardStream:
     @cached_property
     def _counts(self) -> Integers:
         """The items of each block."""
-        if self._chosen is None:
+        if self._pseudo_labels is None:
             return self._blocks.rows
-        return self._chosen.counts(self._manifest, self._blocks)
+        return self._pseudo_labels.counts(self._manifest, self._blocks)
 
-    def _part(self, epoch: int, window: int, rank: int, world_size: int) -> Held:
+    def _window_part(
+        self, order: StreamOrder, epoch: int, window: int, rank: int, world_size: int
+    ) -> WindowPart:
         """This worker's part of a window; the reading of the next one begins."""
-        assert self._order is not None
-        wanted = [(epoch, window), self._order.after(epoch, window)]
-        for key in [key for key in self._held if key not in wanted]:
-            self._held.pop(key).cancel()
+        wanted = [(epoch, window), order.after(epoch, window)]
+        for key in self._windows.keys() - set(wanted):
+            self._windows.pop(key).cancel()
         for key in wanted:
-            if key not in self._held:
-                items = np.sort(self._order.share(*key, rank, world_size))
-                self._held[key] = self._ahead.submit(self._read, self._order, items)
-        return self._held[epoch, window].result()
+            if key not in self._windows:
+                items = np.sort(order.share(*key, rank, world_size))
+                self._windows[key] = self._prefetch.submit(self._read, order, items)
+        return self._windows[epoch, window].result()
 
-    def _read(self, order: StreamOrder, items: Integers) -> Held:
-        """Read what some items, sorted, are."""
+    def _read(self, order: StreamOrder, items: Integers) -> WindowPart:
+        """Read what some items, sorted, are: shard by shard, each by a thread."""
         block = np.searchsorted(order.first, items, side="right") - 1
-        inside = items - order.first[block]
-        shards = self._blocks.shard[block]
-        runs = np.split(np.arange(len(items)), np.flatnonzero(np.diff(shards)) + 1)
-        runs = [run for run in runs if len(run)]
-        parts = list(
-            self._readers.map(lambda run: self._of_shard(items[run], inside[run], block[run]), runs)
+        edges = np.flatnonzero(np.diff(self._blocks.shard[block])) + 1
+        shares = zip(
+            np.split(items - order.first[block], edges), np.split(block, edges), strict=True
         )
-        targets = [part.targets for part in parts if part.targets is not None]
-        return Held(
+        if not len(items):
+            return WindowPart(items, items, [], None)
+        parts = list(self._readers.map(lambda share: self._read_shard(*share), shares))
+        targets = [part for _, _, part in parts if part is not None]
+        return WindowPart(
             items,
-            np.concatenate([part.rows for part in parts] or [items]),
-            [item for part in parts for item in part.data],
+            np.concatenate([rows for rows, _, _ in parts]),
+            [file for _, files, _ in parts for file in files],
             np.concatenate(targets) if targets else None,
         )
 
-    def _of_shard(self, items: Integers, inside: Integers, block: Integers) -> Held:
-        """The same of items that lie in one shard; inside, block: the place of each, (n,)."""
+    def _read_shard(
+        self, inside: Integers, block: Integers
+    ) -> tuple[Integers, list[bytes], Targets | None]:
+        """Row, bytes and target of items of one shard: item `inside` of each's `block`, (n,)."""
         blocks, number = self._blocks, int(self._blocks.shard[block[0]])
-        entry = self._manifest.shards[number]
-        rows, data, targets = [], [], []
-        with open_entry(self.folder, entry) as file:
+        rows, files, targets = [], [], []
+        with ShardFile(self.folder, self._manifest.shards[number]) as shard:
             for one in np.unique(block).tolist():
-                here = inside[block == one]
-                first, count = int(blocks.first[one]), int(blocks.rows[one])
-                if self._chosen is not None:
-                    repeats, target = self._chosen.of_block(number, first, count)
-                    places = np.repeat(np.arange(count), repeats)[here]
+                places = inside[block == one]
+                if self._pseudo_labels is not None:
+                    first, count = int(blocks.first[one]), int(blocks.rows[one])
+                    repeats, target = self._pseudo_labels.of_block(number, first, count)
+                    places = np.repeat(np.arange(count), repeats)[places]
                     targets.append(target[places])
-                else:
-                    places = here
-                name = self.folder / entry.file
-                table = read_group(file, int(blocks.group[one]), IMAGES_ONLY, name)
-                images = column_bytes(table)
-                data += [images[place] for place in places.tolist()]
+                column = shard.read([int(blocks.group[one])], IMAGES_ONLY).column("image")
+                files += column.take(pa.array(places)).to_pylist()
                 rows.append(blocks.start[one] + places)
-        return Held(items, np.concatenate(rows), data, np.concatenate(targets) if targets else None)
-
-    def _decoded(self, data: Sequence[Bytes]) -> Tensor:
-        images = torch.empty((len(data), *self.shape), dtype=torch.uint8)
-        tasks = [
-            self._decoders.submit(decode_into, data[part], images[part])
-            for part in _parts(len(data), self._threads)
-        ]
-        finished(tasks, self.folder)
-        return images
-
-
-class SlicedImages:
-    """The images of a prepared folder in order, looked at a slice at a time, read as they are."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._manifest = folder, read_manifest(folder)
-        self._shape = stored_shape(folder, self._manifest)
-        self._blocks = blocks_of(folder, self._manifest)
-
-    def __len__(self) -> int:
-        return self._manifest.rows
-
-    def __getitem__(self, rows: slice, /) -> Tensor:
-        start, stop, _ = rows.indices(len(self))
-        images = torch.empty((max(0, stop - start), *self._shape), dtype=torch.uint8)
-        blocks = self._blocks
-        touched = (blocks.start < stop) & (blocks.start + blocks.rows > start)
-        for one in np.flatnonzero(touched).tolist():
-            entry = self._manifest.shards[int(blocks.shard[one])]
-            first, end = int(blocks.start[one]), int(blocks.start[one] + blocks.rows[one])
-            with open_entry(self._folder, entry) as file:
-                name = self._folder / entry.file
-                table = read_group(file, int(blocks.group[one]), IMAGES_ONLY, name)
-            data = column_bytes(table)[max(start, first) - first : min(stop, end) - first]
-            at = max(start, first) - start
-            decode_into(data, images[at : at + len(data)])
-        return images
-
-
-def _parts(count: int, threads: int) -> Iterator[slice]:
-    """`count` images cut into tasks for the threads."""
-    size = max(1, min(IMAGES_PER_TASK, -(-count // threads)))
-    for start in range(0, count, size):
-        yield slice(start, start + size)
+        return np.concatenate(rows), files, np.concatenate(targets) if targets else None

@@ -1,44 +1,47 @@
-"""Prepared images in memory: decoded once by threads into one uint8 tensor, then indexed."""
+"""Prepared images in memory: decoded once by threads into one uint8 tensor, then indexed.
+
+The workers of one node share what one of them has decoded, in a file that each maps into memory.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from pipeline.data.png import Bytes, check_png, decode_ours
+from pipeline.data.images import BadImageError, Pixels, decode_png, verify_png
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     Manifest,
     Shard,
     check_schema,
-    check_shard,
     column_labels,
+    manifest_digest,
+    read_entry,
     read_manifest,
     read_shard,
 )
 from pipeline.errors import DataError
-from pipeline.files import read_json
+from pipeline.files import written_whole
+from pipeline.params.errors import problem_of
 
 DATASET_FILE = "dataset.json"
-IMAGES_PER_TASK = 64
-_LOADING = threading.Lock()
+IMAGES_PER_TASK = 16
 GIB = 1 << 30
 LARGEST_SIDE = 1 << 14
-GREY_MODE, RGB_MODE = 1, 3  # torchvision.io.ImageReadMode
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -58,127 +61,100 @@ class Dataset:
     bits: int
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Decoded images, images: (N, C, S, S) uint8, and where each comes from.
-
-    labels: (N,) int64, -1 where there is none; shard, row: (N,) int64, the shard's place in the
-    manifest and the row in it.
-    """
-
-    images: Tensor
-    labels: Tensor
-    ids: list[str]
-    shard: NDArray[np.int64]
-    row: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
 def read_dataset(folder: Path) -> Dataset:
     """Read `dataset.json` of a prepared folder, or DataError."""
     path = folder / DATASET_FILE
     try:
-        value = read_json(path)
-        dataset = Dataset(
-            source=str(value["source"]),
-            classes=tuple(str(name) for name in value["classes"]),
-            image_size=int(value["image_size"]),
-            channels=int(value["channels"]),
-            mean=tuple(float(item) for item in value["mean"]),
-            std=tuple(float(item) for item in value["std"]),
-            seed=int(value["seed"]),
-            bits=int(value["bits"]),
-        )
+        dataset = TypeAdapter(Dataset).validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run the stage prepare") from None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: not as prepare writes it ({error!r})") from None
+    except ValidationError as error:
+        raise DataError(f"{path}: not as prepare writes it ({problem_of(error)})") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
     if not len(dataset.mean) == len(dataset.std) == dataset.channels:
         raise DataError(f"{path}: mean and std need {dataset.channels} numbers each")
     return dataset
 
 
-def _in_memory(shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=torch.uint8)
-
-
-def load_images(
-    folder: Path,
-    *,
-    threads: int = 2,
-    cache_gib: float = 4.0,
-    allocate: Callable[[tuple[int, ...]], Tensor] = _in_memory,
-) -> ImageSet:
-    """Decode every image of a prepared folder, its shards' SHA-256 checked.
-
-    `allocate`: makes the tensor that takes them, from its shape (N, C, S, S).
-    Raises DataError where that would take more than `cache_gib` GiB, or a shard is unusable.
-    """
-    manifest = read_manifest(folder)
-    shape = stored_shape(folder, manifest)
-    _check_fits(folder, manifest.rows, shape, cache_gib)
-    images = allocate((manifest.rows, *shape))
-    labels = torch.full((manifest.rows,), -1, dtype=torch.int64)
-    ids: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for entry in manifest.shards:
-            shard_file = check_shard(folder, entry)
-            table = _read_images(shard_file, IMAGE_SCHEMA.names)
-            start, stop = len(ids), len(ids) + table.num_rows
-            if table.num_rows != entry.rows:
-                raise DataError(f"{shard_file}: not {entry.rows} rows")
-            _decode_column(table, images[start:stop], shard_file, pool)
-            labels[start:stop] = torch.from_numpy(column_labels(table))
-            ids += table.column("id").to_pylist()
-    shard, row = _places(manifest)
-    return ImageSet(images, labels, ids, shard, row)
-
-
 class Images(Protocol):
-    """Images that are looked at a slice at a time, (n, C, S, S) uint8, such as a tensor."""
+    """Images that are read a slice at a time, (n, C, S, S) uint8, such as a tensor."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice, /) -> Tensor: ...
 
 
-@contextmanager
-def shard_images(
-    path: Shard, shape: tuple[int, int, int], *, threads: int = 1
-) -> Iterator[DecodedAhead]:
-    """The images of one shard, decoded by `threads` threads while the block uses the first.
+class DecodedImages:
+    """Images (n, C, S, S) that a pool decodes in order, into `pixels`; a slice waits for its own.
 
-    `shape` is (C, S, S). Raises DataError, for an image that can't be decoded when it is used.
+    files: the bytes of each, PNG or JPEG; verify: whether their own checksums are compared, where
+    nobody has compared a SHA-256. A slice raises DataError, which names `source`, for an image that
+    can't be decoded or is of another size.
     """
-    table = _read_images(path, ["image"])
-    images = torch.empty((table.num_rows, *shape), dtype=torch.uint8)
-    pool = ThreadPoolExecutor(threads)
+
+    def __init__(
+        self,
+        files: Sequence[bytes],
+        pixels: Pixels,
+        source: object,
+        pool: ThreadPoolExecutor,
+        *,
+        verify: bool = False,
+    ) -> None:
+        self._pixels, self._source = pixels, source
+        parts = [slice(at, at + IMAGES_PER_TASK) for at in range(0, len(files), IMAGES_PER_TASK)]
+        self._tasks = [pool.submit(_decode, files[part], pixels[part], verify) for part in parts]
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        start, stop, _ = rows.indices(len(self))
+        try:
+            for task in self._tasks[start // IMAGES_PER_TASK : -(-stop // IMAGES_PER_TASK)]:
+                task.result()
+        except BadImageError as error:
+            reason = str(error).removeprefix("can't be decoded: ")
+            raise DataError(f"{self._source}: an image can't be decoded ({reason})") from None
+        return torch.from_numpy(self._pixels[rows])
+
+
+def _decode(files: Sequence[bytes], pixels: Pixels, verify: bool) -> None:
+    for data, place in zip(files, pixels, strict=True):
+        if verify:
+            verify_png(data)
+        image = decode_png(data).transpose(2, 0, 1)
+        if image.shape != place.shape:
+            raise BadImageError(f"of {image.shape}, not {place.shape}")
+        place[...] = image
+
+
+@contextmanager
+def decoding_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that stop with the block, and leave what they have not begun."""
+    pool = ThreadPoolExecutor(threads, "decode")
     try:
-        yield DecodedAhead(images, _decoding(table, images, pool), path)
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class DecodedAhead:
-    """Images (n, C, S, S) that the tasks decode, so many each, in order; a slice waits for its."""
-
-    images: Tensor
-    tasks: list[Future[None]]
-    path: Shard
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows: slice, /) -> Tensor:
-        start, stop, _ = rows.indices(len(self))
-        finished(self.tasks[start // IMAGES_PER_TASK : -(-stop // IMAGES_PER_TASK)], self.path)
-        return self.images[rows]
+def decode_images(files: Sequence[bytes], shape: Shape, source: object) -> Tensor:
+    """A few images (n, C, S, S) uint8 of these files; raises DataError, which names `source`."""
+    with decoding_pool(1) as pool:
+        return DecodedImages(files, np.empty((len(files), *shape), np.uint8), source, pool)[:]
 
 
-def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
+def shard_images(shard: Shard, shape: Shape, pool: ThreadPoolExecutor) -> DecodedImages:
+    """The images of one shard, decoded by `pool` while the first are used; raises DataError."""
+    schema = pa.schema([IMAGE_SCHEMA.field("image")])
+    table = check_schema(read_shard(shard, schema.names), schema, shard)
+    pixels = np.empty((table.num_rows, *shape), np.uint8)
+    return DecodedImages(table.column("image").to_pylist(), pixels, shard, pool)
+
+
+def stored_shape(folder: Path, manifest: Manifest) -> Shape:
     """(C, S, S) of a prepared folder's images, as its manifest notes."""
     channels, size = manifest.metadata.get("channels"), manifest.metadata.get("image_size")
     if type(size) is not int or channels not in (1, 3) or not 1 <= size <= LARGEST_SIDE:
@@ -186,106 +162,89 @@ def stored_shape(folder: Path, manifest: Manifest) -> tuple[int, int, int]:
     return int(channels), size, size
 
 
-def decode_into(data: Sequence[Bytes], out: Tensor) -> None:
-    """Decode PNG or JPEG bytes, each a uint8 array, into out: (n, C, S, S) uint8.
-
-    Raises RuntimeError for an image that can't be decoded, or is of another size.
-    """
-    others = decode_ours(data, out.numpy())
-    if not others:
-        return
-    decode_image, mode = decode_op(), GREY_MODE if out.shape[1] == 1 else RGB_MODE
-    for place in others:
-        check_png(data[place])
-        image: Tensor = decode_image(torch.from_numpy(data[place].copy()), mode)
-        if image.shape != out.shape[1:] or image.dtype != torch.uint8:
-            raise RuntimeError(f"an image of {tuple(image.shape)}, not {tuple(out.shape[1:])}")
-        out[place] = image
-
-
-def decode_op() -> Any:
-    """torchvision's `decode_image` operator, (data, mode) → image.
-
-    Loads the operator's library alone where it can: importing torchvision takes seconds, and its
-    Python wrapper warns at every call.
-    """
-    ops: Any = torch.ops
-    with _LOADING:
-        if not hasattr(ops.image, "decode_image"):
-            spec = importlib.util.find_spec("torchvision")
-            root = Path(spec.origin).parent if spec and spec.origin else Path()
-            for library in (*sorted(root.glob("image*.so")), *sorted(root.glob("image*.pyd"))):
-                with suppress(OSError):
-                    ops.load_library(library)
-        if not hasattr(ops.image, "decode_image"):
-            importlib.import_module("torchvision.io")
-    return ops.image.decode_image
-
-
-def _read_images(path: Shard, columns: list[str]) -> Any:
-    """The columns of a shard of prepared images, their types checked."""
-    wanted = pa.schema([IMAGE_SCHEMA.field(name) for name in columns])
-    return check_schema(read_shard(path, columns), wanted, path)
-
-
-def _decode_column(table: Any, out: Tensor, path: Shard, pool: ThreadPoolExecutor) -> None:
-    tasks = _decoding(table, out, pool)
-    try:
-        finished(tasks, path)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _decoding(table: Any, out: Tensor, pool: ThreadPoolExecutor) -> list[Future[None]]:
-    """The tasks, IMAGES_PER_TASK images each, that decode the column `image` into `out`."""
-    data = column_bytes(table)
-    return [
-        pool.submit(decode_into, data[at : at + IMAGES_PER_TASK], out[at : at + IMAGES_PER_TASK])
-        for at in range(0, len(data), IMAGES_PER_TASK)
-    ]
-
-
-def finished(tasks: Sequence[Future[None]], path: Shard) -> None:
-    """Wait for tasks that decode; raises DataError where one can't."""
-    try:
-        for task in tasks:
-            task.result()
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{path}: an image can't be decoded ({reason})") from None
-
-
-def column_bytes(table: Any) -> list[Bytes]:
-    """Each value of the column `image` as a uint8 array, where the table has it."""
-    data: list[Bytes] = []
-    for chunk in table.column("image").chunks:
-        if not len(chunk):
-            continue
-        offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int32)
-        edges = offsets[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
-        values = np.frombuffer(chunk.buffers()[2] or b"", dtype=np.uint8)
-        data += [values[start:stop] for start, stop in pairwise(edges)]
-    return data
-
-
 def images_that_fit(folder: Path, cache_gib: float) -> int:
     """How many decoded images of a prepared folder `cache_gib` GiB hold."""
-    channels, height, width = stored_shape(folder, read_manifest(folder))
-    return int(cache_gib * GIB) // (channels * height * width)
+    return int(cache_gib * GIB) // int(np.prod(stored_shape(folder, read_manifest(folder))))
 
 
-def _check_fits(folder: Path, rows: int, shape: tuple[int, int, int], cache_gib: float) -> None:
-    needed = rows * shape[0] * shape[1] * shape[2] / GIB
+@dataclass(frozen=True)
+class ImageSet:
+    """Decoded images (N, C, S, S) uint8, and their labels (N,) int64, -1 where there is none."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_images(
+    folder: Path, *, threads: int = 2, cache_gib: float = 4.0, cache: Path | None = None
+) -> ImageSet:
+    """Decode every image of a prepared folder, its shards' SHA-256 checked.
+
+    cache: a folder of this node. The first process to come decodes to a file in it, named by the
+    digest of the folder's manifest, which all map into memory; the others wait for it.
+    Raises DataError where the images would take more than `cache_gib` GiB, `cache` has no room, or
+    a shard is unusable.
+    """
+    manifest = read_manifest(folder)
+    shape = (manifest.rows, *stored_shape(folder, manifest))
+    if cache is None or not manifest.rows:
+        _check_fits(folder, shape, cache_gib)
+        pixels = np.empty(shape, np.uint8)
+        labels = _decode_all(folder, manifest, pixels, threads)
+        return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels))
+    cache.mkdir(parents=True, exist_ok=True)
+    name = manifest_digest(folder)
+    images_file, labels_file = cache / f"{name}.images.npy", cache / f"{name}.labels.npy"
+    with FileLock(cache / f"{name}.lock"):
+        if not images_file.exists():
+            _check_room(cache, int(np.prod(shape)))
+            _check_fits(folder, shape, cache_gib)
+            with written_whole(images_file) as partial:
+                made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+                labels = _decode_all(folder, manifest, made, threads)
+                with written_whole(labels_file) as beside, beside.open("wb") as file:
+                    np.save(file, labels)
+    # Copy on write: torch wants to be allowed to write, and then writes to a copy of its own.
+    mapped: Pixels = np.load(images_file, mmap_mode="c", allow_pickle=False)
+    kept = np.load(labels_file, allow_pickle=False)
+    return ImageSet(torch.from_numpy(mapped), torch.from_numpy(kept))
+
+
+def _decode_all(
+    folder: Path, manifest: Manifest, pixels: Pixels, threads: int
+) -> NDArray[np.int64]:
+    """Decode the images of all shards into `pixels`; returns the labels (N,)."""
+    schema = pa.schema([IMAGE_SCHEMA.field(name) for name in ("image", "label")])
+    labels = [np.empty(0, np.int64)]
+    start = 0
+    with decoding_pool(threads) as pool:
+        for entry in manifest.shards:
+            source: Any = folder / entry.file
+            table = check_schema(read_entry(folder, entry, schema.names), schema, source)
+            files = table.column("image").to_pylist()
+            DecodedImages(files, pixels[start : start + entry.rows], source, pool)[:]
+            labels.append(column_labels(table))
+            start += entry.rows
+    return np.concatenate(labels)
+
+
+def _check_fits(folder: Path, shape: tuple[int, ...], cache_gib: float) -> None:
+    needed = int(np.prod(shape)) / GIB
     if needed > cache_gib:
         raise DataError(
-            f"{folder}: {rows:,} decoded images take {needed:.1f} GiB, more than "
+            f"{folder}: {shape[0]:,} decoded images take {needed:.1f} GiB, more than "
             f"train.cache_gib = {cache_gib:g}; raise it, or lower data.image_size"
         )
 
 
-def _places(manifest: Manifest) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    rows = [entry.rows for entry in manifest.shards]
-    shard = np.repeat(np.arange(len(rows), dtype=np.int64), rows)
-    row = np.concatenate([np.arange(n, dtype=np.int64) for n in rows] or [np.empty(0, np.int64)])
-    return shard, row
+def _check_room(cache: Path, needed: int) -> None:
+    """A map of a file that does not fit its disk would end the process, not raise."""
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise DataError(
+            f"{cache}: has {free / GIB:.1f} GiB free, but decoded images take "
+            f"{needed / GIB:.1f} GiB; set TMPDIR on the nodes to a larger disk"
+        )

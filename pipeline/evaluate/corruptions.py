@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.augment.colour import saturation
-from pipeline.augment.elastic import KNOTS, displacement
-from pipeline.augment.geometry import affine_matrix, resample
+from pipeline.augment.geometry import KNOTS, affine_matrix, displacement, resample
 from pipeline.errors import ParameterError
 
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,15 +95,13 @@ def measure(
     the nearest neighbours, None for none; robustness_images: how many test images are also
     corrupted, None for none. Raises DataError without test images.
     """
-    from pipeline.data.sliced import LabeledImages, ShardSlices, labels_of  # imports torch
+    from pipeline.data.sliced import labeled_images  # imports torch
+    from pipeline.data.tensors import decoding_pool
 
-    with ExitStack() as stack:
-
-        def images_of(part: str) -> LabeledImages:
-            images = stack.enter_context(ShardSlices(prepared / part, threads=threads))
-            return LabeledImages(images, labels_of(prepared / part))
-
-        test, validation = images_of("test"), images_of("validation")
+    with decoding_pool(threads) as pool:
+        test, validation = (
+            labeled_images(prepared / part, pool) for part in ("test", "validation")
+        )
         if not len(test):
             raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
 
@@ -115,7 +112,9 @@ def measure(
             test.labels.numpy(),
             predict(validation, view) if len(validation) else seen[:0],
             validation.labels.numpy(),
-            knn_accuracy=nearest(images_of("labeled"), test) if nearest else None,
+            knn_accuracy=nearest(labeled_images(prepared / "labeled", pool), test)
+            if nearest
+            else None,
             robustness=_robustness(predict, test, robustness_images, seed),
             interval=interval,
         )

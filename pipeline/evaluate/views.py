@@ -195,7 +195,7 @@ def _scales(images: Tensor, side: int) -> Iterator[Tensor]:
 def _alike(images: Tensor, seed: int, view: int) -> Tensor:
     """One jittered view of the images, all moved as one."""
     entropy = np.random.SeedSequence([seed, view]).generate_state(1, np.uint64)
-    draws = Draws(int(entropy[0] >> 1), 1, device=images.device)
+    draws = Draws(int(entropy[0] >> 1), 1)
     return jitter(images.flatten(0, 1)[None], draws).view_as(images)
 
 
@@ -207,7 +207,7 @@ def _jittered(images: Tensor, seed: int, view: int, start: int) -> Tensor:
         block, first = divmod(at, DRAW_BLOCK)
         last = min(DRAW_BLOCK, first + start + len(images) - at)
         entropy = np.random.SeedSequence([seed, view, block]).generate_state(1, np.uint64)
-        draws = Draws(int(entropy[0] >> 1), DRAW_BLOCK, slice(first, last), images.device)
+        draws = Draws(int(entropy[0] >> 1), DRAW_BLOCK, slice(first, last))
         parts.append(jitter(images[at - start : at - start + last - first], draws))
         at += last - first
     return torch.cat(parts) if parts else images

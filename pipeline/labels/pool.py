@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest
-from pipeline.data.tensors import decode_into, stored_shape
-from pipeline.errors import DataError
+from pipeline.data.tensors import decode_images, stored_shape
 from pipeline.labels.typical import Floats, Integers
 from pipeline.models.parts import batched_features
 from pipeline.progress import Advance
@@ -85,13 +84,5 @@ def network_features(
 
 
 def _decoded(folder: Path, rows: Sequence[int]) -> Tensor:
-    data = read_rows(folder, rows, ["image"]).column("image").to_pylist()
-    images = torch.empty(
-        (len(rows), *stored_shape(folder, read_manifest(folder))), dtype=torch.uint8
-    )
-    try:
-        decode_into([np.frombuffer(item, np.uint8) for item in data], images)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{folder}: an image can't be decoded ({reason})") from None
-    return images
+    files = read_rows(folder, rows, ["image"]).column("image").to_pylist()
+    return decode_images(files, stored_shape(folder, read_manifest(folder)), folder)

@@ -151,7 +151,7 @@ class ShardPredictor:
     ) -> dict[int, tuple[Floats, str]]:
         """What each network says of a shard, and in which precision, by its place; the features
         of the last one go to `embeddings` where that is asked for."""
-        from pipeline.data.tensors import shard_images, stored_shape
+        from pipeline.data.tensors import decoding_pool, shard_images, stored_shape
         from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
         from pipeline.evaluate.views import num_views
         from pipeline.models.parts import features_read, mean_features
@@ -166,7 +166,8 @@ class ShardPredictor:
         networks = {n: t for n, t in enumerate(self.teachers) if not isinstance(t, LinearHead)}
         last = max(networks)
         found = {}
-        with shard_images(shard, shape, threads=self.threads) as images:
+        with decoding_pool(self.threads) as pool:
+            images = shard_images(shard, shape, pool)
             for place, teacher in networks.items():
                 passes = checkpoint_passes(
                     teacher, self.manifest.rows, precision=self.precision, **views

@@ -12,18 +12,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.distributions import Distributions, as_stored, read_log_columns
+from pipeline.data.distributions import (
+    Distributions,
+    as_stored,
+    distribution_fields,
+    read_distributions,
+)
 from pipeline.data.predictions import (
     OUTLINE,
     PLACE,
     STRANGER,
-    log_fields,
     pseudo_labels_table,
     strangers_of,
 )
-from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry, write_shard
+from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry
 from pipeline.data.storage import StoredFolder
-from pipeline.data.stored_shards import write_stored_shard
+from pipeline.data.stored_shards import write_derived
 from pipeline.errors import DataError
 from pipeline.labels.align import aligned
 from pipeline.labels.audit import Right, Strangers
@@ -121,9 +125,7 @@ class ShardSelector:
         name = self.manifest.shards[number].file
         found = None if seen.strangers is None else int(seen.strangers.sum())
         strangers = Strangers(found, int(seen.dropped.sum()))
-        if isinstance(out, StoredFolder):
-            return write_stored_shard(out, name, table), right, strangers
-        return write_shard(out / name, table), right, strangers
+        return write_derived(out, name, table), right, strangers
 
     def drawn(self, number: int, every: int) -> NDArray[np.float32]:
         """Log-probabilities (m, K) of the rows whose place is a multiple of `every`."""
@@ -136,7 +138,8 @@ class ShardSelector:
         self, number: int, also: Sequence[Any] = (), *, log_probs: bool = False
     ) -> Outline:
         """The outline of a shard; also: further columns to read, fields of a schema."""
-        fields = log_fields(self.num_classes) if log_probs or self.shift is not None else []
+        needed = log_probs or self.shift is not None
+        fields = distribution_fields(self.num_classes, "log_probs") if needed else []
         table = self._read(number, [*also, *OUTLINE, *fields])
         labels = table.column("label").to_numpy()
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
@@ -150,7 +153,7 @@ class ShardSelector:
             )
         stored = None
         if fields:
-            stored = read_log_columns(table, self.num_classes, self.predictions)
+            stored = read_distributions(table, self.num_classes, "log_probs", self.predictions)
         if stored is not None and self.shift is not None:
             stored = as_stored(aligned(stored.dense(), self.shift))
             labels = stored.labels

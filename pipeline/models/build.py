@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.models.networks import SmallResNet, WideResNet, depth_and_width
+from pipeline.models.networks import LeNet5, SmallResNet, WideResNet, depth_and_width
 from pipeline.models.size import check_size
 from pipeline.models.stem import Stem, fit_stem, resize_inputs
-from pipeline.params.ladders import COMPOUND_SIDES, RESNET_DEPTHS
-
-DEFORMABLE = tuple(f"deformable_resnet{depth}" for depth in RESNET_DEPTHS)
+from pipeline.params.ladders import COMPOUND_SIDES
 
 
 def build_network(
@@ -44,13 +42,21 @@ def build_network(
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
     noise = {"dropout_rate": dropout_rate, "stochastic_depth_rate": stochastic_depth_rate}
-    side = seen_side(name, image_size, input_size, compound)
+    side = network_side(name, image_size, input_size, compound)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
         ours = _ours(name, num_classes, channels, width, depth, stem_stride, noise)
         if ours is None:
-            network = _library(name, num_classes, channels, noise, auxiliary, compound)
+            from pipeline.models.library import library_network  # torchvision takes seconds
+
+            network = library_network(
+                f"torchvision/efficientnet_b{compound}" if name == "efficientnet" else name,
+                num_classes=num_classes,
+                channels=channels,
+                noise=noise,
+                auxiliary=auxiliary,
+            )
             fit_stem(network, name, stem, side)
         elif stem == "small":
             raise ModelError(
@@ -72,15 +78,14 @@ def build_network(
     return network
 
 
-def seen_side(name: str, image_size: int, input_size: int | None, compound: int) -> int:
+def network_side(name: str, image_size: int, input_size: int | None, compound: int) -> int:
     """The side of the images that the network sees of those stored with `image_size`.
 
     By itself efficientnet sees the side that goes with its `compound`, where so much is stored.
     """
     if input_size is not None:
         return input_size
-    most = COMPOUND_SIDES[compound] if name == "efficientnet" else image_size
-    return min(image_size, most)
+    return min(image_size, COMPOUND_SIDES[compound]) if name == "efficientnet" else image_size
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -95,39 +100,13 @@ def _ours(
     width: int,
     depth: int,
     stem_stride: int,
-    noise: dict[str, float],
+    noise: dict[str, Any],
 ) -> nn.Module | None:
     """A network written here, which takes neither torchvision nor timm; None for another name."""
     if name == "resnet_small":
         return SmallResNet(num_classes, channels, width, depth, stem_stride, **noise)
     if name == "lenet5":
-        from pipeline.models.networks import LeNet5
-
         return LeNet5(num_classes, channels, **noise)
     if (size := depth_and_width(name)) is not None:
-        deep, wide = size
-        return WideResNet(num_classes, channels, deep, wide, **noise)
+        return WideResNet(num_classes, channels, *size, **noise)
     return None
-
-
-def _library(
-    name: str,
-    num_classes: int,
-    channels: int,
-    noise: dict[str, float],
-    auxiliary: bool,
-    compound: int,
-) -> nn.Module:
-    """A network of torchvision or timm, or one made from theirs."""
-    from pipeline.models.library import library_network
-
-    options: dict[str, Any] = {"num_classes": num_classes, "channels": channels, "noise": noise}
-    if name == "efficientnet":
-        return library_network(f"torchvision/efficientnet_b{compound}", **options)
-    if name in DEFORMABLE:
-        from pipeline.models.deformable import deform_last_stage
-
-        network = library_network(f"timm/{name.removeprefix('deformable_')}", **options)
-        deform_last_stage(network)
-        return network
-    return library_network(name, auxiliary=auxiliary, **options)

@@ -68,7 +68,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(network.eval(), spec)
 
 
-def _check_size(spec: ModelSpec, given: int) -> None:
+def _check_size(spec: ModelSpec, count: int) -> None:
     """Raise ValueError for a network far larger than its weights, before it takes the memory."""
     name, least = spec.network["name"], 0
     if name == "resnet_small":
@@ -76,5 +76,5 @@ def _check_size(spec: ModelSpec, given: int) -> None:
     elif (size := depth_and_width(name)) is not None:
         deep, wide = size
         least = (deep - 4) // 6 * 9 * (64 * wide) ** 2
-    if least > given:
-        raise ValueError(f"over {least:,} weights, where there are {given:,}")
+    if least > count:
+        raise ValueError(f"over {least:,} weights, where there are {count:,}")

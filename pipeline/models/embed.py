@@ -65,7 +65,7 @@ class ShardEmbedder:
         """Embed shard `number`; returns its number of rows."""
         import numpy as np
 
-        from pipeline.data.tensors import shard_images, stored_shape
+        from pipeline.data.tensors import decoding_pool, shard_images, stored_shape
         from pipeline.models.parts import batched_features
         from pipeline.models.passes import resolve_device
 
@@ -73,7 +73,8 @@ class ShardEmbedder:
         ids = read_shard(shard, ["id"]).column("id").to_pylist()
         shape, device = stored_shape(self.folder, self.manifest), resolve_device(self.device)
         spec = self.body.spec
-        with shard_images(shard, shape, threads=self.threads) as images:
+        with decoding_pool(self.threads) as pool:
+            images = shard_images(shard, shape, pool)
             parts = [
                 batched_features(
                     self.body.network,
@@ -110,8 +111,8 @@ def save_body(folder: Path, spec: ModelSpec, weights: Weights, source: str) -> i
         )
     for part in ("weight", "bias"):
         state[f"{names[0]}.{part}"].zero_()
-    wanted = normalization(weights, spec.channels)
-    mean, std = wanted or (spec.mean, spec.std)
+    published = normalization(weights, spec.channels)
+    mean, std = published or (spec.mean, spec.std)
     notes = {CLASSIFIER: names[0]}
     save_checkpoint(folder, state, replace(spec, mean=mean, std=std, generation=BODY, notes=notes))
     return int(state[f"{names[0]}.weight"].shape[1])

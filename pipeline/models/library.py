@@ -11,7 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.models.stem import first_convolution, replace_convolution
 
 TORCHVISION_NOISE = {"dropout_rate": "dropout", "stochastic_depth_rate": "stochastic_depth_prob"}
-OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8", "deformable_resnet50")
+OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8")
 
 
 def library_network(
@@ -74,8 +74,8 @@ def _from_torchvision(
 
 def _refused(error: TypeError, noise: dict[str, float]) -> list[str]:
     """The rates that `error` is about: those whose argument it names, else all that are set."""
-    asked = [rate for rate, value in noise.items() if value]
-    return [rate for rate in asked if f"'{TORCHVISION_NOISE[rate]}'" in str(error)] or asked
+    set_rates = [rate for rate, value in noise.items() if value]
+    return [rate for rate in set_rates if f"'{TORCHVISION_NOISE[rate]}'" in str(error)] or set_rates
 
 
 def _still(network: nn.Module, noise: dict[str, float]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -85,11 +87,7 @@ class ResidualBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """Three stages of residual blocks, `width`, 1.5 and 2 times as wide, then a linear classifier.
-
-    Stochastic depth grows linearly to `stochastic_depth_rate` at the last block (Huang et al.
-    2016).
-    """
+    """Three stages of residual blocks, `width`, 1.5 and 2 times as wide, and a classifier."""
 
     def __init__(
         self,
@@ -103,19 +101,12 @@ class SmallResNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width, width, max(1, width * 3 // 2), width * 2]
-        num_blocks = 3 * depth
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width, 3, stem_stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )
-        blocks: list[nn.Module] = []
-        for stage, (inputs, outputs) in enumerate(pairwise(widths)):
-            for index in range(depth):
-                rate = stochastic_depth_rate * (len(blocks) + 1) / num_blocks
-                stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(ResidualBlock(outputs if index else inputs, outputs, stride, rate))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = _stages(ResidualBlock, widths, depth, stochastic_depth_rate)
         self.dropout = nn.Dropout(dropout_rate)
         self.classifier = nn.Linear(widths[-1], num_classes)
 
@@ -126,13 +117,32 @@ class SmallResNet(nn.Module):
         return logits
 
 
+def _stages(
+    block: Callable[[int, int, int, float], nn.Module],
+    widths: Sequence[int],
+    depth: int,
+    skip_rate: float,
+) -> nn.Sequential:
+    """Stages of `depth` blocks, from one of `widths` to the next; all but the first halve the side.
+
+    Stochastic depth grows linearly to `skip_rate` at the last block (Huang et al. 2016).
+    """
+    blocks: list[nn.Module] = []
+    for stage, (inputs, outputs) in enumerate(pairwise(widths)):
+        for index in range(depth):
+            rate = skip_rate * (len(blocks) + 1) / (depth * (len(widths) - 1))
+            stride = 2 if stage > 0 and index == 0 else 1
+            blocks.append(block(outputs if index else inputs, outputs, stride, rate))
+    return nn.Sequential(*blocks)
+
+
 def skip_some(change: Tensor, rate: float) -> Tensor:
     """Zero the change of each image with chance `rate`, and scale the others to keep the mean.
 
     torchvision has the same as an operation, but importing it takes longer than torch.
     """
-    kept = change.new_empty(len(change), 1, 1, 1).bernoulli_(1 - rate)
-    return change * kept / (1 - rate)
+    mask = change.new_empty(len(change), 1, 1, 1).bernoulli_(1 - rate)
+    return change * mask / (1 - rate)
 
 
 def depth_and_width(name: str) -> tuple[int, int] | None:
@@ -156,7 +166,7 @@ class WideBlock(nn.Module):
     """Two 3×3 convolutions, each after its normalisation, with dropout between them (fig. 1d)."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, dropout_rate: float, skip_rate: float
+        self, inputs: int, outputs: int, stride: int, skip_rate: float, dropout_rate: float
     ) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
@@ -176,15 +186,14 @@ class WideBlock(nn.Module):
         change = self.conv2(self.dropout(torch.relu(self.norm2(change))))
         if self.training and self.skip_rate > 0:
             change = skip_some(change, self.skip_rate)
-        kept: Tensor = features if self.shortcut is None else self.shortcut(active)
-        return kept + change
+        shortcut: Tensor = features if self.shortcut is None else self.shortcut(active)
+        return shortcut + change
 
 
 class WideResNet(nn.Module):
     """Three stages of (depth - 4) / 6 blocks of 16, 32 and 64 times `width` channels.
 
-    Dropout is in every block, where the paper has it. Stochastic depth grows linearly to
-    `stochastic_depth_rate` at the last block (Huang et al. 2016).
+    Dropout is in every block, where the paper has it.
     """
 
     def __init__(
@@ -197,17 +206,10 @@ class WideResNet(nn.Module):
         stochastic_depth_rate: float,
     ) -> None:
         super().__init__()
-        per_stage = (depth - 4) // 6
         widths = [16, 16 * width, 32 * width, 64 * width]
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
-        blocks: list[nn.Module] = []
-        for stage, (inputs, outputs) in enumerate(pairwise(widths)):
-            for index in range(per_stage):
-                skip = stochastic_depth_rate * (len(blocks) + 1) / (3 * per_stage)
-                stride = 2 if stage > 0 and index == 0 else 1
-                block = WideBlock(outputs if index else inputs, outputs, stride, dropout_rate, skip)
-                blocks.append(block)
-        self.blocks = nn.Sequential(*blocks)
+        block = partial(WideBlock, dropout_rate=dropout_rate)
+        self.blocks = _stages(block, widths, (depth - 4) // 6, stochastic_depth_rate)
         self.norm = nn.BatchNorm2d(widths[-1])
         self.classifier = nn.Linear(widths[-1], num_classes)
         for module in self.modules():

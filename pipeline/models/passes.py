@@ -60,7 +60,7 @@ def choose_passes(
     if device.type != "cpu":
         return fast
     sizes = [size for size in SIZES if size <= most] or [most]
-    size = _kept_size(network, shape, fast, sizes)
+    size = _measured_size(network, shape, fast, sizes)
     return Passes(size, fast.channels_last, fast.bfloat16)
 
 
@@ -147,7 +147,7 @@ def _device(network: nn.Module) -> torch.device | None:
     return None if weight is None else weight.device
 
 
-def _kept_size(network: nn.Module, shape: Sequence[int], fast: Passes, sizes: list[int]) -> int:
+def _measured_size(network: nn.Module, shape: Sequence[int], fast: Passes, sizes: list[int]) -> int:
     """The best of `sizes`, measured if no earlier prediction has measured it on this machine."""
     layers = [f"{name} {tuple(weight.shape)}" for name, weight in network.named_parameters()]
     about = {

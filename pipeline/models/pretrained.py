@@ -49,7 +49,7 @@ class Fitted:
     """What came of loading: names of the weights that were, and why the others were not."""
 
     loaded: tuple[str, ...]
-    left: dict[str, str]
+    skipped: dict[str, str]
 
 
 def path_digest(path: Path, section: str = "transfer") -> str:
@@ -95,7 +95,7 @@ def read_hub(hub: str, name: str) -> Weights:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tensors = _from_timm(bare) if hub == "timm" else _from_torchvision(bare)
+            tensors = _published_tensors(hub, bare)
     except Exception as error:  # each hub client has errors of its own
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
         raise CheckpointError(
@@ -104,6 +104,18 @@ def read_hub(hub: str, name: str) -> Weights:
             f"{OFFLINE if hub == 'timm' else ''}"
         ) from None
     return Weights(tensors, mean, std, network=f"model: {{name: {hub}/{bare}}}")
+
+
+def _published_tensors(hub: str, name: str) -> dict[str, Tensor]:
+    if hub == "timm":
+        import timm
+
+        network: nn.Module = timm.create_model(name, pretrained=True)
+        return dict(network.state_dict())
+    from torchvision import models
+
+    weights: Any = models.get_model_weights(name).DEFAULT
+    return dict(weights.get_state_dict(progress=False, weights_only=True))
 
 
 def published_normalization(
@@ -152,57 +164,48 @@ def load_weights(network: nn.Module, weights: Weights, *, head: bool, source: st
     repeated and divided by three. Raises ParameterError, saying what does not fit, where that is
     less than half of the body's weights; `source` names the weights in it.
     """
-    parts = network_parts(network)
-    is_head = {key for key in network.state_dict() if _within(key, parts.head)}
-    target = {key: t for key, t in network.state_dict().items() if key not in is_head or head}
-    given = {key.removeprefix("module."): value for key, value in weights.tensors.items()}
-    chosen: dict[str, Tensor] = {}
-    left: dict[str, str] = {}
-    for key, value in target.items():
-        fitting = _fitting(given.get(key), value)
+    prefixes = tuple(f"{name}." for name in network_parts(network).head)
+    is_head = {key for key in network.state_dict() if key.startswith(prefixes)}
+    tensors = {key.removeprefix("module."): value for key, value in weights.tensors.items()}
+    loaded: dict[str, Tensor] = {}
+    skipped: dict[str, str] = {}
+    for key, value in network.state_dict().items():
+        if key in is_head and not head:
+            continue
+        fitting = _fitting(tensors.get(key), value)
         if fitting is None:
-            has = f"is {tuple(given[key].shape)}" if key in given else "is not there"
-            left[key] = f"{has}, not {tuple(value.shape)}"
+            has = f"is {tuple(tensors[key].shape)}" if key in tensors else "is not there"
+            skipped[key] = f"{has}, not {tuple(value.shape)}"
         else:
-            chosen[key] = fitting
-    _check_enough(network, set(chosen) - is_head, is_head, left, weights, source)
-    network.load_state_dict(chosen, strict=False)
-    return Fitted(tuple(chosen), left)
-
-
-def _check_enough(
-    network: nn.Module,
-    chosen: set[str],
-    is_head: set[str],
-    left: dict[str, str],
-    weights: Weights,
-    source: str,
-) -> None:
+            loaded[key] = fitting
     sizes = {key: w.numel() for key, w in network.named_parameters() if key not in is_head}
-    fits = sum(size for key, size in sizes.items() if key in chosen)
+    fits = sum(size for key, size in sizes.items() if key in loaded)
     total = sum(sizes.values())
     if fits < LEAST_SHARE * total:
-        first = "; ".join(f"{key} {why}" for key, why in list(left.items())[:3])
+        first = "; ".join(f"{key} {reason}" for key, reason in list(skipped.items())[:3])
         hint = weights.network or "the network that the weights are of"
         raise ParameterError(
             f"transfer.source = {source!r}: only {fits:,} of the body's {total:,} weights fit "
-            f"({first}; {len(left)} in all); set {hint}"
+            f"({first}; {len(skipped)} in all); set {hint}"
         )
+    network.load_state_dict(loaded, strict=False)
+    return Fitted(tuple(loaded), skipped)
 
 
-def _fitting(given: Tensor | None, target: Tensor) -> Tensor | None:
-    """`given` in the shape of `target`, or None where it does not fit."""
-    if given is None or given.is_floating_point() != target.is_floating_point():
+def _fitting(weight: Tensor | None, target: Tensor) -> Tensor | None:
+    """`weight` in the shape of `target`, or None where it does not fit."""
+    if weight is None or weight.is_floating_point() != target.is_floating_point():
         return None
-    if given.shape == target.shape:
-        return given
-    if given.ndim == target.ndim == 4 and given.shape[2:] == target.shape[2:]:
-        channels = given.shape[1], target.shape[1]
-        if given.shape[0] == target.shape[0] and channels == (3, 1):
-            return given.sum(dim=1, keepdim=True)
-        if given.shape[0] == target.shape[0] and channels == (1, 3):
-            return given.repeat(1, 3, 1, 1) / 3
-    return None
+    if weight.shape == target.shape:
+        return weight
+    if weight.ndim != 4 or target.ndim != 4:
+        return None
+    if (weight.shape[0], weight.shape[2:]) != (target.shape[0], target.shape[2:]):
+        return None
+    channels = weight.shape[1], target.shape[1]
+    if channels == (3, 1):
+        return weight.sum(dim=1, keepdim=True)
+    return weight.repeat(1, 3, 1, 1) / 3 if channels == (1, 3) else None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -234,22 +237,3 @@ def _named_tensors(value: Any) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError("no tensors by name")
     return tensors
-
-
-def _from_timm(name: str) -> dict[str, Tensor]:
-    import timm
-
-    network: nn.Module = timm.create_model(name, pretrained=True)
-    return dict(network.state_dict())
-
-
-def _from_torchvision(name: str) -> dict[str, Tensor]:
-    from torchvision import models
-
-    weights: Any = models.get_model_weights(name).DEFAULT
-    state: dict[str, Tensor] = weights.get_state_dict(progress=False, weights_only=True)
-    return state
-
-
-def _within(key: str, names: tuple[str, ...]) -> bool:
-    return any(key.startswith(f"{name}.") for name in names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,8 @@ def check_size(
     """
 
     def failure(other: int) -> str | None:
-        return _failure(network, num_classes, channels, other, trace)
+        images = (2, channels, other, other)
+        return _failure(network, images, num_classes, trace)
 
     network.eval()
     reason = failure(side)
@@ -44,23 +47,21 @@ def check_size(
 
 
 def _failure(
-    network: nn.Module, num_classes: int, channels: int, side: int, trace: bool
+    network: nn.Module, images: tuple[int, ...], num_classes: int, trace: bool
 ) -> str | None:
-    """Why the network can't take such images, None where it can."""
+    """Why the network can't take images of this shape, None where it can."""
     tensors = dict(network.named_parameters()) | dict(network.named_buffers())
-    device = next(iter(tensors.values())).device
     logits = None
     with torch.no_grad():
         if trace:
-            try:
+            with suppress(*ERRORS):  # perhaps only because a network can't be traced
                 shapes = {key: torch.empty_like(t, device="meta") for key, t in tensors.items()}
-                images = torch.zeros(2, channels, side, side, device="meta")
-                logits = torch.func.functional_call(network, shapes, (images,))
-            except ERRORS:
-                logits = None  # perhaps only because a network can't be traced
+                traced = torch.zeros(images, device="meta")
+                logits = torch.func.functional_call(network, shapes, (traced,))
         try:
             if logits is None:
-                logits = network(torch.zeros(2, channels, side, side, device=device))
+                device = next(iter(tensors.values())).device
+                logits = network(torch.zeros(images, device=device))
         except ERRORS as error:
             return (str(error).splitlines() or [type(error).__name__])[0]
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
@@ -70,32 +71,19 @@ def _failure(
 
 
 def _advice(failure: Callable[[int], str | None], side: int, key: str) -> str:
-    """What to do about a network that does not take such images."""
-    least = _least_larger(failure, side)
-    if least is not None:
-        return f"least {key} is {least}"
-    for smaller in (candidate for candidate in reversed(SIDES) if candidate < side):
-        if failure(smaller) is None:
-            return f"set model.input_size to {smaller}"
-    return "choose another network"
+    """What to do about a network that does not take such images: the least larger size that it
+    takes, of one that takes some sizes only, such as multiples of 16, one of them."""
 
+    def fits(other: int) -> bool:
+        return failure(other) is None
 
-def _least_larger(failure: Callable[[int], str | None], side: int) -> int | None:
-    """The least size over `side` that does not fail; None where none up to 1024 will do.
-
-    Of a network that takes some sizes only, such as multiples of 16, one of them.
-    """
     low = side
     for high in (candidate for candidate in SIDES if candidate > side):
-        if failure(high) is None:
-            break
+        if fits(high):
+            between = range(low + 1, high + 1)
+            return f"least {key} is {between[bisect_left(between, True, key=fits)]}"
         low = high
-    else:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if failure(middle) is None:
-            high = middle
-        else:
-            low = middle
-    return high
+    for smaller in (candidate for candidate in reversed(SIDES) if candidate < side):
+        if fits(smaller):
+            return f"set model.input_size to {smaller}"
+    return "choose another network"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import CheckpointError
-from pipeline.files import file_digest, read_json, value_digest
-from pipeline.params.errors import one_line
+from pipeline.files import file_digest, value_digest
+from pipeline.params.errors import one_line, problem_of
 from pipeline.params.network import NetworkParams
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
-LARGEST = 1e6  # of a mean, a deviation or a temperature; NaN is not under it
+Number = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -34,73 +34,57 @@ class ModelSpec:
     """
 
     network: dict[str, Any]
-    classes: list[str]
-    image_size: int
+    classes: Annotated[list[str], Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=1, le=1024)]
     channels: int
-    mean: list[float]
-    std: list[float]
+    mean: list[Number]
+    std: list[Positive]
     generation: str
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     teacher: str | None = None
     bfloat16_agrees: bool = False
     body: str | None = None
-    bits: int = 16
+    bits: Annotated[int, Field(ge=8, le=16)] = 16
     notes: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
+
+
+_FROM_JSON = TypeAdapter(ModelSpec)
 
 
 def read_spec(folder: Path) -> ModelSpec:
     """The spec in `folder`; raises CheckpointError where it is missing or wrong."""
     path = folder / SPEC
     try:
-        spec = ModelSpec(**read_json(path))
+        spec = _FROM_JSON.validate_json(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a model folder?") from None
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a model's description ({error})") from None
-    if (problem := _problem(spec)) is not None:
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error})") from None
+    except ValidationError as error:
+        problem: str | None = problem_of(error)
+    else:
+        problem = _problem(spec)
+    if problem is not None:
         raise CheckpointError(f"{path}: {problem}; train the model anew, or take it whole")
     return spec
 
 
 def _problem(spec: ModelSpec) -> str | None:
     """What in a spec is not as training writes it, None where all is."""
-    for name, (fits, wanted) in FIELDS.items():
-        if not fits(value := getattr(spec, name)):
-            return f"{name} = {str(value)[:80]!r}: must be {wanted}"
+    if len(set(spec.classes)) != len(spec.classes):
+        return "classes: must be different names"
+    if spec.channels not in (1, 3):
+        return f"channels = {spec.channels}: must be 1 or 3"
     if not len(spec.mean) == len(spec.std) == spec.channels:
         return f"mean and std need {spec.channels} numbers each"
+    if "name" not in spec.network:
+        return "network: needs a name"
     try:
         NetworkParams.model_validate(spec.network)
     except ValidationError as error:
         return one_line(error, NetworkParams, "network")
     return None
-
-
-def _is_names(value: Any) -> bool:
-    known = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    return known and len(set(value)) == len(value) > 0
-
-
-def _is_numbers(value: Any, *, positive: bool = False) -> bool:
-    numbers = isinstance(value, list) and all(type(item) in (int, float) for item in value)
-    return numbers and all(abs(item) < LARGEST and (item > 0 or not positive) for item in value)
-
-
-FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "network": (lambda value: isinstance(value, dict) and "name" in value, "a mapping with name"),
-    "classes": (_is_names, "different names"),
-    "image_size": (lambda value: type(value) is int and 1 <= value <= 1024, "1 to 1024"),
-    "channels": (lambda value: type(value) is int and value in (1, 3), "1 or 3"),
-    "mean": (_is_numbers, "numbers"),
-    "std": (partial(_is_numbers, positive=True), "numbers over 0"),
-    "generation": (lambda value: isinstance(value, str), "text"),
-    "temperature": (lambda value: _is_numbers([value], positive=True), "a number over 0"),
-    "teacher": (lambda value: value is None or isinstance(value, str), "text or null"),
-    "bfloat16_agrees": (lambda value: isinstance(value, bool), "true or false"),
-    "body": (lambda value: value is None or isinstance(value, str), "text or null"),
-    "bits": (lambda value: type(value) is int and 8 <= value <= 16, "8 to 16"),
-    "notes": (lambda value: isinstance(value, dict), "a mapping"),
-}
 
 
 def model_digest(folder: Path) -> str:

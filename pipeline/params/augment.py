@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -141,32 +141,6 @@ class AugmentParams(Section):
                     f"augment.operations, {len(self.operations)}"
                 )
         return self
-
-    @property
-    def weak_view(self) -> dict[str, Any]:
-        """The arguments of pipeline.augment.weak."""
-        return {
-            "flip": self.flip,
-            "crop": self.crop,
-            "shift": self.shift,
-            "padding": self.padding,
-            "crop_area": self.crop_area,
-            "crop_ratio": self.crop_ratio,
-        }
-
-    @property
-    def strong_view(self) -> dict[str, Any]:
-        """The arguments of pipeline.augment.strong."""
-        return self.weak_view | {
-            "operations": self.operations,
-            "num_ops": self.num_ops,
-            "magnitude": self.magnitude,
-            "magnitude_std": self.magnitude_std,
-            "sampling": self.magnitude_sampling,
-            "distinct": self.distinct_ops,
-            "cutout": self.cutout,
-            "erasing": self.erasing,
-        }
 
 
 def _check_values(name: str, values: Sequence[float], most: int) -> None:

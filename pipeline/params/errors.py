@@ -16,6 +16,14 @@ IN_RUN = {
 }  # what a section may be thought to have, and its name under `run`
 
 
+def problem_of(error: ValidationError) -> str:
+    """The first of the errors in `error`, as "key = value: what is allowed"."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Input ")
+    return f"{key} = {str(first['input'])[:80]!r}: {message}" if key else message
+
+
 def one_line(error: ValidationError, section: type[BaseModel], where: str) -> str:
     """The first of the errors in `error`, as "key = value: what is allowed", and how many more.
 

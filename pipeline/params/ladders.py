@@ -19,7 +19,6 @@ RESNET_DEPTHS = (18, 34, 50, 101, 152)
 FAMILIES = (
     tuple(f"resnet{depth}" for depth in RESNET_DEPTHS),
     tuple(f"seresnet{depth}" for depth in RESNET_DEPTHS),
-    tuple(f"deformable_resnet{depth}" for depth in RESNET_DEPTHS),
     ("wide_resnet50_2", "wide_resnet101_2"),
     ("resnext50_32x4d", "resnext101_32x8d"),
     tuple(f"vgg{depth}" for depth in (11, 13, 16, 19)),

@@ -15,7 +15,7 @@ class NetworkParams(Section):
     name: str = Field(
         "resnet_small",
         description="resnet_small, lenet5, wrn_28_2 (any wrn_DEPTH_WIDTH), efficientnet, "
-        "deformable_resnet50, or a torchvision or timm name",
+        "or a torchvision or timm name",
     )
     width: int = Field(16, ge=1, le=1024, description="channels of resnet_small's first stage")
     depth: int = Field(1, ge=1, le=32, description="residual blocks in each stage of resnet_small")

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from pipeline import augment as augmentation
 from pipeline.augment import Draws
-from pipeline.augment.crop import crop_boxes, resized_crop
-from pipeline.augment.erase import cutout, random_erasing
+from pipeline.augment.boxes import crop_boxes, cutout, random_erasing, resized_crop
 from pipeline.augment.mix import blend, paste
 from pipeline.augment.randaugment import MAGNITUDES, OPERATIONS, apply_plan, draw_plan
-from pipeline.augment.weak import move
+from pipeline.augment.views import move
 from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
 from pipeline.evaluate.robustness import corrupted
 from pipeline.params import AugmentParams
@@ -45,10 +44,10 @@ def view_rows(
 ) -> list[SheetRow]:
     """`images` (n, C, S, S) float as they are, and as training sees them: weak, strong views."""
     rows = [SheetRow("original", images, captions)]
-    rows += [SheetRow("weak", augmentation.weak(images, _draws(seed, images), **augment.weak_view))]
+    rows += [SheetRow("weak", augmentation.weak(images, _draws(seed, images), augment))]
     for number in range(STRONG_VIEWS):
         draws = _draws(seed + 1 + number, images)
-        view = augmentation.strong(images, draws, **augment.strong_view)
+        view = augmentation.strong(images, draws, augment)
         rows.append(SheetRow(f"strong, draw {number + 1}", view))
     return rows
 
@@ -81,7 +80,7 @@ def _other_rows(same: Tensor, other: Tensor, seed: int) -> Iterator[SheetRow]:
     mirrored = torch.ones(len(same), dtype=torch.bool)
     yield row("mirror and shift", move(same, moved, moved, mirrored, padding="zeros"), shown)
     boxes = [crop_boxes(_draws(seed, same[:1]), side, side, (s, s), (0.75, 4 / 3)) for s in SHARES]
-    yield row("resized crop to", resized_crop(same, torch.cat(boxes), side, side))
+    yield row("resized crop to", resized_crop(same, torch.cat(boxes)))
     yield row(
         "cutout", torch.cat([cutout(same[:1], _draws(seed, same[:1]), side=s) for s in SHARES])
     )
@@ -90,11 +89,12 @@ def _other_rows(same: Tensor, other: Tensor, seed: int) -> Iterator[SheetRow]:
     ]
     yield row("erasing", torch.cat(erased))
     targets = torch.zeros(len(same), 1)
-    yield row("mixup", blend(same, targets, other, targets, 1 - shares)[0])
+    pair, others = (same, targets), (other, targets)
+    yield row("mixup", blend(pair, others, 1 - shares)[0])
     reach = (shares.sqrt() * side).long()
     corner = (side - reach) // 2
     boxes_cut = torch.stack((corner, corner, corner + reach, corner + reach), dim=1)
-    yield row("cutmix", paste(same, targets, other, targets, boxes_cut)[0])
+    yield row("cutmix", paste(pair, others, boxes_cut)[0])
 
 
 def corruption_rows(image: Tensor, seed: int) -> list[SheetRow]:
@@ -114,7 +114,8 @@ def one_operation(
 
     `same_extras`: what an operation draws beside its level is the same for all images.
     """
-    plan = draw_plan(_draws(seed, images), [name], 1, 0.0, 0.0)
+    only = AugmentParams(operations=(name,), num_ops=1, magnitude=0.0)
+    plan = draw_plan(_draws(seed, images), only)
     plan = replace(plan, levels=levels[:, None])
     if same_extras:
         first = {

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from pipeline.data.shards import check_shard, iter_shards, read_manifest, read_shard
-from pipeline.data.tensors import decode_into, stored_shape
+from pipeline.data.tensors import decode_images, stored_shape
 from pipeline.params import AugmentParams
 from pipeline.report.contact_sheet import SheetRow, draw_sheet, save_sheet
 from pipeline.report.preview import choose_images, view_rows
@@ -83,8 +82,5 @@ def pseudo_labeled_samples(
 
 
 def _decoded(folder: Path, table: Any, rows: Sequence[int]) -> Tensor:
-    shape = stored_shape(folder, read_manifest(folder))
-    images = torch.empty((len(rows), *shape), dtype=torch.uint8)
-    data = [table.column("image")[row].as_py() for row in rows]
-    decode_into([np.frombuffer(item, np.uint8) for item in data], images)
-    return images
+    files = table.column("image").take(rows).to_pylist()
+    return decode_images(files, stored_shape(folder, read_manifest(folder)), folder)

@@ -197,9 +197,9 @@ def _view(
     pixels a side."""
     pixels = images.float() / 255
     if kind == "weak":
-        pixels = augmentation.weak(pixels, draws, **augment.weak_view)
+        pixels = augmentation.weak(pixels, draws, augment)
     elif kind == "strong":
-        pixels = augmentation.strong(pixels, draws, **augment.strong_view)
+        pixels = augmentation.strong(pixels, draws, augment)
     if train.image_size is not None:
         side = (train.image_size, train.image_size)
         pixels = nn.functional.interpolate(pixels, side, mode="bilinear", antialias=True)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.blocks import PseudoLabelReader
-from pipeline.data.image_cache import mapped_images
 from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
 from pipeline.data.shards import read_labels, read_manifest
 from pipeline.data.streamed import ShardStream
@@ -63,9 +62,8 @@ def training_data(
     """
 
     def load(name: str) -> tuple[Tensor, Tensor]:
-        if cache is not None:
-            return mapped_images(prepared / name, cache, threads=threads, cache_gib=cache_gib)
-        loaded = load_images(prepared / name, threads=threads, cache_gib=cache_gib)
+        folder = prepared / name
+        loaded = load_images(folder, threads=threads, cache_gib=cache_gib, cache=cache)
         return loaded.images, loaded.labels
 
     def stream(name: str, chosen: Path | None = None) -> ShardStream | None:
@@ -73,9 +71,9 @@ def training_data(
         room = images_that_fit(prepared / name, cache_gib)
         if read_manifest(prepared / name).rows <= room:
             return None
-        labels_of = None if chosen is None else PseudoLabelReader(chosen)
+        reader = None if chosen is None else PseudoLabelReader(chosen)
         # Two windows are held at a time.
-        return ShardStream(prepared / name, window=room // 2, threads=threads, chosen=labels_of)
+        return ShardStream(prepared / name, window=room // 2, threads=threads, pseudo_labels=reader)
 
     dataset = read_dataset(prepared)
     num_classes = len(dataset.classes)

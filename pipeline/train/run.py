@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.streamed import SlicedImages
-from pipeline.data.tensors import Images, read_dataset
+from pipeline.data.sliced import ShardSlices
+from pipeline.data.tensors import Images, decoding_pool, read_dataset
 from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_log_probs
 from pipeline.evaluate.metrics import fit_temperature
 from pipeline.evaluate.views import predict_log_probs
@@ -76,8 +76,9 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
     if train.distillation_weight > 0 and job.teacher_model is not None:
         streamed = data.labeled_stream is not None
-        images = SlicedImages(job.prepared / "labeled") if streamed else data.images
-        data = replace(data, taught=_taught(job.teacher_model, images, str(worker.device)))
+        with decoding_pool(1) as pool:
+            images = ShardSlices(job.prepared / "labeled", pool) if streamed else data.images
+            data = replace(data, taught=_taught(job.teacher_model, images, str(worker.device)))
     weights = fit_network(
         network,
         data,

@@ -1,4 +1,4 @@
-"""What is drawn for a batch: its rows or images, and the randomness of its views.
+"""What is batch for a batch: its rows or images, and the randomness of its views.
 
 Each stream of a run has its own seeds, so that one draws the same whatever the others do.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import augment as augmentation
-from pipeline.data.streamed import Drawn, ShardStream
+from pipeline.data.streamed import ShardStream, StreamedBatch
 from pipeline.train.worker import Worker
 
 Stream = Literal["labeled", "unlabeled", "weak", "second"]
@@ -24,11 +24,11 @@ STREAMS = {"labeled": 0, "unlabeled": 1, "weak": 3, "second": 4}
 
 def sample_images(
     images: ShardStream, stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
-) -> Drawn:
+) -> StreamedBatch:
     """This worker's part of global batch `step` of streamed images, on its device."""
-    drawn = images.draw(step, batch_size, _stream_seed(stream, seed), worker.rows)
-    targets = None if drawn.targets is None else drawn.targets.to(worker.device)
-    return Drawn(drawn.images.to(worker.device), drawn.rows.to(worker.device), targets)
+    batch = images.batch(step, batch_size, _stream_seed(stream, seed), worker.rows)
+    targets = None if batch.targets is None else batch.targets.to(worker.device)
+    return StreamedBatch(batch.images.to(worker.device), batch.rows.to(worker.device), targets)
 
 
 def sample_rows(
@@ -42,10 +42,8 @@ def sample_rows(
 def sample_views(
     stream: Stream, seed: int, step: int, batch_size: int, worker: Worker
 ) -> augmentation.Draws:
-    """What this worker's views of global batch `step` are drawn from."""
-    return augmentation.Draws(
-        _stream_seed(stream, seed, step), batch_size, worker.rows, str(worker.device)
-    )
+    """What this worker's views of global batch `step` are batch from."""
+    return augmentation.Draws(_stream_seed(stream, seed, step), batch_size, worker.rows)
 
 
 def _stream_seed(stream: Stream, *numbers: int) -> int:

@@ -9,14 +9,13 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from pipeline.augment import Draws, colour, geometry
-from pipeline.augment.crop import crop_boxes, resized_crop
-from pipeline.augment.elastic import KNOTS, elastic
-from pipeline.augment.erase import cutout, random_erasing
-from pipeline.augment.histogram import autocontrast, equalize
+from pipeline.augment import Draws, colour
+from pipeline.augment.boxes import crop_boxes, cutout, random_erasing, resized_crop
+from pipeline.augment.geometry import KNOTS
 from pipeline.augment.mix import blend, cutmix_boxes, partners, paste
 from pipeline.augment.randaugment import COLOUR, Plan, apply_plan, draw_plan
-from pipeline.augment.weak import move
+from pipeline.augment.views import move
+from pipeline.params import AugmentParams
 from tests.augment import references as slow
 
 LEVELS = torch.linspace(-1, 1, 13)
@@ -54,12 +53,21 @@ def cases() -> Iterator[Case]:
 # One geometric operation, which comes first: chains of them are fused into one resampling.
 @lru_cache
 def _plan() -> Plan:
-    return draw_plan(_draws(), ("rotate", *COLOUR), 3, 15.0, 5.0, distinct=True)
+    return draw_plan(
+        _draws(),
+        AugmentParams(
+            operations=("rotate", *COLOUR),
+            num_ops=3,
+            magnitude=15.0,
+            magnitude_std=5.0,
+            distinct_ops=True,
+        ),
+    )
 
 
 def _one_by_one(number: int, image: Tensor) -> Tensor:
     plan = _plan()
-    names = [plan.operations[k] for k in plan.chosen[number].tolist()]
+    names = [plan.operations[k] for k in plan.indices[number].tolist()]
     drawn = list(zip(names, plan.levels[number].tolist(), strict=True))
     for name, level in sorted(drawn, key=lambda pair: pair[0] != "rotate"):
         image = slow.one_operation(name, image, level, plan, number)
@@ -77,7 +85,7 @@ def _each(function: Callable[..., Tensor], images: Tensor, *values: Tensor) -> T
 
 
 def _weak() -> Iterator[Case]:
-    right, down = (_draws().host.integers(9, 2) - 4).unbind(1)
+    right, down = (_draws().integers(9, 2) - 4).unbind(1)
     mirrored = torch.arange(len(LEVELS)) % 2 == 0
     for padding in ("reflect", "zeros"):
         yield Case(
@@ -93,7 +101,7 @@ def _weak() -> Iterator[Case]:
         "`crop: resized`, `crop_area`, `crop_ratio`",
         "Szegedy et al. 2015",
         "torchvision `resized_crop`",
-        lambda images: resized_crop(images, _boxes(images), *images.shape[-2:]),
+        lambda images: resized_crop(images, _boxes(images)),
         lambda images: _each(
             lambda image, box: slow.resized_crop(image, box, image.shape[-2:]),
             images,
@@ -138,22 +146,22 @@ def _against_torchvision(
 
 
 def _geometric() -> Iterator[Case]:
-    for name, strengths in {
-        "rotate": LEVELS * 30,
-        "shear_x": LEVELS * 0.3,
-        "shear_y": LEVELS * 0.3,
-        "translate_x": (LEVELS * 10).round(),
-        "translate_y": (LEVELS * 10).round(),
-        "scale": 1.5**LEVELS,
-    }.items():
+    for name, argument, strengths in (
+        ("rotate", "angle", LEVELS * 30),
+        ("shear_x", "shear_x", LEVELS * 0.3),
+        ("shear_y", "shear_y", LEVELS * 0.3),
+        ("translate_x", "translate_x", (LEVELS * 10).round()),
+        ("translate_y", "translate_y", (LEVELS * 10).round()),
+        ("scale", "scale", 1.5**LEVELS),
+    ):
         paper = "Cireşan et al. 2010" if name == "scale" else "Cubuk et al. 2020"
-        yield _against_torchvision(name, paper, getattr(geometry, name), strengths)
+        yield _against_torchvision(name, paper, partial(_by_matrix, argument), strengths)
     yield Case(
         "perspective",
         "`perspective`",
         "Hartley and Zisserman 2004",
         "torchvision `perspective`",
-        lambda images: geometry.perspective(images, *_centred(images)),
+        lambda images: slow.carried(images, *_centred(images)),
         lambda images: torch.stack(
             [slow.perspective(i, s, e) for i, s, e in zip(images, *_corners(images), strict=True)]
         ),
@@ -163,11 +171,15 @@ def _geometric() -> Iterator[Case]:
         "`elastic`",
         "Simard et al. 2003",
         "loop over pixels",
-        lambda images: elastic(images, _knots(), LEVELS.abs() * 2),
+        lambda images: slow.warped(images, _knots(), LEVELS.abs() * 2),
         lambda images: torch.stack(
             [slow.warp(image, _field(n, *image.shape[-2:])) for n, image in enumerate(images)]
         ),
     )
+
+
+def _by_matrix(argument: str, images: Tensor, strengths: Tensor) -> Tensor:
+    return slow.moved(images, **{argument: strengths})
 
 
 def _corners(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,9 +213,11 @@ def _colours() -> Iterator[Case]:
     bits, shares = (8 - 4 * LEVELS.abs()).round(), 1 - LEVELS.abs()
     yield _against_torchvision("posterize", source, colour.posterize, bits)
     yield _against_torchvision("solarize", source, colour.solarize, shares)
-    yield _against_torchvision("equalize", source, lambda images, _: equalize(images), LEVELS)
     yield _against_torchvision(
-        "autocontrast", source, lambda images, _: autocontrast(images), LEVELS
+        "equalize", source, lambda images, _: colour.equalize(images), LEVELS
+    )
+    yield _against_torchvision(
+        "autocontrast", source, lambda images, _: colour.autocontrast(images), LEVELS
     )
     amounts, axes = _draws().signed(3) * 0.3, torch.tensor(colour.IMAGENET_AXES)
     yield Case(
@@ -253,9 +267,9 @@ def _erased_and_mixed() -> Iterator[Case]:
         "`mix: mixup`, `mix_alpha`",
         "Zhang et al. 2018",
         "loop over images",
-        lambda images: blend(images, targets, partners(images), targets, own)[0],
+        lambda images: blend((images, targets), partners((images, targets)), own)[0],
         lambda images: torch.stack(
-            [slow.mixup(*one) for one in zip(images, partners(images), own.tolist(), strict=True)]
+            [slow.mixup(*one) for one in zip(images, _partners(images), own.tolist(), strict=True)]
         ),
     )
     yield Case(
@@ -263,16 +277,20 @@ def _erased_and_mixed() -> Iterator[Case]:
         "`mix: cutmix`, `mix_alpha`",
         "Yun et al. 2019",
         "loop over pixels",
-        lambda images: paste(images, targets, partners(images), targets, _cut(images))[0],
+        lambda images: paste((images, targets), partners((images, targets)), _cut(images))[0],
         lambda images: torch.stack(
             [
                 slow.cutmix(image, other, box)
                 for image, other, box in zip(
-                    images, partners(images), _cut(images).tolist(), strict=True
+                    images, _partners(images), _cut(images).tolist(), strict=True
                 )
             ]
         ),
     )
+
+
+def _partners(images: Tensor) -> Tensor:
+    return partners((images, images))[0]
 
 
 def _squares(images: Tensor, side: float) -> Tensor:

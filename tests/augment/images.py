@@ -10,18 +10,14 @@ from pipeline.augment.draws import Draws
 SEED = 5
 
 
-def levels(count: int = 4, channels: int = 3, height: int = 20, width: int = 24) -> Tensor:
-    """(count, channels, height, width) uint8, smooth with some noise; each image different."""
+def shares(count: int = 4, channels: int = 3, height: int = 20, width: int = 24) -> Tensor:
+    """(count, channels, height, width) of 256 levels in [0, 1], smooth with some noise; each image
+    different."""
     generator = torch.Generator().manual_seed(SEED)
     coarse = torch.rand(count, channels, 5, 5, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     noise = torch.rand(smooth.shape, generator=generator)
-    return ((0.85 * smooth + 0.15 * noise) * 255).round().to(torch.uint8)
-
-
-def shares(count: int = 4, channels: int = 3, height: int = 20, width: int = 24) -> Tensor:
-    """The same as float32 in [0, 1]."""
-    return levels(count, channels, height, width).float() / 255
+    return ((0.85 * smooth + 0.15 * noise) * 255).round() / 255
 
 
 def draws(total: int, seed: int = SEED, rows: slice = slice(None)) -> Draws:

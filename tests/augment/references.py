@@ -14,8 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from pipeline.augment import colour, geometry
-from pipeline.augment.elastic import KNOTS, SMOOTHNESS
-from pipeline.augment.histogram import autocontrast, equalize
+from pipeline.augment.geometry import KNOTS, SMOOTHNESS
 from pipeline.augment.randaugment import Plan
 
 BILINEAR = InterpolationMode.BILINEAR
@@ -34,11 +33,6 @@ def affine(image: Tensor, **values: object) -> Tensor:
     return result
 
 
-def white(image: Tensor) -> int:
-    """The largest value that an image of this type can have."""
-    return 255 if image.dtype == torch.uint8 else 1
-
-
 TORCHVISION: dict[str, Slow] = {
     "rotate": lambda image, x: reference.rotate(image, x, interpolation=BILINEAR),
     "shear_x": lambda image, x: affine(image, shear=[degrees(x), 0.0]),
@@ -51,7 +45,7 @@ TORCHVISION: dict[str, Slow] = {
     "saturation": lambda image, x: reference.adjust_saturation(image, x),
     "sharpness": lambda image, x: reference.adjust_sharpness(image, x),
     "posterize": lambda image, bits: reference.posterize(image, int(bits)),
-    "solarize": lambda image, share: reference.solarize(image, share * white(image)),
+    "solarize": lambda image, share: reference.solarize(image, share),
     "equalize": lambda image, _: reference.equalize(image),
     "autocontrast": lambda image, _: reference.autocontrast(image),
 }
@@ -93,11 +87,10 @@ def shift(image: Tensor, right: int, down: int, *, mirrored: bool, padding: str)
 
 
 def colour_shift(image: Tensor, amount: Sequence[float]) -> Tensor:
-    """Add to every value of each channel, clip, and drop the fraction of levels."""
+    """Add to every value of each channel, and clip."""
     result = image.clone()
     for channel in range(image.shape[0]):
-        values = image[channel].double() + amount[channel] * white(image)
-        result[channel] = values.clamp(0, white(image)).to(image.dtype)
+        result[channel] = (image[channel].double() + amount[channel]).clamp(0, 1)
     return result
 
 
@@ -142,17 +135,12 @@ def warp(image: Tensor, field: Tensor) -> Tensor:
                         for channel, plane in enumerate(values):
                             sums[channel] += share * plane[j][i]
             result[:, y, x] = torch.tensor(sums, dtype=torch.float64)
-    return like(result, image)
-
-
-def like(values: Tensor, image: Tensor) -> Tensor:
-    """float64 values as the image's type, to the nearest level."""
-    return (values.round() if image.dtype == torch.uint8 else values).to(image.dtype)
+    return result
 
 
 def mixup(image: Tensor, other: Tensor, own: float) -> Tensor:
-    """own x + (1 - own) x' (Zhang et al. 2018, sec. 2), to the nearest level."""
-    return like(own * image.double() + (1 - own) * other.double(), image)
+    """own x + (1 - own) x' (Zhang et al. 2018, sec. 2)."""
+    return own * image.double() + (1 - own) * other.double()
 
 
 def cutmix(image: Tensor, other: Tensor, box: Sequence[int]) -> Tensor:
@@ -162,6 +150,23 @@ def cutmix(image: Tensor, other: Tensor, box: Sequence[int]) -> Tensor:
         for x in range(box[1], box[3]):
             result[:, y, x] = other[:, y, x]
     return result
+
+
+def moved(images: Tensor, **strength: Tensor) -> Tensor:
+    """Our resampling by one affine operation; strength: (N,)."""
+    return geometry.resample(images, geometry.affine_matrix(**strength))
+
+
+def carried(images: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Our resampling by a perspective; start, end: (N, 4, 2) pixels from the centre."""
+    return geometry.resample(images, geometry.perspective_matrix(start, end), projective=True)
+
+
+def warped(images: Tensor, knots: Tensor, strength: Tensor) -> Tensor:
+    """Our resampling by smooth displacements; knots: (N, 2, K, K); strength: (N,) pixels."""
+    field = geometry.displacement(knots, strength, *images.shape[-2:])
+    still = geometry.affine_matrix(scale=torch.ones(len(images)))
+    return geometry.resample(images, still, displacement=field)
 
 
 def one_operation(name: str, image: Tensor, level: float, plan: Plan, number: int) -> Tensor:
@@ -174,21 +179,21 @@ def one_operation(name: str, image: Tensor, level: float, plan: Plan, number: in
     colours = torch.zeros(1, 3) if plan.colours is None else plan.colours[number : number + 1]
     cases: dict[str, Callable[[], Tensor]] = {
         "identity": lambda: image,
-        "rotate": lambda: geometry.rotate(image, signed * 30),
-        "shear_x": lambda: geometry.shear_x(image, signed * 0.3),
-        "shear_y": lambda: geometry.shear_y(image, signed * 0.3),
-        "translate_x": lambda: geometry.translate_x(image, signed * width * 150 / 331),
-        "translate_y": lambda: geometry.translate_y(image, signed * height * 150 / 331),
-        "scale": lambda: geometry.scale(image, 1.5**signed),
-        "perspective": lambda: geometry.perspective(image, *_inward(plan, number, level, image)),
+        "rotate": lambda: moved(image, angle=signed * 30),
+        "shear_x": lambda: moved(image, shear_x=signed * 0.3),
+        "shear_y": lambda: moved(image, shear_y=signed * 0.3),
+        "translate_x": lambda: moved(image, translate_x=signed * width * 150 / 331),
+        "translate_y": lambda: moved(image, translate_y=signed * height * 150 / 331),
+        "scale": lambda: moved(image, scale=1.5**signed),
+        "perspective": lambda: carried(image, *_inward(plan, number, level, image)),
         "brightness": lambda: colour.brightness(image, 1 + 0.9 * signed),
         "contrast": lambda: colour.contrast(image, 1 + 0.9 * signed),
         "saturation": lambda: colour.saturation(image, 1 + 0.9 * signed),
         "sharpness": lambda: colour.sharpness(image, 1 + 0.9 * signed),
         "posterize": lambda: colour.posterize(image, 8 - (4 * size).round()),
         "solarize": lambda: colour.solarize(image, 1 - size),
-        "equalize": lambda: equalize(image),
-        "autocontrast": lambda: autocontrast(image),
+        "equalize": lambda: colour.equalize(image),
+        "autocontrast": lambda: colour.autocontrast(image),
         "colour_shift": lambda: colour.colour_shift(
             image, 0.3 * level * colours[:, : image.shape[1]]
         ),

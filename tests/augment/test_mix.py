@@ -1,4 +1,4 @@
-"""MixUp and CutMix against loops written from their papers."""
+"""MixUp and CutMix: shares, boxes and partners; test_accuracy.py compares the pixels with loops."""
 
 from __future__ import annotations
 
@@ -10,49 +10,37 @@ import torch
 from torch import Tensor
 
 from pipeline.augment.draws import Draws
-from pipeline.augment.mix import blend, cutmix, cutmix_boxes, mix, mixup, paste
-from tests.augment.images import draws, levels, most_apart, shares
+from pipeline.augment.mix import Pair, blend, cutmix, cutmix_boxes, mix, mixup, paste
+from tests.augment.images import draws, most_apart, shares
 
-Mix = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
-
-
-def _targets(count: int, classes: int = 5) -> Tensor:
-    return torch.softmax(draws(count, 9).normal(classes), dim=1)
+Mix = Callable[[Pair, Draws, float], Pair]
 
 
-def test_mixup_equals_the_papers_loop() -> None:
-    for images, allowed in ((shares(6), 1e-6), (levels(6), 1)):
-        targets = _targets(6)
-        mixed, mixed_targets = mixup(images, targets, draws(6), alpha=0.4)
-        own = draws(6).beta(0.4)
-        for n in range(6):
-            other, share = (n + 3) % 6, float(own[n])
-            slow = share * images[n].double() + (1 - share) * images[other].double()
-            assert float((mixed[n] - slow).abs().max()) <= allowed
-            slow_target = share * targets[n] + (1 - share) * targets[other]
-            assert most_apart(mixed_targets[n], slow_target) < 1e-6
-        assert mixed.dtype == images.dtype
-        assert not torch.equal(mixed, images)
+def some_pairs(count: int, classes: int = 5) -> Pair:
+    return shares(count), torch.softmax(draws(count, 9).normal(classes), dim=1)
 
 
-def test_cutmix_equals_the_papers_loop() -> None:
-    images, targets = levels(6), _targets(6)
-    height, width = images.shape[-2:]
-    mixed, mixed_targets = cutmix(images, targets, draws(6), alpha=1.0)
-    boxes = cutmix_boxes(draws(6), 1.0, height, width)
-    for n in range(6):
-        top, left, bottom, right = boxes[n].tolist()
-        other = (n + 3) % 6
-        slow, taken = images[n].clone(), 0
-        for y in range(top, bottom):
-            for x in range(left, right):
-                slow[:, y, x] = images[other, :, y, x]
-                taken += 1
-        assert torch.equal(mixed[n], slow)
-        share = 1 - taken / (height * width)
-        slow_target = share * targets[n] + (1 - share) * targets[other]
-        assert most_apart(mixed_targets[n], slow_target) < 1e-6
-    assert not torch.equal(mixed, images)
+def mix_both(pair: Pair, draws: Draws, alpha: float) -> Pair:
+    return mix(*pair, draws, kind="both", alpha=alpha)
+
+
+def mixed_by_hand(targets: Tensor, own: Tensor) -> Tensor:
+    """Each target with that of the image half the batch away, in the shares own (N,)."""
+    rows = [
+        own[n] * targets[n] + (1 - own[n]) * targets[(n + len(targets) // 2) % len(targets)]
+        for n in range(len(targets))
+    ]
+    return torch.stack(rows)
+
+
+def test_targets_mix_by_the_shares_of_the_images() -> None:
+    images, targets = some_pairs(6)
+    mixed = mixup((images, targets), draws(6), 0.4)[1]
+    assert most_apart(mixed, mixed_by_hand(targets, draws(6).beta(0.4))) < 1e-6
+    mixed = cutmix((images, targets), draws(6), 1.0)[1]
+    top, left, bottom, right = cutmix_boxes(draws(6), 1.0, *images.shape[-2:]).unbind(1)
+    own = 1 - (bottom - top) * (right - left) / images[0, 0].numel()
+    assert most_apart(mixed, mixed_by_hand(targets, own)) < 1e-6
 
 
 def test_boxes_have_the_area_and_places_of_the_paper() -> None:
@@ -69,64 +57,51 @@ def test_boxes_have_the_area_and_places_of_the_paper() -> None:
     assert int(left.min()) == 0
 
 
-def test_hard_labels_become_shares_that_sum_to_one() -> None:
-    labels = torch.nn.functional.one_hot(torch.tensor([0, 1, 2, 3]), 4).float()
-    for mixing in (mixup, cutmix):
-        targets = mixing(levels(4), labels, draws(4))[1]
-        assert torch.allclose(targets.sum(dim=1), torch.ones(4))
-        assert not torch.equal(targets, labels)
-
-
 @pytest.mark.parametrize("workers", [1, 2, 3, 6])
-@pytest.mark.parametrize("mixing", [mixup, cutmix, partial(mix, kind="both")])
+@pytest.mark.parametrize("mixing", [mixup, cutmix, mix_both])
 def test_workers_with_even_rows_together_do_what_one_does(mixing: Mix, workers: int) -> None:
-    images, targets = levels(12), _targets(12)
-    whole, whole_targets = mixing(images, targets, draws(12))
+    images, targets = some_pairs(12)
+    whole, whole_targets = mixing((images, targets), draws(12), 1.0)
+    assert not torch.equal(whole, images)
     for rank in range(workers):
         rows = slice(rank, None, workers)
-        part, part_targets = mixing(images[rows], targets[rows], draws(12, rows=rows))
+        part, part_targets = mixing((images[rows], targets[rows]), draws(12, rows=rows), 1.0)
         assert torch.equal(part, whole[rows])
         assert torch.equal(part_targets, whole_targets[rows])
 
 
-def test_one_image_is_its_own_partner() -> None:
-    image, target = levels(1), _targets(1)
-    for mixing in (mixup, cutmix):
-        mixed, mixed_target = mixing(image, target, draws(1))
-        assert torch.equal(mixed, image)
-        assert torch.allclose(mixed_target, target)
+@pytest.mark.parametrize("mixing", [mixup, cutmix])
+def test_one_image_is_its_own_partner(mixing: Mix) -> None:
+    image, target = some_pairs(1)
+    mixed, mixed_target = mixing((image, target), draws(1), 1.0)
+    assert torch.allclose(mixed, image)
+    assert torch.allclose(mixed_target, target)
 
 
 def test_given_partners_mix_by_given_shares() -> None:
-    black, white = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
-    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    images, targets = blend(black, first, white, second, torch.tensor([0.25]))
+    black = torch.zeros(1, 1, 4, 4), torch.tensor([[1.0, 0.0]])
+    white = torch.ones(1, 1, 4, 4), torch.tensor([[0.0, 1.0]])
+    images, targets = blend(black, white, torch.tensor([0.25]))
     assert torch.allclose(images, torch.tensor(0.75))
     assert torch.allclose(targets, torch.tensor([[0.25, 0.75]]))
-    images, targets = paste(black, first, white, second, torch.tensor([[0, 0, 2, 4]]))
+    images, targets = paste(black, white, torch.tensor([[0, 0, 2, 4]]))
     assert images[0, 0].sum(dim=1).tolist() == [4, 4, 0, 0]
     assert torch.allclose(targets, torch.tensor([[0.5, 0.5]]))
 
 
-def test_both_gives_each_image_one_of_the_two() -> None:
+def test_each_kind_is_its_function_and_both_one_of_them_for_each_image() -> None:
     count = 400
-    images, targets = levels(2).repeat(count // 2, 1, 1, 1).float() / 255, _targets(count)
-    both, both_targets = mix(images, targets, draws(count), kind="both", alpha=0.7)
+    images, targets = some_pairs(2)
+    pair = images.repeat(count // 2, 1, 1, 1), targets.repeat(count // 2, 1)
+    one = partial(mix, *pair, alpha=0.7)
+    assert torch.equal(one(draws(count), kind="mixup")[0], mixup(pair, draws(count), 0.7)[0])
+    assert torch.equal(one(draws(count), kind="cutmix")[0], cutmix(pair, draws(count), 0.7)[0])
+    both, both_targets = one(draws(count), kind="both")
     stream = draws(count)
     averaged = stream.uniform() < 0.5
-    first = mixup(images, targets, stream, alpha=0.7)
-    second = cutmix(images, targets, stream, alpha=0.7)
+    first, second = mixup(pair, stream, 0.7), cutmix(pair, stream, 0.7)
     for n in range(count):
-        chosen = first if averaged[n] else second
-        assert torch.equal(both[n], chosen[0][n])
-        assert torch.equal(both_targets[n], chosen[1][n])
+        expected = first if averaged[n] else second
+        assert torch.equal(both[n], expected[0][n])
+        assert torch.equal(both_targets[n], expected[1][n])
     assert 150 < int(averaged.sum()) < 250
-
-
-def test_one_kind_is_its_function() -> None:
-    images, targets = levels(6), _targets(6)
-    for kind, function in (("mixup", mixup), ("cutmix", cutmix)):
-        mixed = mix(images, targets, draws(6), kind=kind, alpha=0.5)  # type: ignore[arg-type]
-        expected = function(images, targets, draws(6), alpha=0.5)
-        assert torch.equal(mixed[0], expected[0])
-        assert torch.equal(mixed[1], expected[1])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.augment import mix, strong, weak
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, Operation, parse_params
-from tests.augment.images import draws, levels
+from tests.augment.images import draws, shares
 
 SIDE, CLASSES = 16, 4
 SHARE = st.floats(0, 1)
@@ -50,10 +50,10 @@ def test_every_combination_works_or_is_refused(
             _parsed(values)
         return
     augment = _parsed(values)
-    images = levels(count, channels, SIDE, SIDE).float() / 255
+    images = shares(count, channels, SIDE, SIDE)
     views = [
-        weak(images, draws(count, seed), **augment.weak_view),
-        strong(images, draws(count, seed), **augment.strong_view),
+        weak(images, draws(count, seed), augment),
+        strong(images, draws(count, seed), augment),
     ]
     if augment.mix != "none":
         targets = torch.eye(CLASSES)[torch.arange(count) % CLASSES]
@@ -95,6 +95,6 @@ def _parsed(values: dict[str, Any]) -> AugmentParams:
 @pytest.mark.parametrize("operation", get_args(Operation))
 def test_each_operation_is_usable_from_the_parameters(operation: str) -> None:
     augment = _parsed({"operations": [operation], "num_ops": 1, "magnitude": 25.0, "shift": 0.0})
-    images = levels(8, 3, SIDE, SIDE).float() / 255
-    changed = strong(images, draws(8), **augment.strong_view)
+    images = shares(8, 3, SIDE, SIDE)
+    changed = strong(images, draws(8), augment)
     assert torch.equal(changed, images) == (operation == "identity")

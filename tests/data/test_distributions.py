@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from pipeline.data.distributions import (
     MOST_WHOLE,
     TOP,
+    Column,
     Distributions,
     as_stored,
-    log_columns,
-    probability_columns,
-    read_log_columns,
-    read_probability_columns,
+    distribution_columns,
+    read_distributions,
 )
 from pipeline.data.predictions import predictions_table, read_log_probs, read_predictions
 from pipeline.data.shards import shard_name, write_manifest, write_shard
@@ -27,10 +26,15 @@ def log_probs(count: int, classes: int) -> NDArray[np.float32]:
     return shares.astype(np.float32)
 
 
+def read_back(values: Distributions, column: Column = "log_probs") -> Distributions:
+    table = pa.table(distribution_columns(values, column))
+    return read_distributions(table, values.num_classes, column, "here")
+
+
 @pytest.mark.parametrize("classes", [2, MOST_WHOLE])
 def test_few_classes_are_stored_whole(classes: int) -> None:
     values = log_probs(9, classes)
-    back = read_log_columns(pa.table(log_columns(as_stored(values))), classes, "here")
+    back = read_back(as_stored(values))
     np.testing.assert_array_equal(back.dense(), values.astype(np.float16))
     assert back.labels.tolist() == values.astype(np.float16).argmax(axis=1).tolist()
 
@@ -38,9 +42,9 @@ def test_few_classes_are_stored_whole(classes: int) -> None:
 @pytest.mark.parametrize("classes", [MOST_WHOLE + 1, 1000])
 def test_of_many_the_likeliest_are_stored_and_the_others_share_the_rest(classes: int) -> None:
     values = log_probs(9, classes)
-    table = pa.table(log_columns(as_stored(values)))
+    table = pa.table(distribution_columns(as_stored(values), "log_probs"))
     assert table.nbytes < 9 * (TOP * 6 + 2) + 64
-    dense = read_log_columns(table, classes, "here").dense()
+    dense = read_distributions(table, classes, "log_probs", "here").dense()
     for row, found in zip(values, dense, strict=True):
         likeliest = np.argsort(-row.astype(np.float16), kind="stable")[:TOP]
         np.testing.assert_array_equal(found[likeliest], row[likeliest].astype(np.float16))
@@ -54,7 +58,7 @@ def test_probabilities_come_back_too() -> None:
     stored = as_stored(log_probs(5, 500))
     assert stored.others is not None
     chances = Distributions(500, np.exp(stored.values), stored.classes, np.exp(stored.others))
-    back = read_probability_columns(pa.table(probability_columns(chances)), 500, "here")
+    back = read_back(chances, "probabilities")
     np.testing.assert_allclose(back.dense(), chances.dense(), rtol=2e-3, atol=1e-7)
 
 
@@ -74,9 +78,9 @@ def test_a_folder_of_predictions_of_many_classes_reads_as_one_of_few(tmp_path: P
 
 
 def test_a_class_that_is_none_is_refused() -> None:
-    table = pa.table(log_columns(as_stored(log_probs(20, 400))))
+    table = pa.table(distribution_columns(as_stored(log_probs(20, 400)), "log_probs"))
     with pytest.raises(DataError, match="here: 'classes' must be 0 to 256"):
-        read_log_columns(table, 257, "here")
+        read_distributions(table, 257, "log_probs", "here")
 
 
 def test_of_equally_likely_classes_the_first_is_the_label_however_many_there_are() -> None:

@@ -8,7 +8,6 @@ from pipeline.data.features import (
     check_features,
     features_metadata,
     features_table,
-    iter_features,
     load_features,
     read_feature_shard,
 )
@@ -44,7 +43,6 @@ def test_features_come_back_in_order_as_float16(images: Path, tmp_path: Path) ->
     assert len(made) > 2
     expected = np.concatenate(made).astype(np.float16)
     np.testing.assert_array_equal(load_features(tmp_path, images), expected)
-    np.testing.assert_array_equal(np.concatenate(list(iter_features(tmp_path, images))), expected)
     second = read_feature_shard(tmp_path, read_manifest(tmp_path), 1)
     np.testing.assert_array_equal(second, made[1].astype(np.float16))
 

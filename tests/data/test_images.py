@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import struct
 import warnings
 import zlib
@@ -12,8 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.images import BadImageError, decode, decode_png, store
-from pipeline.data.png import encode_png
+from pipeline.data.images import BadImageError, decode, decode_png, encode_png, store, verify_png
 from tests.data.helpers import Pixels, encoded, noise, photo
 
 
@@ -182,10 +182,21 @@ def test_bytes_with_more_than_pixels_are_written_again() -> None:
         assert (decode_png(stored.data) == stored.pixels).all()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_png_round_trip(channels: int) -> None:
-    pixels = noise(4, 9, channels)
-    assert (decode_png(encode_png(pixels)) == pixels).all()
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (7, 1, 1), (4, 9, 3), (16, 16, 3)])
+def test_what_is_written_is_read_back_and_damage_found_out(shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+    whole = encode_png(pixels)
+    verify_png(whole)
+    assert (decode_png(whole) == pixels).all()
+    for at in range(len(whole) - 12):  # what stands after the pixels may be damaged
+        damaged = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
+        with pytest.raises(BadImageError):
+            verify_png(damaged)
+
+
+def test_the_same_pixels_have_the_same_bytes() -> None:
+    digest = hashlib.sha256(encode_png(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))).hexdigest()
+    assert digest.startswith("587c61c1c86f3d70")
 
 
 def test_no_warning_escapes_and_filters_come_back() -> None:

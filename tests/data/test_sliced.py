@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.data.shards import read_labels, read_manifest, shard_name
-from pipeline.data.sliced import ShardSlices, labels_of
+from pipeline.data.shards import read_manifest, shard_name
+from pipeline.data.sliced import ShardSlices, labeled_images
 from pipeline.data.sources import Row
-from pipeline.data.tensors import load_images
+from pipeline.data.tensors import decoding_pool, load_images
 from pipeline.errors import DataError
 from tests.data.helpers import ListSource, encoded, noise, run_prepare
 from tests.tiny import prepared_stripes
@@ -22,7 +22,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_slices_are_those_of_all_images_together(folder: Path, size: int) -> None:
     whole = load_images(folder).images
     assert len(read_manifest(folder).shards) > 2
-    with ShardSlices(folder, threads=2) as slices:
+    with decoding_pool(2) as pool:
+        slices = ShardSlices(folder, pool)
         assert len(slices) == len(whole)
         for _ in range(2):  # from the start again
             parts = [slices[at : at + size] for at in range(0, len(slices), size)]
@@ -31,24 +32,28 @@ def test_slices_are_those_of_all_images_together(folder: Path, size: int) -> Non
 
 
 def test_two_shards_at_most_are_in_memory(folder: Path) -> None:
-    with ShardSlices(folder, threads=1) as slices:
+    with decoding_pool(1) as pool:
+        slices = ShardSlices(folder, pool)
         for at in range(0, len(slices), 7):
             _ = slices[at : at + 7]
-            assert len(slices._opened) <= 2
-        assert len(read_manifest(folder).shards) - 1 in slices._opened
-    assert not slices._opened
+            assert len(slices._decoded) <= 2
+        assert len(read_manifest(folder).shards) - 1 in slices._decoded
 
 
-def test_labels_are_those_of_the_shards(folder: Path) -> None:
-    test = folder.parent / "test"
-    assert labels_of(test).tolist() == read_labels(test).tolist()
+def test_labels_come_with_the_images(folder: Path) -> None:
+    whole = load_images(folder.parent / "test")
+    with decoding_pool(1) as pool:
+        images = labeled_images(folder.parent / "test", pool)
+        assert len(images) == len(whole)
+        assert torch.equal(images.labels, whole.labels)
+        assert torch.equal(images.images[:], whole.images)
 
 
 def test_a_shard_that_is_not_as_noted_is_refused(tmp_path: Path) -> None:
     folder = prepared_stripes(tmp_path) / "unlabeled"
     (folder / shard_name(0)).write_bytes(b"no shard")
-    with ShardSlices(folder, threads=1) as slices, pytest.raises(DataError, match="shard"):
-        _ = slices[0:4]
+    with decoding_pool(1) as pool, pytest.raises(DataError, match="shard"):
+        _ = ShardSlices(folder, pool)[0:4]
 
 
 def test_jpegs_are_decoded_for_networks_in_inference_mode(tmp_path: Path) -> None:
@@ -58,7 +63,8 @@ def test_jpegs_are_decoded_for_networks_in_inference_mode(tmp_path: Path) -> Non
     options = {"image_size": 16, "channels": 3, "images_per_shard": 8}
     run_prepare(ListSource(rows), tmp_path, test_fraction=0.5, **options)
     whole = load_images(tmp_path / "test").images
-    with torch.inference_mode(), ShardSlices(tmp_path / "test", threads=2) as slices:
+    with torch.inference_mode(), decoding_pool(2) as pool:
+        slices = ShardSlices(tmp_path / "test", pool)
         parts = [slices[at : at + 8] for at in range(0, len(slices), 8)]
     assert len(parts) > 2
     assert torch.equal(torch.cat(parts), whole)

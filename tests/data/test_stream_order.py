@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.stream_order import LANES, StreamOrder, window_size_for
@@ -22,6 +22,7 @@ def batch(order: StreamOrder, step: int, size: int) -> list[int]:
     return items.tolist()
 
 
+@settings(deadline=None)
 @given(counts, windows, st.integers(1, 50))
 def test_every_item_comes_once_an_epoch(counts: list[int], window: int, size: int) -> None:
     order = order_of(counts, window)
@@ -32,6 +33,7 @@ def test_every_item_comes_once_an_epoch(counts: list[int], window: int, size: in
         assert sorted(items[epoch * total : (epoch + 1) * total]) == list(range(total))
 
 
+@settings(deadline=None)
 @given(counts, windows)
 def test_the_batches_cut_one_row_whatever_their_size(counts: list[int], window: int) -> None:
     order = order_of(counts, window)
@@ -40,6 +42,7 @@ def test_the_batches_cut_one_row_whatever_their_size(counts: list[int], window: 
     assert one == six
 
 
+@settings(deadline=None)
 @given(counts, windows, st.sampled_from([1, 2, 3, 4, 8]), st.integers(1, 6))
 def test_workers_share_the_batches_of_one(
     counts: list[int], window: int, world_size: int, times: int

@@ -10,10 +10,11 @@ from pipeline.data.blocks import PseudoLabelReader
 from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
-from pipeline.data.streamed import ShardStream, SlicedImages
+from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from pipeline.train.sampling import epoch_of
+from tests.data.helpers import ids
 from tests.tiny import prepared_stripes
 from tests.train.test_inputs import write_pseudo_labels
 
@@ -34,7 +35,7 @@ def test_each_image_comes_once_an_epoch_with_its_own_row(prepared: Path) -> None
     assert len(stream) == count > 256
     rows = []
     for step in range(-(-2 * count // 50)):
-        drawn = stream.draw(step, 50, 7, WHOLE)
+        drawn = stream.batch(step, 50, 7, WHOLE)
         assert torch.equal(drawn.images, all_images[drawn.rows])
         assert drawn.targets is None
         rows += drawn.rows.tolist()
@@ -48,12 +49,12 @@ def test_any_number_of_workers_at_any_step_draws_the_same_global_batches(
 ) -> None:
     folder = prepared / "unlabeled"
     alone = ShardStream(folder, window=128)
-    batches = {step: alone.draw(step, 20, 7, WHOLE).rows for step in range(60)}
+    batches = {step: alone.batch(step, 20, 7, WHOLE).rows for step in range(60)}
     for rank in range(world_size):
         stream = ShardStream(folder, window=128, threads=2)
         part = slice(rank, None, world_size)
         for step in (0, 1, 5, 6, 30, 59, 2):  # forward, far ahead and back, as a resumed run
-            drawn = stream.draw(step, 20, 7, part)
+            drawn = stream.batch(step, 20, 7, part)
             assert drawn.rows.tolist() == batches[step][part].tolist()
 
 
@@ -61,8 +62,8 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
     prepared: Path, tmp_path: Path
 ) -> None:
     folder = prepared / "unlabeled"
-    ids = load_images(folder).ids
-    repeats = {name: place % 4 for place, name in enumerate(ids) if place % 3}
+    names = ids(prepared, "unlabeled")
+    repeats = {name: place % 4 for place, name in enumerate(names) if place % 3}
     write_pseudo_labels(prepared, tmp_path, repeats)
     chosen, all_images = read_pseudo_labels(tmp_path), load_images(folder).images
     starts = np.cumsum([0, *(entry.rows for entry in read_manifest(folder).shards)])
@@ -70,25 +71,27 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
         int(starts[shard] + row): target
         for shard, row, target in zip(chosen.shard, chosen.row, chosen.targets, strict=True)
     }
-    stream = ShardStream(folder, window=100, chosen=PseudoLabelReader(tmp_path))
+    stream = ShardStream(folder, window=100, pseudo_labels=PseudoLabelReader(tmp_path))
     assert len(stream) == len(chosen.row)
     rows: list[int] = []
     for step in range(len(stream)):
-        drawn = stream.draw(step, 1, 7, WHOLE)
+        drawn = stream.batch(step, 1, 7, WHOLE)
         assert drawn.targets is not None
         (row,) = drawn.rows.tolist()
         np.testing.assert_array_equal(drawn.targets[0], expected[row])
         assert torch.equal(drawn.images[0], all_images[row])
         rows.append(row)
-    assert np.bincount(rows, minlength=len(ids)).tolist() == [repeats.get(name, 0) for name in ids]
-    assert len(stream.every_image) == len(ids)
+    assert np.bincount(rows, minlength=len(names)).tolist() == [
+        repeats.get(name, 0) for name in names
+    ]
+    assert len(stream.every_image) == len(names)
 
 
 def test_pseudo_labels_of_other_images_are_refused(prepared: Path, tmp_path: Path) -> None:
     other = prepared_stripes(tmp_path / "other", 90)
     write_pseudo_labels(other, tmp_path / "chosen", {})
     stream = ShardStream(
-        prepared / "unlabeled", window=64, chosen=PseudoLabelReader(tmp_path / "chosen")
+        prepared / "unlabeled", window=64, pseudo_labels=PseudoLabelReader(tmp_path / "chosen")
     )
     with pytest.raises(DataError, match="not of the prepared images"):
         len(stream)
@@ -100,12 +103,12 @@ def test_shards_in_storage_stream_as_those_here(prepared: Path, tmp_path: Path) 
     here = ShardStream(prepared / "unlabeled", window=128)
     there = ShardStream(stored / "unlabeled", window=128)
     for step in (0, 9):
-        first, second = (stream.draw(step, 30, 1, WHOLE) for stream in (here, there))
+        first, second = (stream.batch(step, 30, 1, WHOLE) for stream in (here, there))
         assert torch.equal(first.images, second.images)
         assert torch.equal(first.rows, second.rows)
     (tmp_path / "shared").rename(tmp_path / "gone")
     with pytest.raises(DataError, match="missing"):
-        ShardStream(stored / "unlabeled", window=64).draw(0, 4, 1, WHOLE)
+        ShardStream(stored / "unlabeled", window=64).batch(0, 4, 1, WHOLE)
 
 
 def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
@@ -114,13 +117,16 @@ def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
     path = folder / read_manifest(folder).shards[2].file
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="shard_00002") as caught:
-        stream.draw(0, len(stream), 1, WHOLE)
+        stream.batch(0, len(stream), 1, WHOLE)
     assert "\n" not in str(caught.value)
 
 
-def test_images_in_order_are_those_in_memory(prepared: Path) -> None:
-    folder = prepared / "unlabeled"
-    sliced, whole = SlicedImages(folder), load_images(folder).images
-    assert len(sliced) == len(whole)
-    for part in (slice(0, 7), slice(140, 300), slice(600, None), slice(5, 5)):
-        assert torch.equal(sliced[part], whole[part])
+def test_a_flipped_bit_of_an_image_is_one_line(tmp_path: Path) -> None:
+    folder = prepared_stripes(tmp_path, 200) / "unlabeled"
+    path = folder / read_manifest(folder).shards[0].file
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 10] ^= 4
+    path.write_bytes(data)
+    stream = ShardStream(folder, window=64)
+    with pytest.raises(DataError, match="an image can't be decoded"):
+        stream.batch(0, len(stream), 1, WHOLE)

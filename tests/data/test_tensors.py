@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import torch
 
 from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import IMAGE_SCHEMA, ShardEntry, write_shard
-from pipeline.data.tensors import IMAGES_PER_TASK, load_images, read_dataset, shard_images
+from pipeline.data.tensors import (
+    IMAGES_PER_TASK,
+    ImageSet,
+    decoding_pool,
+    load_images,
+    read_dataset,
+    shard_images,
+)
 from pipeline.errors import DataError
 from tests.data.helpers import encoded, noise, photo
 
@@ -31,15 +39,12 @@ def test_images_are_decoded_in_order(tmp_path: Path, channels: int) -> None:
     loaded = load_images(tmp_path, threads=2)
     assert loaded.images.dtype == torch.uint8
     assert (loaded.images.numpy() == np.stack(pixels).transpose(0, 3, 1, 2)).all()
-    assert loaded.ids == [f"i{n}" for n in range(150)]
     assert len(loaded) == 150
     assert loaded.labels.tolist() == [-1 if n % 3 == 0 else n % 3 for n in range(150)]
-    assert loaded.shard.tolist() == [n // 70 for n in range(150)]
-    assert loaded.row.tolist() == [n % 70 for n in range(150)]
-    shape = (channels, 8, 8)
-    with shard_images(tmp_path / "shard_00001.parquet", shape, threads=1) as ahead:
-        assert len(ahead) == 70
-        assert torch.equal(ahead[:], loaded.images[70:140])
+    with decoding_pool(1) as pool:
+        one = shard_images(tmp_path / "shard_00001.parquet", (channels, 8, 8), pool)
+        assert len(one) == 70
+        assert torch.equal(one[:], loaded.images[70:140])
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 100, 1000])
@@ -47,19 +52,21 @@ def test_a_slice_is_whole_whenever_it_is_looked_at(tmp_path: Path, batch: int) -
     count = 3 * IMAGES_PER_TASK + 5
     write(tmp_path, [encoded(noise(n)) for n in range(count)], per_shard=count)
     whole = load_images(tmp_path).images
-    with shard_images(tmp_path / "shard_00000.parquet", (1, 8, 8), threads=2) as ahead:
+    with decoding_pool(2) as pool:
+        images = shard_images(tmp_path / "shard_00000.parquet", (1, 8, 8), pool)
         for start in reversed(range(0, count, batch)):
-            assert torch.equal(ahead[start : start + batch], whole[start : start + batch])
-        assert ahead[count:].shape == (0, 1, 8, 8)
+            assert torch.equal(images[start : start + batch], whole[start : start + batch])
+        assert images[count:].shape == (0, 1, 8, 8)
 
 
 def test_what_comes_before_a_bad_image_can_be_used(tmp_path: Path) -> None:
     good = [encoded(noise(n)) for n in range(2 * IMAGES_PER_TASK)]
     write(tmp_path, [*good, b"no picture"], per_shard=1000)
-    with shard_images(tmp_path / "shard_00000.parquet", (1, 8, 8)) as ahead:
-        assert len(ahead[: 2 * IMAGES_PER_TASK]) == 2 * IMAGES_PER_TASK
+    with decoding_pool(1) as pool:
+        images = shard_images(tmp_path / "shard_00000.parquet", (1, 8, 8), pool)
+        assert len(images[: 2 * IMAGES_PER_TASK]) == 2 * IMAGES_PER_TASK
         with pytest.raises(DataError, match=r"shard_00000\.parquet: an image can't be decoded"):
-            ahead[:]
+            images[:]
 
 
 def test_kept_jpegs_are_read(tmp_path: Path) -> None:
@@ -70,9 +77,9 @@ def test_kept_jpegs_are_read(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_an_empty_set(tmp_path: Path) -> None:
     write(tmp_path, [])
-    loaded = load_images(tmp_path)
-    assert loaded.images.shape == (0, 1, 8, 8)
-    assert len(loaded) == len(loaded.labels) == len(loaded.shard) == 0
+    for loaded in (load_images(tmp_path), mapped(tmp_path, tmp_path / "cache")):
+        assert loaded.images.shape == (0, 1, 8, 8)
+        assert len(loaded) == 0
 
 
 def test_images_beyond_the_cache_are_refused(tmp_path: Path) -> None:
@@ -105,11 +112,85 @@ def test_a_folder_of_other_shards_is_a_data_error(tmp_path: Path) -> None:
         load_images(tmp_path)
     entry = write_shard(tmp_path / "shard_00001.parquet", pa.table({"id": ["a"]}))
     assert isinstance(entry, ShardEntry)
-    with pytest.raises(DataError, match="image"):
-        shard_images(tmp_path / entry.file, (1, 8, 8)).__enter__()
-    write_shard(tmp_path / entry.file, pa.table({"image": ["text"]}))
-    with pytest.raises(DataError, match="column 'image' is string"):
-        shard_images(tmp_path / entry.file, (1, 8, 8)).__enter__()
+    with decoding_pool(1) as pool:
+        with pytest.raises(DataError, match="image"):
+            shard_images(tmp_path / entry.file, (1, 8, 8), pool)
+        write_shard(tmp_path / entry.file, pa.table({"image": ["text"]}))
+        with pytest.raises(DataError, match="column 'image' is string"):
+            shard_images(tmp_path / entry.file, (1, 8, 8), pool)
+
+
+def mapped(folder: Path, cache: Path) -> ImageSet:
+    """The images of a folder from a cache that the processes of a node share."""
+    return load_images(folder, cache=cache, cache_gib=1.0)
+
+
+def test_images_and_labels_are_those_decoded_alone(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "images", tmp_path / "cache"
+    write(folder, [encoded(noise(n)) for n in range(150)])
+    alone = load_images(folder)
+    for _ in range(2):  # made, then found
+        loaded = mapped(folder, cache)
+        assert loaded.images.dtype == torch.uint8
+        assert torch.equal(loaded.images, alone.images)
+        assert torch.equal(loaded.labels, alone.labels)
+
+
+def test_what_is_there_is_mapped_and_not_decoded_again(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "images", tmp_path / "cache"
+    write(folder, [encoded(noise(n)) for n in range(20)])
+    first = mapped(folder, cache).images
+    for shard in folder.glob("*.parquet"):
+        shard.unlink()
+    again = mapped(folder, cache).images
+    assert torch.equal(again, first)
+    again += 1  # a writer writes to its own copy
+    assert torch.equal(mapped(folder, cache).images, first)
+
+
+def test_other_images_have_another_file(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path / f"{seed}", [encoded(noise(seed))])
+        images = mapped(tmp_path / f"{seed}", tmp_path).images
+        assert torch.equal(images, load_images(tmp_path / f"{seed}").images)
+    assert len(list(tmp_path.glob("*.images.npy"))) == 2
+
+
+def test_a_folder_that_fails_leaves_nothing_to_be_found(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "images", tmp_path / "cache"
+    write(folder, [encoded(noise(1)), b"no picture"])
+    for _ in range(2):
+        with pytest.raises(DataError, match="can't be decoded"):
+            mapped(folder, cache)
+    assert not list(cache.glob("*.npy")) + list(cache.glob("*.partial"))
+    with pytest.raises(DataError, match=r"train\.cache_gib"):
+        load_images(folder, cache=cache, cache_gib=1e-9)
+
+
+def test_no_room_is_said_before_a_byte_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "images", [encoded(noise(1))])
+    monkeypatch.setattr("pipeline.data.tensors.shutil.disk_usage", lambda path: _Full())
+    with pytest.raises(DataError, match=r"GiB free.*set TMPDIR"):
+        mapped(tmp_path / "images", tmp_path / "cache")
+
+
+class _Full:
+    free = 63
+
+
+def test_of_threads_that_come_at_once_one_decodes(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "images", tmp_path / "cache"
+    write(folder, [encoded(noise(n)) for n in range(300)])
+
+    def inode(_: int) -> int:
+        mapped(folder, cache)
+        (path,) = cache.glob("*.images.npy")
+        return path.stat().st_ino
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(inode, range(4)))) == 1
 
 
 DATASET = {

@@ -115,7 +115,7 @@ def test_bfloat16_is_refused_where_it_costs_accuracy() -> None:
 def test_bfloat16_is_for_long_predictions_of_models_that_agree(
     monkeypatch: pytest.MonkeyPatch, precision: str, agrees: bool, images: int, half: bool
 ) -> None:
-    monkeypatch.setattr(passes, "_kept_size", lambda *_: 32)
+    monkeypatch.setattr(passes, "_measured_size", lambda *_: 32)
     checkpoint = Checkpoint(tiny_network().eval(), tiny_spec(bfloat16_agrees=agrees))
     how = {"view": "ten_crop", "jitter_views": 8, "batch_size": 512, "precision": precision}
     assert checkpoint_passes(checkpoint, images, **how).bfloat16 is half  # type: ignore[arg-type]

@@ -12,9 +12,9 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import (
+    derived_entries,
     finish_derived,
     missing_shards,
-    stored_entries,
     stored_prefix,
 )
 from pipeline.data.tensors import load_images
@@ -30,6 +30,7 @@ from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.embed import ShardEmbedder
 from pipeline.models.head import save_head
 from pipeline.models.spec import model_digest
+from tests.data.helpers import ids
 from tests.models.test_head import body, some_head
 from tests.tiny import CLASSES, prepared_stripes, save_model
 
@@ -74,9 +75,10 @@ def test_predictions_are_the_teachers_in_the_order_of_the_ids(
     assert manifest.metadata == {"num_classes": 3}
     images, teacher = load_images(unlabeled), load_checkpoint(project / "teacher")
     found = list(read_predictions(tmp_path))
-    assert [identity for shard in found for identity in shard.ids] == images.ids
-    assert np.array_equal(np.concatenate([shard.shard for shard in found]), images.shard)
-    assert np.array_equal(np.concatenate([shard.row for shard in found]), images.row)
+    assert [name for shard in found for name in shard.ids] == ids(project / "prepared", "unlabeled")
+    for number, entry in enumerate(shards):
+        assert found[number].shard.tolist() == [number] * entry.rows
+        assert found[number].row.tolist() == list(range(entry.rows))
     pixels = (images.images.float() / 255 - 0.3) / 0.25
     with torch.no_grad():
         expected = torch.log_softmax(teacher.network(pixels) / TEMPERATURE, dim=1).numpy()
@@ -260,8 +262,8 @@ def test_members_of_other_classes_are_refused(project: Path, tmp_path: Path) -> 
 def test_one_model_predicts_a_whole_folder(project: Path, tmp_path: Path) -> None:
     labeled = project / "prepared" / "labeled"
     predict_folder(project / "teacher", labeled, tmp_path, batch_size=5, threads=1)
-    ids = [identity for shard in read_predictions(tmp_path) for identity in shard.ids]
-    assert ids == load_images(labeled).ids
+    names = [name for shard in read_predictions(tmp_path) for name in shard.ids]
+    assert names == ids(project / "prepared", "labeled")
     assert read_manifest(tmp_path).metadata == {"num_classes": 3}
 
 
@@ -302,8 +304,8 @@ def test_only_what_storage_lacks_is_predicted_again(
     for number in range(3):
         predict(number)
     shards = predict.manifest.shards
-    first = {entry.file: entry for entry in stored_entries(out, [e.file for e in shards]) if entry}
+    first = {entry.file: entry for entry in derived_entries(out, [e.file for e in shards]) if entry}
     out.remove(first["shard_00001.parquet"].stored_name)
     assert missing_shards(predict.folder, out) == [1, *range(3, len(shards))]
     predict(1)
-    assert stored_entries(out, list(first)) == list(first.values())
+    assert derived_entries(out, list(first)) == list(first.values())

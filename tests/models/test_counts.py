@@ -71,14 +71,3 @@ def test_the_wide_resnet_of_semi_supervised_learning() -> None:
 @pytest.mark.parametrize("size", [28, 32, 64])
 def test_lenet5(size: int) -> None:
     assert count("lenet5", num_classes=10, channels=1, image_size=size) == 61_706
-
-
-@pytest.mark.parametrize(("name", "plain", "widths"), [
-    ("deformable_resnet18", 11_689_512, [256, 512, 512, 512]),
-    ("deformable_resnet50", 25_557_032, [512, 512, 512]),
-])  # fmt: skip
-def test_deformable_convolutions_add_what_they_look_with(
-    name: str, plain: int, widths: list[int]
-) -> None:
-    added = sum(9 * width * 27 + 27 for width in widths)  # 9 taps, each moved in x and y, weighted
-    assert count(name) == plain + added

@@ -17,7 +17,7 @@ from pipeline.models.head import (
     save_folds,
     save_head,
 )
-from pipeline.models.parts import features_and_logits
+from pipeline.models.parts import features_read
 from pipeline.models.spec import model_digest, read_spec
 from tests.tiny import CLASSES, save_model, striped
 
@@ -46,11 +46,11 @@ def test_the_saved_network_says_of_images_what_the_head_says_of_their_features(
     save_head(tmp_path / "0", head, source, generation="0", classes=CLASSES, temperature=2.0)
     checkpoint = load_checkpoint(tmp_path / "0")
     images = (striped(torch.arange(12) % 3, 1).float() / 255 - 0.3) / 0.25
-    with torch.no_grad():
-        features, logits = features_and_logits(checkpoint.network, images)
+    with torch.no_grad(), features_read(checkpoint.network) as read:
+        logits = checkpoint.network(images)
     expected = torch.log_softmax(logits / 2, dim=1).numpy()
     again = read_head(tmp_path / "0")
-    np.testing.assert_allclose(again.log_probs(features.numpy(), 2.0), expected, atol=1e-5)
+    np.testing.assert_allclose(again.log_probs(read[0].numpy(), 2.0), expected, atol=1e-5)
     np.testing.assert_array_equal(again.weight, head.weight)
 
 

@@ -197,7 +197,7 @@ def test_noise_is_in_every_block_and_skips_grow_to_their_rate() -> None:
 
 
 def test_a_skipped_block_leaves_its_image_as_it_was() -> None:
-    block = WideBlock(4, 4, 1, 0.0, 0.75)
+    block = WideBlock(4, 4, 1, 0.75, 0.0)
     features = random_images(200, 4, 3, 3)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -52,7 +52,7 @@ def test_every_weight_but_the_classifier_s_has_its_place(weights: Weights) -> No
     assert weights.tensors.keys() == {
         key for key in network.state_dict() if not key.startswith("classifier.")
     }
-    assert load_weights(network, weights, head=True, source="packaged").left.keys() == {
+    assert load_weights(network, weights, head=True, source="packaged").skipped.keys() == {
         "classifier.weight",
         "classifier.bias",
     }

@@ -54,7 +54,7 @@ def test_every_weight_is_in_exactly_one_part(name: str, stages: int, head: str) 
     network = library_network(name)
     parts = network_parts(network)
     assert (len(parts.stages), parts.head) == (stages, (head,))
-    names = [*parts.body, *parts.head]
+    names = [*(name for stage in parts.stages for name in stage), *parts.head]
     for key, _ in network.named_parameters():
         holders = [name for name in names if key == name or key.startswith(f"{name}.")]
         assert len(holders) == 1, key

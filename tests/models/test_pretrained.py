@@ -51,8 +51,8 @@ def test_all_fits_the_same_network_and_the_head_only_where_asked() -> None:
 def test_another_number_of_classes_leaves_the_head_out() -> None:
     source, target = tiny_network(1, num_classes=5), tiny_network(2)
     fitted = load_weights(target, weights_of(source), head=True, source="x")
-    assert set(fitted.left) == {"classifier.weight", "classifier.bias"}
-    assert fitted.left["classifier.bias"] == "is (5,), not (3,)"
+    assert set(fitted.skipped) == {"classifier.weight", "classifier.bias"}
+    assert fitted.skipped["classifier.bias"] == "is (5,), not (3,)"
 
 
 def test_what_data_parallel_training_wrote_is_known() -> None:
@@ -196,7 +196,7 @@ def test_torchvisions_weights_come_from_its_cache(
     assert (weights.mean, weights.std) == IMAGENET
     target = build_network("squeezenet1_1", num_classes=4, channels=1, image_size=32, seed=0)
     fitted = load_weights(target, weights, head=True, source="torchvision")
-    assert set(fitted.left) == {"classifier.1.weight", "classifier.1.bias"}
+    assert set(fitted.skipped) == {"classifier.1.weight", "classifier.1.bias"}
     first = source.state_dict()["features.0.weight"].sum(dim=1, keepdim=True)
     torch.testing.assert_close(target.state_dict()["features.0.weight"], first)
 

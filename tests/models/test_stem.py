@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.evaluate.views import predict_log_probs
-from pipeline.models.build import build_network, seen_side
+from pipeline.models.build import build_network, network_side
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint, network_of, save_checkpoint
 from pipeline.models.library import library_network
 from pipeline.models.onnx_export import PixelClassifier, export_onnx
@@ -89,7 +89,6 @@ def test_a_small_stem_is_3x3_and_as_wide(name: str) -> None:
 def test_what_counts_is_the_size_that_the_network_sees() -> None:
     assert stem_stride(meta_network("resnet18", image_size=96, input_size=65), 65) == 4
     assert stem_stride(meta_network("resnet18", image_size=96, input_size=64), 64) == 1
-    assert stem_stride(meta_network("deformable_resnet18", image_size=64), 64) == 1
 
 
 @pytest.mark.parametrize("name", ["vgg11", "mobilenet_v2", "efficientnet", "swin_t", "test_vit"])
@@ -220,7 +219,7 @@ def test_the_work_of_a_pass_is_that_of_the_images_that_the_network_sees() -> Non
 def test_what_a_network_sees(
     name: str, stored: int, asked: int | None, compound: int, seen: int
 ) -> None:
-    assert seen_side(name, stored, asked, compound) == seen
+    assert network_side(name, stored, asked, compound) == seen
 
 
 def test_one_parameter_makes_efficientnet_deeper_wider_and_see_more() -> None:

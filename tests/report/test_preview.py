@@ -21,14 +21,14 @@ from pipeline.report.preview import (
     preview_rows,
 )
 from stages import preview
-from tests.augment.images import levels
+from tests.augment.images import shares
 from tests.tiny import prepared_stripes
 
 NAMES = ["ankle boot of great length", "bag", "shirt", "coat"]
 
 
 def _pixels(channels: int = 1, side: int = 16) -> torch.Tensor:
-    return levels(4, channels, side, side).float() / 255
+    return shares(4, channels, side, side)
 
 
 def test_rows_are_what_the_parameters_do() -> None:
@@ -51,8 +51,8 @@ def test_rows_are_what_the_parameters_do() -> None:
     ]
     by_name = {row.name: row.images for row in rows}
     assert torch.equal(by_name["original"], images)
-    assert torch.equal(by_name["weak"], weak(images, Draws(5, 4), **augment.weak_view))
-    expected = strong(images, Draws(7, 4), **augment.strong_view)
+    assert torch.equal(by_name["weak"], weak(images, Draws(5, 4), augment))
+    expected = strong(images, Draws(7, 4), augment)
     assert torch.equal(by_name["strong, draw 2"], expected)
     changed = [not torch.equal(by_name[name], images) for name in names[1:]]
     assert all(changed)
@@ -77,7 +77,8 @@ def test_every_operation_is_there_and_grows() -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_one_operation_is_that_of_training(name: str) -> None:
     images = _pixels(3)
-    trained = rand_augment(images, Draws(2, 4), operations=[name], num_ops=1, magnitude=15.0)
+    augment = AugmentParams(operations=(name,), num_ops=1, magnitude=15.0)
+    trained = rand_augment(images, Draws(2, 4), augment)
     both = [one_operation(images, name, torch.full((4,), sign * 0.5), 2) for sign in (1, -1)]
     for n in range(4):
         assert any(torch.allclose(side[n], trained[n], atol=1e-6) for side in both)

@@ -9,21 +9,22 @@ import torch
 
 from pipeline.data.distributions import Distributions
 from pipeline.data.predictions import predictions_table, pseudo_labels_table
-from pipeline.data.shards import read_manifest, write_manifest, write_shard
+from pipeline.data.shards import iter_shards, read_manifest, write_manifest, write_shard
 from pipeline.data.tensors import load_images, read_dataset
 from pipeline.errors import DataError
 from pipeline.train.inputs import training_data
 from pipeline.train.training_data import TrainingData
+from tests.data.helpers import ids
 from tests.tiny import prepared_stripes
 
 
 def write_pseudo_labels(prepared: Path, out: Path, repeats: Mapping[str, int]) -> None:
     """Pseudo-labels of class (row mod 3); an id that `repeats` lacks is not kept."""
-    manifest, images = read_manifest(prepared / "unlabeled"), load_images(prepared / "unlabeled")
+    manifest = read_manifest(prepared / "unlabeled")
     entries = []
-    for number, entry in enumerate(manifest.shards):
-        inside = np.flatnonzero(images.shard == number)
-        ids = [images.ids[place] for place in inside]
+    tables = iter_shards(prepared / "unlabeled", ["id"])
+    for number, (entry, shard) in enumerate(zip(manifest.shards, tables, strict=True)):
+        ids = shard.column("id").to_pylist()
         rows = np.arange(entry.rows, dtype=np.int32)
         probabilities = np.eye(3, dtype=np.float32)[rows % 3] * 0.7 + 0.1
         table = predictions_table(ids, number, np.log(probabilities))
@@ -71,8 +72,10 @@ def test_without_validation_images_there_are_none(tmp_path: Path) -> None:
 def test_each_pseudo_label_points_at_its_own_image_as_often_as_it_counts(tmp_path: Path) -> None:
     prepared = prepared_stripes(tmp_path / "prepared")
     unlabeled = load_images(prepared / "unlabeled")
-    assert len(read_manifest(prepared / "unlabeled").shards) > 1
-    chosen = {unlabeled.ids[place]: count for place, count in ((1, 2), (17, 1), (30, 3))}
+    shards = read_manifest(prepared / "unlabeled").shards
+    assert len(shards) > 1
+    names = ids(prepared, "unlabeled")
+    chosen = {names[place]: count for place, count in ((1, 2), (17, 1), (30, 3))}
     write_pseudo_labels(prepared, tmp_path / "pseudo", chosen)
     data = load(prepared, tmp_path / "pseudo")
     assert data.unlabeled_images is not None
@@ -80,7 +83,8 @@ def test_each_pseudo_label_points_at_its_own_image_as_often_as_it_counts(tmp_pat
     assert data.unlabeled_targets is not None
     assert torch.equal(data.unlabeled_images, unlabeled.images)
     assert data.unlabeled_rows.tolist() == [1, 1, 17, 30, 30, 30]
-    expected = [int(unlabeled.row[place]) % 3 for place in (1, 1, 17, 30, 30, 30)]
+    rows = [row for entry in shards for row in range(entry.rows)]
+    expected = [rows[place] % 3 for place in (1, 1, 17, 30, 30, 30)]
     assert data.unlabeled_targets.argmax(dim=1).tolist() == expected
     torch.testing.assert_close(data.unlabeled_targets.sum(dim=1), torch.ones(6))
 

@@ -43,7 +43,6 @@ def train(name: str, **options: Any) -> tuple[dict[str, Tensor], dict[str, Tenso
     [
         ("lenet5", {"dropout_rate": 0.2}),
         ("wrn_10_1", {"dropout_rate": 0.2, "stochastic_depth_rate": 0.2, "input_size": 12}),
-        ("deformable_resnet18", {"dropout_rate": 0.2, "stochastic_depth_rate": 0.2}),
         ("efficientnet", {"dropout_rate": 0.2, "stochastic_depth_rate": 0.2}),
         ("seresnet18", {"stochastic_depth_rate": 0.2}),
     ],

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.models.parts import features_and_logits
+from pipeline.models.parts import features_read
 from pipeline.params import OnlineParams
 from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
 from pipeline.train.losses import contrastive_loss
@@ -136,7 +136,10 @@ def test_two_views_of_the_same_images_are_contrasted_by_what_the_classifier_read
 
     images = torch.cat([batch.labeled.images, batch.noised, batch.second])
     assert batch.targets is not None
-    read, logits = features_and_logits(tiny_network().train(), images)
+    network = tiny_network().train()
+    with features_read(network) as passes:
+        logits = network(images)
+    (read,) = passes
     contrast = contrastive_loss(read[6:18], read[18:], temperature=0.3)
     labeled = F.cross_entropy(logits[:6], batch.labeled.labels)
     pseudo = F.cross_entropy(logits[6:18], batch.targets)

@@ -26,7 +26,6 @@ FAMILIES = {
     "seresnet18": 32,
     "efficientnet": 32,
     "timm/tf_efficientnet_lite0": 32,
-    "deformable_resnet18": 32,
     "wrn_10_1": 8,
     "resnet_small": 8,
     "squeezenet1_1": 32,

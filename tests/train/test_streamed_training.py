@@ -16,6 +16,7 @@ from pipeline.train.batch import step_batch
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.worker import Worker
+from tests.data.helpers import ids
 from tests.tiny import (
     PLAIN,
     SIDE,
@@ -41,8 +42,7 @@ def make_streamed(folder: Path) -> Path:
     prepared = prepared_stripes(
         folder / "prepared", 640, labels=220, images_per_shard=40, validation_fraction=0.2
     )
-    ids = load_images(prepared / "unlabeled").ids
-    repeats = {name: place % 3 for place, name in enumerate(ids)}
+    repeats = {name: place % 3 for place, name in enumerate(ids(prepared, "unlabeled"))}
     write_pseudo_labels(prepared, folder / "chosen", repeats)
     save_model(folder / "teacher")
     return folder

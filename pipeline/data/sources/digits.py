@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.data.png import encode_png
+from pipeline.data.images import encode_png
 from pipeline.data.sources.rows import Row
 
 LARGEST_VALUE = 16
