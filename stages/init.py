@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.data.preparation.assign import SplitRules
-from pipeline.data.preparation.inspection import Found
+from pipeline.data.preparation.inspection import Inspection
 from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE, Params
@@ -36,21 +35,22 @@ def init(given: argparse.Namespace) -> None:
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
     from pipeline.data.preparation.advise import accounted, advise, describe, warnings
-    from pipeline.data.preparation.inspection import foresee, look, recognise, unread_tables
+    from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
     from pipeline.data.preparation.listing import check_apart, warn_of_git
-    from pipeline.data.sources import Wanted, open_source
+    from pipeline.data.sources import ColumnNames, open_source
+    from pipeline.data.sources.recognise import recognise, unread_tables
     from pipeline.models.passes import gpu_is_there
     from pipeline.params.load import parse_text
     from pipeline.params.preset import filled_preset
 
     check_apart(Path(given.images), Path.cwd())
     asked = {key: getattr(given, key) for key in ASKED}
-    columns = Wanted(given.path_column, given.label_column, given.group_column)
+    columns = ColumnNames(given.path_column, given.label_column, given.group_column)
     name = recognise(given.images, columns)
     start = time.perf_counter()
     pattern = given.group_pattern
     source = open_source(name, given.images, seed=0, columns=columns, group_pattern=pattern)
-    found = look(source, given.sample)
+    found = inspect_source(source, given.sample)
     looked = time.perf_counter() - start
     lines = [*describe(found, name), *source.notes, accounted(source), *warnings(found)]
     if name == "folder":
@@ -67,8 +67,7 @@ def init(given: argparse.Namespace) -> None:
     ]
     text = filled_preset(advice.preset, settings, opening, root=Path.cwd())
     params = parse_text(text, str(given.out))
-    rules = SplitRules.of(params.data, num_classes=len(found.classes), seed=params.seed)
-    for line in foresee(found, rules):
+    for line in predicted_warnings(found, params.data, params.seed):
         say(f"init: warning: {visible(line)}")
     write_text(given.out, text)
     if advice.preset == "photographs":
@@ -77,7 +76,7 @@ def init(given: argparse.Namespace) -> None:
     say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
 
 
-def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:
+def _expected(params: Params, found: Inspection, looked: float, *, gpu: bool) -> list[str]:
     """How long it will take here, and what would do more."""
     from pipeline.data.preparation.advise import LARGER_BODY
     from pipeline.workflow.estimate import estimate_seconds, in_words, measure_rates

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.data.preparation.prepare import prepare as prepare_images
-from pipeline.data.sources import Wanted, open_source
+from pipeline.data.sources import ColumnNames, open_source
 from pipeline.data.storage import open_storage
 from pipeline.files import write_json
 from pipeline.workflow.stage import Stage, result_line, run_stage
@@ -20,7 +20,7 @@ def prepare(stage: Stage) -> None:
         data.source,
         data.path,
         seed=seed,
-        columns=Wanted(**data.columns),
+        columns=ColumnNames(**data.columns),
         group_pattern=data.group_pattern,
     )
     corrections = Path(data.corrections) if data.corrections else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.data.preparation.inspection import Found
+from pipeline.data.preparation.inspection import Inspection
 from pipeline.models.checkpoint import network_of
 from pipeline.models.packaged import read_packaged
 from pipeline.models.parts import batched_features
@@ -53,7 +53,7 @@ def measure_rates(params: Params) -> Rates:
 
 
 def estimate_seconds(
-    params: Params, found: Found, rates: Rates, *, looked: float
+    params: Params, found: Inspection, rates: Rates, *, looked: float
 ) -> dict[str, float]:
     """Seconds of each part of a run, in order; looked: what looking at the images took, seconds.
 
@@ -70,7 +70,7 @@ def estimate_seconds(
     actors = min(params.run.actor_range[-1], os.cpu_count() or 1)
     stages = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     return {
-        "prepare": 2 * looked * found.images / max(1, found.looked_at),
+        "prepare": 2 * looked * found.images / max(1, found.decoded),
         "features": found.images * rates.embed / actors,
         "trial": trial * rates.step,
         "students": params.all_steps * rates.step,

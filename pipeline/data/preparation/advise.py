@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.preparation.inspection import Found, usual_bits
+from pipeline.data.preparation.inspection import Inspection, usual_bits
 from pipeline.data.sources.rows import Source, in_words
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
@@ -38,7 +38,7 @@ class Advice:
     settings: list[Setting]
 
 
-def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
+def advise(found: Inspection, source: str, path: str, *, gpu: bool) -> Advice:
     """Choose for images that were looked at; gpu: whether there is one to train on.
 
     Preset: see choose_preset. Image size: see image_side. Channels: 1 where no image has a colour
@@ -84,13 +84,13 @@ LARGER_BODY = (
 )
 
 
-def are_photographs(found: Found) -> bool:
+def are_photographs(found: Inspection) -> bool:
     """Whether at least half of the images looked at have a colour, or shades of grey."""
     good = len(found.sides)
     return 2 * max(found.coloured, found.photographic) >= good
 
 
-def choose_preset(found: Found, *, gpu: bool) -> tuple[str, str]:
+def choose_preset(found: Inspection, *, gpu: bool) -> tuple[str, str]:
     """The preset's name and the reason.
 
     photographs where half the images have a shorter side of 48 pixels or more and half are coloured
@@ -117,7 +117,7 @@ def image_side(median_side: int, preset: str) -> int:
     return min(max(median_side // 4 * 4, SMALLEST_SIDE), LARGEST_SIDE[preset])
 
 
-def describe(found: Found, source: str) -> list[str]:
+def describe(found: Inspection, source: str) -> list[str]:
     """What was found, in lines."""
     counts = sorted(found.labeled.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{name} {count}" for name, count in counts[:CLASSES_SHOWN])
@@ -133,7 +133,7 @@ def describe(found: Found, source: str) -> list[str]:
         f"{found.labeled.total()} labelled images of {len(found.classes)} classes ({shown}{more}), "
         f"{found.unlabeled} unlabelled, {found.test.total()} for test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {found.median_side}; "
-        f"modes: {modes} of {found.looked_at} looked at",
+        f"modes: {modes} of {found.decoded} looked at",
         *scans,
     ]
 
@@ -145,15 +145,13 @@ def accounted(source: Source) -> str:
     return f"{used + unused} files or rows seen: {used} used, {unused} left out{why}"
 
 
-def warnings(found: Found) -> list[str]:
+def warnings(found: Inspection) -> list[str]:
     """What the person should know or mend before training."""
     lines = []
     if found.bad:
         named = "; ".join(f"{name}: {reason}" for name, reason in found.bad[:3])
         more = "; …" if len(found.bad) > 3 else ""
-        lines.append(
-            f"{len(found.bad)} of {found.looked_at} looked at are unusable ({named}{more})"
-        )
+        lines.append(f"{len(found.bad)} of {found.decoded} looked at are unusable ({named}{more})")
     if found.duplicates:
         lines.append(f"{found.duplicates} are exact copies of others")
     if found.conflicts:
@@ -176,7 +174,7 @@ def warnings(found: Found) -> list[str]:
     return lines
 
 
-def _size(found: Found, preset: str) -> Setting:
+def _size(found: Inspection, preset: str) -> Setting:
     half = f"half the images have {found.median_side} pixels or more at the shorter side"
     most = LARGEST_SIDE.get(preset)
     if most is None:
@@ -186,7 +184,7 @@ def _size(found: Found, preset: str) -> Setting:
     return Setting("data.image_size", image_side(found.median_side, preset), half)
 
 
-def _splits(found: Found, preset: str) -> list[Setting]:
+def _splits(found: Inspection, preset: str) -> list[Setting]:
     """Validation and test shares, and what else they decide."""
     settings = []
     kept = 1.0
@@ -215,7 +213,7 @@ def _splits(found: Found, preset: str) -> list[Setting]:
     return settings
 
 
-def _bits(found: Found) -> list[Setting]:
+def _bits(found: Inspection) -> list[Setting]:
     """The usual depth that the largest value of images of 16 bits asks for."""
     if not found.largest:
         return []
@@ -224,7 +222,7 @@ def _bits(found: Found) -> list[Setting]:
     return [Setting("data.bits", bits, why)]
 
 
-def _bad(found: Found) -> list[Setting]:
+def _bad(found: Inspection) -> list[Setting]:
     if found.bad_fraction <= BAD_ALLOWED:
         return []
     share = min(1.0, round(found.bad_fraction * 1.25 + 0.01, 2))

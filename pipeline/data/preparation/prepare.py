@@ -22,7 +22,6 @@ from pipeline.data.preparation.assign import (
     REASONS,
     Assignment,
     Side,
-    SplitRules,
     assign_sides,
     check_classes,
     check_sides,
@@ -101,13 +100,13 @@ def prepare(
     said = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
         records = ingest(source, scratch, data, threads=threads)
-        rules = SplitRules.of(data, num_classes=len(source.classes), seed=seed)
-        assigned = assign_sides(records, rules, partial(pixels_of, records))
+        pixels = partial(pixels_of, records)
+        assigned = assign_sides(records, len(source.classes), data, seed, pixels)
         corrected = apply_corrections(records, assigned.sides, said)
         records, sides = corrected.records, corrected.sides
         if source.left_out:
             say(f"prepare: left out: {in_words(source.left_out)}")
-        for line in check_sides(records.labels, sides, source.classes, rules.validation_fraction):
+        for line in check_sides(records.labels, sides, source.classes, data.held_out_fraction):
             say(f"prepare: warning: {line}")
         copies = _copies(records, Assignment(sides, assigned.copy_of))
         shape = {"channels": data.channels, "image_size": data.image_size}

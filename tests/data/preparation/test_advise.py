@@ -16,7 +16,7 @@ from pipeline.data.preparation.advise import (
     image_side,
     warnings,
 )
-from pipeline.data.preparation.inspection import Found
+from pipeline.data.preparation.inspection import Inspection
 from pipeline.params import Params, parse_params
 from pipeline.params.load import parse_text
 from pipeline.params.preset import filled_preset
@@ -24,17 +24,17 @@ from pipeline.params.preset import filled_preset
 ROOT = Path(__file__).parents[3]
 
 
-def found(**changes: Any) -> Found:
+def found(**changes: Any) -> Inspection:
     values: dict[str, Any] = {
         "classes": ["a", "b"],
         "labeled": Counter(a=60, b=50),
         "unlabeled": 500,
-        "looked_at": 100,
+        "decoded": 100,
         "sides": [100] * 100,
         "modes": Counter(RGB=100),
         "coloured": 90,
     }
-    return Found(**(values | changes))
+    return Inspection(**(values | changes))
 
 
 def values(advice: Advice) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.preparation.inspection import recognise, unread_tables
-from pipeline.data.sources import Wanted
+from pipeline.data.sources import ColumnNames
+from pipeline.data.sources.recognise import recognise, unread_tables
 from pipeline.errors import SourceError
 from tests.data.sources.test_folder import put
 from tests.data.sources.test_manifest import labeled, read
@@ -87,7 +87,7 @@ def test_the_column_that_a_user_names_decides_what_is_read(tmp_path: Path) -> No
     put(tmp_path, "metadata.csv", "\n".join(["image_id,dx", *rows]).encode())
     assert recognise(str(tmp_path)) == "folder"
     assert unread_tables(tmp_path)[0].startswith("metadata.csv names images too")
-    assert recognise(str(tmp_path), Wanted(label="dx")) == "manifest"
+    assert recognise(str(tmp_path), ColumnNames(label="dx")) == "manifest"
 
 
 def test_a_flat_folder_labeled_is_read_by_its_table(tmp_path: Path) -> None:
