@@ -80,6 +80,20 @@ def estimate_seconds(
     }
 
 
+def expected_time(
+    params: Params, inspection: Inspection, seconds: float, *, gpu: bool
+) -> list[str]:
+    """How long a run will take here, and what would do more; seconds: what the inspection took."""
+    from pipeline.data.preparation.advise import LARGER_BODY
+
+    parts = estimate_seconds(params, inspection, measure_rates(params), looked=seconds)
+    faster = "" if gpu else "; a GPU affords larger images and networks"
+    return [
+        f"dvc repro will take {in_words(parts)} here, by a few images and steps just timed{faster}",
+        f"with a network to fetch weights, a larger body: embed: {LARGER_BODY}",
+    ]
+
+
 def in_words(parts: dict[str, float]) -> str:
     """Seconds by part as a person says it: "about 25 minutes: students 14, control 9, …"."""
     whole = sum(parts.values())
