@@ -1,22 +1,16 @@
-"""What a source holds is counted right, and each layout is recognised."""
+"""What a source holds is counted right."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pipeline.data.preparation.inspection import inspect_source, is_photographic
-from pipeline.data.sources import ColumnNames, Row, open_source
-from pipeline.data.sources.recognise import recognise
+from pipeline.data.sources import Row, open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import ListSource, encoded, noise, photo
-from tests.data.sources.test_folder import put
 
 
 def grey_rgb(seed: int) -> bytes:
@@ -85,54 +79,6 @@ def test_real_photographs_in_grey_are_told_from_digits() -> None:
 def test_no_usable_image_is_an_error() -> None:
     with pytest.raises(SourceError, match=r"no usable image among 1 \(x: empty"):
         inspect_source(ListSource([Row("x", b"", 0)]))
-
-
-@pytest.mark.parametrize(
-    ("files", "source"),
-    [
-        (["labeled/a/1.png", "labeled/b/1.png", "unlabeled/2.png", "x.csv"], "folder"),
-        (["a/1.png", "b/2.png"], "folder"),
-        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "folder"),
-        (["1.png", "2.png", "x.csv"], "manifest"),
-        (["train/1.png", "test/2.png", "x.csv"], "manifest"),
-        (["x.parquet"], "parquet"),
-    ],
-)
-def test_layouts_are_recognised(tmp_path: Path, files: list[str], source: str) -> None:
-    for name in files:
-        data = encoded(noise(1)) if name.endswith("png") else b"path,label\n1.png,a\n"
-        put(tmp_path, name, data)
-    assert recognise(str(tmp_path)) == source
-
-
-def test_a_table_of_something_else_beside_classes_is_left_alone(tmp_path: Path) -> None:
-    for name in ("a/1.png", "b/2.png"):
-        put(tmp_path, name, encoded(noise(1)))
-    put(tmp_path, "sizes.csv", b"id,size\n1,7\n2,8\n")
-    assert recognise(str(tmp_path)) == "folder"
-
-
-def test_a_table_of_other_columns_is_found_where_it_leads_to_images(tmp_path: Path) -> None:
-    put(tmp_path, "images/1.png", encoded(noise(1)))
-    put(tmp_path, "sample.csv", b"id,guess\n9,cat\n")
-    put(tmp_path, "train.csv", b"id,species\n1,cat\n")
-    assert recognise(str(tmp_path)) == "manifest"
-    source = open_source("manifest", str(tmp_path), seed=0, columns=ColumnNames(label="species"))
-    assert [row.id for row in source.rows()] == ["images/1.png"]
-
-
-def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:
-    assert recognise("my.CSV") == "manifest"
-    pq.write_table(pa.table({"image": [b""]}), tmp_path / "x.parquet")
-    assert recognise(str(tmp_path / "x.parquet")) == "parquet"
-    assert recognise(f"{tmp_path}/*.parquet") == "parquet"
-
-
-def test_what_is_no_layout_is_said_with_what_would_do(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
-        recognise(str(tmp_path / "nothing"))
-    with pytest.raises(SourceError, match="no such folder, CSV or Parquet"):
-        recognise(str(tmp_path / "no.gif"))
 
 
 def test_a_class_without_a_label_to_learn_from_is_refused() -> None:
