@@ -13,15 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.data.preparation.assign import SplitRules
-from pipeline.data.preparation.inspection import Found
 from pipeline.errors import ParameterError, visible
 from pipeline.files import write_text
-from pipeline.params import PARAMS_FILE, Params
+from pipeline.params import PARAMS_FILE
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
 
-ASKED = {
+OPTIONS = {
     "path_column": "the table's column of paths",
     "label_column": "the table's column of labels",
     "group_column": "the table's column of what must not be split",
@@ -30,64 +28,45 @@ ASKED = {
 
 
 def init(given: argparse.Namespace) -> None:
-    """Write params.yaml as the command line asks for."""
+    """Write params.yaml as the command line says."""
     if given.out.exists() and not given.force:
         raise ParameterError(f"{given.out}: exists; give --force to write it anew, or --out")
     if given.sample < 1:
         raise ParameterError(f"--sample {given.sample}: must be 1 or more")
-    from pipeline.data.preparation.advise import accounted, advise, describe, warnings
-    from pipeline.data.preparation.inspection import foresee, look, recognise, unread_tables
+    from pipeline.data.preparation.advise import accounted, advise, describe, filled, warnings
+    from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
     from pipeline.data.preparation.listing import check_apart, warn_of_git
-    from pipeline.data.sources import Wanted, open_source
+    from pipeline.data.sources import ColumnNames, open_source
+    from pipeline.data.sources.recognise import recognise, unread_tables
     from pipeline.models.passes import gpu_is_there
     from pipeline.params.load import parse_text
-    from pipeline.params.preset import filled_preset
+    from pipeline.workflow.estimate import expected_time
 
-    check_apart(Path(given.images), Path.cwd())
-    asked = {key: getattr(given, key) for key in ASKED}
-    columns = Wanted(given.path_column, given.label_column, given.group_column)
-    name = recognise(given.images, columns)
+    images = Path(given.images)
+    check_apart(images, Path.cwd())
+    columns = ColumnNames(given.path_column, given.label_column, given.group_column)
+    name, pattern = recognise(given.images, columns), given.group_pattern
     start = time.perf_counter()
-    pattern = given.group_pattern
     source = open_source(name, given.images, seed=0, columns=columns, group_pattern=pattern)
-    found = look(source, given.sample)
-    looked = time.perf_counter() - start
-    lines = [*describe(found, name), *source.notes, accounted(source), *warnings(found)]
+    inspection = inspect_source(source, given.sample)
+    seconds = time.perf_counter() - start
+    lines = [*describe(inspection, name), *source.notes, accounted(source), *warnings(inspection)]
     if name == "folder":
-        lines += [f"warning: {line}" for line in unread_tables(Path(given.images))]
-    for line in [*lines, *warn_of_git(Path(given.images), Path.cwd())]:
+        lines += [f"warning: {line}" for line in unread_tables(images)]
+    for line in [*lines, *warn_of_git(images, Path.cwd())]:
         say(f"init: {visible(line)}")
     gpu = gpu_is_there()
-    advice = advise(found, name, given.images, gpu=gpu)
-    settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
-    settings += [(f"data.{key}", value, "as asked") for key, value in asked.items() if value]
-    opening = [
-        f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
-        "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
-    ]
-    text = filled_preset(advice.preset, settings, opening, root=Path.cwd())
+    advice = advise(inspection, name, given.images, gpu=gpu)
+    options = {key: value for key in OPTIONS if (value := getattr(given, key))}
+    text = filled(advice, options, root=Path.cwd())
     params = parse_text(text, str(given.out))
-    rules = SplitRules.of(params.data, num_classes=len(found.classes), seed=params.seed)
-    for line in foresee(found, rules):
+    for line in predicted_warnings(inspection, params.data, params.seed):
         say(f"init: warning: {visible(line)}")
     write_text(given.out, text)
     if advice.preset == "photographs":
-        for line in _expected(params, found, looked, gpu=gpu):
+        for line in expected_time(params, inspection, seconds, gpu=gpu):
             say(f"init: {line}")
     say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
-
-
-def _expected(params: Params, found: Found, looked: float, *, gpu: bool) -> list[str]:
-    """How long it will take here, and what would do more."""
-    from pipeline.data.preparation.advise import LARGER_BODY
-    from pipeline.workflow.estimate import estimate_seconds, in_words, measure_rates
-
-    parts = estimate_seconds(params, found, measure_rates(params), looked=looked)
-    faster = "" if gpu else "; a GPU affords larger images and networks"
-    return [
-        f"dvc repro will take {in_words(parts)} here, by a few images and steps just timed{faster}",
-        f"with a network to fetch weights, a larger body: embed: {LARGER_BODY}",
-    ]
 
 
 def main() -> int:
@@ -97,7 +76,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=PARAMS_FILE, help="the file to write")
     parser.add_argument("--force", action="store_true", help="overwrite it where it exists")
     parser.add_argument("--sample", type=int, default=5000, help="images to decode, evenly spread")
-    for name, meaning in ASKED.items():
+    for name, meaning in OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=meaning)
     return run_command("init", parser, init)
 

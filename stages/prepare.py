@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.data.preparation.prepare import prepare as prepare_images
-from pipeline.data.sources import Wanted, open_source
+from pipeline.data.sources import ColumnNames, open_source
 from pipeline.data.storage import open_storage
 from pipeline.files import write_json
 from pipeline.workflow.stage import Stage, result_line, run_stage
@@ -16,23 +16,12 @@ def prepare(stage: Stage) -> None:
     """Turn the source into prepared/."""
     data, seed = stage.params.data, stage.params.seed
     storage = open_storage(stage.params.storage.url)
-    source = open_source(
-        data.source,
-        data.path,
-        seed=seed,
-        columns=Wanted(**data.columns),
-        group_pattern=data.group_pattern,
-    )
+    columns, pattern = ColumnNames(**data.columns), data.group_pattern
+    source = open_source(data.source, data.path, seed=seed, columns=columns, group_pattern=pattern)
     corrections = Path(data.corrections) if data.corrections else None
+    prepared = stage.layout.prepared
     counts = asdict(
-        prepare_images(
-            source,
-            stage.layout.prepared,
-            data,
-            seed=seed,
-            storage=storage,
-            corrections=corrections,
-        )
+        prepare_images(source, prepared, data, seed=seed, storage=storage, corrections=corrections)
     )
     if data.corrections is None:
         counts = {name: count for name, count in counts.items() if name not in CORRECTED}

@@ -10,16 +10,16 @@ def scan(stage: Stage) -> None:
     if data.path is None:  # comes with an installed package
         from importlib.metadata import version
 
-        found: dict[str, int | str] = {"digest": f"scikit-learn {version('scikit-learn')}"}
-        shown = f"the {data.source} of {found['digest']}"
+        facts: dict[str, int | str] = {"digest": f"scikit-learn {version('scikit-learn')}"}
+        shown = f"the {data.source} of {facts['digest']}"
     else:
         from pipeline.data.preparation.listing import list_source
 
-        remembered = stage.root / STATE / "scan" / f"{value_digest(data.path)[:16]}.parquet"
-        listing = list_source(data.path, remembered, project=stage.root)
-        found = {"files": listing.files, "bytes": listing.bytes, "digest": listing.digest}
+        cache = stage.root / STATE / "scan" / f"{value_digest(data.path)[:16]}.parquet"
+        listing = list_source(data.path, cache, project=stage.root)
+        facts = {"files": listing.files, "bytes": listing.bytes, "digest": listing.digest}
         shown = f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
-    write_json(stage.layout.source, found)
+    write_json(stage.layout.source, facts)
     result_line(stage, shown)
 
 

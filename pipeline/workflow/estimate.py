@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.data.preparation.inspection import Found
+from pipeline.data.preparation.inspection import Inspection
 from pipeline.models.checkpoint import network_of
 from pipeline.models.packaged import read_packaged
 from pipeline.models.parts import batched_features
@@ -53,7 +53,7 @@ def measure_rates(params: Params) -> Rates:
 
 
 def estimate_seconds(
-    params: Params, found: Found, rates: Rates, *, looked: float
+    params: Params, found: Inspection, rates: Rates, *, looked: float
 ) -> dict[str, float]:
     """Seconds of each part of a run, in order; looked: what looking at the images took, seconds.
 
@@ -70,7 +70,7 @@ def estimate_seconds(
     actors = min(params.run.actor_range[-1], os.cpu_count() or 1)
     stages = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     return {
-        "prepare": 2 * looked * found.images / max(1, found.looked_at),
+        "prepare": 2 * looked * found.images / max(1, found.decoded),
         "features": found.images * rates.embed / actors,
         "trial": trial * rates.step,
         "students": params.all_steps * rates.step,
@@ -78,6 +78,20 @@ def estimate_seconds(
         "predictions": predicted * rates.embed / actors,
         "starting stages": len(stages) * STAGE_SECONDS,
     }
+
+
+def expected_time(
+    params: Params, inspection: Inspection, seconds: float, *, gpu: bool
+) -> list[str]:
+    """How long a run will take here, and what would do more; seconds: what the inspection took."""
+    from pipeline.data.preparation.advise import LARGER_BODY
+
+    parts = estimate_seconds(params, inspection, measure_rates(params), looked=seconds)
+    faster = "" if gpu else "; a GPU affords larger images and networks"
+    return [
+        f"dvc repro will take {in_words(parts)} here, by a few images and steps just timed{faster}",
+        f"with a network to fetch weights, a larger body: embed: {LARGER_BODY}",
+    ]
 
 
 def in_words(parts: dict[str, float]) -> str:

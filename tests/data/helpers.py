@@ -72,8 +72,8 @@ def labeled_rows(count: int, classes: int = 2, split: str | None = None) -> list
     ]
 
 
-def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
-    """`prepare` with small defaults; whatever it is given is accounted for."""
+def data_params(**changes: Any) -> DataParams:
+    """Small defaults of the section `data`, with changes."""
     defaults: dict[str, Any] = {
         "source": "digits",
         "image_size": 8,
@@ -86,9 +86,24 @@ def run_prepare(source: Source, out: Path, **changes: Any) -> PrepareCounts:
         "near_duplicate_distance": 1.0,
         "images_per_shard": 16,
     }
-    how: dict[str, Any] = {"seed": 0, "threads": 2}
-    how |= {name: changes.pop(name) for name in (*how, "storage", "corrections") if name in changes}
-    counts = prepare(source, out, DataParams(**(defaults | changes)), **how)
+    return DataParams(**(defaults | changes))
+
+
+def run_prepare(
+    source: Source,
+    out: Path,
+    *,
+    seed: int = 0,
+    threads: int | None = 2,
+    storage: Any = None,
+    corrections: Path | None = None,
+    **changes: Any,
+) -> PrepareCounts:
+    """`prepare` with small defaults; whatever it is given is accounted for."""
+    data = data_params(**changes)
+    counts = prepare(
+        source, out, data, seed=seed, threads=threads, storage=storage, corrections=corrections
+    )
     used = counts.labeled + counts.unlabeled + counts.validation + counts.test
     named = counts.quarantined + counts.duplicates_dropped + counts.other_files
     assert counts.seen == used + named == len(source) + len(source.left_out)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_jpegs_are_decoded_for_networks_in_inference_mode(tmp_path: Path) -> Non
     rows = [
         Row(f"{number}", encoded(noise(number, 16, 3), "JPEG"), number % 2) for number in range(60)
     ]
-    options = {"image_size": 16, "channels": 3, "images_per_shard": 8}
+    options: dict[str, Any] = {"image_size": 16, "channels": 3, "images_per_shard": 8}
     run_prepare(ListSource(rows), tmp_path, test_fraction=0.5, **options)
     whole = load_images(tmp_path / "test").images
     with torch.inference_mode(), decoding_pool(2) as pool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.data.preparation.inspection import Found
+from pipeline.data.preparation.inspection import Inspection
 from pipeline.params import Params, parse_params
 from pipeline.workflow.estimate import Rates, estimate_seconds, in_words, measure_rates
 
@@ -28,7 +28,7 @@ def photographs(input_size: int = 128) -> Params:
 
 def test_a_part_is_its_images_or_steps_times_their_rate() -> None:
     params = photographs()
-    found = Found(["a", "b"], Counter(a=30, b=30), Counter(a=40), unlabeled=900, looked_at=500)
+    found = Inspection(["a", "b"], Counter(a=30, b=30), Counter(a=40), unlabeled=900, decoded=500)
     parts = estimate_seconds(params, found, Rates(embed=0.1, step=0.5), looked=5.0)
     assert parts["prepare"] == pytest.approx(2 * 5.0 * 1000 / 500)
     assert parts["features"] == pytest.approx(1000 * 0.1)

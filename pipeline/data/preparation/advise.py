@@ -1,12 +1,14 @@
-"""From what was found to a preset and its settings: the rules, each with its reason."""
+"""From what there is to a preset and its settings: the rules, each with its reason."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pipeline.data.preparation.inspection import Found, usual_bits
+from pipeline.data.preparation.inspection import Inspection, usual_bits
 from pipeline.data.sources.rows import Source, in_words
+from pipeline.params.preset import filled_preset
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
 PHOTOGRAPH_SIDE = 48  # pixels of the shorter side from which a pretrained body is worth it
@@ -20,8 +22,7 @@ IMBALANCED = 3.0
 CLASSES_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A parameter, dotted, its value, and why."""
 
     key: str
@@ -38,33 +39,53 @@ class Advice:
     settings: list[Setting]
 
 
-def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
-    """Choose for images that were looked at; gpu: whether there is one to train on.
+SOURCE_WORDS = {
+    "folder": "<class>/* and unlabeled/**, in parts by name or not",
+    "manifest": "a CSV of path and label",
+    "parquet": "columns image and label",
+}
+LARGER_BODY = (
+    "{source: timm, name: timm/vit_small_patch14_dinov2.lvd142m, input_size: 224} from a hub"
+)
+
+
+def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advice:
+    """Choose for images that were inspected; gpu: whether there is one to train on.
 
     Preset: see choose_preset. Image size: see image_side. Channels: 1 where no image has a colour
     and the preset is folder_small. Mirroring: of photographs and where there are colours, since
     other grey images often are writing. Validation: with photographs by folds; else none where
     fewer than 50 labelled images, or fewer than 5 of a class, are there to train on.
     """
-    preset, reason = choose_preset(found, gpu=gpu)
-    grey = found.coloured == 0
-    writing = grey and not are_photographs(found)
+    preset, reason = choose_preset(inspection, gpu=gpu)
+    grey = inspection.coloured == 0
+    side = image_side(inspection.median_side, preset)
+    found = f"{inspection.images} images of {len(inspection.classes)} classes"
     settings = [
         Setting("data.source", source, SOURCE_WORDS[source]),
-        Setting("data.path", path, f"{found.images} images of {len(found.classes)} classes"),
-        _size(found, preset),
+        Setting("data.path", path, found),
+        Setting("data.image_size", side, _why_size(inspection, preset)),
         Setting("data.channels", 1, "no image looked at has a colour")
         if grey and preset == "folder_small"
         else Setting("data.channels", 3, "RGB"),
-        Setting("data.labels", None, f"all {found.labeled.total()} labels"),
-        *_splits(found, preset),
-        *_bad(found),
-        *_bits(found),
-        Setting("augment.flip", False, "grey images often are writing; true where mirrored is fine")
-        if writing
-        else Setting("augment.flip", True, "false where left and right matter, as in text"),
+        Setting("data.labels", None, f"all {inspection.labeled.total()} labels"),
+        *_splits(inspection, preset),
     ]
-    side = next(entry.value for entry in settings if entry.key == "data.image_size")
+    if inspection.bad_fraction > BAD_ALLOWED:
+        share = min(1.0, round(inspection.bad_fraction * 1.25 + 0.01, 2))
+        why = (
+            f"{inspection.bad_fraction:.0%} are unusable; prepare lists them in quarantine.parquet"
+        )
+        settings.append(Setting("data.max_bad_fraction", share, why))
+    if inspection.largest:
+        why = f"the largest value looked at of images of 16 bits is {inspection.largest}"
+        settings.append(Setting("data.bits", usual_bits(inspection.largest), why))
+    if grey and not are_photographs(inspection):
+        why = "grey images often are writing; true where mirrored is fine"
+        settings.append(Setting("augment.flip", False, why))
+    else:
+        why = "false where left and right matter, as in text"
+        settings.append(Setting("augment.flip", True, why))
     if preset == "folder_small" and side <= SHARP_SIDE:
         settings.append(Setting("model.stem_stride", 1, "small images have fine detail"))
     if preset == "photographs" and gpu:
@@ -72,38 +93,27 @@ def advise(found: Found, source: str, path: str, *, gpu: bool) -> Advice:
     return Advice(preset, reason, settings)
 
 
-SOURCE_WORDS = {
-    "folder": "<class>/* and unlabeled/**, in parts by name or not",
-    "manifest": "a CSV of path and label",
-    "parquet": "columns image and label",
-}
+def are_photographs(inspection: Inspection) -> bool:
+    """Whether at least half of the decoded images have a colour, or shades of grey."""
+    good = len(inspection.sides)
+    return 2 * max(inspection.coloured, inspection.photographic) >= good
 
 
-LARGER_BODY = (
-    "{source: timm, name: timm/vit_small_patch14_dinov2.lvd142m, input_size: 224} from a hub"
-)
-
-
-def are_photographs(found: Found) -> bool:
-    """Whether at least half of the images looked at have a colour, or shades of grey."""
-    good = len(found.sides)
-    return 2 * max(found.coloured, found.photographic) >= good
-
-
-def choose_preset(found: Found, *, gpu: bool) -> tuple[str, str]:
+def choose_preset(inspection: Inspection, *, gpu: bool) -> tuple[str, str]:
     """The preset's name and the reason.
 
     photographs where half the images have a shorter side of 48 pixels or more and half are coloured
     or photographic; in their place folder_large with a GPU, from 20,000 images of 160 pixels on.
     folder_small for the others.
     """
-    if found.median_side < PHOTOGRAPH_SIDE:
-        return "folder_small", f"half the images are under {found.median_side + 1} pixels"
-    if not are_photographs(found):
+    side = inspection.median_side
+    if side < PHOTOGRAPH_SIDE:
+        return "folder_small", f"half the images are under {side + 1} pixels"
+    if not are_photographs(inspection):
         return "folder_small", "grey drawings or writing, not photographs"
-    if gpu and found.median_side >= PHOTO_SIDE and found.images >= MANY_IMAGES:
-        return "folder_large", f"{found.images} images and a GPU"
-    return "photographs", f"photographs, half of {found.median_side} pixels or more"
+    if gpu and side >= PHOTO_SIDE and inspection.images >= MANY_IMAGES:
+        return "folder_large", f"{inspection.images} images and a GPU"
+    return "photographs", f"photographs, half of {side} pixels or more"
 
 
 def image_side(median_side: int, preset: str) -> int:
@@ -117,25 +127,34 @@ def image_side(median_side: int, preset: str) -> int:
     return min(max(median_side // 4 * 4, SMALLEST_SIDE), LARGEST_SIDE[preset])
 
 
-def describe(found: Found, source: str) -> list[str]:
-    """What was found, in lines."""
-    counts = sorted(found.labeled.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {count}" for name, count in counts[:CLASSES_SHOWN])
-    more = ", …" if len(counts) > CLASSES_SHOWN else ""
-    sides, modes = sorted(found.sides), ", ".join(f"{m} {n}" for m, n in found.modes.most_common())
-    scans = (
-        [f"images of 16 bits use up to {found.largest}: data.bits = {usual_bits(found.largest)}"]
-        if found.largest
-        else []
-    )
-    return [
-        f"{SOURCE_WORDS[source]} (source {source})",
-        f"{found.labeled.total()} labelled images of {len(found.classes)} classes ({shown}{more}), "
-        f"{found.unlabeled} unlabelled, {found.test.total()} for test",
-        f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {found.median_side}; "
-        f"modes: {modes} of {found.looked_at} looked at",
-        *scans,
+def filled(advice: Advice, options: dict[str, str], *, root: Path) -> str:
+    """The text of params.yaml: the preset under `root` with the settings of the advice, and with
+    the parameters of `data` that a person gave."""
+    opening = [
+        f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
+        "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
     ]
+    given = [Setting(f"data.{key}", value, "as asked") for key, value in options.items()]
+    return filled_preset(advice.preset, [*advice.settings, *given], opening, root=root)
+
+
+def describe(inspection: Inspection, source: str) -> list[str]:
+    """What there is, in lines."""
+    counts = [f"{name} {count}" for name, count in inspection.labeled.most_common()]
+    sides = sorted(inspection.sides)
+    modes = ", ".join(f"{mode} {count}" for mode, count in inspection.modes.most_common())
+    lines = [
+        f"{SOURCE_WORDS[source]} (source {source})",
+        f"{inspection.labeled.total()} labelled images of {len(inspection.classes)} classes "
+        f"({_listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.test.total()} for "
+        "test",
+        f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {inspection.median_side}; "
+        f"modes: {modes} of {inspection.decoded} looked at",
+    ]
+    if inspection.largest:
+        bits = usual_bits(inspection.largest)
+        lines.append(f"images of 16 bits use up to {inspection.largest}: data.bits = {bits}")
+    return lines
 
 
 def accounted(source: Source) -> str:
@@ -145,59 +164,54 @@ def accounted(source: Source) -> str:
     return f"{used + unused} files or rows seen: {used} used, {unused} left out{why}"
 
 
-def warnings(found: Found) -> list[str]:
+def warnings(inspection: Inspection) -> list[str]:
     """What the person should know or mend before training."""
-    lines = []
-    if found.bad:
-        named = "; ".join(f"{name}: {reason}" for name, reason in found.bad[:3])
-        more = "; …" if len(found.bad) > 3 else ""
+    labeled, lines = inspection.labeled, []
+    if bad := inspection.bad:
+        shown = _listed([f"{name}: {reason}" for name, reason in bad], 3, "; ")
+        lines.append(f"{len(bad)} of {inspection.decoded} looked at are unusable ({shown})")
+    if inspection.duplicates:
+        lines.append(f"{inspection.duplicates} are exact copies of others")
+    if inspection.conflicts:
+        lines.append(f"{inspection.conflicts} are the same as one of another class: left out")
+    if few := [repr(name) for name in inspection.classes if labeled[name] < FEW_TO_JUDGE]:
         lines.append(
-            f"{len(found.bad)} of {found.looked_at} looked at are unusable ({named}{more})"
+            f"fewer than {FEW_TO_JUDGE} labelled images of {_listed(few)}: none can be held out, "
+            "so nothing judges these classes; label another"
         )
-    if found.duplicates:
-        lines.append(f"{found.duplicates} are exact copies of others")
-    if found.conflicts:
-        lines.append(f"{found.conflicts} are the same as one of another class: left out")
-    if single := [name for name in found.classes if found.labeled[name] < FEW_TO_JUDGE]:
-        named = ", ".join(map(repr, single[:CLASSES_SHOWN]))
-        more = ", …" if len(single) > CLASSES_SHOWN else ""
+    if inspection.imbalance >= IMBALANCED:
+        rare = min(inspection.classes, key=lambda name: labeled[name])
         lines.append(
-            f"fewer than {FEW_TO_JUDGE} labelled images of {named}{more}: none can be held out, so "
-            "nothing judges these classes; label another"
+            f"imbalance: the most frequent class has {inspection.imbalance:.1f} times the labelled "
+            f"images of {rare!r}, which has {labeled[rare]}"
         )
-    if found.imbalance >= IMBALANCED:
-        rare = min(found.classes, key=lambda name: found.labeled[name])
-        lines.append(
-            f"imbalance: the most frequent class has {found.imbalance:.1f} times the labelled "
-            f"images of {rare!r}, which has {found.labeled[rare]}"
-        )
-    elif found.smallest < FEW_OF_A_CLASS:
-        lines.append(f"the rarest class has {found.smallest} labelled images; a few more help most")
+    elif inspection.smallest < FEW_OF_A_CLASS:
+        count = inspection.smallest
+        lines.append(f"the rarest class has {count} labelled images; a few more help most")
     return lines
 
 
-def _size(found: Found, preset: str) -> Setting:
-    half = f"half the images have {found.median_side} pixels or more at the shorter side"
-    most = LARGEST_SIDE.get(preset)
-    if most is None:
-        half = "what the network is made for"
-    elif found.median_side > most:
-        half += f"; more than {most} asks for a GPU"
-    return Setting("data.image_size", image_side(found.median_side, preset), half)
+def _listed(items: list[str], most: int = CLASSES_SHOWN, between: str = ", ") -> str:
+    return between.join(items[:most] + ["…"] * (len(items) > most))
 
 
-def _splits(found: Found, preset: str) -> list[Setting]:
+def _why_size(inspection: Inspection, preset: str) -> str:
+    largest = LARGEST_SIDE.get(preset)
+    if largest is None:
+        return "what the network is made for"
+    half = f"half the images have {inspection.median_side} pixels or more at the shorter side"
+    over = inspection.median_side > largest
+    return f"{half}; more than {largest} asks for a GPU" if over else half
+
+
+def _splits(inspection: Inspection, preset: str) -> list[Setting]:
     """Validation and test shares, and what else they decide."""
-    settings = []
-    kept = 1.0
-    if found.test.total():
-        why = f"not used: {found.test.total()} test images are named"
-        settings.append(Setting("data.test_fraction", 0.2, why))
-    else:
-        kept = 0.8
-        settings.append(Setting("data.test_fraction", 0.2, "of the labelled images; none is named"))
-    if found.validation:
-        why = f"{found.validation} images are named"
+    test = inspection.test.total()
+    why = f"not used: {test} test images are named" if test else None
+    why = why or "of the labelled images; none is named"
+    settings = [Setting("data.test_fraction", 0.2, why)]
+    if inspection.validation:
+        why = f"{inspection.validation} images are named"
         if preset == "photographs":
             settings.append(Setting("data.validation", "held_out", why))
             settings.append(Setting("transfer.mode", "layerwise", "auto needs validation: folds"))
@@ -205,28 +219,12 @@ def _splits(found: Found, preset: str) -> list[Setting]:
     if preset == "photographs":
         why = "no label is given up: each is predicted by a classifier that has not seen it"
         return [*settings, Setting("data.validation", "folds", why)]
-    if found.labeled.total() * kept < FEW_LABELS or found.smallest * kept < FEW_OF_A_CLASS:
+    trained = 1.0 if test else 0.8
+    few = inspection.labeled.total() * trained < FEW_LABELS
+    if few or inspection.smallest * trained < FEW_OF_A_CLASS:
         why = "too few labels to spare any; calibration and guard are off"
         settings.append(Setting("data.validation_fraction", 0.0, why))
         if preset == "folder_large":
-            settings.append(
-                Setting("ensemble.method", "equal", "no validation images to choose by")
-            )
+            why = "no validation images to choose by"
+            settings.append(Setting("ensemble.method", "equal", why))
     return settings
-
-
-def _bits(found: Found) -> list[Setting]:
-    """The usual depth that the largest value of images of 16 bits asks for."""
-    if not found.largest:
-        return []
-    bits = usual_bits(found.largest)
-    why = f"the largest value looked at of images of 16 bits is {found.largest}"
-    return [Setting("data.bits", bits, why)]
-
-
-def _bad(found: Found) -> list[Setting]:
-    if found.bad_fraction <= BAD_ALLOWED:
-        return []
-    share = min(1.0, round(found.bad_fraction * 1.25 + 0.01, 2))
-    why = f"{found.bad_fraction:.0%} are unusable; prepare lists them in quarantine.parquet"
-    return [Setting("data.max_bad_fraction", share, why)]

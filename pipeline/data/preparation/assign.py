@@ -53,30 +53,6 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class SplitRules:
-    """How prepare splits: the parameters of the same names under `data`, and the seed."""
-
-    num_classes: int
-    labels: int | None
-    validation_fraction: float
-    test_fraction: float
-    near_duplicate_distance: float
-    seed: int
-
-    @classmethod
-    def of(cls, data: DataParams, *, num_classes: int, seed: int) -> SplitRules:
-        """The rules that `data` gives; with folds no image is held out for validation."""
-        return cls(
-            num_classes,
-            data.labels,
-            data.held_out_fraction,
-            data.test_fraction,
-            data.near_duplicate_distance,
-            seed,
-        )
-
-
-@dataclass(frozen=True)
 class Assignment:
     """Where each of N images goes.
 
@@ -88,7 +64,9 @@ class Assignment:
     copy_of: Ints
 
 
-def assign_sides(records: Records, rules: SplitRules, pixels_of: PixelsOf) -> Assignment:
+def assign_sides(
+    records: Records, num_classes: int, data: DataParams, seed: int, pixels_of: PixelsOf
+) -> Assignment:
     """Which side each record falls on; pixels_of: see copies_of.
 
     In order: conflicting labels out; test (as the source names it, else of each class its share);
@@ -100,90 +78,85 @@ def assign_sides(records: Records, rules: SplitRules, pixels_of: PixelsOf) -> As
     if not (records.labels >= 0).any():
         raise SourceError("the source holds no usable labelled images")
     sides = np.full(len(records), Side.UNLABELED, np.int64)
-    copy_of = np.full(len(records), -1, np.int64)
+    assigned = Assignment(sides, np.full(len(records), -1, np.int64))
     sides[conflicting(records.digests, records.labels)] = Side.CONFLICT
-    test = _test_rows(records, rules)
-    sides[test & (sides != Side.CONFLICT)] = Side.TEST
-    _keep_apart(sides, copy_of, records, sides == Side.TEST, rules, pixels_of)
+    test = _test_rows(records, data, seed) & (sides != Side.CONFLICT)
+    sides[test] = Side.TEST
+    _keep_apart(assigned, records, test, data.near_duplicate_distance, pixels_of)
     reachable = np.where(sides == Side.UNLABELED, records.labels, UNLABELED)
-    training, validation = _labeled_rows(records, reachable, rules)
+    training, validation = _labeled_rows(records, reachable, num_classes, data, seed)
     sides[training], sides[validation] = Side.LABELED, Side.VALIDATION
-    _keep_apart(sides, copy_of, records, validation, rules, pixels_of)
-    return Assignment(sides, copy_of)
+    _keep_apart(assigned, records, validation, data.near_duplicate_distance, pixels_of)
+    return assigned
 
 
-def _test_rows(records: Records, rules: SplitRules) -> Mask:
-    given: Mask = records.splits == SPLITS.index("test")
-    if given.any():
-        return given
+def _test_rows(records: Records, data: DataParams, seed: int) -> Mask:
+    named: Mask = records.splits == SPLITS.index("test")
+    if named.any():
+        return named
     validation = records.splits == SPLITS.index("validation")
     labels = np.where(validation, UNLABELED, records.labels)
-    order = _ranks(records, _unit_digests(records), rules.seed, "test")
-    return stratified_share(labels, records.groups, order, rules.test_fraction)
+    return _share(records, labels, data.test_fraction, seed, "test")
 
 
-def _labeled_rows(records: Records, labels: Ints, rules: SplitRules) -> tuple[Mask, Mask]:
+def _labeled_rows(
+    records: Records, labels: Ints, num_classes: int, data: DataParams, seed: int
+) -> tuple[Mask, Mask]:
     """Masks (training, validation) over all rows; labels: UNLABELED for rows out of reach."""
-    given: Mask = (records.splits == SPLITS.index("validation")) & (labels != UNLABELED)
-    chosen: Mask = labels != UNLABELED
-    if rules.labels is not None:
-        grouped = (records.groups >= 0).any() and not given.any()
-        chosen, validation = choose_budget(
+    validation: Mask = (records.splits == SPLITS.index("validation")) & (labels != UNLABELED)
+    within_budget: Mask = labels != UNLABELED
+    grouped = bool((records.groups >= 0).any() and not validation.any())
+    if data.labels is not None:
+        within_budget, of_budget = choose_budget(
             labels,
-            _ranks(records, records.contents, rules.seed, "labels"),
-            given,
-            budget=rules.labels,
-            num_classes=rules.num_classes,
-            validation_fraction=0.0 if grouped else rules.validation_fraction,
-            priority=class_priority(rules.num_classes, rules.seed),
+            _ranks(records, records.contents, seed, "labels"),
+            validation,
+            budget=data.labels,
+            num_classes=num_classes,
+            validation_fraction=0.0 if grouped else data.held_out_fraction,
+            priority=class_priority(num_classes, seed),
         )
         if not grouped:
-            return chosen, validation
-    validation = given
-    if not given.any():
-        order = _ranks(records, _unit_digests(records), rules.seed, "validation")
-        reached = np.where(chosen, labels, UNLABELED)
-        validation = stratified_share(reached, records.groups, order, rules.validation_fraction)
-    return chosen & ~validation, validation
+            return within_budget, of_budget
+    if not validation.any():
+        reached = np.where(within_budget, labels, UNLABELED)
+        validation = _share(records, reached, data.held_out_fraction, seed, "validation")
+    return within_budget & ~validation, validation
 
 
-def _unit_digests(records: Records) -> Digests:
-    """What decides the side: the content of an image, or the name of the group it belongs to."""
+def _share(records: Records, labels: Ints, fraction: float, seed: int, purpose: str) -> Mask:
+    """Of each class its share, by the content of an image, or the group that it belongs to."""
     digests = records.contents.copy()
     grouped = records.groups >= 0
     digests[grouped] = records.group_digests[records.groups[grouped]]
-    return digests
+    order = _ranks(records, digests, seed, purpose)
+    return stratified_share(labels, records.groups, order, fraction)
 
 
 def _ranks(records: Records, digests: Digests, seed: int, purpose: str) -> Ints:
     """The place of each row by (hash of its digest, id): independent of the source's order."""
-    hashes = unit_hashes(digests, seed, purpose)
     low, high = records.id_digests.view(">u8").T
-    order = np.lexsort((high, low, hashes))
+    order = np.lexsort((high, low, unit_hashes(digests, seed, purpose)))
     ranks = np.empty(len(records), np.int64)
     ranks[order] = np.arange(len(records))
     return ranks
 
 
 def _keep_apart(
-    sides: Ints,
-    copy_of: Ints,
-    records: Records,
-    held_out: Mask,
-    rules: SplitRules,
-    pixels_of: PixelsOf,
+    assigned: Assignment, records: Records, held_out: Mask, distance: float, pixels_of: PixelsOf
 ) -> None:
     """Take copies of the held-out rows, and what is of their groups, out of what is trained on."""
-    groups, held_rows = records.groups, np.flatnonzero(held_out)
+    sides, groups = assigned.sides, records.groups
     training = (sides == Side.LABELED) | (sides == Side.UNLABELED)
-    sides[training & (groups >= 0) & np.isin(groups, groups[held_out])] = Side.GROUP
-    rows = np.flatnonzero((sides == Side.LABELED) | (sides == Side.UNLABELED))
-    distance = rules.near_duplicate_distance
-    found = copies_of(records.digests, records.thumbnails, rows, held_rows, distance, pixels_of)
-    copies = found >= 0
-    copy_of[rows[copies]] = found[copies]
-    labels, others = records.labels[rows[copies]], records.labels[found[copies]]
-    sides[rows[copies][(labels == others) | (labels == UNLABELED)]] = Side.DUPLICATE
+    grouped = training & (groups >= 0) & np.isin(groups, groups[held_out])
+    sides[grouped] = Side.GROUP
+    rows = np.flatnonzero(training & ~grouped)
+    held_rows = np.flatnonzero(held_out)
+    copies = copies_of(records.digests, records.thumbnails, rows, held_rows, distance, pixels_of)
+    rows, copies = rows[copies >= 0], copies[copies >= 0]
+    assigned.copy_of[rows] = copies
+    labels = records.labels[rows]
+    sides[rows[(labels == records.labels[copies]) | (labels == UNLABELED)]] = Side.DUPLICATE
 
 
 NAMES_SHOWN = 5

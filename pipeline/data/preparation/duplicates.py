@@ -79,34 +79,23 @@ def copies_of(
     if not len(held_out):
         return copies
     keys, first = np.unique(_keys(digests[held_out]), return_index=True)
-    wanted = _keys(digests[rows])
-    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    same = keys[places] == wanted
+    row_keys = _keys(digests[rows])
+    places = np.searchsorted(keys, row_keys).clip(max=len(keys) - 1)
+    same = keys[places] == row_keys
     copies[same] = held_out[first[places[same]]]
     if distance > 0:
         others = np.flatnonzero(~same)
-        some = rows[np.argsort(wanted)[: max(0, FEWEST_COMPARED - len(first))]]
+        # each held-out picture once, and others that say how near images lie where few are held out
+        some = rows[np.argsort(row_keys)[: max(0, FEWEST_COMPARED - len(first))]]
         pool = np.concatenate([held_out[first], some])
-        copies[others] = near_copies(
-            thumbnails, rows[others], pool, len(first), distance, pixels_of
-        )
+        nearest = _nearest(thumbnails, rows[others], pool, len(first), distance)
+        copies[others] = _same_pictures(rows[others], nearest, pixels_of)
     return copies
 
 
-def near_copies(
-    thumbnails: Pixels,
-    rows: Ints,
-    pool: Ints,
-    num_held_out: int,
-    distance: float,
-    pixels_of: PixelsOf,
-) -> Ints:
-    """`copies_of` of images whose pixels differ.
-
-    pool: the rows that an image is compared with, of which the first `num_held_out` are held out,
-    each picture once; the others say how near images lie where few are held out.
-    """
-    copies = _candidates(thumbnails, rows, pool, num_held_out, distance)
+def _same_pictures(rows: Ints, copies: Ints, pixels_of: PixelsOf) -> Ints:
+    """`copies`, with -1 where the pixels of a row and of its copy differ too much."""
+    copies = copies.copy()
     pairs = np.flatnonzero(copies >= 0)
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
         part = pairs[start : start + PAIRS_AT_ONCE]
@@ -125,12 +114,12 @@ def same_picture(one: Pixels, other: Pixels) -> bool:
     return bool(gap <= LARGEST_CONTRAST * min(contrasts))
 
 
-def _candidates(
+def _nearest(
     thumbnails: Pixels, rows: Ints, pool: Ints, num_held_out: int, distance: float
 ) -> Ints:
     """The nearest held-out row of each, -1 where it is farther than `distance` or hardly nearer
     than other images of the pool."""
-    found = np.full(len(rows), -1, np.int64)
+    copies = np.full(len(rows), -1, np.int64)
     index, count = _index(thumbnails, pool), min(NEIGHBORS + 1, len(pool))
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = rows[start : start + ROWS_AT_ONCE]
@@ -139,13 +128,13 @@ def _candidates(
         near = pool[places]
         gaps = np.abs(thumbnails[near].astype(np.int16) - own[:, None]).mean(axis=2)
         gaps[near == part[:, None]] = np.inf
-        held = np.where(places < num_held_out, gaps, np.inf)
-        nearest, every = held.argmin(axis=1), np.arange(len(part))
-        least = held[every, nearest]
+        held_out = np.where(places < num_held_out, gaps, np.inf)
+        nearest, every = held_out.argmin(axis=1), np.arange(len(part))
+        least = held_out[every, nearest]
         gaps[every, nearest] = np.inf
         close = (least <= distance) & (least <= LARGEST_SPREAD * _middle(gaps))
-        found[start : start + len(part)] = np.where(close, near[every, nearest], -1)
-    return found
+        copies[start : start + len(part)] = np.where(close, near[every, nearest], -1)
+    return copies
 
 
 def _middle(gaps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Which files a source holds, as one digest: of their names and contents.
 
-A file is read only where its size or time of change differs from what is remembered, so that a
-million unchanged files are looked at in seconds.
+A file is read only where its size or time of change differs from the last listing, so that a
+million unchanged files are listed in seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.errors import SourceError
 from pipeline.files import file_digest, written_whole
 from pipeline.progress import progress
 
-REMEMBERED = pa.schema(
+CACHE_SCHEMA = pa.schema(
     [
         ("name", pa.binary()),
         ("size", pa.int64()),
@@ -46,42 +46,42 @@ class Listing:
     digest: str
 
 
-def list_source(path: str, remembered: Path, *, project: Path) -> Listing:
-    """Look at all files of the source at `path`: of a folder, a glob, or beside a CSV.
+def list_source(path: str, cache: Path, *, project: Path) -> Listing:
+    """List all files of the source at `path`: of a folder, a glob, or beside a CSV.
 
-    remembered: the Parquet file of what was found last, renewed; hidden and systems' files and
-    folders are left out. Raises SourceError where nothing is there, or where the project's own
-    folder is in it.
+    cache: the Parquet file of the last listing, renewed; hidden and systems' files and folders are
+    left out. Raises SourceError where nothing is there, or where the project's own folder is in it.
     """
     root, files = _files(path)
     if not files:
         raise SourceError(f"data.path = {path!r}: no such file or folder, or nothing in it")
     check_apart(Path(path), project)
-    before = _recall(remembered)
-    found: dict[bytes, State] = {}
+    cached = _read_cache(cache)
+    states: dict[bytes, State] = {}
     unread = []
     for name in map(os.fsencode, files):
-        now, known = _stat(name), before.get(name)
-        is_known = known is not None and not now[2] and known[:2] == now[:2]
-        found[name] = known if known is not None and is_known else now
-        if not found[name][2]:
+        state, last = _stat(name), cached.get(name)
+        if not state[2] and last is not None and last[:2] == state[:2]:
+            state = last
+        states[name] = state
+        if not state[2]:
             unread.append(name)
     with (
         progress("scan", len(unread), "files") as advance,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         for name, content in zip(unread, pool.map(_content, unread), strict=True):
-            size, changed, _ = found[name]
+            size, changed, _ = states[name]
             # What can't be read is tried again: access given to it changes neither size nor time.
-            found[name] = (size, changed, content) if content else (-1, 0, UNREADABLE)
+            states[name] = (size, changed, content) if content else (-1, 0, UNREADABLE)
             advance()
-    if found != before:
-        _remember(remembered, found)
+    if states != cached:
+        _write_cache(cache, states)
     return Listing(
-        files=len(found),
-        bytes=sum(size for size, _, _ in found.values()),
+        files=len(states),
+        bytes=sum(size for size, _, _ in states.values()),
         read=len(unread),
-        digest=_digest(found, root),
+        digest=_digest(states, root),
     )
 
 
@@ -115,13 +115,13 @@ def _files(path: str) -> tuple[Path | None, list[str]]:
 
 def _below(root: Path) -> Iterator[str]:
     """All files below a folder, those of linked folders too, each folder once."""
-    seen = set()
+    visited = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.stat(folder)  # noqa: PTH116
-        if (real.st_dev, real.st_ino) in seen:
+        if (real.st_dev, real.st_ino) in visited:
             folders.clear()
             continue
-        seen.add((real.st_dev, real.st_ino))
+        visited.add((real.st_dev, real.st_ino))
         folders[:] = sorted(name for name in folders if not is_system(name))
         yield from (f"{folder}{os.sep}{name}" for name in sorted(names) if not is_system(name))
 
@@ -152,29 +152,28 @@ def _named(reason: str) -> bytes:
 UNREADABLE = _named("unreadable")
 
 
-def _digest(found: dict[bytes, State], root: Path | None) -> str:
+def _digest(states: dict[bytes, State], root: Path | None) -> str:
     """Of names below the root and contents; neither times nor the place count."""
     digest = hashlib.sha256()
     start = 0 if root is None else len(os.fsencode(root)) + 1
-    for name in sorted(found):
-        digest.update(name[start:] + b"\0" + found[name][2])
+    for name in sorted(states):
+        digest.update(name[start:] + b"\0" + states[name][2])
     return digest.hexdigest()
 
 
-def _recall(remembered: Path) -> dict[bytes, State]:
+def _read_cache(cache: Path) -> dict[bytes, State]:
     try:
-        columns = pq.read_table(remembered, schema=REMEMBERED).to_pydict()
+        columns = pq.read_table(cache, schema=CACHE_SCHEMA).to_pydict()
     except (OSError, pa.ArrowException):
         return {}
     states = zip(columns["size"], columns["changed"], columns["content"], strict=True)
     return dict(zip(columns["name"], states, strict=True))
 
 
-def _remember(remembered: Path, found: dict[bytes, State]) -> None:
-    sizes, times, contents = zip(*found.values(), strict=True)
-    columns = [list(found), sizes, times, contents]
-    with written_whole(remembered) as partial:
-        pq.write_table(pa.table(columns, schema=REMEMBERED), partial)
+def _write_cache(cache: Path, states: dict[bytes, State]) -> None:
+    columns = [list(states), *zip(*states.values(), strict=True)]
+    with written_whole(cache) as partial:
+        pq.write_table(pa.table(columns, schema=CACHE_SCHEMA), partial)
 
 
 def warn_of_git(images: Path, folder: Path) -> list[str]:
@@ -182,16 +181,12 @@ def warn_of_git(images: Path, folder: Path) -> list[str]:
     if not images.exists() or not images.resolve().is_relative_to(folder.resolve()):
         return []
     below = images.resolve().relative_to(folder.resolve()).as_posix()
+    command = ["git", "check-ignore", "--quiet", "--", below]
     try:
-        asked = subprocess.run(
-            ["git", "check-ignore", "--quiet", "--", below],
-            cwd=folder,
-            capture_output=True,
-            check=False,
-        )
+        status = subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode
     except OSError:  # no git
         return []
-    if asked.returncode != 1:  # 0: ignored; 128: no repository
+    if status != 1:  # 0: ignored; 128: no repository
         return []
     line = f"/{below}/" if images.is_dir() else f"/{below}"
     return [

@@ -15,19 +15,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import Pixels, decode_png
 from pipeline.data.preparation.assign import (
     REASONS,
-    Assignment,
     Side,
-    SplitRules,
     assign_sides,
     check_classes,
     check_sides,
 )
 from pipeline.data.preparation.corrections import Corrected, apply_corrections, read_corrections
+from pipeline.data.preparation.duplicates import Ints
 from pipeline.data.preparation.ingest import ingest
 from pipeline.data.preparation.records import Records, names_of, pixels_of, spilled
 from pipeline.data.preparation.shard_writer import ShardWriter
@@ -98,23 +96,22 @@ def prepare(
     StorageError, and then leaves what was there before.
     """
     check_classes(source.classes)
-    said = {} if corrections is None else read_corrections(corrections, source.classes)
+    answers = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
         records = ingest(source, scratch, data, threads=threads)
-        rules = SplitRules.of(data, num_classes=len(source.classes), seed=seed)
-        assigned = assign_sides(records, rules, partial(pixels_of, records))
-        corrected = apply_corrections(records, assigned.sides, said)
+        pixels = partial(pixels_of, records)
+        assigned = assign_sides(records, len(source.classes), data, seed, pixels)
+        corrected = apply_corrections(records, assigned.sides, answers)
         records, sides = corrected.records, corrected.sides
         if source.left_out:
             say(f"prepare: left out: {in_words(source.left_out)}")
-        for line in check_sides(records.labels, sides, source.classes, rules.validation_fraction):
+        for line in check_sides(records.labels, sides, source.classes, data.held_out_fraction):
             say(f"prepare: warning: {line}")
-        copies = _copies(records, Assignment(sides, assigned.copy_of))
-        shape = {"channels": data.channels, "image_size": data.image_size}
-        mean, std = _write_sides(
-            records, sides, copies, source.left_out, scratch, data.images_per_shard, shape
-        )
-        dataset = shape | {
+        copies = _copies(records, sides, assigned.copy_of)
+        mean, std = _write_sides(records, sides, copies, source.left_out, scratch, data)
+        dataset = {
+            "channels": data.channels,
+            "image_size": data.image_size,
             "classes": source.classes,
             "mean": mean,
             "std": std,
@@ -144,85 +141,79 @@ def _scratch_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _copies(records: Records, assigned: Assignment) -> dict[int, str]:
+def _copies(records: Records, sides: Ints, copy_of: Ints) -> dict[int, str]:
     """The id of the held-out image that each dropped row is a copy of; warns of many, and of those
     that have another label than their copy."""
-    copy_of = assigned.copy_of
-    if not (copy_of >= 0).any():
+    rows = np.flatnonzero(copy_of >= 0)
+    if not len(rows):
         return {}
-    names = names_of(records, np.unique(np.concatenate([np.flatnonzero(copy_of >= 0), copy_of])))
-    dropped = np.flatnonzero((copy_of >= 0) & (assigned.sides == Side.DUPLICATE)).tolist()
-    others = np.flatnonzero((copy_of >= 0) & (assigned.sides != Side.DUPLICATE)).tolist()
+    names = names_of(records, np.unique(np.concatenate([rows, copy_of[rows]])))
+    dropped = rows[sides[rows] == Side.DUPLICATE].tolist()
+    others = rows[sides[rows] != Side.DUPLICATE].tolist()
+
+    def shown(rows: list[int]) -> str:
+        pairs = [f"{names[row]!r} of {names[int(copy_of[row])]!r}" for row in rows[:NAMES_SHOWN]]
+        return ", ".join(pairs) + (", …" if len(rows) > NAMES_SHOWN else "")
+
     if len(dropped) > MANY_COPIES * len(records):
         say(
             f"prepare: warning: {len(dropped)} of {len(records)} images are left out as copies of "
-            f"held-out ones ({_pairs(dropped, copy_of, names)}); data.near_duplicate_distance: 0 "
-            "keeps all but exact copies"
+            f"held-out ones ({shown(dropped)}); data.near_duplicate_distance: 0 keeps all but "
+            "exact copies"
         )
     if others:
         say(
             f"prepare: warning: {len(others)} images look the same as a held-out one of another "
-            f"class ({_pairs(others, copy_of, names)}); which is right?"
+            f"class ({shown(others)}); which is right?"
         )
     return {row: names[int(copy_of[row])] for row in dropped}
 
 
-def _pairs(rows: list[int], copy_of: NDArray[np.int64], names: dict[int, str]) -> str:
-    shown = [f"{names[row]!r} of {names[int(copy_of[row])]!r}" for row in rows[:NAMES_SHOWN]]
-    return ", ".join(shown) + (", …" if len(rows) > NAMES_SHOWN else "")
-
-
 def _write_sides(
     records: Records,
-    sides: NDArray[np.int64],
+    sides: Ints,
     copies: dict[int, str],
     unused: Iterable[tuple[str, str]],
     scratch: Path,
-    images_per_shard: int,
-    shape: dict[str, int],
+    data: DataParams,
 ) -> tuple[list[float], list[float]]:
     """Write every shard and side file into `scratch`; mean and std of the labelled pixels."""
     truth: list[dict[str, Any]] = []
-    left_out = list(unused)
-    moments = _Moments(shape["channels"])
+    left_out = [*records.bad, *unused]
+    moments = _Moments(data.channels)
+    shape = {"channels": data.channels, "image_size": data.image_size}
     with ExitStack() as stack, progress("prepare: write", len(records)) as advance:
         writers = {
             side: stack.enter_context(
                 ShardWriter(
-                    scratch / name, IMAGE_SCHEMA, rows_per_shard=images_per_shard, metadata=shape
+                    scratch / name,
+                    IMAGE_SCHEMA,
+                    rows_per_shard=data.images_per_shard,
+                    metadata=shape,
                 )
             )
             for side, name in FOLDERS.items()
         }
-        for row, (name, data, label, side) in enumerate(_rows(records, sides)):
+        for row, (name, image) in enumerate(spilled(records)):
+            side = Side(int(sides[row]))
+            label = int(records.labels[row]) if records.labels[row] >= 0 else None
             if side in REASONS:
                 left_out.append((name, REASONS[side]))
             elif side == Side.DUPLICATE:
                 left_out.append((name, f"a copy of {copies[row]!r}"))
             else:
-                shown = None if side == Side.UNLABELED else label
-                writers[side].add({"id": name, "image": data, "label": shown})
+                known = None if side == Side.UNLABELED else label
+                writers[side].add({"id": name, "image": image, "label": known})
             if side == Side.LABELED:
-                moments.add(decode_png(data))
+                moments.add(decode_png(image))
             if side == Side.UNLABELED and label is not None:
                 truth.append({"id": name, "label": label})
             advance()
+    quarantine = [{"id": name, "reason": reason} for name, reason in left_out]
     write_shard(scratch / TRUTH_FILE, pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA))
-    _write_quarantine(scratch / QUARANTINE_FILE, [*records.bad, *left_out])
+    quarantined = pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA)
+    write_shard(scratch / QUARANTINE_FILE, quarantined)
     return moments.mean_and_std()
-
-
-def _rows(
-    records: Records, sides: NDArray[np.int64]
-) -> Iterator[tuple[str, bytes, int | None, Side]]:
-    for row, (name, data) in enumerate(spilled(records)):
-        label = int(records.labels[row])
-        yield name, data, None if label < 0 else label, Side(int(sides[row]))
-
-
-def _write_quarantine(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    table = [{"id": name, "reason": reason} for name, reason in rows]
-    write_shard(path, pa.Table.from_pylist(table, schema=QUARANTINE_SCHEMA))
 
 
 class _Moments:
@@ -230,9 +221,9 @@ class _Moments:
 
     def __init__(self, channels: int) -> None:
         self._pixels = 0
-        self._sums, self._squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+        self._sums, self._squares = np.zeros((2, channels), np.int64)
 
-    def add(self, pixels: NDArray[np.uint8]) -> None:
+    def add(self, pixels: Pixels) -> None:
         values = pixels.reshape(-1, pixels.shape[2]).astype(np.int64)
         self._pixels += len(values)
         self._sums += values.sum(axis=0)
@@ -258,19 +249,16 @@ def _publish(scratch: Path, out: Path, dataset: dict[str, Any]) -> None:
 
 def _counts(corrected: Corrected, other_files: int) -> PrepareCounts:
     count = np.bincount(corrected.sides, minlength=len(Side)).tolist()
-    bad = len(corrected.records.bad)
+    records = corrected.records
     return PrepareCounts(
-        seen=len(corrected.records) + bad + other_files,
-        labeled=count[Side.LABELED],
-        unlabeled=count[Side.UNLABELED],
-        validation=count[Side.VALIDATION],
-        test=count[Side.TEST],
-        quarantined=bad + sum(count[side] for side in REASONS),
+        seen=len(records) + len(records.bad) + other_files,
+        **{name: count[side] for side, name in FOLDERS.items()},
+        quarantined=len(records.bad) + sum(count[side] for side in REASONS),
         duplicates_dropped=count[Side.DUPLICATE],
         other_files=other_files,
         conflicts=count[Side.CONFLICT],
+        animated=records.animated,
         grouped=count[Side.GROUP],
-        animated=corrected.records.animated,
         corrected=corrected.labeled,
         excluded=corrected.excluded,
         corrections_unused=corrected.unused,

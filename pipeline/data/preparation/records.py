@@ -7,12 +7,16 @@ larger than it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.images import Pixels, decode_png
@@ -20,9 +24,23 @@ from pipeline.data.preparation.duplicates import Digests, Ints
 from pipeline.data.sources.rows import SPLITS, Row
 from pipeline.errors import SourceError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 DIGEST_BYTES = 16
-ROWS_PER_GROUP = 1024
+ROWS_PER_GROUP = 256
+ITEMS_IN_FLIGHT = 32  # a thread
 NO_SPLIT = -1
+RECORD_SCHEMA = pa.schema(
+    [
+        ("id_digest", pa.binary(DIGEST_BYTES)),
+        ("digest", pa.binary(DIGEST_BYTES)),
+        ("content", pa.binary(DIGEST_BYTES)),
+        ("label", pa.int64()),
+        ("split", pa.int64()),
+        ("group", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -51,56 +69,67 @@ class Records:
     def __len__(self) -> int:
         return len(self.labels)
 
-
-class RecordsBuilder:
-    """Records as they grow, an image at a time."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.bad: list[tuple[str, str]] = []
-        self.animated = 0
-        self.num_classes = num_classes
-        self._digests, self._contents, self._ids = bytearray(), bytearray(), bytearray()
-        self._labels: list[int] = []
-        self._splits: list[int] = []
-        self._groups: list[int] = []
-        self._group_numbers: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def add(self, row: Row, digest: bytes, content: bytes) -> None:
-        """Remember a usable image; digest: of its pixels, content: of what the source holds.
-
-        Raises SourceError where its label or split makes no sense.
-        """
-        check_row(row, self.num_classes)
-        self._digests += digest
-        self._contents += content
-        self._ids += text_digest(row.id)
-        self._labels.append(-1 if row.label is None else row.label)
-        self._splits.append(NO_SPLIT if row.split is None else SPLITS.index(row.split))
-        numbers = self._group_numbers
-        self._groups.append(
-            -1 if row.group is None else numbers.setdefault(row.group, len(numbers))
-        )
-
-    def records(self, thumbnails: Pixels, spill: Path) -> Records:
-        """What was remembered; raises SourceError where an id came twice."""
-        found = Records(
-            digests=_as_rows(self._digests),
-            contents=_as_rows(self._contents),
-            id_digests=_as_rows(self._ids),
-            labels=np.array(self._labels, np.int64),
-            splits=np.array(self._splits, np.int64),
-            groups=np.array(self._groups, np.int64),
-            group_digests=_as_rows(b"".join(map(text_digest, self._group_numbers))),
-            thumbnails=thumbnails,
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[Any],
+        bad: list[tuple[str, str]],
+        *,
+        thumbnails: Pixels | None = None,
+        spill: Path = Path(),
+        animated: int = 0,
+    ) -> Records:
+        """From tables of RECORD_SCHEMA, one after the other."""
+        table = pa.concat_tables([RECORD_SCHEMA.empty_table(), *parts]).combine_chunks()
+        groups = table["group"].combine_chunks().dictionary_encode()
+        return cls(
+            digests=_digest_rows(table["digest"].to_pylist()),
+            contents=_digest_rows(table["content"].to_pylist()),
+            id_digests=_digest_rows(table["id_digest"].to_pylist()),
+            labels=table["label"].to_numpy(),
+            splits=table["split"].to_numpy(),
+            groups=groups.indices.fill_null(-1).to_numpy().astype(np.int64),
+            group_digests=_digest_rows(map(text_digest, groups.dictionary.to_pylist())),
+            thumbnails=np.empty((len(table), 0), np.uint8) if thumbnails is None else thumbnails,
             spill=spill,
-            bad=self.bad,
-            animated=self.animated,
+            bad=bad,
+            animated=animated,
         )
-        _check_ids(found)
-        return found
+
+
+def record(row: Row, digest: bytes, content: bytes) -> dict[str, Any]:
+    """A usable image as a row of RECORD_SCHEMA; digest: of its pixels, content: of its source."""
+    return {
+        "id_digest": text_digest(row.id),
+        "digest": digest,
+        "content": content,
+        "label": -1 if row.label is None else row.label,
+        "split": NO_SPLIT if row.split is None else SPLITS.index(row.split),
+        "group": row.group,
+    }
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[list[Result]]:
+    """Yield the results of work(item) by ROWS_PER_GROUP, in order; done by threads, few wait."""
+    waiting = deque[Future[Result]]()
+
+    def results() -> Iterator[Result]:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ITEMS_IN_FLIGHT * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            ordered = results()
+            while group := list(islice(ordered, ROWS_PER_GROUP)):
+                yield group
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def spilled(records: Records) -> Iterator[tuple[str, bytes]]:
@@ -110,21 +139,27 @@ def spilled(records: Records) -> Iterator[tuple[str, bytes]]:
             yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
 
-def names_of(records: Records, rows: Ints) -> dict[int, str]:
-    """The ids of some rows, ascending, by row; negative ones are left out."""
-    found: dict[int, str] = {}
+def spilled_ids(records: Records) -> Iterator[tuple[int, Any]]:
+    """Yield the ids of the usable images as Arrow arrays, each with its first row."""
     first = 0
     with pq.ParquetFile(records.spill) as file:
         for batch in file.iter_batches(ROWS_PER_GROUP, columns=["id"]):
-            low, high = np.searchsorted(rows, [first, first + batch.num_rows])
-            found |= {int(r): batch.column(0)[int(r) - first].as_py() for r in rows[low:high]}
+            yield first, batch.column(0)
             first += batch.num_rows
-    return found
+
+
+def names_of(records: Records, rows: Ints) -> dict[int, str]:
+    """The ids of some rows, ascending, by row; negative ones are left out."""
+    names: dict[int, str] = {}
+    for first, ids in spilled_ids(records):
+        low, high = np.searchsorted(rows, [first, first + len(ids)])
+        names |= {row: ids[row - first].as_py() for row in rows[low:high].tolist()}
+    return names
 
 
 def pixels_of(records: Records, rows: Ints) -> dict[int, Pixels]:
     """The stored pixels (S, S, C) uint8 of some rows, ascending, by row."""
-    found: dict[int, Pixels] = {}
+    pixels: dict[int, Pixels] = {}
     with pq.ParquetFile(records.spill) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         starts = np.cumsum([0, *sizes])
@@ -132,8 +167,8 @@ def pixels_of(records: Records, rows: Ints) -> dict[int, Pixels]:
         for group in np.unique(groups).tolist():
             images = file.read_row_group(group, columns=["image"]).column(0)
             for row in rows[groups == group].tolist():
-                found[row] = decode_png(images[row - int(starts[group])].as_py())
-    return found
+                pixels[row] = decode_png(images[row - int(starts[group])].as_py())
+    return pixels
 
 
 def check_row(row: Row, num_classes: int) -> None:
@@ -146,26 +181,15 @@ def check_row(row: Row, num_classes: int) -> None:
         raise SourceError(f"{row.id!r}: a {row.split} image needs a label; give it one or drop it")
 
 
-def _check_ids(records: Records) -> None:
-    """Raise SourceError where an id comes twice, be its images usable or not."""
-    _check_bad_ids(records)
-    keys = np.ascontiguousarray(records.id_digests).view("V16").reshape(-1)
-    _, first = np.unique(keys, return_index=True)
-    if len(first) == len(keys):
-        return
-    repeated = np.ones(len(keys), bool)
-    repeated[first] = False
-    row = int(np.flatnonzero(repeated)[0])
-    name = next(name for place, (name, _) in enumerate(spilled(records)) if place == row)
-    refuse_id(name)
-
-
-def _check_bad_ids(records: Records) -> None:
-    seen = {row.tobytes() for row in records.id_digests} if records.bad else set()
-    for name, _ in records.bad:
-        if (digest := text_digest(name)) in seen:
-            refuse_id(name)
-        seen.add(digest)
+def check_ids(records: Records, ids: Iterable[str]) -> None:
+    """Raise SourceError where an id comes twice; ids: of the usable images."""
+    bad = [name for name, _ in records.bad]
+    digests = np.concatenate([records.id_digests, _digest_rows(map(text_digest, bad))])
+    _, first = np.unique(np.ascontiguousarray(digests).view("V16"), return_index=True)
+    if len(first) < len(digests):
+        row = int(np.setdiff1d(np.arange(len(digests)), first)[0])
+        name = next(islice(chain(ids, bad), row, None))
+        raise SourceError(f"{name!r}: this id comes twice; ids must be unique")
 
 
 def digest_of(data: bytes) -> bytes:
@@ -178,10 +202,5 @@ def text_digest(name: str) -> bytes:
     return digest_of(name.encode())
 
 
-def _as_rows(digests: bytes | bytearray) -> Digests:
-    return np.frombuffer(bytes(digests), np.uint8).reshape(-1, DIGEST_BYTES)
-
-
-def refuse_id(name: str) -> NoReturn:
-    """Raise SourceError: the id `name` comes twice."""
-    raise SourceError(f"{name!r}: this id comes twice; ids must be unique")
+def _digest_rows(digests: Iterable[bytes]) -> Digests:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)

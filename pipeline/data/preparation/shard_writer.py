@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from pipeline.data.shards import (
 )
 from pipeline.files import file_digest, written_whole
 
-ROWS_HELD = 1024
+ROWS_WAITING = 1024
 IMAGES_PER_GROUP = 64  # so that a stream can read a few images from many places
 
 
@@ -42,7 +41,7 @@ class ShardWriter:
         self._folder, self._schema, self._rows_per_shard = folder, schema, rows_per_shard
         self._metadata = dict(metadata or {})
         self._entries: list[ShardEntry] = []
-        self._held: list[Mapping[str, Any]] = []
+        self._waiting: list[Mapping[str, Any]] = []
         self._rows_in_shard = 0
         self._open_file: Any = None
         self._stack = ExitStack()
@@ -50,9 +49,9 @@ class ShardWriter:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one row: a value for each column of the schema."""
-        self._held.append(row)
-        full = self._rows_in_shard + len(self._held) == self._rows_per_shard
-        if full or len(self._held) == ROWS_HELD:
+        self._waiting.append(row)
+        full = self._rows_in_shard + len(self._waiting) == self._rows_per_shard
+        if full or len(self._waiting) == ROWS_WAITING:
             self._flush()
         if full:
             self._finish_shard()
@@ -64,16 +63,16 @@ class ShardWriter:
         return write_manifest(self._folder, self._entries, self._metadata)
 
     def _flush(self) -> None:
-        if not self._held:
+        if not self._waiting:
             return
         if self._open_file is None:
             path = self._folder / shard_name(len(self._entries))
             partial = self._stack.enter_context(written_whole(path))
             self._open_file = self._stack.enter_context(parquet_writer(partial, self._schema))
-        table = pa.Table.from_pylist(self._held, schema=self._schema)
+        table = pa.Table.from_pylist(self._waiting, schema=self._schema)
         self._open_file.write_table(table, row_group_size=IMAGES_PER_GROUP)
-        self._rows_in_shard += len(self._held)
-        self._held = []
+        self._rows_in_shard += len(self._waiting)
+        self._waiting = []
 
     def _finish_shard(self) -> None:
         if self._open_file is None:
@@ -86,16 +85,11 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         if kind is None:
             self.close()
         else:
-            self._stack.__exit__(kind, error, trace)
+            self._stack.__exit__(kind, *raised)
 
 
 def write_shards(
@@ -107,8 +101,7 @@ def write_shards(
     metadata: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write `rows` as shards of `rows_per_shard` rows under `folder`, then the manifest."""
-    writer = ShardWriter(folder, schema, rows_per_shard=rows_per_shard, metadata=metadata)
-    with writer:
+    with ShardWriter(folder, schema, rows_per_shard=rows_per_shard, metadata=metadata) as writer:
         for row in rows:
             writer.add(row)
     return read_manifest(folder)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.data.sources.columns import Wanted
+from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import ParameterError
 
-__all__ = ["Row", "Source", "Wanted", "open_source"]
+__all__ = ["ColumnNames", "Row", "Source", "open_source"]
 
 SOURCES = ("digits", "folder", "manifest", "parquet")
 
@@ -16,7 +16,7 @@ def open_source(
     path: str | None,
     *,
     seed: int,
-    columns: Wanted | None = None,
+    columns: ColumnNames | None = None,
     group_pattern: str | None = None,
 ) -> Source:
     """Open the source `name` at `path`; digits needs no path, and alone uses the seed.
@@ -32,11 +32,22 @@ def open_source(
         raise ParameterError(f"data.source = {name!r}: must be one of {', '.join(SOURCES)}")
     if not path:
         raise ParameterError(f"data.path is needed for data.source = {name}")
-    _check_of_use(name, columns or Wanted(), group_pattern)
+    columns = columns or ColumnNames()
     if name == "folder":
         from pipeline.data.sources.folder import FolderSource
 
+        for use, column in vars(columns).items():
+            if column is not None:
+                raise ParameterError(
+                    f"data.{use}_column = {column!r}: a folder of images has no columns; set it to "
+                    "null"
+                )
         return FolderSource(path, group_pattern)
+    if group_pattern is not None:
+        raise ParameterError(
+            f"data.group_pattern = {group_pattern!r}: for data.source = folder; set "
+            "data.group_column instead"
+        )
     if name == "manifest":
         from pipeline.data.sources.manifest import ManifestSource
 
@@ -44,16 +55,3 @@ def open_source(
     from pipeline.data.sources.parquet import ParquetSource
 
     return ParquetSource(path, columns)
-
-
-def _check_of_use(name: str, columns: Wanted, group_pattern: str | None) -> None:
-    for use, column in vars(columns).items():
-        if name == "folder" and column is not None:
-            raise ParameterError(
-                f"data.{use}_column = {column!r}: a folder of images has no columns; set it to null"
-            )
-    if name != "folder" and group_pattern is not None:
-        raise ParameterError(
-            f"data.group_pattern = {group_pattern!r}: for data.source = folder; set "
-            "data.group_column instead"
-        )

@@ -1,131 +1,163 @@
-"""Which columns of a table are paths, labels, splits and groups: as asked for, or by name."""
+"""Which columns of a table are paths, labels, splits and groups, and which labels mean none."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.data.sources.layout import part_of
-from pipeline.data.sources.named_files import NamedFiles, without
+from pipeline.data.sources.named_files import Lead, NamedFiles
 from pipeline.data.sources.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, known, plain
 from pipeline.errors import ParameterError, SourceError
 
 NUMBERED = 10  # rows from which labels that all differ are the rows' numbers
+NO_LABEL = {"", "na", "nan", "null", "n/a", "#n/a", "<na>", "nil", "nolabel", "missing"}
+NO_LABEL_OR_CLASS = {"none", "-1", "-1.0"}  # of other classes the names, where these are few
+SEPARATOR = re.compile(r"\s*[|;,]\s*")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnNames:
     """The columns that a user names; None: to be found."""
 
     path: str | None = None
     label: str | None = None
     group: str | None = None
 
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise ParameterError for one that is not there."""
+        for use, name in vars(self).items():
+            if name is not None and name not in columns:
+                raise ParameterError(
+                    f"data.{use}_column = {name!r}: no such column; {_listed(columns)}"
+                )
+
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of use."""
+    """The columns of use; prefix: what is taken off the paths."""
 
-    path: str
+    path: Lead
     label: str
     split: str | None
     group: str | None
-    unused: tuple[str, ...] = ()
-    prefix: str = ""
+    unused: tuple[str, ...]
 
     @property
     def summary(self) -> str:
         """Which is what, in a line."""
-        used = {"path": self.path, "label": self.label, "split": self.split, "group": self.group}
-        told = ", ".join(f"{use} {name!r}" for use, name in used.items() if name)
-        rest = f"; not used: {', '.join(map(repr, self.unused))}" if self.unused else ""
-        rest += f"; paths without {self.prefix!r}, which all begin with" if self.prefix else ""
-        return f"columns: {told}{rest}"
+        uses = {
+            "path": self.path.column,
+            "label": self.label,
+            "split": self.split,
+            "group": self.group,
+        }
+        line = "columns: " + ", ".join(f"{use} {name!r}" for use, name in uses.items() if name)
+        if self.unused:
+            line += f"; not used: {', '.join(map(repr, self.unused))}"
+        if self.path.prefix:
+            line += f"; paths without {self.path.prefix!r}, which all begin with"
+        return line
 
 
-def looks_like_labels(table: Table, wanted: Wanted) -> bool:
-    """Whether a table has columns named as paths and as labels, or those asked for; or two
-    without names."""
+def has_label_columns(table: Table, names: ColumnNames) -> bool:
+    """Whether a table has columns named as paths and as labels, or those of `names`; or two
+    without names, not of paths and of their numbers."""
     if not table.headed:
-        return wanted.label in table.columns or (len(table.columns) == 2 and _repeats(table))
-    paths = [wanted.path] if wanted.path else known(table.columns, PATH_NAMES)
-    labels = [wanted.label] if wanted.label else known(table.columns, LABEL_NAMES)
-    return all(any(name in table.columns for name in names) for names in (paths, labels))
+        different = [len({*table.values(column)}) for column in table.columns]
+        repeats = len(table.rows) < NUMBERED or min(different) < len(table.rows)
+        return names.label in table.columns or (len(table.columns) == 2 and repeats)
+    paths = [names.path] if names.path else known(table.columns, PATH_NAMES)
+    labels = [names.label] if names.label else known(table.columns, LABEL_NAMES)
+    return all(any(name in table.columns for name in either) for either in (paths, labels))
 
 
-def choose_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Columns:
+def choose_columns(table: Table, files: NamedFiles, names: ColumnNames) -> Columns:
     """Find the columns; raises SourceError for none, ParameterError for an unknown name."""
     if twice := [name for name in table.columns if name and table.columns.count(name) > 1]:
         raise SourceError(f"{table.path}: there are two columns {twice[0]!r}; rename one")
-    for parameter, name in vars(wanted).items():
-        if name is not None:
-            check_named(name, f"data.{parameter}_column", table.columns)
-    named = [wanted.path] if wanted.path else known(table.columns, PATH_NAMES)
-    lead = files.leads(table, named or None)
-    path = lead.column if lead else next(iter(named), None)
+    names.check(table.columns)
+    paths = [names.path] if names.path else known(table.columns, PATH_NAMES)
+    path = files.lead(table, paths or None) or (Lead(paths[0]) if paths else None)
     if path is None:
         raise SourceError(
-            f"{table.path}: needs columns path and label; {_there_are(table.columns)}, and none "
+            f"{table.path}: needs columns path and label; {_listed(table.columns)}, and none "
             "leads to files; name the one of paths with data.path_column (init: --path-column)"
         )
-    label = wanted.label or _label(table, path)
+    label = names.label or _label(table, path.column)
     split = next((c for c in known(table.columns, SPLIT_NAMES) if _is_split(table, c)), None)
-    split = None if split in (path, label) else split
-    used = {path, label, split, wanted.group}
+    split = None if split in (path.column, label) else split
+    used = {path.column, label, split, names.group}
     unused = tuple(name for name in table.columns if name and name not in used)
-    return Columns(path, label, split, wanted.group, unused, lead.prefix if lead else "")
+    return Columns(path, label, split, names.group, unused)
 
 
-def with_columns(table: Table, files: NamedFiles, wanted: Wanted) -> Table:
+def with_header(table: Table, files: NamedFiles, names: ColumnNames) -> Table:
     """The table, its first row among the others where that names no columns but leads to a file,
     as rows of as many cells do."""
-    names = (*PATH_NAMES, *LABEL_NAMES, plain(wanted.path or ""), plain(wanted.label or ""))
+    usual = (*PATH_NAMES, *LABEL_NAMES, plain(names.path or ""), plain(names.label or ""))
     widths = {len(row) for row in [table.columns, *table.rows]}
-    if known(table.columns, names) or len(widths) > 1:
+    if known(table.columns, usual) or len(widths) > 1:
         return table
-    first = table.without_header()
-    lead = files.leads(first)
-    leads = lead and files.leads_to_file(without(lead.prefix, first.values(lead.column)[0]))
-    return first if leads else table
+    headless = table.without_header()
+    lead = files.lead(headless)
+    leads = lead and files.leads_to_file(lead.names(headless)[0], headless)
+    return headless if leads else table
 
 
-def _repeats(table: Table) -> bool:
-    """Whether two columns may be of paths and labels: not of paths and of their numbers."""
-    kinds = [len({*table.values(column)}) for column in table.columns]
-    return len(table.rows) < NUMBERED or min(kinds) < len(table.rows)
-
-
-def check_named(name: str, parameter: str, columns: list[str]) -> None:
-    """Raise ParameterError where a column that a user names is not there."""
-    if name not in columns:
-        raise ParameterError(f"{parameter} = {name!r}: no such column; {_there_are(columns)}")
-
-
-def _there_are(columns: list[str]) -> str:
+def _listed(columns: Sequence[str]) -> str:
     return f"there are {', '.join(map(repr, columns))}"
 
 
 def _label(table: Table, path: str) -> str:
-    found = [name for name in known(table.columns, LABEL_NAMES) if name != path]
+    labels = [name for name in known(table.columns, LABEL_NAMES) if name != path]
     if not table.headed and len(table.columns) == 2:
-        found = [name for name in table.columns if name != path]
-    if found:
-        return found[0]
-    if len(hot := [name for name in table.columns if _is_hot(table, name)]) > 1:
+        labels = [name for name in table.columns if name != path]
+    if labels:
+        return labels[0]
+    flags = {"0", "1", "0.0", "1.0"}
+    hot = [name for name in table.columns if table.rows and {*table.values(name)} <= flags]
+    if len(hot) > 1:
         raise SourceError(
             f"{table.path}: columns {', '.join(map(repr, hot[:3]))} hold 0 and 1, one a class; "
             "write one column label with the class's name (pandas: idxmax(axis=1))"
         )
     raise SourceError(
         f"{table.path}: needs columns path and label; no column of labels known by name: "
-        f"{_there_are(table.columns)}; name it with data.label_column (init: --label-column)"
+        f"{_listed(table.columns)}; name it with data.label_column (init: --label-column)"
     )
-
-
-def _is_hot(table: Table, column: str) -> bool:
-    return {*table.values(column)} <= {"0", "1", "0.0", "1.0"} and bool(table.rows)
 
 
 def _is_split(table: Table, column: str) -> bool:
     """Whether a column is one of splits: by its very name, or by what it holds."""
     values = {value for value in table.values(column) if value}
     return bool(values) and (plain(column) == "split" or all(map(part_of, values)))
+
+
+def missing_labels(values: Iterable[str], where: Path) -> set[str]:
+    """The values that mean that there is no label.
+
+    "none" and "-1" do, but where empty ones do already, or fewer than two classes were left.
+    Raises SourceError, which `where` opens, for one that names several of the others, as "cat|dog"
+    beside "cat".
+    """
+    labels = set(values)
+    for value in sorted(labels):
+        classes = SEPARATOR.split(value)
+        if len(classes) > 1 and all(name in labels for name in classes if name):
+            raise SourceError(
+                f"{where}: label {value!r} names several classes; an image has one: "
+                "keep the rows of one label, or split the column"
+            )
+    empty = {value for value in labels if _means_none(value)}
+    doubtful = {value for value in labels if value.strip().lower() in NO_LABEL_OR_CLASS}
+    named_none = any(value.strip().lower() == "none" for value in doubtful)
+    if (empty and named_none) or len(labels - empty - doubtful) < 2:
+        return empty
+    return empty | doubtful
+
+
+def _means_none(value: str) -> bool:
+    return value.strip().lower() in NO_LABEL or part_of(value) == "unlabeled"

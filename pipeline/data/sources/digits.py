@@ -23,6 +23,7 @@ class DigitsSource:
     name = "digits"
     left_out: ClassVar[list[tuple[str, str]]] = []
     notes: ClassVar[list[str]] = []
+    classes: ClassVar[list[str]] = list("0123456789")
 
     def __init__(self, seed: int) -> None:
         from sklearn.datasets import load_digits
@@ -35,11 +36,6 @@ class DigitsSource:
             np.arange(len(labels)), stratify=labels, random_state=seed, test_size=TEST_FRACTION
         )
         self._test = {int(index) for index in test}
-
-    @property
-    def classes(self) -> list[str]:
-        """The ten digits, "0" to "9"."""
-        return [str(digit) for digit in range(10)]
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -16,19 +16,10 @@ LARGEST_FILE = 512 << 20  # bytes; a file is read whole
 SYSTEM = "a hidden or a system's file"
 LINK_TO_FOLDER = "a link to a folder, not followed"
 SYSTEM_NAMES = {
-    "$recycle.bin",
-    "@eadir",
-    "#recycle",
-    "__macosx",
-    "__pycache__",
-    "desktop.ini",
-    "ehthumbs.db",
-    "icon\r",
-    "lost+found",
-    "system volume information",
-    "thumbs.db",
+    *("$recycle.bin", "@eadir", "#recycle", "__macosx", "__pycache__", "desktop.ini"),
+    *("ehthumbs.db", "icon\r", "lost+found", "system volume information", "thumbs.db"),
 }
-WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # told by their ending, hardly by content
+WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # known by their ending, not by content
 REASONS = {
     "HEIC: pip install pillow-heif, or export as JPEG": "heic heif hif",
     "a camera's raw file: export it as JPEG": "arw cr2 cr3 crw dng nef nrw orf pef raf raw rw2 srw",
@@ -66,9 +57,10 @@ class Folder:
     @property
     def is_of_texts(self) -> bool:
         """Whether there are files in it or below it, and each is a text or a table."""
+        if self.files or not (self.others or self.folders):
+            return False
         texts = all(path.suffix.lower() in TEXTS for path in self.others)
-        inner = all(folder.is_of_texts for folder in self.folders.values())
-        return bool(self.others or self.folders) and not self.files and texts and inner
+        return texts and all(folder.is_of_texts for folder in self.folders.values())
 
 
 class Walk:
@@ -80,12 +72,11 @@ class Walk:
 
     def __init__(self, root: Path) -> None:
         self.root, self.unused = root, list[tuple[Path, str]]()
-        self._real = root.resolve()
-        self._followed: dict[Path, Path] = {}
+        self._links: dict[Path, Path] = {}  # by the folder that is linked
         self.tree = self._folder(root)
 
     def name(self, path: Path) -> str:
-        """The path below the root, as text, with forward slashes."""
+        """The path below the root, as text, with forward slashes: an id."""
         return name_below(self.root, path)
 
     @property
@@ -94,45 +85,41 @@ class Walk:
         return [(self.name(path), reason) for path, reason in sorted(self.unused)]
 
     def _folder(self, path: Path) -> Folder:
-        found = Folder(path)
-        for entry in _listed(path):
+        tree = Folder(path)
+        for entry in _entries(path):
             inner = Path(entry.path)
             if is_system(entry.name):
-                self._leave_out_all(entry)
+                self.unused += [(file, SYSTEM) for file in _files_of(entry)]
             elif _is_folder(entry) and self._is_followed(entry):
-                found.folders[entry.name] = self._folder(inner)
+                tree.folders[entry.name] = self._folder(inner)
             elif _is_folder(entry):
                 self.unused.append((inner, LINK_TO_FOLDER))
             elif reason := reason_left_out(inner):
                 self.unused.append((inner, reason))
-                found.others.append(inner)
+                tree.others.append(inner)
             else:
-                found.files.append(inner)
-        return found
-
-    def _leave_out_all(self, entry: os.DirEntry[str]) -> None:
-        if not entry.is_dir(follow_symlinks=False):
-            self.unused.append((Path(entry.path), SYSTEM))
-            return
-        for parent, _, files in os.walk(entry.path):  # what can't be listed is a system's own
-            for name in files:
-                self.unused.append((Path(parent, name), SYSTEM))
+                tree.files.append(inner)
+        return tree
 
     def _is_followed(self, entry: os.DirEntry[str]) -> bool:
         if not entry.is_symlink():
             return True
         path = Path(entry.path)
-        real = path.resolve()
-        if real.is_relative_to(self._real) or self._real.is_relative_to(real):
+        target = path.resolve()
+        if _overlap(target, self.root.resolve()):
             return False
-        for other, first in self._followed.items():
-            if real.is_relative_to(other) or other.is_relative_to(real):
+        for other, first in self._links.items():
+            if _overlap(target, other):
                 raise SourceError(f"{path}: holds images of {first} too; remove one of the links")
-        self._followed[real] = path
+        self._links[target] = path
         return True
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -147,6 +134,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _files_of(entry: os.DirEntry[str]) -> list[Path]:
+    """A file, or the files below a folder that can be listed."""
+    if not entry.is_dir(follow_symlinks=False):
+        return [Path(entry.path)]
+    return [Path(parent, name) for parent, _, files in os.walk(entry.path) for name in files]
 
 
 def is_system(name: str) -> bool:

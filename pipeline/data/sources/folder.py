@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.data.sources.files import LINK_TO_FOLDER, Walk, path_text, read_image
-from pipeline.data.sources.layout import Layout, check_layout, lay_out
+from pipeline.data.sources.layout import Layout
 from pipeline.data.sources.rows import Row
 from pipeline.errors import ParameterError, SourceError
 
@@ -27,31 +27,22 @@ class FolderSource:
         if not root.is_dir():
             raise SourceError(f"data.path = {str(path)!r}: no such folder")
         self._walk = Walk(root)
-        layout = lay_out(self._walk.tree)
+        layout = Layout.of(self._walk.tree)
         _check_links(self._walk, layout)
-        check_layout(layout, root, self._walk.unused)
-        self._class_names = sorted(layout.folders)
-        numbers = {name: number for number, name in enumerate(self._class_names)}
-        self._files: list[tuple[Path, int | None, str | None]] = [
-            (file, numbers[name], split) for file, name, split in layout.labeled
-        ]
-        self._files += [(file, None, None) for file in layout.unlabeled]
-        self._files.sort(key=lambda entry: entry[0])
+        layout.check(root, self._walk.unused)
+        numbers = {name: number for number, name in enumerate(sorted(layout.folders))}
+        self.classes = [path_text(name) for name in numbers]
+        self._files: list[tuple[Path, int | None, str | None]] = sorted(
+            [(path, numbers[name], split) for path, name, split in layout.labeled]
+            + [(path, None, None) for path in layout.unlabeled],
+            key=lambda entry: entry[0],
+        )
         self._walk.unused += layout.left_out
+        self.left_out = self._walk.left_out
         self.notes = layout.notes
         self._pattern = None if group_pattern is None else _compiled(group_pattern)
         if self._pattern is not None:
             self._check_groups(self._pattern)
-
-    @property
-    def classes(self) -> list[str]:
-        """The names of the classes' folders, sorted."""
-        return [path_text(name) for name in self._class_names]
-
-    @property
-    def left_out(self) -> list[tuple[str, str]]:
-        """(path below the folder, reason) of every file that is no row."""
-        return self._walk.left_out
 
     def __len__(self) -> int:
         return len(self._files)

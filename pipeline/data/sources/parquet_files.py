@@ -1,8 +1,9 @@
-"""Parquet files as such: opened, read by row group, their columns found and checked."""
+"""Parquet files as such: found, opened, read by row group, their columns found and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import glob
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.columns import Wanted, check_named
+from pipeline.data.sources.columns import ColumnNames
+from pipeline.data.sources.files import SYSTEM, Walk
 from pipeline.data.sources.table import LABEL_NAMES, known
 from pipeline.errors import SourceError
 
 ROWS_AT_ONCE = 1024
+BESIDE = "beside Parquet files, which alone are read"
 UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow raises
 IMAGE_NAMES = ("image", "img", "picture", "photo", "imagebytes", "bytes")
+
+
+def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The Parquet files of a file, folder or glob, sorted; (name, reason) of a folder's others."""
+    root = Path(path)
+    if root.is_file():
+        return [root], []
+    if not root.is_dir():
+        return sorted(Path(item) for item in glob.glob(path, recursive=True)), []  # noqa: PTH207
+    walk = Walk(root)
+    files, others = [], []
+    for file, reason in walk.unused:
+        if file.suffix.lower() == ".parquet" and reason != SYSTEM:
+            files.append(file)
+        else:
+            others.append((walk.name(file), reason))
+    others += [(walk.name(file), BESIDE) for file in walk.tree.pictures()]
+    return sorted(files), others
 
 
 def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
@@ -38,74 +59,6 @@ def open_parquet(file: Path) -> Any:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
 
 
-def find_columns(schema: Any, file: Path, wanted: Wanted) -> dict[str, str]:
-    """The column of each use that there is one for, their types checked; see COLUMNS."""
-    for parameter, name in vars(wanted).items():
-        if name is not None:
-            check_named(name, f"data.{parameter}_column", schema.names)
-    asked = {"image": wanted.path, "label": wanted.label, "group": wanted.group}
-    found = {use: name for use in COLUMNS if (name := asked.get(use) or _named(schema.names, use))}
-    for use in ("image", "label"):
-        if use not in found:
-            raise SourceError(f"{file}: no column {use!r}; there are {', '.join(schema.names)}")
-    for use, name in found.items():
-        _check_column(schema, file, use, name)
-    return found
-
-
-def _named(names: Sequence[str], use: str) -> str | None:
-    """The column that is named as its use, or nearly so."""
-    if use in names:
-        return use
-    usual = {"image": IMAGE_NAMES, "label": LABEL_NAMES}.get(use, ())
-    return next(iter(known(names, usual)), None)
-
-
-def _check_column(schema: Any, file: Path, use: str, name: str) -> None:
-    allowed, wanted = COLUMNS[use]
-    if schema.names.count(name) > 1:
-        raise SourceError(f"{file}: there are two columns {name!r}; rename one")
-    if not allowed(kind := schema.field(name).type):
-        raise SourceError(f"{file}: column {name!r} is {kind}; it must be {wanted}")
-
-
-def _is_text(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_split(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_null(kind))
-
-
-def _is_id(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(kind))
-
-
-def _is_label(kind: Any) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _is_image(kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
-    return _is_bytes(kind)
-
-
-COLUMNS = {
-    "image": (_is_image, "binary, or a struct with binary bytes"),
-    "label": (_is_label, "integers or text"),
-    "id": (_is_id, "text or integers"),
-    "group": (_is_id, "text or integers"),
-    "split": (_is_split, "text: train, validation or test"),
-}
-
-
 def image_values(column: Any, file: Path) -> list[bytes | None]:
     """The bytes of a column of images, None where there are none; raises SourceError."""
     if not _is_image(column.type):
@@ -118,3 +71,51 @@ def image_values(column: Any, file: Path) -> list[bytes | None]:
 
 def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
+
+
+def find_columns(schema: Any, file: Path, names: ColumnNames) -> dict[str, str]:
+    """The column of each use that there is one for, their types checked; see COLUMNS."""
+    names.check(schema.names)
+    named = {"image": names.path, "label": names.label, "group": names.group}
+    usual = {"image": IMAGE_NAMES, "label": LABEL_NAMES}
+    columns: dict[str, str] = {}
+    for use in COLUMNS:
+        likely = [use] if use in schema.names else known(schema.names, usual.get(use, ()))
+        if name := named.get(use) or next(iter(likely), None):
+            columns[use] = name
+        elif use in ("image", "label"):
+            raise SourceError(f"{file}: no column {use!r}; there are {', '.join(schema.names)}")
+    for use, name in columns.items():
+        allowed, needed = COLUMNS[use]
+        if schema.names.count(name) > 1:
+            raise SourceError(f"{file}: there are two columns {name!r}; rename one")
+        if not allowed(kind := schema.field(name).type):
+            raise SourceError(f"{file}: column {name!r} is {kind}; it must be {needed}")
+    return columns
+
+
+def _is_text(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_image(kind: Any) -> bool:
+    if pa.types.is_struct(kind) and (place := kind.get_field_index("bytes")) >= 0:
+        kind = kind.field(place).type
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_id(kind: Any) -> bool:
+    return _is_text(kind) or bool(pa.types.is_integer(kind))
+
+
+COLUMNS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "image": (_is_image, "binary, or a struct with binary bytes"),
+    "label": (lambda kind: _is_id(kind) or pa.types.is_null(kind), "integers or text"),
+    "id": (_is_id, "text or integers"),
+    "group": (_is_id, "text or integers"),
+    "split": (
+        lambda kind: _is_text(kind) or pa.types.is_null(kind),
+        "text: train, validation or test",
+    ),
+}

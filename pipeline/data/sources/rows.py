@@ -42,12 +42,12 @@ def reasons(left_out: Iterable[tuple[str, str]]) -> list[tuple[str, int, str]]:
 def in_words(left_out: Iterable[tuple[str, str]], most: int | None = None) -> str:
     """What was left out in one line: a count, a reason and a name each, or "none".
 
-    most: so many reasons are told, None for all.
+    most: the number of reasons that are shown, None for all.
     """
-    told = [f"{count} {reason} (e.g. {name!r})" for reason, count, name in reasons(left_out)]
-    if most is not None and len(told) > most:
-        told[most:] = ["…"]
-    return "; ".join(told) or "none"
+    shown = [f"{count} {reason} (e.g. {name!r})" for reason, count, name in reasons(left_out)]
+    if most is not None and len(shown) > most:
+        shown[most:] = ["…"]
+    return "; ".join(shown) or "none"
 
 
 class Source(Protocol):

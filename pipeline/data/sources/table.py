@@ -1,4 +1,4 @@
-"""A table as text: its separator, its encoding and its columns, found by looking."""
+"""A table as text: its separator and its encoding are found in its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import SourceError
 LISTS = ".txt"  # a table only where it leads to files
 TABLES = (".csv", ".tsv", ".tab", ".psv", LISTS)
 SEPARATORS = (",", ";", "\t", "|")
-LOOKED_AT = 50  # rows, to find the separator
+ROWS_COMPARED = 50  # to find the separator
 PATH_NAMES = (
     *("path", "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imgfile"),
     *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo", "id"),
@@ -44,9 +44,9 @@ class Table:
 
     def without_header(self) -> Table:
         """The same with its first row as one of values: columns are "column 1", "column 2"."""
-        width = max(len(row) for row in [self.columns, *self.rows])
-        columns = [f"column {number + 1}" for number in range(width)]
-        return Table(self.path, columns, [self.columns, *self.rows], headed=False)
+        rows = [self.columns, *self.rows]
+        columns = [f"column {number + 1}" for number in range(max(map(len, rows)))]
+        return Table(self.path, columns, rows, headed=False)
 
     def values(self, column: str) -> list[str]:
         """One column's cells, "" where a row is short."""
@@ -78,12 +78,9 @@ def known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 def read_table(path: Path) -> Table:
     """Read a table whole; raises SourceError where it can't be."""
     try:
-        text = _text(path.read_bytes())
-        separator = _separator(text)
-        rows = [
-            [cell.strip() for cell in row]
-            for row in csv.reader(_lines(text), delimiter=separator, skipinitialspace=True)
-        ]
+        text = _text(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        lines = text.splitlines(keepends=True)
+        rows = [[cell.strip() for cell in row] for row in _cells(lines, _separator(lines))]
     except OSError as error:
         raise SourceError(f"{path}: can't be read ({error.strerror})") from None
     except csv.Error as error:
@@ -96,9 +93,10 @@ def read_table(path: Path) -> Table:
 
 def _text(data: bytes) -> str:
     """The text of bytes in UTF-8, UTF-16 or, where they are neither, Windows-1252."""
-    for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), *((mark, "utf-16") for mark in UTF_16)):
-        if data.startswith(mark):
-            return data.decode(encoding, "replace")
+    if data.startswith(codecs.BOM_UTF8):
+        return data.decode("utf-8-sig", "replace")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
     half = len(data[:2000]) // 2
     for odd, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         if half and data[odd : 2 * half : 2].count(0) > half // 2:
@@ -109,25 +107,21 @@ def _text(data: bytes) -> str:
         return data.decode("cp1252", "replace")
 
 
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+def _cells(lines: list[str], separator: str) -> list[list[str]]:
+    return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
 
 
-def _lines(text: str) -> list[str]:
-    return text.replace("\r\n", "\n").replace("\r", "\n").splitlines(keepends=True)
-
-
-def _separator(text: str) -> str:
+def _separator(lines: list[str]) -> str:
     """The separator under which the first rows fit the header best; a space where no other does."""
 
     def fit(separator: str) -> tuple[int, float, int]:
         try:
-            few = _lines(text)[:LOOKED_AT]
-            rows = list(csv.reader(few, delimiter=separator, skipinitialspace=True))
+            rows = _cells(lines[:ROWS_COMPARED], separator) or [[]]
         except csv.Error:
             return 0, 0.0, 0
-        header = [cell.strip() for cell in rows[0]] if rows else []
+        header = [cell.strip() for cell in rows[0]]
         names = sum(bool(known(header, names)) for names in (PATH_NAMES, LABEL_NAMES))
-        alike = sum(len(row) == len(header) for row in rows) / max(1, len(rows))
+        alike = sum(len(row) == len(header) for row in rows) / len(rows)
         return names, alike if len(header) > 1 else 0.0, len(header)
 
     best = max(SEPARATORS, key=fit)

@@ -13,28 +13,28 @@ from pipeline.data.preparation.advise import (
     advise,
     choose_preset,
     describe,
+    filled,
     image_side,
     warnings,
 )
-from pipeline.data.preparation.inspection import Found
+from pipeline.data.preparation.inspection import Inspection
 from pipeline.params import Params, parse_params
 from pipeline.params.load import parse_text
-from pipeline.params.preset import filled_preset
 
 ROOT = Path(__file__).parents[3]
 
 
-def found(**changes: Any) -> Found:
+def found(**changes: Any) -> Inspection:
     values: dict[str, Any] = {
         "classes": ["a", "b"],
         "labeled": Counter(a=60, b=50),
         "unlabeled": 500,
-        "looked_at": 100,
+        "decoded": 100,
         "sides": [100] * 100,
         "modes": Counter(RGB=100),
         "coloured": 90,
     }
-    return Found(**(values | changes))
+    return Inspection(**(values | changes))
 
 
 def values(advice: Advice) -> dict[str, Any]:
@@ -42,8 +42,7 @@ def values(advice: Advice) -> dict[str, Any]:
 
 
 def parameters(advice: Advice) -> Params:
-    settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
-    return parse_text(filled_preset(advice.preset, settings, ["why"], root=ROOT))
+    return parse_text(filled(advice, {}, root=ROOT))
 
 
 @pytest.mark.parametrize(
@@ -170,10 +169,10 @@ def test_what_was_found_is_described() -> None:
 
 def test_every_choice_has_its_reason_in_the_file() -> None:
     advice = advise(found(labeled=Counter(a=9, b=9)), "folder", "my: #1", gpu=False)
-    settings = [(entry.key, entry.value, entry.comment) for entry in advice.settings]
-    text = filled_preset(advice.preset, settings, ["first line"], root=ROOT)
-    assert text.startswith("# first line\nseed: 0\n\ndata:\n")
-    for _, _, comment in settings:
+    text = filled(advice, {"group_column": "who"}, root=ROOT)
+    assert text.startswith(f"# Written by python -m stages.init from presets/{advice.preset}.yaml")
+    assert parse_text(text).data.group_column == "who"
+    for _, _, comment in advice.settings:
         assert f"# {comment}\n" in text
     assert parse_text(text).data.path == "my: #1"
     assert "label_kind: soft" in text

@@ -1,21 +1,16 @@
-"""What a source holds is counted right, and each layout is recognised."""
+"""What a source holds is counted right."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipeline.data.preparation.inspection import look, looks_photographic, recognise
-from pipeline.data.sources import Row, Wanted, open_source
+from pipeline.data.preparation.inspection import inspect_source, is_photographic
+from pipeline.data.sources import Row, open_source
 from pipeline.errors import SourceError
 from tests.data.helpers import ListSource, encoded, noise, photo
-from tests.data.sources.test_folder import put
 
 
 def grey_rgb(seed: int) -> bytes:
@@ -35,7 +30,7 @@ def test_everything_is_counted() -> None:
         Row("h", b"", 1),
         Row("i", b"", None, None, "unreadable: no"),
     ]
-    found = look(ListSource(rows))
+    found = inspect_source(ListSource(rows))
     assert dict(found.labeled) == {"cat": 2, "dog": 4}
     assert dict(found.test) == {"dog": 1}
     assert (found.unlabeled, found.validation, found.images) == (2, 1, 9)
@@ -53,8 +48,8 @@ def test_of_many_images_an_even_sample_is_decoded_and_all_are_counted() -> None:
     rows = [Row(str(n), encoded(noise(n)), n % 2) for n in range(200)]
     rows[100] = Row("100", b"bad", 0)  # 100 is among every fourth, 101 is not
     rows[101] = Row("101", b"bad too", 0)
-    found = look(ListSource(rows), sample=50)
-    assert found.looked_at == 50
+    found = inspect_source(ListSource(rows), sample=50)
+    assert found.decoded == 50
     assert [name for name, _ in found.bad] == ["100"]
     assert found.labeled.total() == 200
 
@@ -62,78 +57,32 @@ def test_of_many_images_an_even_sample_is_decoded_and_all_are_counted() -> None:
 def test_shades_of_grey_are_told_from_black_on_white() -> None:
     shades = np.tile(np.linspace(20, 230, 32, dtype=np.uint8)[:, None], (32, 1, 3))
     shades = np.repeat(shades[:, :1], 32, axis=1).reshape(32, 32, 3)
-    assert looks_photographic(shades)
+    assert is_photographic(shades)
     drawing = np.full((32, 32, 3), 255, np.uint8)
     drawing[10:14] = 0
-    assert not looks_photographic(drawing)
+    assert not is_photographic(drawing)
     shades[:8] = 0  # a quarter is not few
-    assert not looks_photographic(shades)
+    assert not is_photographic(shades)
     shades[7] = 100
-    assert looks_photographic(shades)
+    assert is_photographic(shades)
 
 
 def test_real_photographs_in_grey_are_told_from_digits() -> None:
-    digits = look(open_source("digits", None, seed=0), 200)
-    assert digits.photographic <= 0.1 * digits.looked_at
+    digits = inspect_source(open_source("digits", None, seed=0), 200)
+    assert digits.photographic <= 0.1 * digits.decoded
     photographs = [Image.fromarray(image).convert("L") for image in load_sample_images().images]
     rows = [Row(str(n), encoded(image), n) for n, image in enumerate(photographs)]
-    found = look(ListSource(rows))
+    found = inspect_source(ListSource(rows))
     assert (found.photographic, found.coloured) == (len(rows), 0)
 
 
 def test_no_usable_image_is_an_error() -> None:
     with pytest.raises(SourceError, match=r"no usable image among 1 \(x: empty"):
-        look(ListSource([Row("x", b"", 0)]))
-
-
-@pytest.mark.parametrize(
-    ("files", "source"),
-    [
-        (["labeled/a/1.png", "labeled/b/1.png", "unlabeled/2.png", "x.csv"], "folder"),
-        (["a/1.png", "b/2.png"], "folder"),
-        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "folder"),
-        (["1.png", "2.png", "x.csv"], "manifest"),
-        (["train/1.png", "test/2.png", "x.csv"], "manifest"),
-        (["x.parquet"], "parquet"),
-    ],
-)
-def test_layouts_are_recognised(tmp_path: Path, files: list[str], source: str) -> None:
-    for name in files:
-        data = encoded(noise(1)) if name.endswith("png") else b"path,label\n1.png,a\n"
-        put(tmp_path, name, data)
-    assert recognise(str(tmp_path)) == source
-
-
-def test_a_table_of_something_else_beside_classes_is_left_alone(tmp_path: Path) -> None:
-    for name in ("a/1.png", "b/2.png"):
-        put(tmp_path, name, encoded(noise(1)))
-    put(tmp_path, "sizes.csv", b"id,size\n1,7\n2,8\n")
-    assert recognise(str(tmp_path)) == "folder"
-
-
-def test_a_table_of_other_columns_is_found_where_it_leads_to_images(tmp_path: Path) -> None:
-    put(tmp_path, "images/1.png", encoded(noise(1)))
-    put(tmp_path, "sample.csv", b"id,guess\n9,cat\n")
-    put(tmp_path, "train.csv", b"id,species\n1,cat\n")
-    assert recognise(str(tmp_path)) == "manifest"
-    source = open_source("manifest", str(tmp_path), seed=0, columns=Wanted(label="species"))
-    assert [row.id for row in source.rows()] == ["images/1.png"]
-
-
-def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:
-    assert recognise("my.CSV") == "manifest"
-    pq.write_table(pa.table({"image": [b""]}), tmp_path / "x.parquet")
-    assert recognise(str(tmp_path / "x.parquet")) == "parquet"
-    assert recognise(f"{tmp_path}/*.parquet") == "parquet"
-
-
-def test_what_is_no_layout_is_said_with_what_would_do(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
-        recognise(str(tmp_path / "nothing"))
-    with pytest.raises(SourceError, match="no such folder, CSV or Parquet"):
-        recognise(str(tmp_path / "no.gif"))
+        inspect_source(ListSource([Row("x", b"", 0)]))
 
 
 def test_a_class_without_a_label_to_learn_from_is_refused() -> None:
     with pytest.raises(SourceError, match="no labelled training image of 'dog'"):
-        look(ListSource([Row("a", encoded(noise(1)), 0), Row("b", encoded(noise(2)), 1, "test")]))
+        inspect_source(
+            ListSource([Row("a", encoded(noise(1)), 0), Row("b", encoded(noise(2)), 1, "test")])
+        )

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.preparation.inspection import recognise
 from pipeline.data.sources import open_source
+from pipeline.data.sources.recognise import recognise
 from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.preparation.inspection import look
+from pipeline.data.preparation.inspection import inspect_source
 from pipeline.data.sources import Row, open_source
 from pipeline.data.sources.files import SYSTEM
 from pipeline.data.sources.layout import part_of
@@ -180,7 +180,7 @@ def test_classes_that_do_not_fit_are_refused_by_init_and_prepare(
         put(tmp_path / "in", name)
     source = open_source("folder", str(tmp_path / "in"), seed=0)
     with pytest.raises(SourceError, match=message):
-        look(source)
+        inspect_source(source)
     with pytest.raises(SourceError, match=message):
         run_prepare(source, tmp_path / "out")
 

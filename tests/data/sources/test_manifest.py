@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.preparation.inspection import recognise
-from pipeline.data.sources import Wanted, open_source
-from pipeline.data.sources.no_label import without_label
+from pipeline.data.sources import ColumnNames, open_source
+from pipeline.data.sources.columns import missing_labels
+from pipeline.data.sources.recognise import recognise
 from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import encoded, noise, run_prepare
 from tests.data.sources.test_folder import put
@@ -74,7 +74,7 @@ def test_of_three_columns_without_names_the_label_is_asked_for(tmp_path: Path) -
     put(tmp_path, "my.csv", b"a.png,cat,3\nb.png,dog,4\n")
     with pytest.raises(SourceError, match="'column 2', 'column 3'; name it with"):
         read(tmp_path / "my.csv")
-    wanted = Wanted(label="column 2")
+    wanted = ColumnNames(label="column 2")
     for path in (tmp_path / "my.csv", tmp_path):
         assert open_source("manifest", str(path), seed=0, columns=wanted).classes == ["cat", "dog"]
 
@@ -179,7 +179,7 @@ def table(root: Path, text: str, encoding: str = "utf-8") -> Path:
     return root / "labels.csv"
 
 
-def labels_of(path: Path, columns: Wanted | None = None) -> dict[str, str | None]:
+def labels_of(path: Path, columns: ColumnNames | None = None) -> dict[str, str | None]:
     source = open_source("manifest", str(path), seed=0, columns=columns)
     classes = [*source.classes, None]
     return {row.id: classes[-1 if row.label is None else row.label] for row in source.rows()}
@@ -195,14 +195,14 @@ def test_separator_and_encoding_are_found(tmp_path: Path, separator: str, encodi
 
 def test_endings_and_folders_may_be_left_off(tmp_path: Path) -> None:
     path = table(tmp_path, "id,species\n0,cat\n1,dog\n")
-    assert labels_of(path, Wanted(label="species")) == {
+    assert labels_of(path, ColumnNames(label="species")) == {
         "images/0.png": "cat",
         "images/1.png": "dog",
     }
     with pytest.raises(SourceError, match=r"there are 'id', 'species'; .*data.label_column"):
         labels_of(path)
     with pytest.raises(ParameterError, match=r"data.label_column = 'kind': .*'id', 'species'"):
-        labels_of(path, Wanted(label="kind"))
+        labels_of(path, ColumnNames(label="kind"))
 
 
 def test_path_and_label_win_and_numbers_are_no_paths(tmp_path: Path) -> None:
@@ -220,15 +220,15 @@ def test_what_means_no_label_is_none(tmp_path: Path, none: str) -> None:
 
 
 def test_minus_one_and_none_may_be_classes(tmp_path: Path) -> None:
-    assert without_label(["1", "-1"]) == set()
-    assert without_label(["none", "mild", "severe", ""]) == {""}
-    assert without_label(["0", "1", "-1", ""]) == {"", "-1"}
+    assert missing_labels(["1", "-1"], Path("x")) == set()
+    assert missing_labels(["none", "mild", "severe", ""], Path("x")) == {""}
+    assert missing_labels(["0", "1", "-1", ""], Path("x")) == {"", "-1"}
 
 
 def test_splits_and_groups_come_from_columns(tmp_path: Path) -> None:
     text = "path,label,Set,who\nimages/0.png,a,Training,p\nimages/1.png,b,val,q\n"
     path = table(tmp_path, text + "images/2.png,a,TEST,\nimages/3.png,,test,p\n")
-    source = open_source("manifest", str(path), seed=0, columns=Wanted(group="who"))
+    source = open_source("manifest", str(path), seed=0, columns=ColumnNames(group="who"))
     found = [(row.split, row.group) for row in source.rows()]
     assert found == [("train", "p"), ("validation", "q"), ("test", None), (None, "p")]
     assert "1 rows of a split have no label: used as unlabelled" in source.notes

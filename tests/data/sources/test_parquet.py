@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.sources import Row, Wanted, open_source
+from pipeline.data.sources import ColumnNames, Row, open_source
 from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import encoded, noise, run_prepare
 
@@ -160,7 +160,7 @@ def hub(path: Path, labels: list[int | None]) -> None:
 def test_names_and_splits_of_hugging_face_are_kept(tmp_path: Path) -> None:
     hub(tmp_path / "train-00000-of-00001.parquet", [0, 1, -1, None])
     hub(tmp_path / "test-00000-of-00001.parquet", [1, -1])
-    source = open_source("parquet", str(tmp_path), seed=0, columns=Wanted(group="site"))
+    source = open_source("parquet", str(tmp_path), seed=0, columns=ColumnNames(group="site"))
     assert source.classes == ["cat", "dog"]
     found = [(row.label, row.split, row.group) for row in source.rows()]
     assert found == [
@@ -196,7 +196,7 @@ def test_what_lies_beside_parquet_files_is_named(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": IMAGES[:2], "label": [0, 1]})
     with pytest.raises(ParameterError, match=r"data.group_column = 'emu': .*'image', 'label'"):
-        open_source("parquet", str(path), seed=0, columns=Wanted(group="emu"))
+        open_source("parquet", str(path), seed=0, columns=ColumnNames(group="emu"))
 
 
 def test_a_label_of_several_classes_is_refused(tmp_path: Path) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.preparation.assign import SplitRules
-from pipeline.data.preparation.inspection import foresee, look, recognise
+from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
 from pipeline.data.sources import open_source
+from pipeline.data.sources.recognise import recognise
 from pipeline.errors import SelftrainError
-from tests.data.helpers import encoded, noise, run_prepare
+from tests.data.helpers import data_params, encoded, noise, run_prepare
 
 PICTURES = [encoded(noise(number)) for number in range(60)]
 CUT = PICTURES[0][:50]
@@ -42,11 +43,15 @@ def test_init_and_prepare_agree(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(PICTURES[number] if number < len(PICTURES) else CUT)
         kind = recognise(str(root))
-        rules = {"labels": labels, "validation_fraction": validation, "test_fraction": test}
+        rules: dict[str, Any] = {
+            "labels": labels,
+            "validation_fraction": validation,
+            "test_fraction": test,
+        }
         init = prepare = "accepted"
         try:
-            found = look(open_source(kind, str(root), seed=0))
-            foresee(found, SplitRules(len(found.classes), labels, validation, test, 0.0, 0))
+            found = inspect_source(open_source(kind, str(root), seed=0))
+            predicted_warnings(found, data_params(**rules), seed=0)
         except SelftrainError as error:
             init = str(error)
         try:

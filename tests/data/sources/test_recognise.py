@@ -1,14 +1,17 @@
-"""Which table of a folder is read."""
+"""Which source reads a folder, and which of its tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.preparation.inspection import recognise, unread_tables
-from pipeline.data.sources import Wanted
+from pipeline.data.sources import ColumnNames, open_source
+from pipeline.data.sources.recognise import recognise, unread_tables
 from pipeline.errors import SourceError
+from tests.data.helpers import encoded, noise
 from tests.data.sources.test_folder import put
 from tests.data.sources.test_manifest import labeled, read
 
@@ -87,7 +90,7 @@ def test_the_column_that_a_user_names_decides_what_is_read(tmp_path: Path) -> No
     put(tmp_path, "metadata.csv", "\n".join(["image_id,dx", *rows]).encode())
     assert recognise(str(tmp_path)) == "folder"
     assert unread_tables(tmp_path)[0].startswith("metadata.csv names images too")
-    assert recognise(str(tmp_path), Wanted(label="dx")) == "manifest"
+    assert recognise(str(tmp_path), ColumnNames(label="dx")) == "manifest"
 
 
 def test_a_flat_folder_labeled_is_read_by_its_table(tmp_path: Path) -> None:
@@ -107,3 +110,51 @@ def test_a_folder_needs_one_csv(tmp_path: Path) -> None:
         put(tmp_path, name, b"path,label\nx.png,1\n")
     with pytest.raises(SourceError, match=r"several CSV .*a\.csv, b\.csv"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "source"),
+    [
+        (["labeled/a/1.png", "labeled/b/1.png", "unlabeled/2.png", "x.csv"], "folder"),
+        (["a/1.png", "b/2.png"], "folder"),
+        (["train/a/1.png", "train/b/2.png", "test/a/3.png"], "folder"),
+        (["1.png", "2.png", "x.csv"], "manifest"),
+        (["train/1.png", "test/2.png", "x.csv"], "manifest"),
+        (["x.parquet"], "parquet"),
+    ],
+)
+def test_layouts_are_recognised(tmp_path: Path, files: list[str], source: str) -> None:
+    for name in files:
+        data = encoded(noise(1)) if name.endswith("png") else b"path,label\n1.png,a\n"
+        put(tmp_path, name, data)
+    assert recognise(str(tmp_path)) == source
+
+
+def test_a_table_of_something_else_beside_classes_is_left_alone(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        put(tmp_path, name, encoded(noise(1)))
+    put(tmp_path, "sizes.csv", b"id,size\n1,7\n2,8\n")
+    assert recognise(str(tmp_path)) == "folder"
+
+
+def test_a_table_of_other_columns_is_found_where_it_leads_to_images(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.png", encoded(noise(1)))
+    put(tmp_path, "sample.csv", b"id,guess\n9,cat\n")
+    put(tmp_path, "train.csv", b"id,species\n1,cat\n")
+    assert recognise(str(tmp_path)) == "manifest"
+    source = open_source("manifest", str(tmp_path), seed=0, columns=ColumnNames(label="species"))
+    assert [row.id for row in source.rows()] == ["images/1.png"]
+
+
+def test_files_are_recognised_by_their_ending(tmp_path: Path) -> None:
+    assert recognise("my.CSV") == "manifest"
+    pq.write_table(pa.table({"image": [b""]}), tmp_path / "x.parquet")
+    assert recognise(str(tmp_path / "x.parquet")) == "parquet"
+    assert recognise(f"{tmp_path}/*.parquet") == "parquet"
+
+
+def test_what_is_no_layout_is_said_with_what_would_do(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such folder"):
+        recognise(str(tmp_path / "nothing"))
+    with pytest.raises(SourceError, match="no such folder, CSV or Parquet"):
+        recognise(str(tmp_path / "no.gif"))
