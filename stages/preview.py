@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.workflow.choices import with_choices
+from pipeline.self_training.choices import with_choices
 from pipeline.workflow.layout import Layout
 
 PARTS = ("labeled", "unlabeled", "validation", "test")

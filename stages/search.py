@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pipeline.data.features import load_features
 from pipeline.files import write_json
 from pipeline.progress import progress
-from pipeline.workflow.choices import policy_metrics, save_choices
+from pipeline.self_training.choices import policy_metrics, save_choices
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 

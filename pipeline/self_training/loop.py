@@ -22,12 +22,12 @@ from pipeline.self_training.models import (
     Inputs,
     Model,
     PseudoLabels,
-    embedded,
     features_of,
     starting_weights,
     train_head,
     train_network,
 )
+from pipeline.train.body import embedded
 from pipeline.train.mode_trial import ModeTrial, compare_modes
 from pipeline.train.training_data import TrainingData
 

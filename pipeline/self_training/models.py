@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,11 +15,11 @@ from pipeline.evaluate.views import predict_log_probs
 from pipeline.labels.pool import network_features
 from pipeline.models.checkpoint import network_of
 from pipeline.models.head import LinearHead
-from pipeline.models.parts import batched_features
-from pipeline.models.pretrained import Weights, load_weights, normalization
+from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
-from pipeline.params import EmbedParams, NetworkParams, Training
-from pipeline.train.head import TAUGHT_L2, FeatureBlock, choose_l2, fit_head, labeled_block
+from pipeline.params import Training
+from pipeline.self_training.heads import Labeled, fit_generation
+from pipeline.train.head import FeatureBlock
 from pipeline.train.run import calibrated_temperature, fit_network, started
 from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import read_source
@@ -106,23 +105,6 @@ def features_of(inputs: Inputs) -> NDArray[np.float16]:
     return inputs.features
 
 
-def embedded(parts: Sequence[Tensor], params: EmbedParams) -> list[NDArray[np.float16]]:
-    """What the frozen body of `params` makes of each part's images (n, C, S, S): (n, F)."""
-    assert params.source is not None
-    torch.set_num_threads(params.threads)
-    channels, side = parts[0].shape[1:3]
-    network = NetworkParams(name=params.name, input_size=params.input_size, stem="standard")
-    plain = [0.5] * channels
-    classes = ["any", "other"]
-    spec = ModelSpec(network.model_dump(), classes, side, channels, plain, plain, "body")
-    body = network_of(spec).to(memory_format=torch.channels_last)
-    weights = read_source(params.source, None, params.name)
-    load_weights(body, weights, head=False, source=params.source)
-    mean, std = normalization(weights, channels) or (plain, plain)
-    how: dict[str, Any] = {"mean": mean, "std": std, "batch_size": params.batch_size}
-    return [batched_features(body, part, **how).numpy().astype(np.float16) for part in parts]
-
-
 def train_head(
     labeled: Inputs,
     labels: NDArray[np.int64],
@@ -133,18 +115,13 @@ def train_head(
     weight: float,
     seed: int,
 ) -> Head:
-    """A head as pipeline.workflow.train_head fits it, not cross-validated.
-
-    weight: of a pseudo-labelled image; without any its L2 is chosen by the labels.
-    """
-    features = features_of(labeled)
-    blocks = [labeled_block(features, labels, num_classes)]
+    """A head as the stages fit it, not cross-validated; weight: of a pseudo-labelled image."""
+    known = Labeled(features_of(labeled), labels, num_classes)
     if taught is None:
-        l2 = choose_l2(features, labels, num_classes, seed=seed).l2
-    else:
-        l2, counts = TAUGHT_L2, (weight * taught.repeats).astype(np.float32)
-        blocks.append(FeatureBlock(features_of(unlabeled), taught.targets, counts))
-    return Head(fit_head(lambda: blocks, features.shape[1], num_classes, l2=l2))
+        return Head(fit_generation(known, None, seed=seed)[0])
+    weights = (weight * taught.repeats).astype(np.float32)
+    block = FeatureBlock(features_of(unlabeled), taught.targets, weights)
+    return Head(fit_generation(known, lambda: [block], seed=seed)[0])
 
 
 def train_network(

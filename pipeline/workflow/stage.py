@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +32,9 @@ from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
 from pipeline.workflow.times import note_time
+
+if TYPE_CHECKING:
+    from pipeline.data.storage import StoredFolder
 
 STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
@@ -54,6 +57,22 @@ class Run:
     tracker: Tracker
     fingerprint: str
     images: int = 0
+
+    def destination(
+        self, storage: StoredFolder | None, kind: str, folder: Path, *parts: str
+    ) -> Path | StoredFolder:
+        """Where workers write shards: `folder`, or their place in storage, marked as in use.
+
+        parts: which of this stage's folders of that kind, where it has several.
+        """
+        if storage is None:
+            return folder
+        from pipeline.data.stored_shards import mark_in_use, stored_prefix
+
+        digest = value_digest([self.fingerprint, *parts]) if parts else self.fingerprint
+        prefix = stored_prefix(storage, kind, digest)
+        mark_in_use(prefix)
+        return prefix
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.stages.reads import read_members, read_parameters
 
 ROOT = Path(__file__).parents[2]
 YAMLS = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-METHOD = ("data", "augment", "models", "evaluate", "labels", "train")
+METHOD = ("data", "augment", "models", "evaluate", "labels", "train", "self_training")
 STAGES: dict[str, Any] = {
     name: stage.get("do", stage)
     for name, stage in YAML(typ="safe")

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 from pipeline.params import Params, parse_params
-from pipeline.workflow.choices import policy_metrics, save_choices, with_choices
+from pipeline.self_training.choices import policy_metrics, save_choices, with_choices
 
 TRIALS = [
     {"num_ops": 1, "magnitude": 5.0, "accuracy": 0.5, "nll": 1.5},
