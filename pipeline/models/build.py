@@ -32,14 +32,12 @@ def build_network(
     input_size: int | None = None,
     dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
-    auxiliary: bool = False,
 ) -> nn.Module:
     """The network `name`, its weights drawn from `seed`, in training mode.
 
     `torchvision/NAME` and `timm/NAME` say where to look; a bare name is looked up in that order.
     `width`, `depth` and `stem_stride` are resnet_small's, `compound` efficientnet's; `stem`: see
-    fit_stem. With `auxiliary` a network that has auxiliary classifiers trains with them (see
-    pipeline.models.parts).
+    fit_stem.
     Input: (N, channels, image_size, image_size); output: logits (N, num_classes).
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
@@ -50,7 +48,7 @@ def build_network(
         torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
         ours = _ours(name, num_classes, channels, width, depth, stem_stride, noise)
         if ours is None:
-            network = _library(name, num_classes, channels, noise, auxiliary, compound)
+            network = _library(name, num_classes, channels, noise, compound)
             fit_stem(network, name, stem, side)
         elif stem == "small":
             raise ModelError(
@@ -115,7 +113,6 @@ def _library(
     num_classes: int,
     channels: int,
     noise: dict[str, float],
-    auxiliary: bool,
     compound: int,
 ) -> nn.Module:
     """A network of torchvision or timm, or one made from theirs."""
@@ -130,4 +127,4 @@ def _library(
         network = library_network(f"timm/{name.removeprefix('deformable_')}", **options)
         deform_last_stage(network)
         return network
-    return library_network(name, auxiliary=auxiliary, **options)
+    return library_network(name, **options)

@@ -134,7 +134,7 @@ def train_network(
     device: str,
 ) -> Network:
     """A network from the weights that transfer.source names, trained as `training` says."""
-    network = network_of(spec, seed, auxiliary=True)
+    network = network_of(spec, seed)
     if training.transfer.source is not None:
         weights = starting_weights(training, teacher)
         spec = started(network, spec, weights, training.transfer)

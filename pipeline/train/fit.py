@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn, optim
 
 from pipeline.errors import ParameterError, TrainingError
-from pipeline.models.parts import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import Batch, prefetched, step_batch
 from pipeline.train.history import Log
@@ -53,7 +52,6 @@ def fit(
 ) -> dict[str, Tensor]:
     """Train `network` in place for `train.steps` steps; returns the averaged weights by name.
 
-    Auxiliary classifiers, where `network` has them, are trained with it and dropped at the end.
     Global batch k and its augmentation are a function of (seed, k) alone, whatever the number of
     workers, and with `state_folder`, where the state is saved every `checkpoint_minutes`, a run
     that was stopped goes on where it was; one that `worker.stop` ends raises KeyboardInterrupt
@@ -96,7 +94,7 @@ def fit(
             worker.stopped()
     _check_weights(network, done)
     best = run.best.tensors if run.best and train.keep == "best" else None
-    return drop_auxiliary(network, best or run.average.tensors)
+    return best or run.average.tensors
 
 
 @dataclass
@@ -164,7 +162,7 @@ class _Run:
         if losses.contrastive is not None:
             values["loss_contrastive"] = losses.contrastive.item()
         if self.online is not None and step >= self.online_start:
-            values["online_coverage"] = losses.kept.item()
+            values["online_coverage"] = losses.coverage.item()
         now = time.monotonic()
         self.log(done, values | {"images_per_second": self.images / (now - self.since)})
         self.since, self.images = now, 0

@@ -69,7 +69,7 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         generation=job.generation,
         teacher=job.teacher,
     )
-    network = network_of(spec, job.seed, auxiliary=True)
+    network = network_of(spec, job.seed)
     if (name := job.training.transfer.source) is not None:
         source = read_source(name, job.source, job.training.model.name)
         spec = started(network, spec, source, job.training.transfer)
