@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from pipeline.errors import ParameterError
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.labels.pool import network_features
-from pipeline.models.checkpoint import network_of
 from pipeline.models.head import LinearHead
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Training
 from pipeline.self_training.heads import Labeled, fit_generation
 from pipeline.train.head import FeatureBlock
-from pipeline.train.run import calibrated_temperature, fit_network, started
+from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import read_source
 from pipeline.train.worker import Worker
@@ -63,6 +62,30 @@ class Network:
     spec: ModelSpec
     device: str
 
+    @classmethod
+    def fit(
+        cls,
+        data: TrainingData,
+        spec: ModelSpec,
+        training: Training,
+        teacher: Model | None,
+        *,
+        seed: int,
+        device: str,
+    ) -> Network:
+        """A network from the weights that transfer.source names, trained as `training` says."""
+        weights = None
+        if training.transfer.source is not None:
+            weights = starting_weights(training, teacher)
+        if training.train.distillation_weight > 0 and teacher is not None:
+            probs = np.exp(teacher.log_probs(Inputs(data.images)))
+            data = replace(data, taught=torch.from_numpy(probs))
+        worker = Worker(device=torch.device(device))
+        network, spec = train_network(
+            spec, data, training, seed=seed, weights=weights, worker=worker
+        )
+        return cls(network, spec, device)
+
     def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
         """As Model says."""
         mean, std = self.spec.mean, self.spec.std
@@ -85,6 +108,26 @@ class Head:
 
     head: LinearHead
 
+    @classmethod
+    def fit(
+        cls,
+        labeled: Inputs,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        unlabeled: Inputs,
+        taught: PseudoLabels | None,
+        *,
+        weight: float,
+        seed: int,
+    ) -> Head:
+        """A head as the stages fit it, not cross-validated; weight: of a pseudo-labelled image."""
+        known = Labeled(features_of(labeled), labels, num_classes)
+        if taught is None:
+            return cls(fit_generation(known, None, seed=seed)[0])
+        weights = (weight * taught.repeats).astype(np.float32)
+        block = FeatureBlock(features_of(unlabeled), taught.targets, weights)
+        return cls(fit_generation(known, lambda: [block], seed=seed)[0])
+
     def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
         """As Model says, of the image as it was embedded."""
         if (view := views.get("view", "centre")) != "centre":
@@ -103,49 +146,6 @@ def features_of(inputs: Inputs) -> NDArray[np.float16]:
     if inputs.features is None:
         raise ParameterError("embed.source = None: a classifier on features needs some")
     return inputs.features
-
-
-def train_head(
-    labeled: Inputs,
-    labels: NDArray[np.int64],
-    num_classes: int,
-    unlabeled: Inputs,
-    taught: PseudoLabels | None,
-    *,
-    weight: float,
-    seed: int,
-) -> Head:
-    """A head as the stages fit it, not cross-validated; weight: of a pseudo-labelled image."""
-    known = Labeled(features_of(labeled), labels, num_classes)
-    if taught is None:
-        return Head(fit_generation(known, None, seed=seed)[0])
-    weights = (weight * taught.repeats).astype(np.float32)
-    block = FeatureBlock(features_of(unlabeled), taught.targets, weights)
-    return Head(fit_generation(known, lambda: [block], seed=seed)[0])
-
-
-def train_network(
-    data: TrainingData,
-    spec: ModelSpec,
-    training: Training,
-    teacher: Model | None,
-    *,
-    seed: int,
-    device: str,
-) -> Network:
-    """A network from the weights that transfer.source names, trained as `training` says."""
-    network = network_of(spec, seed)
-    if training.transfer.source is not None:
-        weights = starting_weights(training, teacher)
-        spec = started(network, spec, weights, training.transfer)
-        data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
-    if training.train.distillation_weight > 0 and teacher is not None:
-        probs = np.exp(teacher.log_probs(Inputs(data.images)))
-        data = replace(data, taught=torch.from_numpy(probs))
-    worker = Worker(device=torch.device(device))
-    weights_now = fit_network(network, data, training=training, seed=seed, worker=worker)
-    calibrated_temperature(network, weights_now, data, spec, device)
-    return Network(network, spec, device)
 
 
 def starting_weights(training: Training, teacher: Model | None) -> Weights:

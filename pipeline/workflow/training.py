@@ -54,7 +54,6 @@ def train_network(stage: Stage, run: Run, training: Training, source: Source | N
     """Write the same of a network; source: weights to start from."""
     from pipeline.evaluate.checkpoints import count_on_validation
     from pipeline.models.passes import resolve_device
-    from pipeline.models.spec import model_digest
     from pipeline.train.run import TrainJob
 
     layout, key, train = stage.layout, stage.key, training.train
@@ -65,11 +64,10 @@ def train_network(stage: Stage, run: Run, training: Training, source: Source | N
         model=run.scratch / "model",
         state=run.scratch,
         generation=stage.model,
-        teacher=None if teacher is None else model_digest(teacher),
+        teacher=teacher,
         seed=stage.params.model_seed(stage.model),
         training=training,
         source=source.path if source else None,
-        teacher_model=teacher,
         checkpoint_minutes=stage.params.run.checkpoint_minutes,
     )
     history = train_job(job, run.tracker, stage.title)
