@@ -99,12 +99,12 @@ def train_job(job: TrainJob, tracker: Tracker, title: str) -> list[Point]:
     from pipeline.ray.training import check_sync_batchnorm, distributed_train
     from pipeline.train.run import train_model
     from pipeline.train.worker import Worker
-    from pipeline.workflow.stop import stop_is_a_wish
+    from pipeline.workflow.stop import stop_requested
     from pipeline.workflow.training_progress import following
 
     train, history = job.training.train, job.state / "history.jsonl"
     drop_torn_line(history)
-    with following(history, tracker, title, train), stop_is_a_wish() as stop:
+    with following(history, tracker, title, train), stop_requested() as stop:
         if (job.model / SPEC).exists():
             pass
         elif train.workers:
