@@ -17,12 +17,7 @@ from pipeline.augment import Draws, mix, strong, weak
 from pipeline.data.streamed import ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.training_data import (
-    TrainingData,
-    count_classes,
-    has_pseudo_labels,
-    normalized,
-)
+from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
 
 View = Literal["none", "weak", "strong"]
@@ -74,7 +69,7 @@ def step_batch(
     """
     sampler = _Sampler(data, train, augment, seed, step, worker)
     labeled = sampler.labeled()
-    if not has_pseudo_labels(data) or not train.unlabeled_ratio:
+    if not data.has_pseudo_labels or not train.unlabeled_ratio:
         return Batch(labeled)
     return sampler.online(labeled) if online else sampler.pseudo_labeled(labeled)
 
@@ -102,7 +97,7 @@ class _Sampler:
         labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
         if self.augment.mix == "none":
             return LabeledBatch(view, labels, taught)
-        targets = nn.functional.one_hot(labels, count_classes(data)).float()
+        targets = nn.functional.one_hot(labels, data.class_count).float()
         both = targets if taught is None else torch.cat([targets, taught], dim=1)
         view, both = self._mixed(view, both, draws, kind)
         count = targets.shape[1]
@@ -182,7 +177,7 @@ class _Sampler:
         if self.train.image_size is not None:
             side = (self.train.image_size, self.train.image_size)
             pixels = nn.functional.interpolate(pixels, side, mode="bilinear", antialias=True)
-        return normalized(pixels, self.data).contiguous(memory_format=torch.channels_last)
+        return self.data.normalized(pixels).contiguous(memory_format=torch.channels_last)
 
     def _mixed(
         self, images: Tensor, targets: Tensor, draws: Draws, view: View
