@@ -1,13 +1,13 @@
 """Choose before anything is trained: RandAugment's numbers, or what a generation is to be.
 
-augment.search chooses num_ops and magnitude on the validation images; transfer.mode: auto whether
-students are classifiers on features or fine-tuned networks, out of fold. Where neither is asked
-for it only writes down what params.yaml says, and starts neither torch nor a tracked run.
+augment.search chooses num_ops and magnitude on the validation images; transfer.mode: auto, out of
+fold, whether students are heads or networks. Without both neither torch nor a tracked run starts.
 """
 
 from dataclasses import asdict
 
 from pipeline.data.features import load_features
+from pipeline.params import SearchParams
 from pipeline.progress import progress
 from pipeline.self_training.choices import Choices
 from pipeline.workflow.stage import Run, Stage, result_line, run_stage
@@ -15,23 +15,21 @@ from pipeline.workflow.stage import Run, Stage, result_line, run_stage
 
 def search(stage: Stage) -> None:
     """Write choices.json and metrics/search.json."""
-    augment = stage.params.augment
+    layout, augment = stage.layout, stage.params.augment
     if augment.search is not None:
-        shown = _search_policy(stage)
+        shown = _search_policy(stage, augment.search)
     elif stage.params.transfer.mode == "auto":
         shown = _try_modes(stage)
     else:
-        _write(stage, Choices(augment.num_ops, augment.magnitude))
+        Choices(augment.num_ops, augment.magnitude).write(layout.choices, layout.metrics("search"))
         shown = f"no search; {augment.num_ops} operations at {augment.magnitude:g}"
     result_line(stage, shown)
 
 
-def _search_policy(stage: Stage) -> str:
+def _search_policy(stage: Stage, search: SearchParams) -> str:
     from pipeline.train.trials import Trials, best_policy
 
     layout, training, seed = stage.layout, stage.params.training("0"), stage.params.seed
-    search = stage.params.augment.search
-    assert search is not None
     parameters = training.model_dump(mode="json") | {"seed": seed}
     parameters["search"] = search.model_dump(mode="json")
     with (
@@ -43,8 +41,7 @@ def _search_policy(stage: Stage) -> str:
         ).search_policy(search)
         best = best_policy(trials)
         _write(stage, Choices(best.num_ops, best.magnitude, [asdict(each) for each in trials]), run)
-    shown = f"{best.num_ops} operations at {best.magnitude:g}, the best of {len(trials)} pairs"
-    return f"{shown}: validation accuracy {best.accuracy:.2%}, NLL {best.nll:.4f}"
+    return best.describe(len(trials))
 
 
 def _try_modes(stage: Stage) -> str:
@@ -67,21 +64,16 @@ def _try_modes(stage: Stage) -> str:
             load_features(features, layout.prepared / "labeled"),
             read_source(source.name, source.path, training.model.name),
         )
-        augment = stage.params.augment
-        choices = Choices(augment.num_ops, augment.magnitude, mode=trial.mode, folds=asdict(trial))
+        augment, folds = stage.params.augment, asdict(trial)
+        choices = Choices(augment.num_ops, augment.magnitude, mode=trial.mode, folds=folds)
         _write(stage, choices, run)
-    won = "fine-tuned networks" if trial.mode == "layerwise" else "classifiers on features"
-    return (
-        f"students are {won}: of {trial.images} labels out of fold the network has "
-        f"{trial.network} right after {transfer.trial_steps} steps, the classifier {trial.head}"
-    )
+    return trial.describe(transfer.trial_steps)
 
 
-def _write(stage: Stage, choices: Choices, run: Run | None = None) -> None:
+def _write(stage: Stage, choices: Choices, run: Run) -> None:
     choices.write(stage.layout.choices, stage.layout.metrics("search"))
-    if run is not None:
-        run.tracker.metrics(choices.metrics)
-        run.tracker.artifact(stage.layout.choices)
+    run.tracker.metrics(choices.metrics)
+    run.tracker.artifact(stage.layout.choices)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ class PolicyTrial:
     accuracy: float
     nll: float
 
+    def describe(self, pairs: int) -> str:
+        """The best of so many pairs in words."""
+        shown = f"{self.num_ops} operations at {self.magnitude:g}, the best of {pairs} pairs"
+        return f"{shown}: validation accuracy {self.accuracy:.2%}, NLL {self.nll:.4f}"
+
 
 @dataclass(frozen=True)
 class ModeTrial:
@@ -56,6 +61,14 @@ class ModeTrial:
     def mode(self) -> str:
         """The transfer.mode to train by; of equals the network, which pseudo-labels help more."""
         return "layerwise" if self.network >= self.head else "head"
+
+    def describe(self, steps: int) -> str:
+        """The outcome in words; steps: of the network."""
+        won = "fine-tuned networks" if self.mode == "layerwise" else "classifiers on features"
+        return (
+            f"students are {won}: of {self.images} labels out of fold the network has "
+            f"{self.network} right after {steps} steps, the classifier {self.head}"
+        )
 
 
 def best_policy(trials: Sequence[PolicyTrial]) -> PolicyTrial:
