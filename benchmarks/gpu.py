@@ -25,7 +25,6 @@ from pipeline.params import AugmentParams, TrainParams
 from pipeline.progress import say
 from pipeline.train.batch import step_batch
 from pipeline.train.fit import fit
-from pipeline.train.training_data import on_device
 from pipeline.train.worker import Worker
 
 NETWORKS = {"wrn_28_2": (32, 64, 7), "resnet50": (224, 32, 3)}  # side, labelled images, ratio
@@ -68,7 +67,7 @@ def rows_of(name: str, steps: int, rounds: int) -> list[Row]:
 
     title = f"{name} at {side}×{side}"
     training = compare(f"{title}, training", "images/s", ours, bare, rounds=rounds, at_least=0.9)
-    there = on_device(data, GPU)
+    there = data.to(GPU)
     made = seconds(
         lambda: [step_batch(there, train, augment, 0, step, worker) for step in range(steps)]
     )

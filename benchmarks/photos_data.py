@@ -21,7 +21,7 @@ from pipeline.data.images import decode
 from pipeline.files import file_digest, value_digest, written_whole
 from pipeline.params import EmbedParams
 from pipeline.self_training.loop import Features, Images
-from pipeline.self_training.models import embedded
+from pipeline.train.body import embedded
 
 MAX_PIXELS = 10**8
 

@@ -42,7 +42,7 @@ from pipeline.progress import say
 from pipeline.self_training.loop import channel_statistics
 from pipeline.train.fit import fit
 from pipeline.train.head import choose_l2, fit_labeled
-from pipeline.train.run import fit_network, started
+from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
 
 HERE = Path(__file__)
@@ -137,14 +137,10 @@ def carried(folder: Path, data: Labeled, seed: int, transfer: dict[str, Any]) ->
     train = params_of(steps=STEPS, batch_size=32, learning_rate=RATE)
     training = Training(model=MODEL, augment=AUGMENT, train=train, transfer=section)
     spec = spec_of(list(mean), list(std), "target")
-    network = network_of(spec, seed)
-    if transfer:
-        spec = started(network, spec, read_folder(folder), section)
-        mean, std = tuple(spec.mean), tuple(spec.std)
+    weights = read_folder(folder) if transfer else None
     seen = TrainingData(data.images[rows], data.labels[rows], mean, std)
-    tensors = fit_network(network, seen, training=training, seed=seed)
-    network.load_state_dict(tensors)
-    log_probs = predict_log_probs(network, data.test, mean=mean, std=std)
+    network, spec = train_network(spec, seen, training, seed=seed, weights=weights)
+    log_probs = predict_log_probs(network, data.test, mean=spec.mean, std=spec.std)
     return float((log_probs.argmax(axis=1) == data.test_labels.numpy()).mean())
 
 

@@ -3,15 +3,13 @@
 Without embed.source it only says so, and starts neither torch nor a tracked run.
 """
 
-from pathlib import Path
-
 from pipeline.data.features import PARTS, features_metadata
 from pipeline.data.shards import read_manifest, write_manifest
-from pipeline.data.storage import StoredFolder, open_storage
-from pipeline.data.stored_shards import finish_derived, mark_in_use, missing_shards, stored_prefix
-from pipeline.files import publish_folder, value_digest
+from pipeline.data.storage import open_storage
+from pipeline.data.stored_shards import finish_derived, missing_shards
+from pipeline.files import publish_folder
 from pipeline.models.spec import model_digest
-from pipeline.workflow.stage import Run, Stage, result_line, run_stage
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def embed(stage: Stage) -> None:
@@ -25,7 +23,7 @@ def embed(stage: Stage) -> None:
         return
     from pipeline.models.embed import ShardEmbedder
     from pipeline.ray.map_shards import distributed_map
-    from pipeline.workflow.body import find_body, write_body
+    from pipeline.train.body import find_body, write_body
 
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}
@@ -34,7 +32,9 @@ def embed(stage: Stage) -> None:
     with stage.run(inputs, {"embed": params.model_dump(mode="json")}) as run:
         body = run.scratch / "body"
         num_features = write_body(body, params, source, layout.prepared)
-        outs = {part: _out(run, storage, part) for part in PARTS}
+        outs = {
+            part: run.destination(storage, "features", run.scratch / part, part) for part in PARTS
+        }
         works = [
             ShardEmbedder(
                 (body,),
@@ -63,15 +63,6 @@ def embed(stage: Stage) -> None:
         run.tracker.metrics({"images": run.images, "features": num_features})
     rows = ", ".join(f"{read_manifest(layout.features(part)).rows} {part}" for part in PARTS)
     result_line(stage, f"{num_features} features of each image by {params.name}: {rows}")
-
-
-def _out(run: Run, storage: StoredFolder | None, part: str) -> Path | StoredFolder:
-    """Where the features of a part go: the scratch folder, or their place in storage."""
-    if storage is None:
-        return run.scratch / part
-    out = stored_prefix(storage, "features", value_digest([run.fingerprint, part]))
-    mark_in_use(out)
-    return out
 
 
 if __name__ == "__main__":

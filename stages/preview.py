@@ -10,16 +10,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import ParameterError, SelftrainError
+from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.workflow.choices import with_choices
+from pipeline.self_training.choices import with_choices
+from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.layout import Layout
 
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
-def preview(root: Path, given: argparse.Namespace) -> None:
+def preview(given: argparse.Namespace) -> None:
     """Draw the sheet that the command line asks for."""
     from pipeline.data.tensors import load_images, read_dataset
     from pipeline.report.contact_sheet import draw_sheet, save_sheet
@@ -33,7 +34,7 @@ def preview(root: Path, given: argparse.Namespace) -> None:
     if given.images < 1 or given.out.suffix not in (".png", ".html"):
         wrong = f"--images {given.images}" if given.images < 1 else f"--out {given.out}"
         raise ParameterError(f"{wrong}: takes 1 or more images, and a name in .png or .html")
-    layout, params = Layout(root), load_params()
+    layout, params = Layout(Path.cwd()), load_params()
     augment = with_choices(params, layout.choices).augment
     images = load_images(layout.prepared / given.data, cache_gib=params.train.cache_gib)
     chosen = choose_images(images.labels, given.images)
@@ -57,19 +58,14 @@ def preview(root: Path, given: argparse.Namespace) -> None:
 
 def main() -> int:
     """The exit code: 2 for a wrong parameter."""
-    parser = argparse.ArgumentParser(prog="python -m stages.preview", description=__doc__)
+    parser = command_parser("preview", __doc__)
     parser.add_argument("--data", choices=PARTS, default="labeled", help="which prepared images")
     parser.add_argument("--images", type=int, default=8, help="how many")
     parser.add_argument("--out", type=Path, default=Path("preview.png"), help=".png or .html")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--all", action="store_true", help="every operation, at rising magnitudes")
     what.add_argument("--corruptions", action="store_true", help="what robustness is tested on")
-    try:
-        preview(Path.cwd(), parser.parse_args())
-    except SelftrainError as error:
-        print(f"preview: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_command("preview", parser, preview)
 
 
 if __name__ == "__main__":

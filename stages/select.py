@@ -19,9 +19,10 @@ from pipeline.labels.pseudo_label import (
 )
 from pipeline.labels.teaching import KEY
 from pipeline.params import SelectParams
+from pipeline.progress import say
 from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.report.stage_figures import write_selection_figures
-from pipeline.workflow.guard import check_selection, check_teacher, warn
+from pipeline.self_training.guard import check_selection, check_teacher
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
@@ -34,7 +35,8 @@ def select(stage: Stage) -> None:
     classes = layout.classes
     check_class_names(classes, chosen.class_thresholds)
     storage = open_storage(stage.params.storage.url)
-    findings = check_teacher(stage)
+    teacher = stage.params.generations[key].teacher
+    findings = check_teacher(stage.params, key, layout.metrics("guard", teacher))
     inputs = layout.digests_of(predictions=predictions) | layout.data_digests("labeled")
     inputs |= {"truth": file_digest(truth_file)}
     parameters = {
@@ -45,7 +47,7 @@ def select(stage: Stage) -> None:
         table = read_shard(truth_file)
         truth = dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
         out = run.scratch / "pseudo_labels"
-        taught = stage.params.generations[key].teacher != "0"
+        taught = teacher != "0"
         kind = chosen.distribution_alignment
         shares = target_shares(kind, labeled, len(classes), taught=taught)
         rows = [entry.rows for entry in read_manifest(predictions).shards]
@@ -72,7 +74,7 @@ def select(stage: Stage) -> None:
                 temperature=chosen.temperature,
                 **chosen.rules,
             )
-        about_labels = check_selection(stage, figures, classes)
+        about_labels = check_selection(stage.params, key, figures, classes)
         findings += about_labels
         metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
         publish_folder(out, layout.pseudo_labels(key))
@@ -85,7 +87,8 @@ def select(stage: Stage) -> None:
         run.tracker.artifact(run.scratch / "figures")
         write_json(run.scratch / "selection.json", selection_table(figures, classes))
         run.tracker.table(run.scratch / "selection.json")
-    warn(stage, findings)
+    if findings:
+        say(f"{stage.title}: warning: {'; '.join(findings)}")
     right = metrics.get("pseudo_label_accuracy")
     known = f", {right:.2%} right" if right is not None else ""
     result_line(stage, f"{figures.kept} images kept ({figures.coverage:.1%}){known}")

@@ -1,8 +1,9 @@
 """Train generation 0, the first teacher, on the labelled images alone."""
 
 from pipeline.models.spec import model_digest
-from pipeline.workflow.choices import with_choices
+from pipeline.self_training.choices import with_choices
 from pipeline.workflow.stage import Stage, result_line, run_stage
+from pipeline.workflow.training import train_head, train_network
 
 
 def train(stage: Stage) -> None:
@@ -10,26 +11,23 @@ def train(stage: Stage) -> None:
     layout, key, model = stage.layout, stage.key, stage.model
     training = with_choices(stage.params, layout.choices).training(model)
     inputs = layout.data_digests("labeled", "validation")
-    before = teacher = None
+    before = None
     if key != "0":
         inputs |= layout.digests_of(pseudo_labels=layout.pseudo_labels(key))
         inputs |= layout.data_digests("unlabeled")
         before = layout.model(stage.params.generations[key].teacher)
-        inputs["teacher"] = teacher = model_digest(before)
+        inputs["teacher"] = model_digest(before)
     parameters = training.model_dump(mode="json") | {"seed": stage.params.model_seed(model)}
     if training.transfer.mode == "head":
-        from pipeline.workflow.train_head import train_head
-
         inputs |= {"body": model_digest(layout.body)}
         inputs |= layout.digests_of(
             **{f"features.{part}": layout.features(part) for part in ("labeled", "validation")}
         )
         with stage.run(inputs, parameters) as run:
-            shown = train_head(stage, run, training, teacher=teacher)
+            shown = train_head(stage, run, training)
     else:
         from pipeline.report.samples import write_samples
         from pipeline.train.transfer import find_source
-        from pipeline.workflow.train_network import train_network
 
         transfer = training.transfer
         source = find_source(
@@ -37,7 +35,7 @@ def train(stage: Stage) -> None:
         )
         inputs |= {"transfer": source.digest} if source else {}
         with stage.run(inputs, parameters) as run:
-            shown = train_network(stage, run, training, teacher=teacher, source=source)
+            shown = train_network(stage, run, training, source)
             pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
             drawn_by = (layout.classes, training.augment, stage.params.model_seed(model))
             for sheet in write_samples(run.scratch, layout.prepared, pseudo_labels, *drawn_by):

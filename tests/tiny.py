@@ -14,6 +14,7 @@ from pipeline.models.build import build_network
 from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, TrainParams
+from pipeline.train.batch import LabeledBatch, step_batch
 from pipeline.train.training_data import TrainingData
 from tests.data.helpers import ListSource, encoded, run_prepare
 
@@ -130,3 +131,16 @@ def save_model(folder: Path, seed: int = 0, **changes: Any) -> ModelSpec:
     spec = tiny_spec(**changes)
     save_checkpoint(folder, network_of(spec, seed).state_dict(), spec)
     return spec
+
+
+def labeled_batch(*params: Any) -> LabeledBatch:
+    """The labelled images of a step, as step_batch takes its parameters."""
+    return step_batch(*params).labeled
+
+
+def pseudo_labeled_batch(*params: Any) -> tuple[Tensor, Tensor]:
+    """The noised images of a step and their targets."""
+    batch = step_batch(*params)
+    assert batch.noised is not None
+    assert batch.targets is not None
+    return batch.noised, batch.targets

@@ -30,14 +30,12 @@ def build_network(
     input_size: int | None = None,
     dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
-    auxiliary: bool = False,
 ) -> nn.Module:
     """The network `name`, its weights drawn from `seed`, in training mode.
 
     `torchvision/NAME` and `timm/NAME` say where to look; a bare name is looked up in that order.
     `width`, `depth` and `stem_stride` are resnet_small's, `compound` efficientnet's; `stem`: see
-    fit_stem. With `auxiliary` a network that has auxiliary classifiers trains with them (see
-    pipeline.models.parts).
+    fit_stem.
     Input: (N, channels, image_size, image_size); output: logits (N, num_classes).
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
@@ -55,7 +53,6 @@ def build_network(
                 num_classes=num_classes,
                 channels=channels,
                 noise=noise,
-                auxiliary=auxiliary,
             )
             fit_stem(network, name, stem, side)
         elif stem == "small":

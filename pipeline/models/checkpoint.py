@@ -26,14 +26,13 @@ class Checkpoint:
     spec: ModelSpec
 
 
-def network_of(spec: ModelSpec, seed: int = 0, *, auxiliary: bool = False) -> nn.Module:
-    """The spec's network with weights drawn from `seed`; `auxiliary`: as it is trained."""
+def network_of(spec: ModelSpec, seed: int = 0) -> nn.Module:
+    """The spec's network with weights drawn from `seed`."""
     return build_network(
         num_classes=len(spec.classes),
         channels=spec.channels,
         image_size=spec.image_size,
         seed=seed,
-        auxiliary=auxiliary,
         **spec.network,
     )
 

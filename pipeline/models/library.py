@@ -15,7 +15,7 @@ OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8")
 
 
 def library_network(
-    name: str, *, num_classes: int, channels: int, noise: dict[str, float], auxiliary: bool = False
+    name: str, *, num_classes: int, channels: int, noise: dict[str, float]
 ) -> nn.Module:
     """The network `name` of torchvision or timm; a bare name is looked up in that order.
 
@@ -24,7 +24,7 @@ def library_network(
     """
     library, _, bare = name.rpartition("/")
     if library in ("", "torchvision") and bare in _torchvision_names():
-        return _from_torchvision(bare, num_classes, channels, noise, auxiliary)
+        return _from_torchvision(bare, num_classes, channels, noise)
     if library in ("", "timm") and bare in _timm_names():
         return _from_timm(bare, num_classes, channels, noise)
     names = [*OURS, *_torchvision_names(), *_timm_names()]
@@ -48,7 +48,7 @@ def _timm_names() -> list[str]:
 
 
 def _from_torchvision(
-    name: str, num_classes: int, channels: int, noise: dict[str, float], auxiliary: bool
+    name: str, num_classes: int, channels: int, noise: dict[str, float]
 ) -> nn.Module:
     from torchvision import models
 
@@ -57,7 +57,7 @@ def _from_torchvision(
         if noise[rate]:
             options[argument] = noise[rate]
     if name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": auxiliary and name == "googlenet", "init_weights": False}
+        options |= {"aux_logits": False, "init_weights": False}
     try:
         network: nn.Module = models.get_model(name, weights=None, **options)
     except TypeError as error:

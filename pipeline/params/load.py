@@ -85,8 +85,11 @@ def _check_generation_keys(params: Params, file: str) -> None:
 def _check_seed_keys(params: Params, file: str) -> None:
     for number, (key, member) in enumerate(params.ensemble.seeds.items(), start=1):
         where = f"{file}: ensemble.seeds.{key}"
-        if key != str(number):
-            raise ParameterError(f'{where}: keys count up in order, "{number}" goes here')
+        if key != f"{member.generation}.{number}":
+            raise ParameterError(
+                f"{where}: keys are the generation and a number that counts up, "
+                f'"{member.generation}.{number}" goes here'
+            )
         if member.generation not in params.generations:
             there = ", ".join(params.generations) or "none"
             raise ParameterError(

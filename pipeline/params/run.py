@@ -232,7 +232,7 @@ class Params(Section):
     @property
     def seed_keys(self) -> list[str]:
         """The models that ensemble.seeds adds: "2.1" is generation 2 with seed 1."""
-        return [f"{member.generation}.{key}" for key, member in self.ensemble.seeds.items()]
+        return list(self.ensemble.seeds)
 
     @property
     def control_keys(self) -> list[str]:

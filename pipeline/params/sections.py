@@ -214,7 +214,7 @@ class GuardParams(Section):
 class SeedMember(Section):
     """A generation's student trained once more, with another seed, for the ensemble alone."""
 
-    generation: str = Field(description='which one, as "2"')
+    generation: str = Field(description='which one, as in the key: "2"')
     teacher: str = Field(description='the generation that teaches it, as there: "1"')
 
 
@@ -226,8 +226,8 @@ class EnsembleParams(Section):
     )
     seeds: dict[str, SeedMember] = Field(
         default_factory=dict,
-        description="students trained once more with another seed, keys quoted and counting up; "
-        "{} for none",
+        description="students trained once more with another seed, by generation and a number that "
+        "counts up, quoted; {} for none",
     )
     ship: Literal["champion", "ensemble"] = Field(
         "champion",

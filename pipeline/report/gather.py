@@ -35,8 +35,8 @@ from pipeline.report.data import (
 )
 from pipeline.report.galleries import Gallery
 from pipeline.report.gather_galleries import gather_galleries, issue_gallery
+from pipeline.self_training.guard import findings_about_student
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
-from pipeline.workflow.guard import findings_about_student
 from pipeline.workflow.layout import Layout
 
 COPY = re.compile("a copy of '.*", re.DOTALL)
@@ -149,7 +149,7 @@ def _galleries(
 
 def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
     audit = None if key == "0" else stage_json(layout.audit(key))
-    findings = findings_about_student(layout, params, key)
+    findings = findings_about_student(params, key, layout.metrics("guard", key))
     return replace(
         _result_of(key, load_result(layout.evaluation(key))),
         pseudo_labels=_pseudo_labels(audit) if audit else None,

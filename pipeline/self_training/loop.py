@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,17 +21,17 @@ from pipeline.models.spec import ModelSpec
 from pipeline.params import EmbedParams, Params, Training
 from pipeline.self_training.models import (
     Floats,
+    Head,
     Inputs,
     Model,
+    Network,
     PseudoLabels,
-    embedded,
     features_of,
     starting_weights,
-    train_head,
-    train_network,
 )
-from pipeline.train.mode_trial import ModeTrial, compare_modes
+from pipeline.train.body import embedded
 from pipeline.train.training_data import TrainingData
+from pipeline.train.trials import ModeTrial, Trials
 
 __all__ = ["Features", "Floats", "Generation", "Images", "self_train"]
 
@@ -108,14 +110,10 @@ def try_modes(images: Images, params: Params, *, features: Features | None = Non
 def _mode_trial(splits: Splits, params: Params) -> ModeTrial:
     training = params.shared_training
     torch.set_num_threads(training.train.threads)
-    return compare_modes(
-        _training_data(splits.images),
-        features_of(splits.labeled),
-        _spec(splits.images, training, "0"),
-        training,
-        starting_weights(training, None),
-        seed=params.seed,
-    )
+    data, spec = _training_data(splits.images), _spec(splits.images, training, "0")
+    with TemporaryDirectory() as folder:
+        trials = Trials(data, spec, training, params.seed, Path(folder))
+        return trials.compare_modes(features_of(splits.labeled), starting_weights(training, None))
 
 
 @dataclass(frozen=True)
@@ -197,7 +195,7 @@ def _trained(
     training, images = params.training(key), splits.images
     torch.set_num_threads(training.train.threads)
     if training.transfer.mode == "head":
-        return train_head(
+        return Head.fit(
             splits.labeled,
             images.labels.numpy(),
             len(images.classes),
@@ -217,7 +215,7 @@ def _trained(
         )
     spec = _spec(images, training, key)
     teacher = teachers[-1] if teachers else None
-    return train_network(data, spec, training, teacher, seed=params.seed, device=device)
+    return Network.fit(data, spec, training, teacher, seed=params.seed, device=device)
 
 
 def _training_data(images: Images) -> TrainingData:

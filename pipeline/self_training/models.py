@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,14 +13,13 @@ from torch import Tensor, nn
 from pipeline.errors import ParameterError
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.labels.pool import network_features
-from pipeline.models.checkpoint import network_of
 from pipeline.models.head import LinearHead
-from pipeline.models.parts import batched_features
-from pipeline.models.pretrained import Weights, load_weights, normalization
+from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
-from pipeline.params import EmbedParams, NetworkParams, Training
-from pipeline.train.head import TAUGHT_L2, FeatureBlock, choose_l2, fit_head, labeled_block
-from pipeline.train.run import calibrated_temperature, fit_network, started
+from pipeline.params import Training
+from pipeline.self_training.heads import Labeled, fit_generation
+from pipeline.train.head import FeatureBlock
+from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import read_source
 from pipeline.train.worker import Worker
@@ -64,6 +62,30 @@ class Network:
     spec: ModelSpec
     device: str
 
+    @classmethod
+    def fit(
+        cls,
+        data: TrainingData,
+        spec: ModelSpec,
+        training: Training,
+        teacher: Model | None,
+        *,
+        seed: int,
+        device: str,
+    ) -> Network:
+        """A network from the weights that transfer.source names, trained as `training` says."""
+        weights = None
+        if training.transfer.source is not None:
+            weights = starting_weights(training, teacher)
+        if training.train.distillation_weight > 0 and teacher is not None:
+            probs = np.exp(teacher.log_probs(Inputs(data.images)))
+            data = replace(data, taught=torch.from_numpy(probs))
+        worker = Worker(device=torch.device(device))
+        network, spec = train_network(
+            spec, data, training, seed=seed, weights=weights, worker=worker
+        )
+        return cls(network, spec, device)
+
     def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
         """As Model says."""
         mean, std = self.spec.mean, self.spec.std
@@ -86,6 +108,26 @@ class Head:
 
     head: LinearHead
 
+    @classmethod
+    def fit(
+        cls,
+        labeled: Inputs,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        unlabeled: Inputs,
+        taught: PseudoLabels | None,
+        *,
+        weight: float,
+        seed: int,
+    ) -> Head:
+        """A head as the stages fit it, not cross-validated; weight: of a pseudo-labelled image."""
+        known = Labeled(features_of(labeled), labels, num_classes)
+        if taught is None:
+            return cls(fit_generation(known, None, seed=seed)[0])
+        weights = (weight * taught.repeats).astype(np.float32)
+        block = FeatureBlock(features_of(unlabeled), taught.targets, weights)
+        return cls(fit_generation(known, lambda: [block], seed=seed)[0])
+
     def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
         """As Model says, of the image as it was embedded."""
         if (view := views.get("view", "centre")) != "centre":
@@ -104,71 +146,6 @@ def features_of(inputs: Inputs) -> NDArray[np.float16]:
     if inputs.features is None:
         raise ParameterError("embed.source = None: a classifier on features needs some")
     return inputs.features
-
-
-def embedded(parts: Sequence[Tensor], params: EmbedParams) -> list[NDArray[np.float16]]:
-    """What the frozen body of `params` makes of each part's images (n, C, S, S): (n, F)."""
-    assert params.source is not None
-    torch.set_num_threads(params.threads)
-    channels, side = parts[0].shape[1:3]
-    network = NetworkParams(name=params.name, input_size=params.input_size, stem="standard")
-    plain = [0.5] * channels
-    classes = ["any", "other"]
-    spec = ModelSpec(network.model_dump(), classes, side, channels, plain, plain, "body")
-    body = network_of(spec).to(memory_format=torch.channels_last)
-    weights = read_source(params.source, None, params.name)
-    load_weights(body, weights, head=False, source=params.source)
-    mean, std = normalization(weights, channels) or (plain, plain)
-    how: dict[str, Any] = {"mean": mean, "std": std, "batch_size": params.batch_size}
-    return [batched_features(body, part, **how).numpy().astype(np.float16) for part in parts]
-
-
-def train_head(
-    labeled: Inputs,
-    labels: NDArray[np.int64],
-    num_classes: int,
-    unlabeled: Inputs,
-    taught: PseudoLabels | None,
-    *,
-    weight: float,
-    seed: int,
-) -> Head:
-    """A head as pipeline.workflow.train_head fits it, not cross-validated.
-
-    weight: of a pseudo-labelled image; without any its L2 is chosen by the labels.
-    """
-    features = features_of(labeled)
-    blocks = [labeled_block(features, labels, num_classes)]
-    if taught is None:
-        l2 = choose_l2(features, labels, num_classes, seed=seed).l2
-    else:
-        l2, counts = TAUGHT_L2, (weight * taught.repeats).astype(np.float32)
-        blocks.append(FeatureBlock(features_of(unlabeled), taught.targets, counts))
-    return Head(fit_head(lambda: blocks, features.shape[1], num_classes, l2=l2))
-
-
-def train_network(
-    data: TrainingData,
-    spec: ModelSpec,
-    training: Training,
-    teacher: Model | None,
-    *,
-    seed: int,
-    device: str,
-) -> Network:
-    """A network from the weights that transfer.source names, trained as `training` says."""
-    network = network_of(spec, seed, auxiliary=True)
-    if training.transfer.source is not None:
-        weights = starting_weights(training, teacher)
-        spec = started(network, spec, weights, training.transfer)
-        data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
-    if training.train.distillation_weight > 0 and teacher is not None:
-        probs = np.exp(teacher.log_probs(Inputs(data.images)))
-        data = replace(data, taught=torch.from_numpy(probs))
-    worker = Worker(device=torch.device(device))
-    weights_now = fit_network(network, data, training=training, seed=seed, worker=worker)
-    calibrated_temperature(network, weights_now, data, spec, device)
-    return Network(network, spec, device)
 
 
 def starting_weights(training: Training, teacher: Model | None) -> Weights:

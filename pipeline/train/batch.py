@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import augment as augmentation
+from pipeline.augment import Draws, mix, strong, weak
+from pipeline.data.streamed import ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
-from pipeline.train.sampling import sample_images, sample_rows, sample_views
-from pipeline.train.training_data import (
-    TrainingData,
-    count_classes,
-    has_pseudo_labels,
-    normalized,
-)
+from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
 
 View = Literal["none", "weak", "strong"]
+Stream = Literal["labeled", "unlabeled", "weak", "second"]
+# Each stream of a run has seeds of its own, so that one is the same whatever the others do; 2 is
+# the network's noise.
+STREAMS: dict[Stream, int] = {"labeled": 0, "unlabeled": 1, "weak": 3, "second": 4}
+
+
+class LabeledBatch(NamedTuple):
+    """images: (n, C, S, S) normalised; labels: (n,), or (n, K) probabilities where images are
+    mixed; taught: the teacher's probabilities (n, K), None where none are distilled."""
+
+    images: Tensor
+    labels: Tensor
+    taught: Tensor | None
 
 
 class Batch(NamedTuple):
@@ -50,187 +62,169 @@ def step_batch(
     *,
     online: bool = False,
 ) -> Batch:
-    """This worker's part of global batch `step`; `online`: for an online teacher."""
-    how = (data, train, augment, seed, step, worker)
-    labeled = labeled_batch(*how)
-    if not has_pseudo_labels(data) or not train.unlabeled_ratio:
+    """This worker's part of global batch `step`; `online`: for an online teacher.
+
+    Images are mixed as `augment.mix` says, labelled ones and pseudo-labelled ones each among each
+    other. Raises ParameterError for an odd number of images to mix.
+    """
+    sampler = _Sampler(data, train, augment, seed, step, worker)
+    labeled = sampler.labeled()
+    if not data.has_pseudo_labels or not train.unlabeled_ratio:
         return Batch(labeled)
-    if online:
-        weak, noised, second = unlabeled_views(*how)
-        return Batch(labeled, noised, weak=weak, second=second)
-    noised, targets, second = pseudo_labeled_batch(*how)
-    return Batch(labeled, noised, targets, second=second)
+    return sampler.online(labeled) if online else sampler.pseudo_labeled(labeled)
 
 
-class LabeledBatch(NamedTuple):
-    """images: (n, C, S, S) normalised; labels: (n,), or (n, K) probabilities where images are
-    mixed; taught: the teacher's probabilities (n, K), None where none are distilled."""
+@dataclass(frozen=True)
+class _Sampler:
+    """One worker's part of one global batch."""
 
-    images: Tensor
-    labels: Tensor
-    taught: Tensor | None
+    data: TrainingData
+    train: TrainParams
+    augment: AugmentParams
+    seed: int
+    step: int
+    worker: Worker
 
+    def labeled(self) -> LabeledBatch:
+        data, kind = self.data, self.train.labeled_augment
+        if data.labeled_stream is not None:
+            images, rows, _ = self._streamed(data.labeled_stream, "labeled")
+        else:
+            rows = self._rows("labeled", len(data.images))
+            images = data.images[rows]
+        draws = self._draws("labeled")
+        view = self._view(images, draws, kind)
+        labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
+        if self.augment.mix == "none":
+            return LabeledBatch(view, labels, taught)
+        targets = nn.functional.one_hot(labels, data.class_count).float()
+        both = targets if taught is None else torch.cat([targets, taught], dim=1)
+        view, both = self._mixed(view, both, draws, kind)
+        count = targets.shape[1]
+        return LabeledBatch(view, both[:, :count], None if taught is None else both[:, count:])
 
-def labeled_batch(
-    data: TrainingData,
-    train: TrainParams,
-    augment: AugmentParams,
-    seed: int,
-    step: int,
-    worker: Worker,
-) -> LabeledBatch:
-    """This worker's labelled images of global batch `step`.
+    def pseudo_labeled(self, labeled: LabeledBatch) -> Batch:
+        data, kind = self.data, self.train.unlabeled_augment
+        if data.unlabeled_stream is not None:
+            images, _, targets = self._streamed(data.unlabeled_stream, "unlabeled")
+            assert targets is not None
+        else:
+            assert data.unlabeled_images is not None
+            assert data.unlabeled_rows is not None
+            assert data.unlabeled_targets is not None
+            rows = self._rows("unlabeled", len(data.unlabeled_rows))
+            images = data.unlabeled_images[data.unlabeled_rows[rows]]
+            targets = data.unlabeled_targets[rows]
+        draws = self._draws("unlabeled")
+        view, targets = self._mixed(self._view(images, draws, kind), targets, draws, kind)
+        return Batch(labeled, view, targets, second=self._second_view(images))
 
-    Raises ParameterError for an odd number of images to mix.
-    """
-    if data.labeled_stream is not None:
-        how = (seed, step, train.batch_size, worker)
-        images, rows, _ = sample_images(data.labeled_stream, "labeled", *how)
-    else:
-        rows = sample_rows("labeled", seed, step, train.batch_size, len(data.images), worker)
-        images = data.images[rows]
-    draws = sample_views("labeled", seed, step, train.batch_size, worker)
-    view = _view(images, draws, train.labeled_augment, augment, data, train)
-    labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
-    if augment.mix == "none":
-        return LabeledBatch(view, labels, taught)
-    targets = _probabilities(labels, data)
-    both = targets if taught is None else torch.cat([targets, taught], dim=1)
-    view, both = _mixed(view, both, draws, train.labeled_augment, augment, train)
-    count = targets.shape[1]
-    return LabeledBatch(view, both[:, :count], None if taught is None else both[:, count:])
-
-
-def pseudo_labeled_batch(
-    data: TrainingData,
-    train: TrainParams,
-    augment: AugmentParams,
-    seed: int,
-    step: int,
-    worker: Worker,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """This worker's pseudo-labelled images of global batch `step`, probabilities (n, K), and a
-    second view of the same images where views are contrasted.
-
-    Mixed among each other where `augment.mix` says so, not with the labelled ones.
-    """
-    batch_size = train.batch_size * train.unlabeled_ratio
-    how = (seed, step, batch_size, worker)
-    images, targets = _pseudo_labeled(data, *how)
-    draws = sample_views("unlabeled", *how)
-    view = _view(images, draws, train.unlabeled_augment, augment, data, train)
-    view, targets = _mixed(view, targets, draws, train.unlabeled_augment, augment, train)
-    return view, targets, _second_view(images, data, train, augment, *how)
-
-
-def _pseudo_labeled(
-    data: TrainingData, seed: int, step: int, batch_size: int, worker: Worker
-) -> tuple[Tensor, Tensor]:
-    """Images as they are, and their targets."""
-    if data.unlabeled_stream is not None:
-        drawn = sample_images(data.unlabeled_stream, "unlabeled", seed, step, batch_size, worker)
-        assert drawn.targets is not None
-        return drawn.images, drawn.targets
-    assert data.unlabeled_images is not None
-    assert data.unlabeled_rows is not None
-    assert data.unlabeled_targets is not None
-    rows = sample_rows("unlabeled", seed, step, batch_size, len(data.unlabeled_rows), worker)
-    return data.unlabeled_images[data.unlabeled_rows[rows]], data.unlabeled_targets[rows]
-
-
-def unlabeled_views(
-    data: TrainingData,
-    train: TrainParams,
-    augment: AugmentParams,
-    seed: int,
-    step: int,
-    worker: Worker,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Weak and noised view of this worker's unlabelled images of global batch `step`, and a second
-    noised one where views are contrasted.
-
-    (n, C, S, S) each, of the same images; from all there are, whether they were selected or not.
-    """
-    batch_size = train.batch_size * train.unlabeled_ratio
-    how = (seed, step, batch_size, worker)
-    if data.unlabeled_stream is not None:
-        images = sample_images(data.unlabeled_stream.every_image, "unlabeled", *how).images
-    else:
-        assert data.unlabeled_images is not None
-        images = data.unlabeled_images[
-            sample_rows("unlabeled", *how[:3], len(data.unlabeled_images), worker)
-        ]
-    noised, weak = sample_views("unlabeled", *how), sample_views("weak", *how)
-    return (
-        _view(images, weak, "weak", augment, data, train),
-        _view(images, noised, train.unlabeled_augment, augment, data, train),
-        _second_view(images, data, train, augment, *how),
-    )
-
-
-def _second_view(
-    images: Tensor,
-    data: TrainingData,
-    train: TrainParams,
-    augment: AugmentParams,
-    seed: int,
-    step: int,
-    batch_size: int,
-    worker: Worker,
-) -> Tensor | None:
-    """A noised view of the images with draws of its own; None where no views are contrasted."""
-    if train.contrastive_weight == 0:
-        return None
-    draws = sample_views("second", seed, step, batch_size, worker)
-    return _view(images, draws, train.unlabeled_augment, augment, data, train)
-
-
-def _view(
-    images: Tensor,
-    draws: augmentation.Draws,
-    kind: View,
-    augment: AugmentParams,
-    data: TrainingData,
-    train: TrainParams,
-) -> Tensor:
-    """(n, C, S, S) uint8 → the view `kind` of it, normalised float32, with `train.image_size`
-    pixels a side."""
-    pixels = images.float() / 255
-    if kind == "weak":
-        pixels = augmentation.weak(pixels, draws, augment)
-    elif kind == "strong":
-        pixels = augmentation.strong(pixels, draws, augment)
-    if train.image_size is not None:
-        side = (train.image_size, train.image_size)
-        pixels = nn.functional.interpolate(pixels, side, mode="bilinear", antialias=True)
-    return normalized(pixels, data).contiguous(memory_format=torch.channels_last)
-
-
-def _mixed(
-    images: Tensor,
-    targets: Tensor,
-    draws: augmentation.Draws,
-    view: View,
-    augment: AugmentParams,
-    train: TrainParams,
-) -> tuple[Tensor, Tensor]:
-    """Pairs of images and their probabilities mixed as `augment` says; none in the view "none"."""
-    if augment.mix == "none" or view == "none":
-        return images, targets
-    if len(images) % 2:
-        raise ParameterError(
-            f"train.batch_size = {train.batch_size}: augment.mix = {augment.mix} pairs the images "
-            f"of each worker, so it must be a multiple of 2 × train.workers"
+    def online(self, labeled: LabeledBatch) -> Batch:
+        """Of all unlabelled images, whether they were selected or not."""
+        data = self.data
+        if data.unlabeled_stream is not None:
+            images, *_ = self._streamed(data.unlabeled_stream.every_image, "unlabeled")
+        else:
+            assert data.unlabeled_images is not None
+            images = data.unlabeled_images[self._rows("unlabeled", len(data.unlabeled_images))]
+        return Batch(
+            labeled,
+            self._view(images, self._draws("unlabeled"), self.train.unlabeled_augment),
+            weak=self._view(images, self._draws("weak"), "weak"),
+            second=self._second_view(images),
         )
-    images, targets = augmentation.mix(
-        images, targets, draws, kind=augment.mix, alpha=augment.mix_alpha
-    )
-    return images.contiguous(memory_format=torch.channels_last), targets
+
+    def _size(self, stream: Stream) -> int:
+        """Images in the global batch."""
+        ratio = 1 if stream == "labeled" else self.train.unlabeled_ratio
+        return self.train.batch_size * ratio
+
+    def _streamed(
+        self, images: ShardStream, stream: Stream
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Images, their rows and targets, on the worker's device."""
+        device, worker = self.worker.device, self.worker
+        batch = images.batch(
+            self.step, self._size(stream), stream_seed(stream, self.seed), worker.rows
+        )
+        targets = None if batch.targets is None else batch.targets.to(device)
+        return batch.images.to(device), batch.rows.to(device), targets
+
+    def _rows(self, stream: Stream, count: int) -> Tensor:
+        """Rows of `count` images in memory, on the worker's device."""
+        seed = stream_seed(stream, self.seed)
+        rows = batch_rows(self.step, self._size(stream), count, seed)[self.worker.rows]
+        return torch.from_numpy(rows).to(self.worker.device)
+
+    def _draws(self, stream: Stream) -> Draws:
+        seed, worker = stream_seed(stream, self.seed, self.step), self.worker
+        return Draws(seed, self._size(stream), worker.rows)
+
+    def _second_view(self, images: Tensor) -> Tensor | None:
+        """A noised view of the images with draws of its own; None where no views are contrasted."""
+        if self.train.contrastive_weight == 0:
+            return None
+        return self._view(images, self._draws("second"), self.train.unlabeled_augment)
+
+    def _view(self, images: Tensor, draws: Draws, kind: View) -> Tensor:
+        """(n, C, S, S) uint8 → the view `kind` of it, normalised float32, with `train.image_size`
+        pixels a side."""
+        pixels = images.float() / 255
+        if kind == "weak":
+            pixels = weak(pixels, draws, self.augment)
+        elif kind == "strong":
+            pixels = strong(pixels, draws, self.augment)
+        if self.train.image_size is not None:
+            side = (self.train.image_size, self.train.image_size)
+            pixels = nn.functional.interpolate(pixels, side, mode="bilinear", antialias=True)
+        return self.data.normalized(pixels).contiguous(memory_format=torch.channels_last)
+
+    def _mixed(
+        self, images: Tensor, targets: Tensor, draws: Draws, view: View
+    ) -> tuple[Tensor, Tensor]:
+        """Pairs of images and their probabilities mixed; none in the view "none"."""
+        kind = self.augment.mix
+        if kind == "none" or view == "none":
+            return images, targets
+        if len(images) % 2:
+            raise ParameterError(
+                f"train.batch_size = {self.train.batch_size}: augment.mix = {kind} pairs the "
+                "images of each worker, so it must be a multiple of 2 × train.workers"
+            )
+        images, targets = mix(images, targets, draws, kind=kind, alpha=self.augment.mix_alpha)
+        return images.contiguous(memory_format=torch.channels_last), targets
 
 
-def _probabilities(labels: Tensor, data: TrainingData) -> Tensor:
-    """Labels (n,) as rows with one 1: (n, K) float32."""
-    return nn.functional.one_hot(labels, count_classes(data)).float()
+def stream_seed(stream: Stream, *numbers: int) -> int:
+    """The seed of a stream, from that of the run and perhaps the step."""
+    sequence = np.random.SeedSequence([STREAMS[stream], *numbers])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def batch_rows(step: int, batch_size: int, count: int, seed: int) -> NDArray[np.int64]:
+    """The rows of global batch `step`: (batch_size,) int64 in [0, count).
+
+    Batches cut one endless row of seeded permutations of range(count), so each row comes once an
+    epoch, whatever batch_size; a batch may reach over the end of an epoch, or over several.
+    """
+    if count < 1 or batch_size < 1 or step < 0:
+        raise ValueError(f"no batch for step={step}, batch_size={batch_size}, count={count}")
+    start = step * batch_size
+    rows = np.empty(batch_size, dtype=np.int64)
+    filled = 0
+    while filled < batch_size:
+        epoch, offset = divmod(start + filled, count)
+        piece = _permutation(count, seed, epoch)[offset : offset + batch_size - filled]
+        rows[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return rows
+
+
+@lru_cache(maxsize=8)
+def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    order.setflags(write=False)
+    return order
 
 
 Key = TypeVar("Key")
@@ -245,12 +239,12 @@ def prefetched(
     torch leaves the interpreter's lock while it computes, so both use a core each. What `make`
     raises is raised here, when it is that key's turn. Close the generator to end its thread.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        waiting: tuple[Key, Future[Made]] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+        pending: tuple[Key, Future[Made]] | None = None
         for key in keys:
             following = (key, thread.submit(make, key))
-            if waiting is not None:
-                yield waiting[0], waiting[1].result()
-            waiting = following
-        if waiting is not None:
-            yield waiting[0], waiting[1].result()
+            if pending is not None:
+                yield pending[0], pending[1].result()
+            pending = following
+        if pending is not None:
+            yield pending[0], pending[1].result()

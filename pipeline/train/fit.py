@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn, optim
 
 from pipeline.errors import ParameterError, TrainingError
-from pipeline.models.parts import drop_auxiliary
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import Batch, prefetched, step_batch
 from pipeline.train.history import Log
@@ -22,13 +21,7 @@ from pipeline.train.online import OnlineTeacher
 from pipeline.train.optimizer import build_optimizer, phase, set_learning_rate
 from pipeline.train.precision import with_precision
 from pipeline.train.state import load_state, save_state
-from pipeline.train.training_data import (
-    TrainingData,
-    count_classes,
-    has_pseudo_labels,
-    network_inputs,
-    on_device,
-)
+from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import training_mode
 from pipeline.train.weights import BestWeights, WeightAverage, averaged_logits
 from pipeline.train.worker import Worker
@@ -53,7 +46,6 @@ def fit(
 ) -> dict[str, Tensor]:
     """Train `network` in place for `train.steps` steps; returns the averaged weights by name.
 
-    Auxiliary classifiers, where `network` has them, are trained with it and dropped at the end.
     Global batch k and its augmentation are a function of (seed, k) alone, whatever the number of
     workers, and with `state_folder`, where the state is saved every `checkpoint_minutes`, a run
     that was stopped goes on where it was; one that `worker.stop` ends raises KeyboardInterrupt
@@ -69,7 +61,7 @@ def fit(
             f"train.batch_size = {train.batch_size}: must be a multiple of "
             f"train.workers = {worker.world_size}"
         )
-    data = on_device(data, worker.device)
+    data = data.to(worker.device)
     run = _set_up(network, data, train, seed, rates, worker, log)
     start = load_state(state_folder, **run.state) if state_folder is not None else 0
     run.forward = worker.wrap(network)
@@ -96,7 +88,7 @@ def fit(
             worker.stopped()
     _check_weights(network, done)
     best = run.best.tensors if run.best and train.keep == "best" else None
-    return drop_auxiliary(network, best or run.average.tensors)
+    return best or run.average.tensors
 
 
 @dataclass
@@ -164,7 +156,7 @@ class _Run:
         if losses.contrastive is not None:
             values["loss_contrastive"] = losses.contrastive.item()
         if self.online is not None and step >= self.online_start:
-            values["online_coverage"] = losses.kept.item()
+            values["online_coverage"] = losses.coverage.item()
         now = time.monotonic()
         self.log(done, values | {"images_per_second": self.images / (now - self.since)})
         self.since, self.images = now, 0
@@ -236,10 +228,10 @@ def _online_teacher(
     worker: Worker,
 ) -> tuple[OnlineTeacher | None, int]:
     """The online teacher and the step from which it teaches; none for generation 0."""
-    if train.online is None or not has_pseudo_labels(data):
+    if train.online is None or not data.has_pseudo_labels:
         return None, train.steps
     targets = data.unlabeled_targets
-    num_classes = count_classes(data) if targets is None else targets.shape[1]
+    num_classes = data.class_count if targets is None else targets.shape[1]
     counts = torch.bincount(data.labels, minlength=num_classes)
     prior = counts.float() / counts.sum()
     teacher = OnlineTeacher(network, weights, prior, train.online, across_workers=worker.mean)
@@ -256,7 +248,7 @@ def _accuracy(network: nn.Module, weights: dict[str, Tensor], data: TrainingData
         torch.split(data.validation_labels, VALIDATION_BATCH),
         strict=True,
     ):
-        logits = averaged_logits(network, weights, network_inputs(images, data))
+        logits = averaged_logits(network, weights, data.normalized(images.float() / 255))
         right += int((logits.argmax(dim=1) == labels).sum())
     return right / len(data.validation_images)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.parts import all_logits, features_read, total_loss
+from pipeline.models.parts import features_read
 from pipeline.params import TrainParams
 from pipeline.train.batch import Batch, LabeledBatch
 from pipeline.train.losses import (
@@ -27,26 +27,16 @@ from pipeline.train.worker import Worker
 class Losses(NamedTuple):
     """The losses of one step: the sum that is minimised, and its parts unweighted.
 
-    Of a network with auxiliary classifiers the parts are those of the main one. kept: the share of
-    the unlabelled images of which the teacher was sure enough; num_images: of this worker;
-    contrastive: None where no views are contrasted.
+    coverage: the share of the unlabelled images of which the teacher was sure enough; num_images:
+    of this worker; contrastive: None where no views are contrasted.
     """
 
     total: Tensor
     labeled: Tensor
     pseudo: Tensor
-    kept: Tensor
+    coverage: Tensor
     num_images: int
     contrastive: Tensor | None = None
-
-
-class UnlabeledBatch(NamedTuple):
-    """images: (m, C, S, S) normalised; targets: (m, K) probabilities; kept: (m,), how much of
-    each counts, None for all."""
-
-    images: Tensor
-    targets: Tensor
-    kept: Tensor | None
 
 
 def step_losses(
@@ -63,14 +53,14 @@ def step_losses(
     train.precision: float32 or bfloat16, auto decided; `online`: who labels the weak view of the
     unlabelled images, where the batch has one.
     """
-    with passes_in(train.precision, worker.device):
-        unlabeled, images = _unlabeled(batch, online), batch.labeled.images
-    if unlabeled is not None:
-        images = torch.cat([images, unlabeled.images])
-    seen = len(images)
+    targets, counts = batch.targets, None
+    if online is not None and batch.weak is not None:
+        with passes_in(train.precision, worker.device):
+            targets, counts = online.targets(batch.weak)
+    views = [batch.labeled.images, batch.noised, batch.second]
+    images = torch.cat([view for view in views if view is not None])
     reading: AbstractContextManager[list[Tensor]] = nullcontext([])
     if batch.second is not None:
-        images = torch.cat([images, batch.second])
         reading = features_read(getattr(forward, "module", forward))
     # A block of its own: within one, torch keeps the weights as the teacher's pass has cast them.
     with (
@@ -78,45 +68,26 @@ def step_losses(
         passes_in(train.precision, worker.device),
         reading as features,
     ):
-        heads = [logits.float() for logits in all_logits(forward(images))]
-    losses = [_head_losses(logits[:seen], batch.labeled, unlabeled, train) for logits in heads]
-    whole = losses[0]._replace(total=total_loss([loss.total for loss in losses]))
-    if batch.second is None:
-        return whole
-    first, second = features[0][seen - len(batch.second) : seen], features[0][seen:]
-    contrast = contrastive_loss(first, second, temperature=train.contrastive_temperature)
-    total = whole.total + train.contrastive_weight * contrast
-    return whole._replace(total=total, contrastive=contrast, num_images=len(images))
-
-
-def _unlabeled(batch: Batch, online: OnlineTeacher | None) -> UnlabeledBatch | None:
-    """The unlabelled images with their targets: those stored, or what the online teacher says."""
-    if batch.noised is None:
-        return None
-    if online is None:
-        assert batch.targets is not None
-        return UnlabeledBatch(batch.noised, batch.targets, kept=None)
-    assert batch.weak is not None
-    return UnlabeledBatch(batch.noised, *online.targets(batch.weak))
-
-
-def _head_losses(
-    logits: Tensor, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, train: TrainParams
-) -> Losses:
-    """The losses of one classifier's logits, (n + m, K)."""
-    count = len(labeled.images)
-    first = _labeled_loss(logits[:count], labeled, train)
-    if unlabeled is None:
-        nothing = logits.new_zeros(())
-        return Losses(first, first, nothing, nothing, count)
-    second = pseudo_label_loss(
-        logits[count:],
-        unlabeled.targets,
-        temperature=train.distillation_temperature,
-        counts=unlabeled.kept,
-    )
-    kept = logits.new_ones(()) if unlabeled.kept is None else unlabeled.kept.mean()
-    return Losses(first + train.unlabeled_weight * second, first, second, kept, len(logits))
+        logits = forward(images).float()
+    count = len(batch.labeled.images)
+    total = labeled = _labeled_loss(logits[:count], batch.labeled, train)
+    pseudo = coverage = logits.new_zeros(())
+    if batch.noised is not None:
+        assert targets is not None
+        pseudo = pseudo_label_loss(
+            logits[count : count + len(batch.noised)],
+            targets,
+            temperature=train.distillation_temperature,
+            counts=counts,
+        )
+        total = labeled + train.unlabeled_weight * pseudo
+        coverage = logits.new_ones(()) if counts is None else counts.mean()
+    contrastive = None
+    if batch.second is not None:
+        first, second = features[0][count:].chunk(2)
+        contrastive = contrastive_loss(first, second, temperature=train.contrastive_temperature)
+        total = total + train.contrastive_weight * contrastive
+    return Losses(total, labeled, pseudo, coverage, len(images), contrastive)
 
 
 def _labeled_loss(logits: Tensor, batch: LabeledBatch, train: TrainParams) -> Tensor:

@@ -16,7 +16,7 @@ from pipeline.evaluate.metrics import fit_temperature
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ModelSpec, model_digest
 from pipeline.params import Training, TransferParams
 from pipeline.train.fit import fit
 from pipeline.train.history import Log
@@ -30,9 +30,9 @@ from pipeline.train.worker import Worker
 class TrainJob:
     """What to train, on what, and where it goes.
 
-    `teacher`: the digest of the model in `teacher_model`, None for generation 0; `source`: the
-    folder or file of weights to start from, where transfer.source means one; `checkpoint_minutes`:
-    the longest stretch between two saved states.
+    `teacher`: the folder of the model that made `pseudo_labels`, None for generation 0; `source`:
+    the folder or file of weights to start from, where transfer.source means one;
+    `checkpoint_minutes`: the longest stretch between two saved states.
     """
 
     prepared: Path
@@ -40,11 +40,10 @@ class TrainJob:
     model: Path
     state: Path
     generation: str
-    teacher: str | None
+    teacher: Path | None
     seed: int
     training: Training
     source: Path | None = None
-    teacher_model: Path | None = None
     checkpoint_minutes: float = 5.0
 
 
@@ -54,7 +53,7 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
     `cache`: a folder in which the workers of a node share decoded images, None for a lone one.
     The logits are calibrated by a temperature fitted on the validation images, if there are any.
     """
-    train = job.training.train
+    training, train = job.training, job.training.train
     torch.set_num_threads(train.threads)
     data = training_data(
         job.prepared,
@@ -65,61 +64,64 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
     )
     spec = model_spec(
         read_dataset(job.prepared),
-        job.training.model.network,
+        training.model.network,
         generation=job.generation,
-        teacher=job.teacher,
+        teacher=None if job.teacher is None else model_digest(job.teacher),
     )
-    network = network_of(spec, job.seed, auxiliary=True)
-    if (name := job.training.transfer.source) is not None:
-        source = read_source(name, job.source, job.training.model.name)
-        spec = started(network, spec, source, job.training.transfer)
-        data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
-    if train.distillation_weight > 0 and job.teacher_model is not None:
+    name, weights = training.transfer.source, None
+    if name is not None:
+        weights = read_source(name, job.source, training.model.name)
+    if train.distillation_weight > 0 and job.teacher is not None:
         streamed = data.labeled_stream is not None
         with decoding_pool(1) as pool:
             images = ShardSlices(job.prepared / "labeled", pool) if streamed else data.images
-            data = replace(data, taught=_taught(job.teacher_model, images, str(worker.device)))
-    weights = fit_network(
-        network,
+            data = replace(data, taught=_taught(job.teacher, images, str(worker.device)))
+    network, spec = train_network(
+        spec,
         data,
-        training=job.training,
+        training,
         seed=job.seed,
+        weights=weights,
         worker=worker,
         log=log,
         state_folder=job.state,
         checkpoint_minutes=job.checkpoint_minutes,
     )
     if worker.rank == 0:
-        temperature = calibrated_temperature(network, weights, data, spec, str(worker.device))
-        spec = replace(spec, temperature=temperature, bfloat16_agrees=_agrees(network, data, spec))
-        save_checkpoint(job.model, weights, spec)
+        spec = calibrated(network, data, spec)
+        save_checkpoint(job.model, network.state_dict(), spec)
 
 
-def fit_network(
-    network: nn.Module,
+def train_network(
+    spec: ModelSpec,
     data: TrainingData,
-    *,
     training: Training,
+    *,
     seed: int,
+    weights: Weights | None = None,
     worker: Worker | None = None,
     log: Log = lambda step, values: None,
     state_folder: Path | None = None,
     checkpoint_minutes: float = 5.0,
-) -> dict[str, Tensor]:
-    """`fit` as `training.transfer` says; returns the averaged weights by name.
+) -> tuple[nn.Module, ModelSpec]:
+    """The network of `spec` after `fit`, with averaged weights and in evaluation mode.
 
-    transfer.mode is that of a network: head and auto are settled before.
+    It starts from `weights`, None for random ones; the spec comes back with the normalisation that
+    these want. transfer.mode is that of a network: head and auto are settled before.
     """
     transfer = training.transfer
     assert transfer.mode not in ("head", "auto")
-    rates = None
+    network, rates = network_of(spec, seed), None
+    if weights is not None:
+        spec = started(network, spec, weights, transfer)
+        data = replace(data, mean=tuple(spec.mean), std=tuple(spec.std))
     if transfer.mode == "layerwise":
         rates = layer_rates(
             network,
             body_learning_rate=transfer.body_learning_rate,
             layer_decay=transfer.layer_decay,
         )
-    return fit(
+    averaged = fit(
         network,
         data,
         train=training.train,
@@ -131,27 +133,19 @@ def fit_network(
         state_folder=state_folder,
         checkpoint_minutes=checkpoint_minutes,
     )
+    network.load_state_dict(averaged)
+    return network.eval(), spec
 
 
-def calibrated_temperature(
-    network: nn.Module, weights: dict[str, Tensor], data: TrainingData, spec: ModelSpec, device: str
-) -> float:
-    """The temperature that suits the validation images, 1.0 without any; loads `weights`."""
-    network.load_state_dict(weights)
-    if data.validation_images is None or data.validation_labels is None:
-        return 1.0
-    log_probs = predict_log_probs(
-        network.eval(), data.validation_images, mean=spec.mean, std=spec.std, device=device
-    )
-    return round(fit_temperature(log_probs, np.asarray(data.validation_labels)), 6)
-
-
-def _agrees(network: nn.Module, data: TrainingData, spec: ModelSpec) -> bool:
-    """Whether the trained network may predict in bfloat16, as its validation images say."""
+def calibrated(network: nn.Module, data: TrainingData, spec: ModelSpec) -> ModelSpec:
+    """The spec with what the validation images say: a temperature, and whether bfloat16 will do."""
     images, labels = data.validation_images, data.validation_labels
-    return (
-        images is not None and labels is not None and bfloat16_agrees(network, images, labels, spec)
-    )
+    if images is None or labels is None:
+        return spec
+    device = next(network.parameters()).device
+    log_probs = predict_log_probs(network, images, mean=spec.mean, std=spec.std, device=device)
+    spec = replace(spec, temperature=round(fit_temperature(log_probs, np.asarray(labels)), 6))
+    return replace(spec, bfloat16_agrees=bfloat16_agrees(network, images, labels, spec))
 
 
 def started(

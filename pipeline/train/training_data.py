@@ -44,34 +44,27 @@ class TrainingData:
         stream = self.labeled_stream
         return tuple(self.images.shape[1:]) if stream is None else stream.shape
 
+    @property
+    def has_pseudo_labels(self) -> bool:
+        """Whether there is anything pseudo-labelled to train on."""
+        if self.unlabeled_stream is not None:
+            return len(self.unlabeled_stream) > 0
+        return self.unlabeled_rows is not None and len(self.unlabeled_rows) > 0
 
-def has_pseudo_labels(data: TrainingData) -> bool:
-    """Whether there is anything pseudo-labelled to train on."""
-    if data.unlabeled_stream is not None:
-        return len(data.unlabeled_stream) > 0
-    return data.unlabeled_rows is not None and len(data.unlabeled_rows) > 0
+    @property
+    def class_count(self) -> int:
+        """The number of classes that the data is of, K."""
+        return self.num_classes or int(self.labels.max()) + 1
 
+    def to(self, device: torch.device) -> TrainingData:
+        """The same with its tensors on `device`."""
+        moved: dict[str, Any] = {
+            key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
-def count_classes(data: TrainingData) -> int:
-    """The number of classes that the data is of, K."""
-    return data.num_classes or int(data.labels.max()) + 1
-
-
-def on_device(data: TrainingData, device: torch.device) -> TrainingData:
-    """`data` with its tensors on `device`."""
-    moved: dict[str, Any] = {
-        key: value.to(device) for key, value in vars(data).items() if isinstance(value, Tensor)
-    }
-    return replace(data, **moved)
-
-
-def network_inputs(images: Tensor, data: TrainingData) -> Tensor:
-    """(n, C, S, S) uint8 as a network reads them un-augmented."""
-    return normalized(images.float() / 255, data)
-
-
-def normalized(pixels: Tensor, data: TrainingData) -> Tensor:
-    """(n, C, S, S) in [0, 1] → the same by each channel's mean and deviation."""
-    mean = torch.tensor(data.mean, device=pixels.device).view(1, -1, 1, 1)
-    std = torch.tensor(data.std, device=pixels.device).view(1, -1, 1, 1)
-    return (pixels - mean) / std
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """(n, C, S, S) in [0, 1] → the same by each channel's mean and deviation."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        return (pixels - mean) / std

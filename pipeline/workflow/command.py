@@ -1,4 +1,4 @@
-"""What every command that is no DVC stage has around its work: errors in one line, exit codes."""
+"""What every command has around its work: errors in one line, exit codes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import ParameterError, SelftrainError
+from pipeline.files import disk_error
 
 INTERRUPTED = 130
+
+
+def exit_code(name: str, work: Callable[[], None], interrupted: str) -> int:
+    """Do the work; 0, or the exit code of its failure, of which one line on stderr tells.
+
+    2 for a wrong parameter; interrupted: what is true then. Other errors keep their traceback.
+    """
+    try:
+        work()
+    except SelftrainError as error:
+        reason, code = str(error), error.exit_code
+    except KeyboardInterrupt:
+        reason, code = f"interrupted; {interrupted}", INTERRUPTED
+    except Exception as error:
+        refused = disk_error(error)
+        if refused is None:
+            raise
+        reason, code = str(refused), refused.exit_code
+    else:
+        return 0
+    print(f"{name}: {reason}", file=sys.stderr, flush=True)
+    return code
 
 
 def run_command(
     name: str, parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]
 ) -> int:
-    """Parse the command line and do the work; the exit code, 2 for a wrong parameter."""
-    try:
-        work(parser.parse_args())
-    except SelftrainError as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; nothing was written", file=sys.stderr, flush=True)
-        return INTERRUPTED
-    return 0
+    """Parse the command line and do the work; the exit code."""
+    return exit_code(name, lambda: work(parser.parse_args()), "nothing was written")
 
 
 def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:

@@ -16,9 +16,9 @@ from pipeline.models.parts import batched_features
 from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import NetworkParams, Params
-from pipeline.train.mode_trial import FOLDS
-from pipeline.train.run import fit_network, started
+from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
+from pipeline.train.trials import FOLDS
 from pipeline.train.worker import Worker
 from pipeline.workflow.times import stage_names
 
@@ -128,16 +128,15 @@ def _step_seconds(params: Params, images: Tensor) -> float:
     training = training.model_copy(update={"train": train, "transfer": transfer})
     torch.set_num_threads(train.threads)
     spec = _spec(params, training.model.network)
-    network = network_of(spec)
-    spec = started(network, spec, read_packaged(training.model.name), transfer)
     labels = torch.arange(len(images)) % CLASSES
     data = TrainingData(images, labels, tuple(spec.mean), tuple(spec.std))
     times: list[float] = []
-    fit_network(
-        network,
+    train_network(
+        spec,
         data,
-        training=training,
+        training,
         seed=0,
+        weights=read_packaged(training.model.name),
         worker=Worker(device=resolve_device(train.device)),
         log=lambda step, values: times.append(time.perf_counter()),
     )

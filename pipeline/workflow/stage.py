@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -12,14 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import BusyError, ParameterError, SelftrainError
+from pipeline.errors import BusyError, ParameterError
 from pipeline.files import (
     discard_folder,
-    disk_error,
     file_digest,
     remove_partials,
     value_digest,
@@ -29,13 +27,16 @@ from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
 from pipeline.tracking.tracker import RunInfo, Tracker
+from pipeline.workflow.command import command_parser, exit_code
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
 from pipeline.workflow.times import note_time
 
+if TYPE_CHECKING:
+    from pipeline.data.storage import StoredFolder
+
 STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
-INTERRUPTED = 130
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
@@ -54,6 +55,22 @@ class Run:
     tracker: Tracker
     fingerprint: str
     images: int = 0
+
+    def destination(
+        self, storage: StoredFolder | None, kind: str, folder: Path, *parts: str
+    ) -> Path | StoredFolder:
+        """Where workers write shards: `folder`, or their place in storage, marked as in use.
+
+        parts: which of this stage's folders of that kind, where it has several.
+        """
+        if storage is None:
+            return folder
+        from pipeline.data.stored_shards import mark_in_use, stored_prefix
+
+        digest = value_digest([self.fingerprint, *parts]) if parts else self.fingerprint
+        prefix = stored_prefix(storage, kind, digest)
+        mark_in_use(prefix)
+        return prefix
 
 
 @dataclass(frozen=True)
@@ -187,15 +204,16 @@ def run_stage(
     ensemble.seeds, "0.longer" of controls; None: on no single one. A SelftrainError is shown as
     one line on stderr: exit code 2 for a wrong parameter, else 1.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=work.__doc__)
+    parser = command_parser(name, work.__doc__)
     if models is not None:
         parser.add_argument("--generation", required=True, help='generation, "0" for the labels')
     parser.add_argument("--verbose", action="store_true", help=f"show what Ray says; {VERBOSE}=1")
-    given = parser.parse_args()
-    generation = getattr(given, "generation", None)
-    if given.verbose:
+    arguments = parser.parse_args()
+    generation = getattr(arguments, "generation", None)
+    if arguments.verbose:
         os.environ[VERBOSE] = "1"
-    try:
+
+    def run() -> None:
         params = load_params()
         if generation is not None:
             _check_model(params, models, generation)
@@ -205,18 +223,9 @@ def run_stage(
         with _locked(stage):
             stage.layout.remove_partials()
             work(stage)
-    except SelftrainError as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; a rerun goes on from here", file=sys.stderr, flush=True)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        refused = disk_error(error)
-        if refused is None:
-            raise
-        print(f"{name}: {refused}", file=sys.stderr, flush=True)
-        sys.exit(refused.exit_code)
+
+    if code := exit_code(name, run, "a rerun goes on from here"):
+        sys.exit(code)
 
 
 def _check_model(params: Params, models: str | None, key: str) -> None:
@@ -257,18 +266,13 @@ def code_digest() -> str:
 
 def git_commit(root: Path) -> str:
     """The commit checked out in `root`; outside git what SELFTRAIN_COMMIT says, else "none"."""
+    command = ["git", "rev-parse", "HEAD"]
     try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        commit = answer.stdout.strip()
     except OSError:
-        return _told_commit()
-    return answer.stdout.strip() or _told_commit()
-
-
-def _told_commit() -> str:
-    """The commit of a copy without .git, as a cluster's job has it."""
-    return os.environ.get("SELFTRAIN_COMMIT", "none")
+        commit = ""
+    return commit or os.environ.get("SELFTRAIN_COMMIT", "none")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

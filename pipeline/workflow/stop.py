@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -46,32 +46,23 @@ def end_with_parent() -> None:
         raise KeyboardInterrupt
 
 
-class Wish:
-    """Whether the user has asked to stop."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-
 @contextmanager
-def stop_is_a_wish() -> Iterator[Wish]:
-    """While the block runs the first signal is a wish that it looks at; the second interrupts."""
-    wish = Wish()
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """While the block runs the first signal is a request that it may ask for; the second
+    interrupts."""
+    requested = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if wish.asked:
+    def request(number: int, frame: FrameType | None) -> None:
+        if requested.is_set():
             raise KeyboardInterrupt
-        wish.asked = True
+        requested.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield requested.is_set
         return
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    before = {number: signal.signal(number, request) for number in SIGNALS}
     try:
-        yield wish
+        yield requested.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

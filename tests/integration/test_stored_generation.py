@@ -82,7 +82,7 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
         pseudo_labels=folder / "pseudo_labels",
         model=folder / "1",
         generation="1",
-        teacher="cd" * 32,
+        teacher=folder / "0",
     )
     train(folder, student)
 

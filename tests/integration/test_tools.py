@@ -32,7 +32,7 @@ def everything() -> dict[str, Any]:
     values["evaluate"]["knn"] = 5
     values["ensemble"] = {
         "method": "greedy",
-        "seeds": {"1": {"generation": "1", "teacher": "0"}},
+        "seeds": {"1.1": {"generation": "1", "teacher": "0"}},
     }
     values["controls"] = {"longer": {"steps": 90}}
     values["generations"] = {

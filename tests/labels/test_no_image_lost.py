@@ -16,7 +16,7 @@ from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.stored_shards import missing_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
-from pipeline.train.sampling import batch_rows, rank_rows
+from pipeline.train.batch import batch_rows
 from tests.bad_input.output_cases import RULES
 from tests.tiny import prepared_stripes, save_model
 
@@ -94,7 +94,7 @@ def test_no_combination_loses_or_doubles_an_image(
     assert total == len(expected)
     steps = -(-EPOCHS * total // batch_size)
     batches = [batch_rows(step, batch_size, total, seed=3) for step in range(steps)]
-    parts = [[rank_rows(batch, r, world_size) for r in range(world_size)] for batch in batches]
+    parts = [[batch[rank::world_size] for rank in range(world_size)] for batch in batches]
     assert [sorted(np.concatenate(part)) for part in parts] == [sorted(b) for b in batches]
     seen = np.concatenate(batches)[: EPOCHS * total]
     assert np.bincount(seen, minlength=total).tolist() == [EPOCHS] * total

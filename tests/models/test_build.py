@@ -91,7 +91,7 @@ def test_noise_reaches_the_network() -> None:
 def test_no_noise_means_none_whatever_the_library_s_own_default() -> None:
     for name in ("vgg11", "efficientnet_b0", "convnext_tiny", "googlenet"):
         with torch.device("meta"):
-            parts = list(build(name, dropout_rate=0.0, auxiliary=True).modules())
+            parts = list(build(name, dropout_rate=0.0).modules())
         assert {part.p for part in parts if isinstance(part, (nn.Dropout, StochasticDepth))} == {0}
     with torch.device("meta"):
         noised = build("efficientnet_b0", dropout_rate=0.3, stochastic_depth_rate=0.0).modules()

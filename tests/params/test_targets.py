@@ -70,10 +70,20 @@ def test_a_wrong_rule_of_a_generation_is_named(select: dict[Any, Any], line: str
 @pytest.mark.parametrize(
     ("seeds", "line"),
     [
-        ({"2": {"generation": "2", "teacher": "1"}}, 'seeds.2: keys count up in order, "1" goes'),
-        ({"1": {"generation": "0", "teacher": "0"}}, "seeds.1.generation = '0': must be one of"),
-        ({"1": {"generation": "2", "teacher": "0"}}, "seeds.1.teacher = '0': must be the teacher"),
-        ({"1": {"generation": "2"}}, "seeds.1.teacher is missing"),
+        (
+            {"1": {"generation": "2", "teacher": "1"}},
+            'seeds.1: keys are the generation and a number that counts up, "2.1" goes here',
+        ),
+        ({"2.2": {"generation": "2", "teacher": "1"}}, "seeds.2.2: keys are the generation"),
+        (
+            {"0.1": {"generation": "0", "teacher": "0"}},
+            "seeds.0.1.generation = '0': must be one of",
+        ),
+        (
+            {"2.1": {"generation": "2", "teacher": "0"}},
+            "seeds.2.1.teacher = '0': must be the teacher",
+        ),
+        ({"2.1": {"generation": "2"}}, "seeds.2.1.teacher is missing"),
     ],
 )
 def test_a_wrong_seed_of_the_ensemble_is_named(seeds: dict[Any, Any], line: str) -> None:
@@ -83,7 +93,7 @@ def test_a_wrong_seed_of_the_ensemble_is_named(seeds: dict[Any, Any], line: str)
 
 
 def test_models_of_other_seeds_are_named_and_seeded_after_their_number() -> None:
-    seeds = {"1": {"generation": "2", "teacher": "1"}, "2": {"generation": "1", "teacher": "0"}}
+    seeds = {"2.1": {"generation": "2", "teacher": "1"}, "1.2": {"generation": "1", "teacher": "0"}}
     params = parse_params(_values() | {"ensemble": {"seeds": seeds}})
     assert params.seed_keys == ["2.1", "1.2"]
     drawn = [params.model_seed(key) for key in ("0", "2", "2.1", "1.2")]

@@ -15,7 +15,7 @@ from pipeline.labels.predict import ShardPredictor
 from pipeline.params import ModelParams, Training
 from pipeline.ray.map_shards import distributed_map
 from pipeline.train.run import TrainJob
-from pipeline.workflow.train_network import train_job
+from pipeline.workflow.training import train_job
 from tests.tiny import PLAIN, train_params
 
 OWN = Path("/proc/self/cwd")  # another folder for each process, by one name

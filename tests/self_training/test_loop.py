@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.params import Params, parse_params
 from pipeline.self_training.loop import Features, Images, self_train, train_control, try_modes
-from pipeline.self_training.models import embedded
+from pipeline.train.body import embedded
 from pipeline.train.head import choose_l2
 from tests.tiny import CLASSES, SIDE, striped
 

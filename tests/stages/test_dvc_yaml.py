@@ -15,13 +15,12 @@ from tests.stages.reads import read_members, read_parameters
 
 ROOT = Path(__file__).parents[2]
 YAMLS = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-METHOD = ("data", "augment", "models", "evaluate", "labels", "train")
+METHOD = ("data", "augment", "models", "evaluate", "labels", "train", "self_training")
+DVC_YAML: Any = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, Any] = {
-    name: stage.get("do", stage)
-    for name, stage in YAML(typ="safe")
-    .load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    .items()
+    name: stage.get("do", stage) for name, stage in DVC_YAML["stages"].items()
 }
+FOREACH = {name: stage.get("foreach") for name, stage in DVC_YAML["stages"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +55,12 @@ def test_a_stage_depends_on_every_module_of_the_method_that_it_runs(
 
 def models_of(name: str, params: Params) -> list[str]:
     """The models that a stage works on, one at a time; "0" where it works on none."""
-    stage = STAGES[name]["cmd"]
-    if "${item.generation}" in stage:
-        return params.seed_keys
-    if "0.${key}" in stage:
-        return params.control_keys
-    return params.model_keys[1:] if "${key}" in stage else ["0"]
+    return {
+        None: ["0"],
+        "${generations}": params.model_keys[1:],
+        "${ensemble.seeds}": params.seed_keys,
+        "${controls}": params.control_keys,
+    }[FOREACH[name]]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
     stage has from models/."""
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     values: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["ensemble"]["seeds"] = {"1": {"generation": "2", "teacher": "1"}}
+    values["ensemble"]["seeds"] = {"2.1": {"generation": "2", "teacher": "1"}}
     values["controls"] = {
         "labels": {"steps": 10},
         "students": {"steps": 10, "like": "student"},

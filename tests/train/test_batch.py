@@ -5,13 +5,23 @@ from __future__ import annotations
 import threading
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.train.batch import labeled_batch, prefetched, pseudo_labeled_batch, step_batch
+from pipeline.train.batch import batch_rows, prefetched, step_batch
 from pipeline.train.worker import Worker
-from tests.tiny import PLAIN, STRONG, stripe_data, train_params
+from tests.tiny import (
+    PLAIN,
+    STRONG,
+    labeled_batch,
+    pseudo_labeled_batch,
+    stripe_data,
+    train_params,
+)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -50,7 +60,7 @@ def test_batches_go_through_all_rows_and_pair_images_with_their_targets() -> Non
     params = train_params(labeled_augment="none", unlabeled_augment="none")
     seen: list[Tensor] = []
     for step in range(2):  # 12 pseudo-labelled images each
-        images, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
+        images, targets = pseudo_labeled_batch(data, params, PLAIN, 0, step, Worker())
         for image, target in zip(images, targets, strict=True):
             pixels = (data.unlabeled_images.float() / 255 - 0.3) / 0.25
             row = int((pixels - image).abs().amax(dim=(1, 2, 3)).argmin())
@@ -64,7 +74,7 @@ def test_a_repeated_pseudo_label_is_seen_as_often_as_it_counts() -> None:
     rows = torch.tensor([0, 0, 0, 1, 2, 2])
     data = stripe_data(3, unlabeled=3, unlabeled_rows=rows, unlabeled_targets=torch.eye(3)[rows])
     params = train_params(batch_size=3, unlabeled_ratio=2)
-    _, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
+    _, targets = pseudo_labeled_batch(data, params, PLAIN, 0, 0, Worker())
     assert targets.sum(dim=0).tolist() == [3, 1, 2]
 
 
@@ -112,3 +122,34 @@ def test_its_thread_ends_with_it() -> None:
     assert threading.active_count() == before + 1
     pieces.close()
     assert threading.active_count() == before
+
+
+@settings(max_examples=100, deadline=None)
+@given(count=st.integers(1, 60), batch_size=st.integers(1, 90), seed=st.integers(0, 2**31 - 1))
+def test_each_row_comes_once_an_epoch(count: int, batch_size: int, seed: int) -> None:
+    epochs = 3
+    steps = -(-epochs * count // batch_size)
+    stream = np.concatenate([batch_rows(step, batch_size, count, seed) for step in range(steps)])
+    assert len(stream) == steps * batch_size
+    for epoch in range(epochs):
+        assert sorted(stream[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    first = batch_rows(1234, 16, 100, seed=5)
+    for step in range(40):
+        batch_rows(step, 16, 100, seed=6)
+    assert (batch_rows(1234, 16, 100, seed=5) == first).all()
+    assert (batch_rows(1234, 16, 100, seed=6) != first).any()
+
+
+def test_epochs_are_shuffled_differently() -> None:
+    epochs = [batch_rows(step, 50, 50, seed=0).tolist() for step in range(3)]
+    assert list(range(50)) not in epochs
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+@pytest.mark.parametrize(("step", "batch_size", "count"), [(0, 4, 0), (0, 0, 4), (-1, 4, 4)])
+def test_no_batch_of_nothing(step: int, batch_size: int, count: int) -> None:
+    with pytest.raises(ValueError, match="no batch"):
+        batch_rows(step, batch_size, count, seed=0)

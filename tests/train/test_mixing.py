@@ -10,11 +10,17 @@ import torch
 from pipeline.augment import Draws, mix
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams
-from pipeline.train.batch import labeled_batch, pseudo_labeled_batch
 from pipeline.train.fit import fit
 from pipeline.train.losses import labeled_loss
 from pipeline.train.worker import Worker
-from tests.tiny import accuracy, stripe_data, tiny_network, train_params
+from tests.tiny import (
+    accuracy,
+    labeled_batch,
+    pseudo_labeled_batch,
+    stripe_data,
+    tiny_network,
+    train_params,
+)
 
 KINDS: tuple[Literal["mixup", "cutmix", "both"], ...] = ("mixup", "cutmix", "both")
 Batch = Any

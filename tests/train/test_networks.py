@@ -31,9 +31,7 @@ DATA = doubled(stripe_data(6, unlabeled=6))
 
 
 def train(name: str, **options: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    network = build_network(
-        name, num_classes=3, channels=1, image_size=16, seed=0, auxiliary=True, **options
-    )
+    network = build_network(name, num_classes=3, channels=1, image_size=16, seed=0, **options)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     return before, fit(network, DATA, train=PARAMS, augment=STRONG, seed=0)
 

@@ -7,13 +7,21 @@ from torch.nn import functional as F
 
 from pipeline.models.parts import features_read
 from pipeline.params import OnlineParams
-from pipeline.train.batch import labeled_batch, pseudo_labeled_batch, step_batch
+from pipeline.train.batch import step_batch
 from pipeline.train.losses import contrastive_loss
 from pipeline.train.objective import Losses, model_noise, step_losses
 from pipeline.train.online import OnlineTeacher
 from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
-from tests.tiny import PLAIN, STRONG, stripe_data, tiny_network, train_params
+from tests.tiny import (
+    PLAIN,
+    STRONG,
+    labeled_batch,
+    pseudo_labeled_batch,
+    stripe_data,
+    tiny_network,
+    train_params,
+)
 
 NETWORK = tiny_network()
 ALL_SOFT = OnlineParams(confidence_threshold=0, label_kind="soft", distribution_alignment=False)
@@ -49,7 +57,7 @@ def test_it_is_the_sum_of_both_parts_by_hand() -> None:
     data = stripe_data(9, unlabeled=20)
     params = train_params(unlabeled_weight=0.5)
     labeled = labeled_batch(data, params, PLAIN, 0, 3, Worker())
-    more, targets, _ = pseudo_labeled_batch(data, params, PLAIN, 0, 3, Worker())
+    more, targets = pseudo_labeled_batch(data, params, PLAIN, 0, 3, Worker())
     logits = logits_of(torch.cat([labeled.images, more]))
     first = F.cross_entropy(logits[:6], labeled.labels)
     second = F.cross_entropy(logits[6:], targets)
@@ -58,7 +66,7 @@ def test_it_is_the_sum_of_both_parts_by_hand() -> None:
     torch.testing.assert_close(found.labeled.detach(), first)
     torch.testing.assert_close(found.pseudo.detach(), second)
     assert found.num_images == 18
-    assert found.kept.item() == 1
+    assert found.coverage.item() == 1
 
 
 def test_what_is_taught_replaces_a_share_of_the_true_labels() -> None:
@@ -114,7 +122,7 @@ def test_an_online_teacher_labels_the_weak_view_in_place_of_the_stored_labels() 
 def test_where_the_online_teacher_is_sure_of_nothing_only_the_labels_count() -> None:
     data = stripe_data(9, unlabeled=20)
     found = losses(data, online_of(tiny_network(), confidence_threshold=1.0))
-    assert found.pseudo.item() == found.kept.item() == 0
+    assert found.pseudo.item() == found.coverage.item() == 0
     torch.testing.assert_close(found.total, found.labeled)
 
 

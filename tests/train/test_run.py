@@ -16,7 +16,7 @@ from pipeline.models.packaged import read_packaged
 from pipeline.models.pretrained import normalization
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training, TransferParams
-from pipeline.train.run import TrainJob, calibrated_temperature, train_model
+from pipeline.train.run import TrainJob, calibrated, train_model
 from pipeline.train.worker import Worker
 from tests.tiny import (
     PLAIN,
@@ -30,13 +30,14 @@ from tests.tiny import (
 
 @pytest.fixture
 def job(tmp_path: Path) -> TrainJob:
+    save_model(tmp_path / "teacher")
     return TrainJob(
         prepared=prepared_stripes(tmp_path / "prepared"),
         pseudo_labels=None,
         model=tmp_path / "model",
         state=tmp_path / "state",
         generation="2",
-        teacher="ab" * 32,
+        teacher=tmp_path / "teacher",
         seed=3,
         training=Training(
             model=ModelParams(width=4, dropout_rate=0.1),
@@ -50,14 +51,14 @@ def ignore(step: int, values: dict[str, float]) -> None:
     """A log that nobody reads."""
 
 
-def test_a_job_leaves_a_model_that_knows_its_classes(job: TrainJob) -> None:
+def test_a_job_leaves_a_model_that_knows_its_classes(job: TrainJob, tmp_path: Path) -> None:
     steps: list[int] = []
     train_model(job, Worker(), lambda step, values: steps.append(step))
     assert max(steps) == 60
     checkpoint = load_checkpoint(job.model)
     spec = checkpoint.spec
     assert (spec.classes, spec.image_size, spec.channels) == (["left", "middle", "right"], 8, 1)
-    assert (spec.generation, spec.teacher) == ("2", "ab" * 32)
+    assert (spec.generation, spec.teacher) == ("2", model_digest(tmp_path / "teacher"))
     assert spec.network == job.training.model.network  # every size that a student may grow from
     test = load_images(job.prepared / "test")
     log_probs = predict_log_probs(checkpoint.network, test.images, mean=spec.mean, std=spec.std)
@@ -90,12 +91,8 @@ def test_the_temperature_suits_the_validation_images() -> None:
     data = stripe_data(30)
     data = replace(data, validation_images=data.images, validation_labels=data.labels)
     spec = tiny_spec()
-    network = network_of(spec, seed=1)
-    weights = {key: value.clone() for key, value in network.state_dict().items()}
-    with torch.no_grad():
-        for value in network.parameters():
-            value.zero_()  # the weights given count, not those in the network
-    temperature = calibrated_temperature(network, weights, data, spec, "cpu")
+    network = network_of(spec, seed=1).eval()
+    temperature = calibrated(network, data, spec).temperature
 
     def loss(temperature: float) -> float:
         log_probs = predict_log_probs(

@@ -56,10 +56,9 @@ def job_of(made: Path, out: Path, *, teach: bool = True, **train: Any) -> TrainJ
         model=out / "model",
         state=out / "state",
         generation="1",
-        teacher="ab" * 32,
+        teacher=made / "teacher",
         seed=3,
         training=Training(model=ModelParams(width=4), augment=PLAIN, train=train_params(**values)),
-        teacher_model=made / "teacher",
     )
 
 

@@ -1,4 +1,4 @@
-"""Signals: at once, and as a wish."""
+"""Signals: at once, and as a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.workflow.stop import SIGNALS, interrupt_on_signals, stop_is_a_wish
+from pipeline.workflow.stop import SIGNALS, interrupt_on_signals, stop_requested
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,14 +26,14 @@ def handlers() -> object:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_interrupts_but_is_a_wish_at_first_where_that_is_asked_for(
+def test_a_signal_interrupts_but_is_a_request_at_first_where_the_work_asks(
     number: signal.Signals,
 ) -> None:
     interrupt_on_signals()
-    with stop_is_a_wish() as wish:
-        assert not wish()
+    with stop_requested() as requested:
+        assert not requested()
         os.kill(os.getpid(), number)
-        assert wish()
+        assert requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     with pytest.raises(KeyboardInterrupt):

@@ -13,9 +13,9 @@ from pipeline.labels.align import label_shares
 from pipeline.labels.pool import network_features
 from pipeline.labels.predict import finish_predictions, predict_folder
 from pipeline.labels.propagate import combine_with_neighbors
-from pipeline.labels.refine import refine_predictions
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import PropagationParams
+from pipeline.self_training.pseudo_label import refine_predictions
 from tests.tiny import prepared_stripes, save_model
 
 NEIGHBORS = PropagationParams(num_neighbors=5)

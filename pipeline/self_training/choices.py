@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,33 @@ from pipeline.params import Params
 MODES = ("head", "layerwise")
 
 
-def save_choices(
-    path: Path,
-    num_ops: int,
-    magnitude: float,
-    trials: Sequence[Mapping[str, float]] = (),
-    *,
-    mode: str | None = None,
-) -> None:
-    """Write the chosen numbers and all that were tried, and the mode that was, None for none."""
-    chosen = {"num_ops": num_ops, "magnitude": magnitude, "searched": bool(trials)}
-    write_json(path, chosen | {"trials": [dict(trial) for trial in trials], "mode": mode})
+@dataclass(frozen=True)
+class Choices:
+    """The chosen numbers of RandAugment and all that were tried, and the mode that was.
+
+    folds: what the trial of the modes counted; each empty where nothing was tried.
+    """
+
+    num_ops: int
+    magnitude: float
+    trials: Sequence[Mapping[str, float]] = ()
+    mode: str | None = None
+    folds: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The choice and each trial's figures, one number a key."""
+        values: dict[str, float] = {"num_ops": self.num_ops, "magnitude": self.magnitude}
+        for trial in self.trials:
+            name = f"{trial['num_ops']}_ops_at_{trial['magnitude']:g}"
+            values |= {f"val/{key}/{name}": trial[key] for key in ("accuracy", "nll")}
+        return values | {f"folds/{name}": float(count) for name, count in self.folds.items()}
+
+    def write(self, path: Path, metrics: Path) -> None:
+        """Write what `with_choices` reads, and the metrics."""
+        values = {"num_ops": self.num_ops, "magnitude": self.magnitude, "mode": self.mode}
+        write_json(path, values | {"searched": bool(self.trials), "trials": list(self.trials)})
+        write_json(metrics, self.metrics)
 
 
 def with_choices(params: Params, path: Path) -> Params:
@@ -54,14 +71,3 @@ def with_choices(params: Params, path: Path) -> Params:
             "asks for; run the stage search"
         )
     return params.with_policy(num_ops, magnitude)
-
-
-def policy_metrics(
-    num_ops: int, magnitude: float, trials: Sequence[Mapping[str, float]] = ()
-) -> dict[str, float]:
-    """The choice and each trial's validation figures, one number a key."""
-    flat: dict[str, float] = {"num_ops": num_ops, "magnitude": magnitude}
-    for trial in trials:
-        name = f"{trial['num_ops']}_ops_at_{trial['magnitude']:g}"
-        flat |= {f"val/{key}/{name}": trial[key] for key in ("accuracy", "nll")}
-    return flat

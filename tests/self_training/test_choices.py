@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 from pipeline.params import Params, parse_params
-from pipeline.workflow.choices import policy_metrics, save_choices, with_choices
+from pipeline.self_training.choices import Choices, with_choices
 
 TRIALS = [
     {"num_ops": 1, "magnitude": 5.0, "accuracy": 0.5, "nll": 1.5},
@@ -28,7 +28,7 @@ def params(search: bool) -> Params:
 
 def test_training_gets_what_was_found(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
-    save_choices(path, 2, 5.0, TRIALS)
+    Choices(2, 5.0, TRIALS).write(path, tmp_path / "metrics.json")
     found = with_choices(params(search=True), path).training("0").augment
     assert (found.num_ops, found.magnitude) == (2, 5.0)
     assert read_json(path)["trials"] == TRIALS
@@ -62,8 +62,8 @@ def test_a_missing_policy_names_its_stage(tmp_path: Path) -> None:
 
 
 def test_metrics_are_one_number_a_key() -> None:
-    assert policy_metrics(7, 20.0) == {"num_ops": 7, "magnitude": 20.0}
-    assert policy_metrics(2, 5.0, TRIALS) == {
+    assert Choices(7, 20.0).metrics == {"num_ops": 7, "magnitude": 20.0}
+    assert Choices(2, 5.0, TRIALS).metrics == {
         "num_ops": 2,
         "magnitude": 5.0,
         "val/accuracy/1_ops_at_5": 0.5,
