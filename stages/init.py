@@ -41,7 +41,7 @@ def init(given: argparse.Namespace) -> None:
     from pipeline.data.sources import Wanted, open_source
     from pipeline.models.passes import gpu_is_there
     from pipeline.params.load import parse_text
-    from pipeline.params.preset import filled_preset
+    from pipeline.params.presets import filled_preset
 
     check_apart(Path(given.images), Path.cwd())
     asked = {key: getattr(given, key) for key in ASKED}

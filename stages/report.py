@@ -5,9 +5,8 @@ import sys
 from pipeline.files import write_text
 from pipeline.progress import say
 from pipeline.report.gather import gather_report
-from pipeline.report.note import headline, render_note
 from pipeline.report.page import render_report, render_times
-from pipeline.report.table import render_table
+from pipeline.report.summary import headline, render_note, render_table
 from pipeline.tracking.tracker import drain
 from pipeline.workflow.stage import Stage, result_line, run_stage
 from pipeline.workflow.times import read_times, stage_names
@@ -31,9 +30,9 @@ def report(stage: Stage) -> None:
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))
     say(render_table(data, color=sys.stdout.isatty()))
-    left = drain(stage.root, DRAIN_SECONDS)
-    if left.unsent:
-        say(f"MLflow has yet to get {left.unsent} events; the next stage sends them")
+    unsent = drain(stage.root, DRAIN_SECONDS).unsent
+    if unsent:
+        say(f"MLflow has yet to get {unsent} events; the next stage sends them")
     result_line(stage, f"open {page.relative_to(stage.root)}; `make ui` shows every run in MLflow")
 
 

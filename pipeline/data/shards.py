@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.addresses import storage_problem
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, read_json, write_json, written_whole
+from pipeline.files import file_digest, read_json, storage_problem, write_json, written_whole
 from pipeline.progress import progress
 
 MANIFEST = "manifest.json"

@@ -1,8 +1,6 @@
 """The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
 
 from pipeline.params.augment import AugmentParams, Operation, SearchParams
-from pipeline.params.checks import Training
-from pipeline.params.embed import EmbedParams
 from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
 from pipeline.params.run import Generation, Params, TrainingOverrides
@@ -14,14 +12,14 @@ from pipeline.params.sections import (
     GuardParams,
     PredictParams,
     PropagationParams,
+    RunParams,
     Section,
     SelectParams,
+    StorageParams,
     TrackingParams,
 )
-from pipeline.params.storage import StorageParams
-from pipeline.params.throughput import RunParams
-from pipeline.params.training import OnlineParams, TrainParams
-from pipeline.params.transfer import TransferParams
+from pipeline.params.training import OnlineParams, Training, TrainParams
+from pipeline.params.transfer import EmbedParams, TransferParams
 
 __all__ = [
     "PARAMS_FILE",

@@ -35,12 +35,10 @@ Operation = Literal[
 class SearchParams(Section):
     """What the stage search tries: every number of operations at every magnitude."""
 
-    num_ops: tuple[int, ...] = Field(
-        strict=False, min_length=1, description="numbers of operations to try, as [1, 2, 3]"
-    )
-    magnitude: tuple[float, ...] = Field(
-        strict=False, min_length=1, description="magnitudes to try, as [5.0, 10.0]"
-    )
+    num_ops: tuple[int, ...] = Field(strict=False, min_length=1)
+    """numbers of operations to try, as [1, 2, 3]"""
+    magnitude: tuple[float, ...] = Field(strict=False, min_length=1)
+    """magnitudes to try, as [5.0, 10.0]"""
     steps: int = Field(200, ge=1, description="optimizer steps of each trial")
     seeds: int = Field(1, ge=1, le=100, description="trials of each pair, averaged")
 
@@ -60,36 +58,28 @@ class AugmentParams(Section):
     """The weak and the strong view of a training image."""
 
     flip: bool = Field(False, description="mirror images left-right; wrong for digits and text")
-    crop: Literal["shift", "resized"] = Field(
-        "shift", description="weak: move by whole pixels, or cut a box out and resize it"
-    )
+    crop: Literal["shift", "resized"] = "shift"
+    """weak: move by whole pixels, or cut a box out and resize it"""
     shift: float = Field(0.125, ge=0, le=0.5, description="weak: largest shift, share of the side")
-    padding: Literal["reflect", "zeros"] = Field(
-        "reflect", description="what a shift moves in: the mirrored image, or black"
-    )
-    crop_area: tuple[float, float] = Field(
-        (0.5, 1.0), strict=False, description="of a resized crop: its share of the area"
-    )
-    crop_ratio: tuple[float, float] = Field(
-        (0.75, 1.3333), strict=False, description="of a resized crop: its width over its height"
-    )
+    padding: Literal["reflect", "zeros"] = "reflect"
+    """what a shift moves in: the mirrored image, or black"""
+    crop_area: tuple[float, float] = Field((0.5, 1.0), strict=False)
+    """of a resized crop: its share of the area"""
+    crop_ratio: tuple[float, float] = Field((0.75, 1.3333), strict=False)
+    """of a resized crop: its width over its height"""
     num_ops: int = Field(2, ge=0, le=16, description="strong: RandAugment operations an image")
     magnitude: float = Field(10.0, ge=0, le=30, description="strong: their strength, 0 to 30")
     magnitude_std: float = Field(0.0, ge=0, le=30, description="strong: its standard deviation")
-    magnitude_sampling: Literal["normal", "uniform"] = Field(
-        "normal", description="strong: about the magnitude, or between 0 and it"
-    )
+    magnitude_sampling: Literal["normal", "uniform"] = "normal"
+    """strong: about the magnitude, or between 0 and it"""
     distinct_ops: bool = Field(False, description="strong: no operation twice for one image")
     cutout: float = Field(0.0, ge=0, le=1, description="strong: side of an erased square, share")
-    erasing: float = Field(
-        0.0, ge=0, le=1, description="strong: chance that a random rectangle is erased"
-    )
-    mix: Literal["none", "mixup", "cutmix", "both"] = Field(
-        "none", description="mix pairs of images and their targets; both: each image draws one"
-    )
-    mix_alpha: float = Field(
-        1.0, gt=0, le=32, description="shares are Beta(alpha, alpha); 1: uniform, less: milder"
-    )
+    erasing: float = Field(0.0, ge=0, le=1)
+    """strong: chance that a random rectangle is erased"""
+    mix: Literal["none", "mixup", "cutmix", "both"] = "none"
+    """mix pairs of images and their targets; both: each image draws one"""
+    mix_alpha: float = Field(1.0, gt=0, le=32)
+    """shares are Beta(alpha, alpha); 1: uniform, less: milder"""
     operations: tuple[Operation, ...] = Field(
         (
             "identity",
@@ -109,11 +99,10 @@ class AugmentParams(Section):
         ),
         strict=False,
         min_length=1,
-        description="strong: what RandAugment draws from",
     )
-    search: SearchParams | None = Field(
-        None, description="choose num_ops and magnitude on the validation images; null: as above"
-    )
+    """strong: what RandAugment draws from"""
+    search: SearchParams | None = None
+    """choose num_ops and magnitude on the validation images; null: as above"""
 
     @model_validator(mode="after")
     def _ranges(self) -> AugmentParams:

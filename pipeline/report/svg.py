@@ -6,6 +6,7 @@ colour decides; nothing has a background.
 
 from __future__ import annotations
 
+import html
 import io
 import logging
 import re
@@ -16,7 +17,9 @@ from typing import Any
 
 from matplotlib import rc_context, style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.errors import visible
 from pipeline.files import write_text
@@ -53,10 +56,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw_svg(
-    name: str,
-    draw: Callable[[Axes], None],
-    *,
-    size: tuple[float, float] = (5.2, 3.4),
+    name: str, draw: Callable[[Axes], None], *, size: tuple[float, float] = (5.2, 3.4)
 ) -> str:
     """A figure as an SVG document; `draw` is given its axes; what it labels goes into a legend.
 
@@ -89,9 +89,7 @@ def _add_legend(figure: Figure) -> None:
 
 def inline(svg: str, label: str) -> str:
     """An SVG document as an element of a page, with `label` for those who can't see it."""
-    element = svg[svg.index("<svg") :]
-    escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return element.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
+    return f'<svg role="img" aria-label="{html.escape(label)}"{svg.partition("<svg")[2]}'
 
 
 def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:
@@ -103,15 +101,23 @@ def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:
         write_text(folder / f"{name}.svg", whole)
 
 
-def name_classes(ax: Axes, classes: Sequence[str]) -> None:
-    """Name the bars 0, 1, … of an x-axis by class, where there is room."""
-    ax.grid(visible=False, axis="x")
+def name_classes(axis: Axis, classes: Sequence[str]) -> None:
+    """Name the places 0, 1, … of an axis by class, where there is room."""
     if len(classes) > MOST_NAMED:
-        ax.set_xlabel("class number")
+        axis.set_label_text("class number")
         return
+    size = 10.5 if len(classes) <= 15 else 8.0 if len(classes) <= 25 else 6.0
     names = [printable(name) for name in classes]
-    upright = max(len(name) for name in names) * len(names) > MOST_NAMED
-    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    upright = axis is axis.axes.xaxis and max(map(len, names)) * len(names) > 60
+    axis.set_ticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
+
+
+def count_by_class(ax: Axes, classes: Sequence[str]) -> None:
+    """Label the axes of bars of pseudo-labelled images, one for each class."""
+    name_classes(ax.xaxis, classes)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel("pseudo-labelled images")
+    ax.grid(visible=False, axis="x")
 
 
 def printable(name: str, most: int = 18) -> str:

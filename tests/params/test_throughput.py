@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.errors import ParameterError
 from pipeline.params import Params, RunParams, parse_params
-from pipeline.params.differences import differences
 from pipeline.params.errors import IN_RUN
+from pipeline.params.presets import differences
 
 FASTER = {
     "actors": [2, 8],

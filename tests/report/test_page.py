@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
-from pipeline.report.page import class_rows, named_counts, render_report, worst_confusions
+from pipeline.report.page import named_counts, render_report, worst_confusions
 from tests.report.example import example_report, with_heads, with_robustness, without_figures
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect", "circle", "image"}
@@ -56,7 +56,8 @@ def test_strangers_are_counted_where_somebody_looked(data: ReportData, page: str
     assert "Strangers" not in page
     last = data.generations[-1]
     assert last.pseudo_labels is not None
-    labels = replace(last.pseudo_labels, strangers=1234, dropped_strangers=567)
+    reasons = last.pseudo_labels.reasons | {"stranger": 567}
+    labels = replace(last.pseudo_labels, strangers=1234, reasons=reasons)
     parts = (*data.generations[:-1], replace(last, pseudo_labels=labels))
     counted = render_report(replace(data, generations=parts))
     reader = Reader(counted)
@@ -168,18 +169,12 @@ def test_worst_confusions_are_the_largest_errors(data: ReportData) -> None:
         ),
         reverse=True,
     )
-    rows = worst_confusions(data.champion_result, data.classes)
-    assert [row["images"] for row in rows] == errors[: len(rows)]
-    for row in rows:
-        true, predicted = data.classes.index(row["true"]), data.classes.index(row["predicted"])
-        assert confusion[true][predicted] == row["images"]
-        assert row["share"] == pytest.approx(row["images"] / sum(confusion[true]))
-
-
-def test_class_rows_hold_every_class(data: ReportData) -> None:
-    rows = class_rows(data)
-    assert [row["name"] for row in rows] == list(data.classes)
-    assert sum(row["images"] for row in rows) == data.champion_result.test.images
+    rows = worst_confusions(data.champion_result.test, data.classes)
+    assert [images for _, _, images, _ in rows] == errors[: len(rows)]
+    for name, predicted, images, share in rows:
+        row = confusion[data.classes.index(name)]
+        assert row[data.classes.index(predicted)] == images
+        assert share == pytest.approx(images / sum(row))
 
 
 def test_counts_keep_what_has_no_words_yet(data: ReportData) -> None:

@@ -19,7 +19,7 @@ from pipeline.data.preparation.advise import (
 from pipeline.data.preparation.inspection import Found
 from pipeline.params import Params, parse_params
 from pipeline.params.load import parse_text
-from pipeline.params.preset import filled_preset
+from pipeline.params.presets import filled_preset
 
 ROOT = Path(__file__).parents[3]
 

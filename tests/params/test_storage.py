@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.addresses import storage_problem, without_secrets
 from pipeline.errors import ParameterError
+from pipeline.files import storage_problem, without_secrets
 from pipeline.params import parse_params
 
 
