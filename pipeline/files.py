@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
 from pipeline.errors import DataError, DiskError
 
-CHUNK_BYTES = 1 << 20
-REFUSALS = {
-    errno.ENOSPC: "make space",
-    errno.EDQUOT: "make space",
-    errno.EROFS: "make it writable",
-}
+REFUSALS = {errno.ENOSPC: "make space", errno.EDQUOT: "make space", errno.EROFS: "make it writable"}
 SCHEMES = ("file", "s3", "gs")  # of addresses of shared storage
 PARTIALS = ".*.partial"  # names of what is being written
 
@@ -135,28 +132,15 @@ def remove_partials(folder: Path) -> None:
     """Remove what writers of this machine that were killed have left in `folder`, not below it."""
     for path in folder.glob(PARTIALS):
         writer = path.name.rsplit(".", 2)[-2]
-        if writer.isdecimal() and not _runs(int(writer)):
+        own = writer == str(os.getpid())  # of an earlier process of this number
+        if writer.isdecimal() and (own or not psutil.pid_exists(int(writer))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    """Whether there is a process of this number on this machine, other than this one."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def value_digest(value: Any) -> str:

@@ -54,31 +54,24 @@ def progress(title: str, total: int, unit: str = "images") -> Iterator[Advance]:
 
 @contextmanager
 def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as rich
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit} · {{task.fields[rate]}}/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn(f"{unit} · {{task.fields[rate]}}/s"),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[note]}"),
     )
     pace = _Pace()
-    with Progress(*columns) as bar:
+    with rich.Progress(*columns) as bar:
         task = bar.add_task(title, total=total, note="", rate="–")
 
         def advance(amount: int = 1, note: str = "") -> None:
             pace.add(amount)
-            rate = pace.rate
-            shown = "–" if rate is None else _in_words(rate)
-            bar.update(task, advance=amount, note=note, rate=shown)
+            rate = "–" if pace.rate is None else _figure(pace.rate)
+            bar.update(task, advance=amount, note=note, rate=rate)
 
         yield advance
 
@@ -95,12 +88,12 @@ def _lines(title: str, total: int, unit: str) -> Advance:
             shown = now
             line = f"{title}: {pace.done}/{total} {unit}"
             if rate := pace.rate:
-                left = max(total - pace.done, 0) / rate
-                line += f", {_in_words(rate)}/s, {left:.0f} s left"
+                seconds = max(total - pace.done, 0) / rate
+                line += f", {_figure(rate)}/s, {seconds:.0f} s left"
             say(f"{line}  {note}" if note else line)
 
     return advance
 
 
-def _in_words(rate: float) -> str:
+def _figure(rate: float) -> str:
     return f"{rate:.1f}" if rate < 100 else f"{rate:,.0f}"

@@ -27,7 +27,7 @@ def train(stage: Stage) -> None:
         with stage.run(inputs, parameters) as run:
             shown = train_head(stage, run, training, teacher=teacher)
     else:
-        from pipeline.report.samples import write_samples
+        from pipeline.report.preview import write_samples
         from pipeline.train.transfer import find_source
         from pipeline.workflow.train_network import train_network
 

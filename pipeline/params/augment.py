@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,14 @@ Operation = Literal[
     "colour_shift",
     "pca_colour_shift",
 ]
+
+
+LATER = ("scale", "perspective", "elastic", "colour_shift", "pca_colour_shift")
+RANDAUGMENT: tuple[Operation, ...] = tuple(
+    name for name in get_args(Operation) if name not in LATER
+)  # as Cubuk et al. 2020 have it
+WEAK = {"flip", "crop", "shift", "padding", "crop_area", "crop_ratio"}
+STRONG = {"operations", "num_ops", "magnitude", "magnitude_std", "cutout", "erasing"}
 
 
 class SearchParams(Section):
@@ -80,50 +88,23 @@ class AugmentParams(Section):
     """mix pairs of images and their targets; both: each image draws one"""
     mix_alpha: float = Field(1.0, gt=0, le=32)
     """shares are Beta(alpha, alpha); 1: uniform, less: milder"""
-    operations: tuple[Operation, ...] = Field(
-        (
-            "identity",
-            "rotate",
-            "shear_x",
-            "shear_y",
-            "translate_x",
-            "translate_y",
-            "brightness",
-            "contrast",
-            "saturation",
-            "sharpness",
-            "posterize",
-            "solarize",
-            "equalize",
-            "autocontrast",
-        ),
-        strict=False,
-        min_length=1,
-    )
+    operations: tuple[Operation, ...] = Field(RANDAUGMENT, strict=False, min_length=1)
     """strong: what RandAugment draws from"""
     search: SearchParams | None = None
     """choose num_ops and magnitude on the validation images; null: as above"""
 
     @model_validator(mode="after")
     def _ranges(self) -> AugmentParams:
-        low, high = self.crop_area
-        if not 0 < low <= high <= 1:
-            raise ValueError(
-                f"augment.crop_area = [{low}, {high}]: two shares that rise, above 0 and at most 1"
-            )
-        low, high = self.crop_ratio
-        if not 0.1 <= low <= high <= 10:
-            raise ValueError(
-                f"augment.crop_ratio = [{low}, {high}]: two numbers that rise, from 0.1 to 10"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _enough_operations(self) -> AugmentParams:
-        tried = [("num_ops", self.num_ops)]
+        for name, (low, high), least, most, allowed in (
+            ("crop_area", self.crop_area, 1e-9, 1, "two shares that rise, above 0 and at most 1"),
+            ("crop_ratio", self.crop_ratio, 0.1, 10, "two numbers that rise, from 0.1 to 10"),
+        ):
+            if not least <= low <= high <= most:
+                raise ValueError(f"augment.{name} = [{low}, {high}]: {allowed}")
+        counts = [("num_ops", self.num_ops)]
         if self.search is not None:
-            tried += [("search.num_ops", count) for count in self.search.num_ops]
-        for name, count in tried:
+            counts += [("search.num_ops", count) for count in self.search.num_ops]
+        for name, count in counts:
             if self.distinct_ops and count > len(self.operations):
                 raise ValueError(
                     f"augment.{name} = {count}: with distinct_ops at most the number of "
@@ -134,28 +115,13 @@ class AugmentParams(Section):
     @property
     def weak_view(self) -> dict[str, Any]:
         """The arguments of pipeline.augment.weak."""
-        return {
-            "flip": self.flip,
-            "crop": self.crop,
-            "shift": self.shift,
-            "padding": self.padding,
-            "crop_area": self.crop_area,
-            "crop_ratio": self.crop_ratio,
-        }
+        return self.model_dump(include=WEAK)
 
     @property
     def strong_view(self) -> dict[str, Any]:
         """The arguments of pipeline.augment.strong."""
-        return self.weak_view | {
-            "operations": self.operations,
-            "num_ops": self.num_ops,
-            "magnitude": self.magnitude,
-            "magnitude_std": self.magnitude_std,
-            "sampling": self.magnitude_sampling,
-            "distinct": self.distinct_ops,
-            "cutout": self.cutout,
-            "erasing": self.erasing,
-        }
+        sampling = {"sampling": self.magnitude_sampling, "distinct": self.distinct_ops}
+        return self.model_dump(include=WEAK | STRONG) | sampling
 
 
 def _check_values(name: str, values: Sequence[float], most: int) -> None:

@@ -13,14 +13,6 @@ from pipeline.errors import ParameterError
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
 
-IN_RUN = {
-    "predict.actors": "actors",
-    "predict.gpus_per_actor": "gpus_per_actor",
-    "select.workers": "select_workers",
-    "select.threads": "select_threads",
-    "train.checkpoint_minutes": "checkpoint_minutes",
-}  # what a section may be thought to have, and its name under `run`
-
 
 def validated(section: type[SectionType], values: dict[str, Any], where: str = "") -> SectionType:
     """`values` as `section`, whose place in the file is `where`, "" for the whole.
@@ -49,7 +41,7 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     value = repr(first["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     if first["type"] == "extra_forbidden":
-        line = f"{key} is not a parameter{_suggestion(section, key, parts)}"
+        line = f"{key} is not a parameter; {_suggestion(section, parts)}"
     elif first["type"] == "missing":
         field = _section_of(section, parts).model_fields.get(parts[-1])
         line = f"{key} is missing ({(field and description_of(field)) or 'needed'})"
@@ -80,12 +72,10 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from sections_in(argument)
 
 
-def _suggestion(section: type[BaseModel], key: str, parts: list[str]) -> str:
-    if name := IN_RUN.get(".".join(key.split(".")[-2:])):
-        return f"; it is run.{name}, of all generations"
+def _suggestion(section: type[BaseModel], parts: list[str]) -> str:
     names = list(_section_of(section, parts).model_fields)
     close = difflib.get_close_matches(parts[-1], names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
 
 
 def description_of(field: FieldInfo) -> str:

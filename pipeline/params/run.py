@@ -8,23 +8,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pipeline.errors import ParameterError
+from pipeline.params import sections
 from pipeline.params.augment import AugmentParams
 from pipeline.params.errors import merged
 from pipeline.params.ladders import grown
 from pipeline.params.network import ModelParams
-from pipeline.params.sections import (
-    ControlParams,
-    DataParams,
-    EnsembleParams,
-    EvaluateParams,
-    GuardParams,
-    PredictParams,
-    RunParams,
-    Section,
-    SelectParams,
-    StorageParams,
-    TrackingParams,
-)
+from pipeline.params.sections import Section
 from pipeline.params.training import Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
 
@@ -52,39 +41,38 @@ class Params(Section):
     """All of params.yaml."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="of the split and of every random draw")
-    data: DataParams
+    data: sections.DataParams
     embed: EmbedParams = EmbedParams()
     model: ModelParams = ModelParams()
     augment: AugmentParams = AugmentParams()
     train: TrainParams
     transfer: TransferParams = TransferParams()
-    predict: PredictParams = PredictParams()
-    select: SelectParams = SelectParams()
-    guard: GuardParams = GuardParams()
-    evaluate: EvaluateParams = EvaluateParams()
-    ensemble: EnsembleParams = EnsembleParams()
-    controls: dict[str, ControlParams] = Field(default_factory=dict)
+    predict: sections.PredictParams = sections.PredictParams()
+    select: sections.SelectParams = sections.SelectParams()
+    guard: sections.GuardParams = sections.GuardParams()
+    evaluate: sections.EvaluateParams = sections.EvaluateParams()
+    ensemble: sections.EnsembleParams = sections.EnsembleParams()
+    controls: dict[str, sections.ControlParams] = Field(default_factory=dict)
     """the labels alone, trained for longer, to compare with: by name; {} for none"""
-    storage: StorageParams = StorageParams()
-    tracking: TrackingParams = TrackingParams()
-    run: RunParams = RunParams()
+    storage: sections.StorageParams = sections.StorageParams()
+    tracking: sections.TrackingParams = sections.TrackingParams()
+    run: sections.RunParams = sections.RunParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _choices_have_images(self) -> Params:
-        data = self.data
-        none = (
-            "data.validation = folds"
-            if data.validation == "folds"
-            else f"data.validation_fraction = {data.validation_fraction}"
-        )
-        if self.augment.search is not None and data.held_out_fraction == 0:
+        if self.data.held_out_fraction > 0:
+            return self
+        none = f"data.validation_fraction = {self.data.validation_fraction}"
+        if self.data.validation == "folds":
+            none = "data.validation = folds"
+        if self.augment.search is not None:
             raise ValueError(
                 f"augment.search: chooses on the validation images, of which {none} leaves none; "
                 "hold some out, or set augment.search: null"
             )
-        if self.ensemble.method == "greedy" and data.held_out_fraction == 0:
+        if self.ensemble.method == "greedy":
             raise ValueError(
                 f"ensemble.method = greedy chooses on validation images, of which {none} leaves "
                 "none; choose equal, or hold some out"
@@ -171,17 +159,15 @@ class Params(Section):
         return merged(merged(self.model, size, grow), overrides.model, f"{where}.model")
 
     def _check_training_size(self, training: Training) -> None:
-        side = training.train.image_size
-        if side is None:
-            return
-        if side > self.data.image_size:
+        size = training.train.image_size
+        if size is not None and size > self.data.image_size:
             raise ParameterError(
-                f"train.image_size = {side}: images are stored with data.image_size = "
+                f"train.image_size = {size}: images are stored with data.image_size = "
                 f"{self.data.image_size} pixels a side; lower the first or raise the second"
             )
-        if training.model.input_size is not None:
+        if size is not None and training.model.input_size is not None:
             raise ParameterError(
-                f"train.image_size = {side}: the network resizes every image to "
+                f"train.image_size = {size}: the network resizes every image to "
                 f"model.input_size = {training.model.input_size}; set one of them to null"
             )
 
@@ -205,7 +191,7 @@ class Params(Section):
             )
         return transfer
 
-    def selection(self, generation: str) -> SelectParams:
+    def selection(self, generation: str) -> sections.SelectParams:
         """The selection parameters of a generation."""
         overrides = dict(self.generations[generation].select)
         targets = ("images_per_class", "fraction_per_class")

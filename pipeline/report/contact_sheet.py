@@ -41,11 +41,11 @@ def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image.Image:
     font, small = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(CAPTION_SIZE)
     cells = [_cells(row.images) for row in rows]
     side = max(cell.width for row in cells for cell in row)
-    left = 2 * MARGIN + max(_width(font, line) for row in rows for line in row.name.split("\n"))
+    left = 2 * MARGIN + max(font.getlength(line) for row in rows for line in row.name.split("\n"))
     right = max(len(row) for row in cells) * (side + GAP) + MARGIN
     heights = [side + GAP + (CAPTION_SIZE + GAP if row.captions else 0) for row in rows]
     top = 2 * MARGIN + FONT_SIZE
-    width = max(left + right, round(_width(font, title)) + 2 * MARGIN)
+    width = max(left + right, round(font.getlength(title)) + 2 * MARGIN)
     sheet = Image.new("RGB", (round(width), top + sum(heights) + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), title, fill=INK, font=font)
@@ -93,13 +93,8 @@ def _cells(images: Tensor) -> list[Image.Image]:
 
 def _fitting(font: Font, text: str, width: int) -> str:
     """`text` on one line, cut where it is wider than `width` pixels."""
-    text = visible(text)
-    if _width(font, text) <= width:
-        return text
-    while text and _width(font, text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def _width(font: Font, text: str) -> float:
-    return float(font.getlength(text))
+    text = whole = visible(text)
+    while text and font.getlength(text) > width:
+        whole = whole[:-1]
+        text = f"{whole}…"
+    return text
