@@ -1,52 +1,29 @@
 """The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
 
-from pipeline.params.augment import AugmentParams, Operation, SearchParams
+from pipeline.params.augment import AugmentParams, Operation
 from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
-from pipeline.params.run import Generation, Params, TrainingOverrides
-from pipeline.params.sections import (
-    ControlParams,
-    DataParams,
-    EnsembleParams,
-    EvaluateParams,
-    GuardParams,
-    PredictParams,
-    PropagationParams,
-    RunParams,
-    Section,
-    SelectParams,
-    StorageParams,
-    TrackingParams,
-)
+from pipeline.params.run import Generation, Params
+from pipeline.params.sections import DataParams, PropagationParams, RunParams, SelectParams
 from pipeline.params.training import OnlineParams, Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
 
 __all__ = [
     "PARAMS_FILE",
     "AugmentParams",
-    "ControlParams",
     "DataParams",
     "EmbedParams",
-    "EnsembleParams",
-    "EvaluateParams",
     "Generation",
-    "GuardParams",
     "ModelParams",
     "NetworkParams",
     "OnlineParams",
     "Operation",
     "Params",
-    "PredictParams",
     "PropagationParams",
     "RunParams",
-    "SearchParams",
-    "Section",
     "SelectParams",
-    "StorageParams",
-    "TrackingParams",
     "TrainParams",
     "Training",
-    "TrainingOverrides",
     "TransferParams",
     "load_params",
     "parse_params",

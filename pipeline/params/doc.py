@@ -13,10 +13,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.files import write_text
-from pipeline.params import Params, Section
+from pipeline.params import Params
 from pipeline.params.errors import description_of
+from pipeline.params.sections import Section
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
 HEAD = """# Parameters
 
 Everything in `params.yaml`, made from `pipeline/params/` by `make docs`. A wrong key or value
@@ -80,16 +82,8 @@ def _tuple_kind(items: list[Any]) -> str:
 
 
 def _limit(item: Any) -> str:
-    for name, sign in (
-        ("ge", "≥"),
-        ("gt", ">"),
-        ("le", "≤"),
-        ("lt", "<"),
-        ("min_length", "length ≥"),
-    ):
-        if (bound := getattr(item, name, None)) is not None:
-            return f"{sign} {bound}"
-    return ""
+    bounds = ((sign, getattr(item, name, None)) for name, sign in LIMITS.items())
+    return "".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
 
 
 def _default(field: FieldInfo) -> str:
