@@ -53,5 +53,5 @@ class ModelParams(NetworkParams):
         return [rung.model_dump(exclude_unset=True) for rung in self.ladder]
 
     @field_serializer("ladder")
-    def _only_what_is_said(self, ladder: Any) -> list[dict[str, Any]] | None:
+    def _serialized_ladder(self, ladder: Any) -> list[dict[str, Any]] | None:
         return self.rungs

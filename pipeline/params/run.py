@@ -132,8 +132,8 @@ class Params(Section):
 
     def with_policy(self, num_ops: int, magnitude: float) -> Params:
         """The same with what a search has found; a generation's own num_ops and magnitude stay."""
-        found = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
-        return self.model_copy(update={"augment": self.augment.model_copy(update=found)})
+        policy = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
+        return self.model_copy(update={"augment": self.augment.model_copy(update=policy)})
 
     def with_mode(self, mode: str) -> Params:
         """The same with what a trial has found transfer.mode = auto to be."""

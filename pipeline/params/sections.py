@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipeline.files import storage_problem, without_secrets
 
+Device = Literal["auto", "cpu", "cuda"]
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
 
 
@@ -122,8 +123,7 @@ class PredictParams(ViewParams, TeacherParams):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of long predictions; auto: bfloat16 where the machine has instructions for it and the teacher
     is as accurate in it on the validation images"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one"""
+    device: Device = Field("auto", description="auto: a GPU if there is one")
     propagation: PropagationParams | None = None
     """also ask each image's neighbours in the teacher's features"""
 
@@ -210,8 +210,7 @@ class EvaluateParams(ViewParams):
     """resamples for the intervals of differences"""
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     threads: int = Field(2, ge=1, description="CPU threads; part of the result")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one"""
+    device: Device = Field("auto", description="auto: a GPU if there is one")
     knn: int | None = Field(None, ge=1)
     """also classify test images by so many nearest labelled ones, compared by the network's
     features; null: not"""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipeline.errors import ParameterError
 from pipeline.params.augment import AugmentParams
 from pipeline.params.network import ModelParams
-from pipeline.params.sections import Section
+from pipeline.params.sections import Device, Section
 from pipeline.params.transfer import TransferParams, check_packaged
 
 
@@ -79,8 +79,7 @@ class TrainParams(Section):
     """of the network's passes, not of its weights and losses; auto: bfloat16 on a GPU that has it,
     and on a CPU that has it where the network is large enough to gain by it and has no depthwise
     convolutions"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one"""
+    device: Device = Field("auto", description="auto: a GPU if there is one")
     cache_gib: float = Field(4.0, gt=0)
     """most memory for the images of a folder, GiB: more are streamed from their shards"""
     log_every: int = Field(20, ge=1, description="steps between two points of the curves")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.errors import ParameterError
-from pipeline.params.sections import Section
+from pipeline.params.sections import Device, Section
 
 HUBS = ("timm", "torchvision")
 PACKAGED_NETWORK = "timm/tf_efficientnet_lite0"  # that the packaged weights are of
@@ -81,14 +81,12 @@ class EmbedParams(WeightsParams):
     """null: no features; packaged: the weights that are installed with the program; timm or
     torchvision: the published weights of embed.name; else a model folder of this project, or a
     .safetensors or .pth file"""
-    name: str = "timm/tf_efficientnet_lite0"
-    """the network that the weights are of"""
+    name: str = Field(PACKAGED_NETWORK, description="the network that the weights are of")
     input_size: int | None = Field(None, ge=8, le=1024)
     """side that images are resized to for the body; null: data.image_size"""
     batch_size: int = Field(32, ge=1, description="images a forward pass")
     threads: int = Field(1, ge=1, description="CPU threads of each actor; part of the result")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU where a node has one"""
+    device: Device = Field("auto", description="auto: a GPU where a node has one")
 
     @model_validator(mode="after")
     def _source_where_needed(self) -> EmbedParams:

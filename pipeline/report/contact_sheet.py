@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from pipeline.errors import visible
 from pipeline.files import written_whole
@@ -81,14 +82,9 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
 def _cells(images: Tensor) -> list[Image.Image]:
     """Each image as it is drawn: RGB, at least CELL wide."""
     levels = images if not images.is_floating_point() else (images * 255).round().clamp(0, 255)
-    pixels = levels.byte().cpu().permute(0, 2, 3, 1).numpy()
-    factor = max(1, -(-CELL // pixels.shape[2]))
-    drawn = []
-    for image in pixels:
-        whole = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
-        size = (whole.width * factor, whole.height * factor)
-        drawn.append(whole.resize(size, Image.Resampling.NEAREST))
-    return drawn
+    factor = max(1, -(-CELL // images.shape[-1]))
+    cells = [to_pil_image(image).convert("RGB") for image in levels.byte().cpu()]
+    return [ImageOps.scale(cell, factor, Image.Resampling.NEAREST) for cell in cells]
 
 
 def _fitting(font: Font, text: str, width: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,8 +82,7 @@ class Gallery:
     images: tuple[ShownImage, ...]
 
 
-@dataclass(frozen=True)
-class Unlabeled:
+class Unlabeled(NamedTuple):
     """What is remembered of each of N unlabelled images; all arrays (N,).
 
     labels, confidences, selected, strangers: the last selection's; before: the class that the
@@ -197,8 +197,7 @@ def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Unlabele
                 pairs=class_pairs(np.mean(probabilities, axis=0)),
             )
         )
-    names = [each.name for each in fields(Unlabeled)]
-    return Unlabeled(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Unlabeled(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def surest_per_class(

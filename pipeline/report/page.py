@@ -140,7 +140,7 @@ def page_figures(data: ReportData) -> dict[str, str]:
     """The figures that the data allow, by the name that the page shows them under."""
     first, champion = data.generations[0], data.champion_result
     both = {f"generation {part.generation}": part.test for part in (first, champion)}
-    drawn = {
+    svgs = {
         "accuracy": figures.accuracy_figure(data),
         "reliability": figures.reliability_figure(both),
         "confusion": figures.confusion_figure(champion.test, data.classes),
@@ -148,14 +148,14 @@ def page_figures(data: ReportData) -> dict[str, str]:
     if len(data.classes) <= MOST_NAMED:
         name = f"champion (generation {data.champion})"
         models = {"generation 0": first.test, name: champion.test}
-        drawn["per_class"] = figures.per_class_figure(models, data.classes)
+        svgs["per_class"] = figures.per_class_figure(models, data.classes)
     if data.taught:
-        drawn["pseudo_labels"] = figures.pseudo_label_figure(data)
-        drawn["balance"] = figures.balance_figure(data)
+        svgs["pseudo_labels"] = figures.pseudo_label_figure(data)
+        svgs["balance"] = figures.balance_figure(data)
     if data.robust:
-        drawn["robustness"] = figures.robustness_figure(data)
+        svgs["robustness"] = figures.robustness_figure(data)
     if any(part.losses for part in data.generations):
-        drawn["loss"] = figures.loss_figure(data)
+        svgs["loss"] = figures.loss_figure(data)
     if any(part.validations for part in data.generations):
-        drawn["validation"] = figures.validation_figure(data)
-    return drawn
+        svgs["validation"] = figures.validation_figure(data)
+    return svgs
