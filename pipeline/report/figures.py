@@ -22,10 +22,11 @@ from pipeline.report.svg import (
     INK,
     MOST_NAMED,
     ORANGE,
+    SIZE,
     VIOLET,
     count_by_class,
-    draw_svg,
     name_classes,
+    svg_figure,
     write_svgs,
 )
 
@@ -45,95 +46,84 @@ def write_evaluation_figures(
     write_svgs(folder, figures)
 
 
-def accuracy_figure(data: ReportData) -> str:
+@svg_figure("accuracy")
+def accuracy_figure(ax: Axes, data: ReportData) -> None:
     """Test accuracy by generation with intervals, the ensemble, controls, the peer as a line."""
-
-    def draw(ax: Axes) -> None:
-        names = [part.generation for part in data.generations]
-        centre = _percent(part.centre.accuracy for part in data.generations)
-        style: dict[str, Any] = {"color": GREY, "marker": "s", "markersize": 5, "linestyle": ":"}
-        ax.plot(range(len(names)), centre, label="one centre view", **style)
-        _with_intervals(ax, 0, [part.test for part in data.generations], BLUE, "o", "with views")
-        if data.ensemble is not None:
-            _with_intervals(ax, len(names), [data.ensemble], GREEN, "D", "ensemble")
-            names.append("all")
-        for control in data.controls:
-            label = f"labels alone, {control.steps:,} steps"
-            _with_intervals(ax, len(names), [control.result.test], VIOLET, "v", label)
-            names.append(control.name)
-        if data.baseline is not None and data.baseline.accuracy is not None:
-            level = 100 * data.baseline.accuracy
-            ax.axhline(level, color=ORANGE, linestyle="--", label=data.baseline.name)
-        ax.set_xticks(range(len(names)), names)
-        ax.set_xlabel("generation (0: the labels alone)")
-        ax.set_ylabel("test accuracy, %")
-        ax.margins(x=0.12, y=0.1)
-
-    return draw_svg("accuracy", draw)
+    names = [part.generation for part in data.generations]
+    centre = _percent(part.centre.accuracy for part in data.generations)
+    style: dict[str, Any] = {"color": GREY, "marker": "s", "markersize": 5, "linestyle": ":"}
+    ax.plot(range(len(names)), centre, label="one centre view", **style)
+    _with_intervals(ax, 0, [part.test for part in data.generations], BLUE, "o", "with views")
+    if data.ensemble is not None:
+        _with_intervals(ax, len(names), [data.ensemble], GREEN, "D", "ensemble")
+        names.append("all")
+    for control in data.controls:
+        label = f"labels alone, {control.steps:,} steps"
+        _with_intervals(ax, len(names), [control.result.test], VIOLET, "v", label)
+        names.append(control.name)
+    if data.baseline is not None and data.baseline.accuracy is not None:
+        level = 100 * data.baseline.accuracy
+        ax.axhline(level, color=ORANGE, linestyle="--", label=data.baseline.name)
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xlabel("generation (0: the labels alone)")
+    ax.set_ylabel("test accuracy, %")
+    ax.margins(x=0.12, y=0.1)
 
 
-def pseudo_label_figure(data: ReportData) -> str:
+@svg_figure("pseudo-labels")
+def pseudo_label_figure(ax: Axes, data: ReportData) -> None:
     """Coverage, mean confidence and, where known, accuracy of the pseudo-labels by generation."""
     names, audits = list(data.taught), list(data.taught.values())
-
-    def draw(ax: Axes) -> None:
-        for label, color, values in (
-            ("coverage", BLUE, [audit.coverage for audit in audits]),
-            ("mean confidence", GREY, [audit.mean_confidence for audit in audits]),
-            ("accuracy", GREEN, [audit.pseudo_label_accuracy for audit in audits]),
-        ):
-            if any(value is not None for value in values):
-                ax.plot(range(len(names)), _percent(values), color=color, marker="o", label=label)
-        ax.set_xticks(range(len(names)), names)
-        ax.set_xlabel("generation taught")
-        ax.set_ylabel("% of images")
-        ax.margins(x=0.15, y=0.1)
-
-    return draw_svg("pseudo-labels", draw)
+    for label, color, values in (
+        ("coverage", BLUE, [audit.coverage for audit in audits]),
+        ("mean confidence", GREY, [audit.mean_confidence for audit in audits]),
+        ("accuracy", GREEN, [audit.pseudo_label_accuracy for audit in audits]),
+    ):
+        if any(value is not None for value in values):
+            ax.plot(range(len(names)), _percent(values), color=color, marker="o", label=label)
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xlabel("generation taught")
+    ax.set_ylabel("% of images")
+    ax.margins(x=0.15, y=0.1)
 
 
-def balance_figure(data: ReportData) -> str:
+@svg_figure("balance")
+def balance_figure(ax: Axes, data: ReportData) -> None:
     """How many images of each class taught each generation, and how many its share would be."""
     width = 0.8 / len(data.taught)
-
-    def draw(ax: Axes) -> None:
-        for index, (name, audit) in enumerate(data.taught.items()):
-            color, label = CYCLE[index % len(CYCLE)], f"generation {name}"
-            if len(data.classes) > MOST_NAMED:
-                ax.plot(audit.images, color=color, linewidth=1, label=label)
-                continue
-            places = np.arange(len(data.classes)) - 0.4 + width * (index + 0.5)
-            ax.bar(places, audit.images, width=width, color=color, label=label)
-            if audit.class_shares is not None:
-                shares = np.array(audit.class_shares) * sum(audit.images)
-                last = "estimated share" if index == len(data.taught) - 1 else None
-                ax.plot(places, shares, "_", color=INK, markersize=60 * width, label=last)
-        count_by_class(ax, data.classes)
-
-    return draw_svg("balance", draw)
+    for index, (name, audit) in enumerate(data.taught.items()):
+        color, label = CYCLE[index % len(CYCLE)], f"generation {name}"
+        if len(data.classes) > MOST_NAMED:
+            ax.plot(audit.images, color=color, linewidth=1, label=label)
+            continue
+        places = np.arange(len(data.classes)) - 0.4 + width * (index + 0.5)
+        ax.bar(places, audit.images, width=width, color=color, label=label)
+        if audit.class_shares is not None:
+            shares = np.array(audit.class_shares) * sum(audit.images)
+            last = "estimated share" if index == len(data.taught) - 1 else None
+            ax.plot(places, shares, "_", color=INK, markersize=60 * width, label=last)
+    count_by_class(ax, data.classes)
 
 
-def reliability_figure(models: Mapping[str, Evaluation]) -> str:
+@svg_figure("reliability")
+def reliability_figure(ax: Axes, models: Mapping[str, Evaluation]) -> None:
     """Accuracy by confidence, of models by name; size says how many images."""
-
-    def draw(ax: Axes) -> None:
-        ax.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="as it should be")
-        for color, (name, test) in zip((ORANGE, BLUE), models.items(), strict=False):
-            bins = [part for part in test.reliability if part.accuracy is not None]
-            confidence = _percent(part.confidence for part in bins)
-            accuracy = _percent(part.accuracy for part in bins)
-            sizes = [12 + 140 * part.images / test.images for part in bins]
-            ax.plot(confidence, accuracy, color=color, linewidth=1)
-            ax.scatter(confidence, accuracy, sizes, color=color, label=name)
-        ax.set_xlabel("confidence, %")
-        ax.set_ylabel("right, %")
-        ax.set_xlim(0, 104)
-        ax.set_ylim(0, 104)
-
-    return draw_svg("reliability", draw)
+    ax.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="as it should be")
+    for color, (name, test) in zip((ORANGE, BLUE), models.items(), strict=False):
+        bins = [part for part in test.reliability if part.accuracy is not None]
+        confidence = _percent(part.confidence for part in bins)
+        accuracy = _percent(part.accuracy for part in bins)
+        sizes = [12 + 140 * part.images / test.images for part in bins]
+        ax.plot(confidence, accuracy, color=color, linewidth=1)
+        ax.scatter(confidence, accuracy, sizes, color=color, label=name)
+    ax.set_xlabel("confidence, %")
+    ax.set_ylabel("right, %")
+    ax.set_xlim(0, 104)
+    ax.set_ylim(0, 104)
 
 
-def confusion_figure(test: Evaluation, classes: Sequence[str]) -> str:
+@svg_figure("confusion", size=(5.2, 5.0))
+def confusion_figure(ax: Axes, test: Evaluation, classes: Sequence[str]) -> None:
     """Where test images go: blue on the diagonal, errors orange, stronger with the row's share."""
     confusion = confusion_array(test)
     share = confusion / confusion.sum(axis=1, keepdims=True).clip(1)
@@ -142,82 +132,67 @@ def confusion_figure(test: Evaluation, classes: Sequence[str]) -> str:
     colors = np.empty((*share.shape, 4))
     colors[..., :3] = np.where(diagonal[..., None], to_rgb(BLUE), to_rgb(ORANGE))
     colors[..., 3] = np.where(diagonal, 0.1 + 0.5 * share, 0.75 * (share / largest) ** 0.5)
-
-    def draw(ax: Axes) -> None:
-        ax.imshow(colors.clip(0, 1), interpolation="nearest")
-        ax.grid(visible=False)
-        if len(classes) <= MOST_NUMBERED:
-            for (row, column), count in np.ndenumerate(confusion):
-                if count:
-                    ax.text(column, row, str(count), ha="center", va="center", fontsize=8.5)
-        unit = "" if len(classes) <= MOST_NAMED else " class number"
-        for axis, label in ((ax.xaxis, "predicted"), (ax.yaxis, "true")):
-            name_classes(axis, classes)
-            axis.set_label_text(label + unit)
-
-    return draw_svg("confusion", draw, size=(5.2, 5.0))
+    ax.imshow(colors.clip(0, 1), interpolation="nearest")
+    ax.grid(visible=False)
+    if len(classes) <= MOST_NUMBERED:
+        for (row, column), count in np.ndenumerate(confusion):
+            if count:
+                ax.text(column, row, str(count), ha="center", va="center", fontsize=8.5)
+    unit = "" if len(classes) <= MOST_NAMED else " class number"
+    for axis, label in ((ax.xaxis, "predicted"), (ax.yaxis, "true")):
+        name_classes(axis, classes)
+        axis.set_label_text(label + unit)
 
 
-def per_class_figure(models: Mapping[str, Evaluation], classes: Sequence[str]) -> str:
+@svg_figure("per-class")
+def per_class_figure(ax: Axes, models: Mapping[str, Evaluation], classes: Sequence[str]) -> None:
     """Test accuracy of each class, of one or two models by name; without test images no mark."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.set_size_inches(SIZE[0], 1.4 + 0.24 * min(len(classes), MOST_NAMED))
     accuracies = [_percent(test.per_class) for test in models.values()]
     places = np.arange(len(classes))
-
-    def draw(ax: Axes) -> None:
-        if len(models) == 2:
-            ax.plot(accuracies, [places, places], color=GREY, linewidth=1)
-        for name, values, style in zip(
-            models, accuracies, (("s", ORANGE), ("o", BLUE)), strict=False
-        ):
-            ax.plot(values, places, style[0], color=style[1], label=name)
-        name_classes(ax.yaxis, classes)
-        ax.invert_yaxis()
-        ax.set_xlabel("test accuracy, %")
-
-    return draw_svg("per-class", draw, size=(5.2, 1.4 + 0.24 * min(len(classes), MOST_NAMED)))
+    if len(models) == 2:
+        ax.plot(accuracies, [places, places], color=GREY, linewidth=1)
+    for name, values, style in zip(models, accuracies, (("s", ORANGE), ("o", BLUE)), strict=False):
+        ax.plot(values, places, style[0], color=style[1], label=name)
+    name_classes(ax.yaxis, classes)
+    ax.invert_yaxis()
+    ax.set_xlabel("test accuracy, %")
 
 
-def robustness_figure(data: ReportData) -> str:
+@svg_figure("robustness")
+def robustness_figure(ax: Axes, data: ReportData) -> None:
     """Mean accuracy over the corruptions by severity, 0 being the images as they are."""
-
-    def draw(ax: Axes) -> None:
-        for color, (name, result) in zip(cycle(CYCLE), data.robust, strict=False):
-            accuracy, label = _percent(result.by_severity), f"generation {name}"
-            ax.plot(accuracy, color=color, marker="o", label=label)
-        ax.set_xlabel("severity (0: images as they are)")
-        ax.set_ylabel("test accuracy, %")
-        ax.margins(x=0.05, y=0.1)
-
-    return draw_svg("robustness", draw)
+    for color, (name, result) in zip(cycle(CYCLE), data.robust, strict=False):
+        accuracy, label = _percent(result.by_severity), f"generation {name}"
+        ax.plot(accuracy, color=color, marker="o", label=label)
+    ax.set_xlabel("severity (0: images as they are)")
+    ax.set_ylabel("test accuracy, %")
+    ax.margins(x=0.05, y=0.1)
 
 
-def loss_figure(data: ReportData) -> str:
+@svg_figure("loss")
+def loss_figure(ax: Axes, data: ReportData) -> None:
     """Training loss by step, on labels and, of students, on pseudo-labels."""
-
-    def draw(ax: Axes) -> None:
-        for color, part in _trained(data):
-            steps, label = part.losses["step"], f"generation {part.generation}"
-            ax.plot(steps, part.losses["loss_labeled"], color=color, label=label)
-            if part.pseudo_labels is not None:
-                ax.plot(steps, part.losses["loss_pseudo"], color=color, linestyle=":")
-        ax.set_ylabel("loss (dotted: pseudo-labels)")
-        _step_axis(ax)
-
-    return draw_svg("loss", draw)
+    for color, part in _trained(data):
+        steps, label = part.losses["step"], f"generation {part.generation}"
+        ax.plot(steps, part.losses["loss_labeled"], color=color, label=label)
+        if part.pseudo_labels is not None:
+            ax.plot(steps, part.losses["loss_pseudo"], color=color, linestyle=":")
+    ax.set_ylabel("loss (dotted: pseudo-labels)")
+    _step_axis(ax)
 
 
-def validation_figure(data: ReportData) -> str:
+@svg_figure("validation")
+def validation_figure(ax: Axes, data: ReportData) -> None:
     """Accuracy on the validation images by step."""
-
-    def draw(ax: Axes) -> None:
-        for color, part in _trained(data):
-            accuracy = _percent(part.validations.get("val/accuracy", ()))
-            label = f"generation {part.generation}"
-            ax.plot(part.validations.get("step", ()), accuracy, color=color, label=label)
-        ax.set_ylabel("validation accuracy, %")
-        _step_axis(ax)
-
-    return draw_svg("validation", draw)
+    for color, part in _trained(data):
+        accuracy = _percent(part.validations.get("val/accuracy", ()))
+        label = f"generation {part.generation}"
+        ax.plot(part.validations.get("step", ()), accuracy, color=color, label=label)
+    ax.set_ylabel("validation accuracy, %")
+    _step_axis(ax)
 
 
 def _trained(data: ReportData) -> Iterable[tuple[str, GenerationResult]]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.labels.audit import Audit
-from pipeline.report.svg import BLUE, GREY, ORANGE, count_by_class, draw_svg, write_svgs
+from pipeline.report.svg import BLUE, GREY, ORANGE, count_by_class, svg_figure, write_svgs
 
 
 def write_selection_figures(folder: Path, audit: Audit, classes: Sequence[str]) -> None:
@@ -21,30 +21,24 @@ def write_selection_figures(folder: Path, audit: Audit, classes: Sequence[str]) 
     write_svgs(folder, figures)
 
 
-def repeats_figure(audit: Audit, classes: Sequence[str]) -> str:
+@svg_figure("class-balance")
+def repeats_figure(ax: Axes, audit: Audit, classes: Sequence[str]) -> None:
     """How many images of each class are selected, and how often they count with repeats."""
-
-    def draw(ax: Axes) -> None:
-        places = np.arange(len(classes))
-        label = "counted, with repeats"
-        ax.bar(places, audit.repeats, color=ORANGE, alpha=0.5, label=label)
-        ax.bar(places, audit.images, width=0.5, color=BLUE, label="images kept")
-        count_by_class(ax, classes)
-
-    return draw_svg("class-balance", draw)
+    places = np.arange(len(classes))
+    label = "counted, with repeats"
+    ax.bar(places, audit.repeats, color=ORANGE, alpha=0.5, label=label)
+    ax.bar(places, audit.images, width=0.5, color=BLUE, label="images kept")
+    count_by_class(ax, classes)
 
 
-def confidence_figure(audit: Audit) -> str:
+@svg_figure("confidence")
+def confidence_figure(ax: Axes, audit: Audit) -> None:
     """How many images have which confidence, and how many of those are selected."""
-
-    def draw(ax: Axes) -> None:
-        edges = np.linspace(0, 100, len(audit.histogram) + 1)
-        bars = (audit.histogram, GREY, "all"), (audit.kept_histogram, BLUE, "kept")
-        for counts, color, label in bars:
-            ax.bar(edges[:-1], counts, edges[1], align="edge", color=color, label=label)
-        ax.set_yscale("symlog")  # most images are sure, and the few that are not are of interest
-        ax.set_xlim(0, 100)
-        ax.set_xlabel("confidence, %")
-        ax.set_ylabel("unlabelled images")
-
-    return draw_svg("confidence", draw)
+    edges = np.linspace(0, 100, len(audit.histogram) + 1)
+    bars = (audit.histogram, GREY, "all"), (audit.kept_histogram, BLUE, "kept")
+    for counts, color, label in bars:
+        ax.bar(edges[:-1], counts, edges[1], align="edge", color=color, label=label)
+    ax.set_yscale("symlog")  # most images are sure, and the few that are not are of interest
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("confidence, %")
+    ax.set_ylabel("unlabelled images")

@@ -15,7 +15,7 @@ from pipeline.report.figures import (
 )
 from pipeline.report.page import page_figures
 from pipeline.report.selection_figures import write_selection_figures
-from pipeline.report.svg import draw_svg, inline, printable
+from pipeline.report.svg import inline, printable, svg_figure
 from tests.report.example import (
     DIGITS,
     example_audit,
@@ -140,7 +140,7 @@ def test_a_legend_stays_within_its_figure(labels: tuple[str, ...]) -> None:
         for label in labels:
             axes.plot([0, 1], label=label)
 
-    draw_svg("f", draw)
+    svg_figure("f")(draw)()
     figure = seen[0].get_figure(root=True)
     assert figure is not None
     (legend,) = figure.legends
