@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.shards import iter_shards
@@ -14,10 +13,8 @@ from pipeline.evaluate.label_issues import find_label_issues
 from pipeline.labels.doubt import class_pairs, diverse, doubt
 from pipeline.report.galleries import (
     MOST_BYTES,
-    MOST_OFFERED,
     MOST_SHOWN,
     SIDE,
-    Unlabeled,
     issue_gallery,
     likeliest,
     surest_per_class,
@@ -66,32 +63,6 @@ def test_the_surest_of_each_class_are_those_of_asking_class_by_class(
         most,
     )
     assert got == slow_surest(labels, confidences, [bool(each) for each in among], most)
-
-
-@pytest.mark.parametrize("count", [1, 30, 400])
-def test_each_gallery_holds_what_its_name_says(count: int) -> None:
-    draw = np.random.default_rng(0)
-    known = Unlabeled(
-        labels=draw.integers(0, 3, count),
-        confidences=draw.random(count, np.float32),
-        selected=draw.random(count) < 0.6,
-        strangers=draw.random(count) < 0.2,
-        before=draw.integers(0, 3, count),
-        doubts=draw.random(count, np.float32),
-        pairs=draw.integers(0, 3, count),
-    )
-    galleries, selected, sure = known.rows(), known.selected, known.confidences
-
-    def ends(among: NDArray[np.bool_], sign: int) -> list[int]:
-        rows = [row for row in range(count) if among[row]]
-        return sorted(rows, key=lambda row: sign * sure[row])[:MOST_SHOWN]
-
-    assert galleries["least_sure"] == ends(selected, 1)
-    assert galleries["missed"] == ends(~selected & ~known.strangers, -1)
-    assert galleries["strangers"] == ends(known.strangers, 1)
-    assert galleries["changed"] == ends(known.before != known.labels, -1)
-    assert len(galleries["offered"]) == min(count, MOST_OFFERED)
-    assert all(selected[row] for row in galleries["surest"])
 
 
 def test_the_likeliest_classes_come_first() -> None:
