@@ -32,6 +32,7 @@ Operation = Literal[
 ]
 
 
+# Operations that RandAugment draws from only where they are named.
 LATER = ("scale", "perspective", "elastic", "colour_shift", "pca_colour_shift")
 RANDAUGMENT: tuple[Operation, ...] = tuple(
     name for name in get_args(Operation) if name not in LATER

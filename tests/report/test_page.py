@@ -220,7 +220,6 @@ def test_a_chosen_ensemble_names_its_members() -> None:
     )
     words = Reader(render_report(data)).words
     assert "(25 % generation 1, 75 % generation 2) reaches" in words
-    assert "All, averaged" not in words
 
 
 def test_a_page_of_heads_draws_what_there_is() -> None:
