@@ -1,19 +1,4 @@
-"""The errors a user can meet; each message is one line that says what, where and what would do.
-
-SelftrainError            exit code 1
-├── ParameterError        a wrong value in params.yaml or on the command line; exit code 2
-├── SourceError           a data source that can't be read, or holds nothing usable
-├── DataError             a prepared folder, shard or manifest that is missing, cut or altered
-├── StorageError          shared storage that does not answer, or refuses what is asked of it
-├── CheckpointError       a model file that can't be loaded
-├── ModelError            a network that can't be built as asked
-├── SelectionError        a selection that leaves nothing to train on
-├── RegressionError       a generation that is a step back, where guard.on_regression = stop
-├── TrainingError         training that can't go on (a loss that is not finite)
-├── DiskError             a disk that is full, or can't be written to
-├── BusyError             another process is at work on the same stage
-└── ClusterError          a Ray cluster that can't be reached or used, or a job that failed there
-"""
+"""The errors a user can meet; each message is one line that says what, where and what would do."""
 
 
 def visible(text: str) -> str:
@@ -22,7 +7,7 @@ def visible(text: str) -> str:
 
 
 class SelftrainError(Exception):
-    """What a user can mend; shown as one line, without a traceback."""
+    """What a user can mend; shown as one line, without a traceback. All others here are kinds."""
 
     exit_code = 1
 
@@ -32,7 +17,7 @@ class SelftrainError(Exception):
 
 
 class ParameterError(SelftrainError):
-    """A parameter or command-line value that is not allowed."""
+    """A value that is not allowed, in params.yaml or on the command line."""
 
     exit_code = 2
 
@@ -54,7 +39,7 @@ class CheckpointError(SelftrainError):
 
 
 class ModelError(SelftrainError):
-    """A network that can't be built as asked."""
+    """A network that can't be built as the parameters have it."""
 
 
 class SelectionError(SelftrainError):
@@ -62,11 +47,11 @@ class SelectionError(SelftrainError):
 
 
 class RegressionError(SelftrainError):
-    """A generation that is a step back, where the guard is to stop there."""
+    """A generation that is a step back, where guard.on_regression = stop."""
 
 
 class TrainingError(SelftrainError):
-    """Training that can't go on."""
+    """Training that can't go on, as with a loss that is not finite."""
 
 
 class DiskError(SelftrainError):

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and name content by its digest."""
+"""Write files whole or not at all, name content by its digest, and check storage addresses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
 
 from pipeline.errors import DataError, DiskError
 
-CHUNK_BYTES = 1 << 20
-REFUSALS = {
-    errno.ENOSPC: "make space",
-    errno.EDQUOT: "make space",
-    errno.EROFS: "make it writable",
-}
+REFUSALS = {errno.ENOSPC: "make space", errno.EDQUOT: "make space", errno.EROFS: "make it writable"}
+SCHEMES = ("file", "s3", "gs")  # of addresses of shared storage
 PARTIALS = ".*.partial"  # names of what is being written
 
 
@@ -133,28 +132,15 @@ def remove_partials(folder: Path) -> None:
     """Remove what writers of this machine that were killed have left in `folder`, not below it."""
     for path in folder.glob(PARTIALS):
         writer = path.name.rsplit(".", 2)[-2]
-        if writer.isdecimal() and not _runs(int(writer)):
+        own = writer == str(os.getpid())  # of an earlier process of this number
+        if writer.isdecimal() and (own or not psutil.pid_exists(int(writer))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    """Whether there is a process of this number on this machine, other than this one."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def value_digest(value: Any) -> str:
@@ -178,3 +164,28 @@ def disk_error(error: BaseException | None) -> DiskError | None:
                 return DiskError(f"{where}{reason}; {advice}, and the same command goes on")
         error = getattr(error, "cause", None) or error.__cause__
     return None
+
+
+def storage_problem(url: str) -> str | None:
+    """What is wrong with an address of a folder in storage, None where nothing is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        return str(error)
+    if parts.scheme not in SCHEMES:
+        return "must start with " + ", ".join(f"{name}://" for name in SCHEMES)
+    if "@" in parts.netloc:
+        return "credentials go into the environment, not into the address"
+    if parts.fragment or any(character.isspace() for character in url):
+        return "must hold no # and no blanks (%23 and %20 stand for them)"
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        return "must be an absolute path, as file:///shared/mine"
+    if parts.scheme != "file" and not parts.netloc:
+        return f"must name a bucket, as {parts.scheme}://bucket/mine"
+    return None
+
+
+def without_secrets(url: str) -> str:
+    """The address with what stands before an @ in it left out."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}…@{rest.rpartition('@')[2]}" if mark and "@" in rest else url

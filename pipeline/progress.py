@@ -5,36 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 LINE_SECONDS = 5.0
+RATE_SECONDS = 3600.0  # that a rate is averaged over
 
 
 class Advance(Protocol):
     """Report `amount` more done; `note` is a short text shown behind the figures."""
 
     def __call__(self, amount: int = 1, note: str = "") -> None: ...
-
-
-class _Pace:
-    """How much is done, and how fast since the first report: what comes before it is start-up."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self._first: tuple[float, int] | None = None
-
-    def add(self, amount: int) -> None:
-        self.done += amount
-        self._first = self._first or (time.monotonic(), amount)
-
-    @property
-    def rate(self) -> float | None:
-        """Units a second, None until there is a second report."""
-        if self._first is None or self.done == self._first[1]:
-            return None
-        since, before = self._first
-        return (self.done - before) / max(time.monotonic() - since, 1e-9)
 
 
 def say(line: str) -> None:
@@ -44,63 +25,43 @@ def say(line: str) -> None:
 
 @contextmanager
 def progress(title: str, total: int, unit: str = "images") -> Iterator[Advance]:
-    """Show a step of `total` units until the block ends, with rate and time left (seconds)."""
-    if sys.stdout.isatty():
-        with _bar(title, total, unit) as advance:
-            yield advance
-    else:
-        yield _lines(title, total, unit)
+    """Show a step of `total` units until the block ends, with rate and time left (seconds).
 
+    The rate is since the first report: what comes before it is start-up.
+    """
+    from rich import progress as rich
 
-@contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
+    bar = rich.Progress(
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn(f"{unit} · {{task.fields[rate]}}/s"),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[note]}"),
+        speed_estimate_period=RATE_SECONDS,
+        get_time=lambda: time.monotonic(),
     )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit} · {{task.fields[rate]}}/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    pace = _Pace()
-    with Progress(*columns) as bar:
-        task = bar.add_task(title, total=total, note="", rate="–")
-
-        def advance(amount: int = 1, note: str = "") -> None:
-            pace.add(amount)
-            rate = pace.rate
-            shown = "–" if rate is None else _in_words(rate)
-            bar.update(task, advance=amount, note=note, rate=shown)
-
-        yield advance
-
-
-def _lines(title: str, total: int, unit: str) -> Advance:
-    started = shown = time.monotonic()
-    pace = _Pace()
+    task = bar.add_task(title, total=total, note="", rate="–")
+    lines = not sys.stdout.isatty()
+    started = last_line = time.monotonic()
 
     def advance(amount: int = 1, note: str = "") -> None:
-        nonlocal shown
-        pace.add(amount)
-        now = time.monotonic()
-        if now - shown >= LINE_SECONDS or (pace.done >= total and shown > started):
-            shown = now
-            line = f"{title}: {pace.done}/{total} {unit}"
-            if rate := pace.rate:
-                left = max(total - pace.done, 0) / rate
-                line += f", {_in_words(rate)}/s, {left:.0f} s left"
-            say(f"{line}  {note}" if note else line)
+        nonlocal last_line
+        bar.advance(task, amount)
+        (state,), now = bar.tasks, time.monotonic()
+        ended = state.completed >= total and last_line > started
+        if lines and now - last_line < LINE_SECONDS and not ended:
+            return
+        rate = f"{state.speed:,.{1 if state.speed < 100 else 0}f}" if state.speed else "–"
+        if not lines:
+            bar.update(task, note=note, rate=rate)
+            return
+        last_line = now
+        line = f"{title}: {state.completed:.0f}/{total} {unit}"
+        if state.speed:
+            seconds = max(total - state.completed, 0) / state.speed
+            line += f", {rate}/s, {seconds:.0f} s left"
+        say(f"{line}  {note}" if note else line)
 
-    return advance
-
-
-def _in_words(rate: float) -> str:
-    return f"{rate:.1f}" if rate < 100 else f"{rate:,.0f}"
+    with nullcontext() if lines else bar:
+        yield advance

@@ -15,7 +15,7 @@ from pipeline.labels.predict import predict_folder
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
 from pipeline.progress import Advance, progress
-from pipeline.report.stage_figures import write_evaluation_figures
+from pipeline.report.figures import write_evaluation_figures
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
@@ -53,7 +53,7 @@ def evaluate(stage: Stage) -> None:
         run.tracker.metrics(result.metrics)
         run.images = len(result.test_labels) + len(result.validation_labels)
         test, folder = result.test, run.scratch / "figures"
-        write_evaluation_figures(folder, test, result.centre, generation=model, classes=classes)
+        write_evaluation_figures(folder, test, generation=model, classes=classes)
         run.tracker.artifact(folder)
     against = result.against_teacher
     verdict = f"; against its teacher: {against.verdict}" if against else ""

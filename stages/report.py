@@ -5,9 +5,8 @@ import sys
 from pipeline.files import write_text
 from pipeline.progress import say
 from pipeline.report.gather import gather_report
-from pipeline.report.note import headline, render_note
 from pipeline.report.page import render_report, render_times
-from pipeline.report.table import render_table
+from pipeline.report.summary import headline, render_note, render_table
 from pipeline.tracking.tracker import drain
 from pipeline.workflow.stage import Stage, result_line, run_stage
 from pipeline.workflow.times import read_times, stage_names

@@ -21,7 +21,7 @@ from pipeline.labels.teaching import KEY
 from pipeline.params import SelectParams
 from pipeline.progress import say
 from pipeline.ray.map_shards import in_ray_tasks
-from pipeline.report.stage_figures import write_selection_figures
+from pipeline.report.selection_figures import write_selection_figures
 from pipeline.self_training.guard import check_selection, check_teacher
 from pipeline.workflow.stage import Stage, result_line, run_stage
 

@@ -26,7 +26,7 @@ def train(stage: Stage) -> None:
         with stage.run(inputs, parameters) as run:
             shown = train_head(stage, run, training)
     else:
-        from pipeline.report.samples import write_samples
+        from pipeline.report.preview import write_samples
         from pipeline.train.transfer import find_source
 
         transfer = training.transfer

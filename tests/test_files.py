@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import (
-    CHUNK_BYTES,
     discard_folder,
     disk_error,
     file_digest,
@@ -90,7 +89,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
         assert not finished.exists()
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, 1 << 20])
 def test_a_files_digest_is_its_sha_256(tmp_path: Path, size: int) -> None:
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     (tmp_path / "file").write_bytes(data)

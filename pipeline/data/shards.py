@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from pipeline.addresses import storage_problem
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, write_json, written_whole
+from pipeline.files import file_digest, storage_problem, write_json, written_whole
 from pipeline.params.errors import problem_of
 from pipeline.progress import progress
 

@@ -1,38 +1,25 @@
 """The parameters of a run: typed, checked before any work, and read from params.yaml only here."""
 
 from pipeline.params.augment import AugmentParams, Operation, SearchParams
-from pipeline.params.checks import Training
-from pipeline.params.embed import EmbedParams
 from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
-from pipeline.params.run import Generation, Params, TrainingOverrides
+from pipeline.params.run import Generation, Params
 from pipeline.params.sections import (
-    ControlParams,
     DataParams,
-    EnsembleParams,
-    EvaluateParams,
-    GuardParams,
     PredictParams,
     PropagationParams,
-    Section,
+    RunParams,
     SelectParams,
-    TrackingParams,
 )
-from pipeline.params.storage import StorageParams
-from pipeline.params.throughput import RunParams
-from pipeline.params.training import OnlineParams, TrainParams
-from pipeline.params.transfer import TransferParams
+from pipeline.params.training import OnlineParams, Training, TrainParams
+from pipeline.params.transfer import EmbedParams, TransferParams
 
 __all__ = [
     "PARAMS_FILE",
     "AugmentParams",
-    "ControlParams",
     "DataParams",
     "EmbedParams",
-    "EnsembleParams",
-    "EvaluateParams",
     "Generation",
-    "GuardParams",
     "ModelParams",
     "NetworkParams",
     "OnlineParams",
@@ -42,13 +29,9 @@ __all__ = [
     "PropagationParams",
     "RunParams",
     "SearchParams",
-    "Section",
     "SelectParams",
-    "StorageParams",
-    "TrackingParams",
     "TrainParams",
     "Training",
-    "TrainingOverrides",
     "TransferParams",
     "load_params",
     "parse_params",

@@ -13,10 +13,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.files import write_text
-from pipeline.params import Params, Section
-from pipeline.params.errors import section_in
+from pipeline.params import Params
+from pipeline.params.errors import description_of
+from pipeline.params.sections import Section
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
 HEAD = """# Parameters
 
 Everything in `params.yaml`, made from `pipeline/params/` by `make docs`. A wrong key or value
@@ -32,25 +34,29 @@ def parameters_document() -> str:
 
 
 def _section(name: str, section: type[BaseModel]) -> Iterator[str]:
-    yield f"\n## `{name or 'top level'}`\n\n"
-    if name:
-        yield f"{inspect.getdoc(section)}\n\n"
+    about = f"{inspect.getdoc(section)}\n\n" if name else ""
+    yield f"\n## `{name or 'top level'}`\n\n{about}"
     yield "| key | kind | default | meaning |\n|---|---|---|---|\n"
     nested: list[tuple[str, type[BaseModel]]] = []
     for key, field in section.model_fields.items():
-        kind = field.annotation
-        inner = section_in(get_args(kind)[-1] if get_origin(kind) is dict else kind)
+        inner = _inner(field.annotation)
         if inner is not None and not name:
-            name_of = "NAME" if key == "controls" else '"g"'
-            nested.append((f"{key}.{name_of}" if get_origin(kind) is dict else key, inner))
+            entry = {"controls": ".NAME", "generations": '."g"'}.get(key, "")
+            nested.append((key + entry, inner))
             continue
-        if inner is not None and inner is not kind:  # or null: its key has a row of its own
+        kind, default = _kind(field), _default(field)
+        if inner is not None and inner is not field.annotation:  # or null
             nested.append((f"{name}.{key}", inner))
-            yield f"| `{key}` | `{name}.{key}` or null | `null` | {field.description} |\n"
-        else:
-            yield f"| `{key}` | {_kind(field)} | {_default(field)} | {field.description or ''} |\n"
+            kind, default = f"`{name}.{key}` or null", "`null`"
+        yield f"| `{key}` | {kind} | {default} | {description_of(field)} |\n"
     for key, inner_section in nested:
         yield from _section(key, inner_section)
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field of this type holds: alone, beside null or by key."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def _kind(field: FieldInfo) -> str:
@@ -62,15 +68,10 @@ def _kind(field: FieldInfo) -> str:
         return _tuple_kind(options)
     if options == [int, list[int]]:
         return "int or list of 2 ints"
-    name = getattr(options[0] if options else kind, "__name__", str(kind))
-    plain = {"dict": "mapping", "TrainingOverrides": "mapping", "tuple": "list of mappings"}.get(
-        name, name
-    )
-    plain = "mapping" if get_origin(kind) is dict else plain
-    limits = [_limit(item) for item in field.metadata]
-    return " ".join(
-        filter(None, [plain, *limits, "or null" if type(None) in get_args(kind) else ""])
-    )
+    name = getattr(kind if get_origin(kind) is dict or not options else options[0], "__name__", "")
+    names = {"dict": "mapping", "TrainingOverrides": "mapping", "tuple": "list of mappings"}
+    null = "or null" if type(None) in get_args(kind) else ""
+    return " ".join(filter(None, [names.get(name, name), *map(_limit, field.metadata), null]))
 
 
 def _tuple_kind(items: list[Any]) -> str:
@@ -81,16 +82,8 @@ def _tuple_kind(items: list[Any]) -> str:
 
 
 def _limit(item: Any) -> str:
-    for name, sign in (
-        ("ge", "≥"),
-        ("gt", ">"),
-        ("le", "≤"),
-        ("lt", "<"),
-        ("min_length", "length ≥"),
-    ):
-        if (bound := getattr(item, name, None)) is not None:
-            return f"{sign} {bound}"
-    return ""
+    bounds = ((sign, getattr(item, name, None)) for name, sign in LIMITS.items())
+    return "".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
 
 
 def _default(field: FieldInfo) -> str:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args, get_origin
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-IN_RUN = {
-    "predict.actors": "actors",
-    "predict.gpus_per_actor": "gpus_per_actor",
-    "select.workers": "select_workers",
-    "select.threads": "select_threads",
-    "train.checkpoint_minutes": "checkpoint_minutes",
-}  # what a section may be thought to have, and its name under `run`
+from pipeline.errors import ParameterError
+
+SectionType = TypeVar("SectionType", bound=BaseModel)
+
+
+def validated(section: type[SectionType], values: dict[str, Any], where: str = "") -> SectionType:
+    """`values` as `section`, whose place in the file is `where`, "" for the whole.
+
+    Raises ParameterError, one line, for what it refuses.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise ParameterError(one_line(error, section, where)) from None
+
+
+def merged(base: SectionType, overrides: dict[str, Any], where: str) -> SectionType:
+    """`base` with `overrides`, which stand under the key `where`; raises as `validated` does."""
+    return validated(type(base), base.model_dump() | overrides, where)
 
 
 def problem_of(error: ValidationError) -> str:
@@ -35,9 +49,10 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     value = repr(first["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     if first["type"] == "extra_forbidden":
-        line = f"{key} is not a parameter{_suggestion(section, key, parts)}"
+        line = f"{key} is not a parameter; {_suggestion(section, parts)}"
     elif first["type"] == "missing":
-        line = f"{key} is missing ({_description(section, parts)})"
+        field = _section_of(section, parts).model_fields.get(parts[-1])
+        line = f"{key} is missing ({(field and description_of(field)) or 'needed'})"
     elif first["type"] == "invalid_key" or "[key]" in first["loc"]:
         line = f'{key}: keys must be quoted strings: "{parts[-1]}"'
     elif first["type"] == "value_error":
@@ -50,44 +65,27 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
 
 
 def _section_of(section: type[BaseModel], parts: list[str]) -> type[BaseModel]:
-    """The section that holds the key at the end of `parts`."""
-    holder: Any = section
+    """The section that holds the key at the end of `parts`; others are fields, keys and places."""
     for part in parts[:-1]:
-        if _is_section(holder):
-            field = holder.model_fields.get(part)
-            holder = section_in(field.annotation) or field.annotation if field else holder
-        else:  # a dictionary or list of sections
-            holder = _inner_section(holder)
-    return holder if _is_section(holder) else section
+        field = section.model_fields.get(part)
+        section = next(sections_in(field.annotation), section) if field else section
+    return section
 
 
-def section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field of this type holds, alone or beside null; None for other types."""
-    kinds = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
-    return kinds[0] if kinds and get_origin(annotation) is not dict else None
-
-
-def _inner_section(annotation: Any) -> Any:
-    """The section in `dict[str, Section]`, `tuple[Section, ...] | None` and the like, or None."""
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections in the type of a field, as in Section | None or dict[str, Section]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
     for argument in get_args(annotation):
-        found = argument if _is_section(argument) else _inner_section(argument)
-        if found is not None:
-            return found
-    return None
+        yield from sections_in(argument)
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _suggestion(section: type[BaseModel], key: str, parts: list[str]) -> str:
-    if name := IN_RUN.get(".".join(key.split(".")[-2:])):
-        return f"; it is run.{name}, of all generations"
+def _suggestion(section: type[BaseModel], parts: list[str]) -> str:
     names = list(_section_of(section, parts).model_fields)
     close = difflib.get_close_matches(parts[-1], names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
 
 
-def _description(section: type[BaseModel], parts: list[str]) -> str:
-    field = _section_of(section, parts).model_fields.get(parts[-1])
-    return (field.description if field else None) or "needed"
+def description_of(field: FieldInfo) -> str:
+    """What a field means, on one line."""
+    return " ".join((field.description or "").split())

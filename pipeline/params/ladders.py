@@ -69,31 +69,28 @@ def grown(
     size = {key: teacher[key] for key in keys}
     if steps == 0:
         return size
-    asked = f"{where} = {steps}: the teacher is {_shown(size)}"
+    line = f"{where} = {steps}: the teacher is {_shown(size)}"
     if not sizes:
-        raise ParameterError(f"{asked}, alone of its kind; set model.ladder, a list of overrides")
+        raise ParameterError(f"{line}, alone of its kind; set model.ladder, a list of overrides")
     if size not in sizes:
         ladder_shown = ", ".join(_shown(other) for other in sizes)
-        raise ParameterError(f"{asked}, which is not on the ladder: {ladder_shown}")
-    left = sizes[sizes.index(size) + 1 :]
-    if steps > len(left):
+        raise ParameterError(f"{line}, which is not on the ladder: {ladder_shown}")
+    larger = sizes[sizes.index(size) + 1 :]
+    if steps > len(larger):
         raise ParameterError(
-            f"{asked}, and the ladder goes on by {len(left)}, to {_shown(sizes[-1])}; "
+            f"{line}, and the ladder goes on by {len(larger)}, to {_shown(sizes[-1])}; "
             "lower it, or set model.ladder"
         )
-    return left[steps - 1]
+    return larger[steps - 1]
 
 
 def _side(model: Rung, compound: int) -> int | None:
-    side: int | None = model["input_size"]
-    if side is None:
-        return None
-    return round(side * COMPOUND_SIDES[compound] / COMPOUND_SIDES[model["compound"]])
+    side = model["input_size"]
+    factor = COMPOUND_SIDES[compound] / COMPOUND_SIDES[model["compound"]]
+    return None if side is None else round(side * factor)
 
 
 def _shown(size: Rung) -> str:
     """A size in a few characters: "resnet_small (width 16, depth 1)"."""
-    others = [
-        f"{key} {value}" for key, value in size.items() if key != "name" and value is not None
-    ]
+    others = [f"{key} {value}" for key, value in size.items() if value is not None][1:]
     return f"{size['name']} ({', '.join(others)})" if others else str(size["name"])

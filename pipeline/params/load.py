@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
-from pipeline.params.checks import check_mode
-from pipeline.params.run import Params, validated
+from pipeline.params.errors import validated
+from pipeline.params.run import Params
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -43,20 +43,18 @@ def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
     """Check a dictionary as load_params does a file; `file` names it in the error."""
     if not isinstance(values, dict):
         raise ParameterError(f"{file}: must be a mapping of parameters, not {values!r}")
-    params = validated(Params, values, "", file)
-    _check_generation_keys(params, file)
-    _check_seed_keys(params, file)
-    _check_control_keys(params, file)
-    search = params.augment.search
-    most = params.with_policy(*max(search.pairs)) if search is not None else params
-    for generation in params.model_keys + params.control_keys:
-        try:
-            check_mode(params.training(generation), params.data, params.embed, generation)
-            most.training(generation)
-            if generation in params.generations:
-                params.selection(generation)
-        except ParameterError as error:
-            raise ParameterError(f"{file}: {error}") from None
+    try:
+        params = validated(Params, values)
+        _check_keys(params)
+        search = params.augment.search
+        most = params.with_policy(*max(search.pairs)) if search is not None else params
+        for key in params.model_keys + params.control_keys:
+            _check_mode(params, key)
+            most.training(key)
+            if key in params.generations:
+                params.selection(key)
+    except ParameterError as error:
+        raise ParameterError(f"{file}: {error}") from None
     return params
 
 
@@ -69,43 +67,54 @@ def _yaml_reason(error: YAMLError) -> str:
     return " ".join(str(error).split())
 
 
-def _check_generation_keys(params: Params, file: str) -> None:
-    for number, (key, generation) in enumerate(params.generations.items(), start=1):
+def _check_keys(params: Params) -> None:
+    """Generations and seeds count up, each with its teacher; controls have names."""
+    generations = params.generations
+    for number, (key, generation) in enumerate(generations.items(), start=1):
         if key != str(number):
-            raise ParameterError(
-                f'{file}: generations.{key}: keys count up in order, "{number}" goes here'
-            )
+            raise ParameterError(f'generations.{key}: keys count up in order, "{number}" goes here')
         if generation.teacher != str(number - 1):
             raise ParameterError(
-                f"{file}: generations.{key}.teacher = {generation.teacher!r}: "
+                f"generations.{key}.teacher = {generation.teacher!r}: "
                 f'must be the generation before, "{number - 1}"'
             )
-
-
-def _check_seed_keys(params: Params, file: str) -> None:
     for number, (key, member) in enumerate(params.ensemble.seeds.items(), start=1):
-        where = f"{file}: ensemble.seeds.{key}"
+        where = f"ensemble.seeds.{key}"
         if key != f"{member.generation}.{number}":
             raise ParameterError(
                 f"{where}: keys are the generation and a number that counts up, "
                 f'"{member.generation}.{number}" goes here'
             )
-        if member.generation not in params.generations:
-            there = ", ".join(params.generations) or "none"
+        if member.generation not in generations:
             raise ParameterError(
-                f"{where}.generation = {member.generation!r}: must be one of generations: {there}"
+                f"{where}.generation = {member.generation!r}: must be one of generations: "
+                f"{', '.join(generations) or 'none'}"
             )
-        if member.teacher != params.generations[member.generation].teacher:
+        if member.teacher != (teacher := generations[member.generation].teacher):
             raise ParameterError(
                 f"{where}.teacher = {member.teacher!r}: must be the teacher of generation "
-                f'{member.generation}, "{params.generations[member.generation].teacher}"'
+                f'{member.generation}, "{teacher}"'
             )
-
-
-def _check_control_keys(params: Params, file: str) -> None:
     for key in params.controls:
         if not re.fullmatch("[a-z][a-z0-9_]{0,31}", key):
             raise ParameterError(
-                f"{file}: controls.{key}: names begin with a small letter and hold such letters, "
-                "digits and _, at most 32"
+                f"controls.{key}: names begin with a small letter and hold such letters, digits "
+                "and _, at most 32"
             )
+
+
+def _check_mode(params: Params, key: str) -> None:
+    """Raise ParameterError for a transfer.mode that needs what is not there."""
+    training = params.training(key)
+    mode, where = training.transfer.mode, "teacher" if key == "0" else f"generations.{key}.student"
+    if mode in ("head", "auto") and params.embed.source is None:
+        raise ParameterError(
+            f"{where}: transfer.mode = {mode!r}: needs the features of a frozen body; set "
+            "embed.source, for instance to packaged, or another mode"
+        )
+    if mode == "auto" and params.data.validation != "folds":
+        raise ParameterError(
+            f"{where}: transfer.mode = 'auto': chooses by cross-validation on the labels; set "
+            "data.validation: folds, or the mode to head or layerwise"
+        )
+    training.check_mode(where)

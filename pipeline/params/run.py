@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.errors import ParameterError
+from pipeline.params import sections
 from pipeline.params.augment import AugmentParams
-from pipeline.params.checks import Training, check_mix, check_pairs
-from pipeline.params.embed import EmbedParams
-from pipeline.params.errors import one_line
+from pipeline.params.errors import merged
 from pipeline.params.ladders import grown
 from pipeline.params.network import ModelParams
-from pipeline.params.sections import (
-    ControlParams,
-    DataParams,
-    EnsembleParams,
-    EvaluateParams,
-    GuardParams,
-    PredictParams,
-    Section,
-    SelectParams,
-    TrackingParams,
-)
-from pipeline.params.storage import StorageParams
-from pipeline.params.throughput import RunParams
-from pipeline.params.training import TrainParams
-from pipeline.params.transfer import TransferParams, check_packaged, transfer_base
-
-SectionType = TypeVar("SectionType", bound=Section)
+from pipeline.params.sections import Section
+from pipeline.params.training import Training, TrainParams
+from pipeline.params.transfer import EmbedParams, TransferParams
 
 
 class TrainingOverrides(Section):
@@ -39,9 +24,8 @@ class TrainingOverrides(Section):
     model: dict[str, Any] = Field(default_factory=dict)
     augment: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
-    grow: int | None = Field(
-        None, ge=0, description="in place of a model: the teacher's, so many sizes larger"
-    )
+    grow: int | None = Field(None, ge=0)
+    """in place of a model: the teacher's, so many sizes larger"""
     transfer: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -57,41 +41,38 @@ class Params(Section):
     """All of params.yaml."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="of the split and of every random draw")
-    data: DataParams
+    data: sections.DataParams
     embed: EmbedParams = EmbedParams()
     model: ModelParams = ModelParams()
     augment: AugmentParams = AugmentParams()
     train: TrainParams
     transfer: TransferParams = TransferParams()
-    predict: PredictParams = PredictParams()
-    select: SelectParams = SelectParams()
-    guard: GuardParams = GuardParams()
-    evaluate: EvaluateParams = EvaluateParams()
-    ensemble: EnsembleParams = EnsembleParams()
-    controls: dict[str, ControlParams] = Field(
-        default_factory=dict,
-        description="the labels alone, trained for longer, to compare with: by name; {} for none",
-    )
-    storage: StorageParams = StorageParams()
-    tracking: TrackingParams = TrackingParams()
-    run: RunParams = RunParams()
+    predict: sections.PredictParams = sections.PredictParams()
+    select: sections.SelectParams = sections.SelectParams()
+    guard: sections.GuardParams = sections.GuardParams()
+    evaluate: sections.EvaluateParams = sections.EvaluateParams()
+    ensemble: sections.EnsembleParams = sections.EnsembleParams()
+    controls: dict[str, sections.ControlParams] = Field(default_factory=dict)
+    """the labels alone, trained for longer, to compare with: by name; {} for none"""
+    storage: sections.StorageParams = sections.StorageParams()
+    tracking: sections.TrackingParams = sections.TrackingParams()
+    run: sections.RunParams = sections.RunParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _choices_have_images(self) -> Params:
-        data = self.data
-        none = (
-            "data.validation = folds"
-            if data.validation == "folds"
-            else f"data.validation_fraction = {data.validation_fraction}"
-        )
-        if self.augment.search is not None and data.held_out_fraction == 0:
+        if self.data.held_out_fraction > 0:
+            return self
+        none = f"data.validation_fraction = {self.data.validation_fraction}"
+        if self.data.validation == "folds":
+            none = "data.validation = folds"
+        if self.augment.search is not None:
             raise ValueError(
                 f"augment.search: chooses on the validation images, of which {none} leaves none; "
                 "hold some out, or set augment.search: null"
             )
-        if self.ensemble.method == "greedy" and data.held_out_fraction == 0:
+        if self.ensemble.method == "greedy":
             raise ValueError(
                 f"ensemble.method = greedy chooses on validation images, of which {none} leaves "
                 "none; choose equal, or hold some out"
@@ -116,17 +97,14 @@ class Params(Section):
                 "it goes under augment"
             )
         steps = {} if control is None else {"steps": control.steps}
-        shared = self.augment.model_copy(update={"search": None})
+        shared = self.shared_training
         training = Training(
             model=self._model(generation, overrides, where),
-            augment=_merged(shared, overrides.augment, f"{where}.augment"),
-            train=_merged(self.train, overrides.train | steps, f"{where}.train"),
+            augment=merged(shared.augment, overrides.augment, f"{where}.augment"),
+            train=merged(shared.train, overrides.train | steps, f"{where}.train"),
             transfer=self._transfer(generation, overrides, where),
         )
-        check_pairs(training.augment, training.train)
-        check_mix(training.augment, training.train)
-        if training.transfer.source == "packaged":
-            check_packaged(training.model.name)
+        training.check()
         self._check_training_size(training)
         return training
 
@@ -143,7 +121,7 @@ class Params(Section):
             transfer = transfer.model_copy(update={"mode": "layerwise"})
         size = like.train.images_a_step(taught=True)
         changes = {"steps": steps, "batch_size": size, "finetune_steps": 0}
-        train = _merged(like.train, changes, f"controls.{name}")
+        train = merged(like.train, changes, f"controls.{name}")
         return like.model_copy(update={"train": train, "transfer": transfer})
 
     @property
@@ -154,39 +132,53 @@ class Params(Section):
 
     def with_policy(self, num_ops: int, magnitude: float) -> Params:
         """The same with what a search has found; a generation's own num_ops and magnitude stay."""
-        found = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
-        return self.model_copy(update={"augment": self.augment.model_copy(update=found)})
+        policy = {"num_ops": num_ops, "magnitude": magnitude, "search": None}
+        return self.model_copy(update={"augment": self.augment.model_copy(update=policy)})
 
     def with_mode(self, mode: str) -> Params:
         """The same with what a trial has found transfer.mode = auto to be."""
         return self.model_copy(update={"transfer": self.transfer.model_copy(update={"mode": mode})})
 
     def _model(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
-        base = self.model
-        if overrides.grow is not None:
-            base = self._grown(generation, overrides, where)
-        return _merged(base, overrides.model, f"{where}.model")
+        """The shared model with the overrides, or the teacher's size grown by so many rungs."""
+        model = merged(self.model, overrides.model, f"{where}.model")
+        if overrides.grow is None:
+            return model
+        if generation == "0":
+            raise ParameterError(
+                f"teacher.grow = {overrides.grow}: generation 0 has no teacher to grow from; "
+                "set teacher.model"
+            )
+        teacher = self.training(self.generations[generation].teacher).model
+        grow = f"{where}.grow"
+        size = grown(teacher.network, self.model.network, model.rungs, overrides.grow, grow)
+        if both := sorted(size.keys() & overrides.model.keys()):
+            raise ParameterError(
+                f"{grow} = {overrides.grow}: says model.{both[0]} too; leave out one of them"
+            )
+        return merged(merged(self.model, size, grow), overrides.model, f"{where}.model")
 
     def _check_training_size(self, training: Training) -> None:
-        side = training.train.image_size
-        if side is None:
-            return
-        if side > self.data.image_size:
+        size = training.train.image_size
+        if size is not None and size > self.data.image_size:
             raise ParameterError(
-                f"train.image_size = {side}: images are stored with data.image_size = "
+                f"train.image_size = {size}: images are stored with data.image_size = "
                 f"{self.data.image_size} pixels a side; lower the first or raise the second"
             )
-        if training.model.input_size is not None:
+        if size is not None and training.model.input_size is not None:
             raise ParameterError(
-                f"train.image_size = {side}: the network resizes every image to "
+                f"train.image_size = {size}: the network resizes every image to "
                 f"model.input_size = {training.model.input_size}; set one of them to null"
             )
 
     def _transfer(
         self, generation: str, overrides: TrainingOverrides, where: str
     ) -> TransferParams:
-        base = transfer_base(self.transfer, overrides.transfer)
-        transfer = _merged(base, overrides.transfer, f"{where}.transfer")
+        base = self.transfer
+        if "source" in overrides.transfer:  # of another digest; without one nothing is left
+            none = overrides.transfer["source"] is None
+            base = TransferParams() if none else base.model_copy(update={"sha256": None})
+        transfer = merged(base, overrides.transfer, f"{where}.transfer")
         if overrides.transfer.get("mode") == "auto":
             raise ParameterError(
                 f"{where}.transfer.mode = 'auto': the choice is made once, for all generations "
@@ -199,30 +191,13 @@ class Params(Section):
             )
         return transfer
 
-    def _grown(self, generation: str, overrides: TrainingOverrides, where: str) -> ModelParams:
-        """The shared model in the size of the teacher's grown by `overrides.grow` rungs."""
-        if generation == "0":
-            raise ParameterError(
-                f"teacher.grow = {overrides.grow}: generation 0 has no teacher to grow from; "
-                "set teacher.model"
-            )
-        assert overrides.grow is not None
-        teacher = self.training(self.generations[generation].teacher).model
-        ladder = _merged(self.model, overrides.model, f"{where}.model").rungs
-        size = grown(teacher.network, self.model.network, ladder, overrides.grow, f"{where}.grow")
-        if both := sorted(size.keys() & overrides.model.keys()):
-            raise ParameterError(
-                f"{where}.grow = {overrides.grow}: says model.{both[0]} too; leave out one of them"
-            )
-        return _merged(self.model, size, f"{where}.grow")
-
-    def selection(self, generation: str) -> SelectParams:
+    def selection(self, generation: str) -> sections.SelectParams:
         """The selection parameters of a generation."""
         overrides = dict(self.generations[generation].select)
         targets = ("images_per_class", "fraction_per_class")
         if any(name in overrides for name in targets):  # either says the target anew
             overrides = dict.fromkeys(targets) | overrides
-        return _merged(self.select, overrides, f"generations.{generation}.select")
+        return merged(self.select, overrides, f"generations.{generation}.select")
 
     @property
     def model_keys(self) -> list[str]:
@@ -262,23 +237,3 @@ class Params(Section):
             return self.seed
         digest = hashlib.blake2b(f"{self.seed} {number}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little") >> 1
-
-
-def _merged(base: SectionType, overrides: dict[str, Any], where: str) -> SectionType:
-    values = base.model_dump(mode="python") | overrides
-    return validated(type(base), values, where)
-
-
-def validated(
-    section: type[SectionType], values: dict[str, Any], where: str = "", file: str = ""
-) -> SectionType:
-    """`values` as `section`; raises ParameterError, one line, for what it refuses.
-
-    where: the key above the section's own; file: what holds the values.
-    """
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        raise ParameterError(
-            f"{file + ': ' if file else ''}{one_line(error, section, where)}"
-        ) from None

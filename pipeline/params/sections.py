@@ -4,83 +4,71 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.files import storage_problem, without_secrets
+
+Device = Literal["auto", "cpu", "cuda"]
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
-COLUMNS = ("path_column", "label_column", "group_column")
 
 
 class Section(BaseModel):
     """A group of parameters: unknown keys are refused, types are not guessed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "folder", "manifest", "parquet"] = Field(
-        description="what holds the images"
-    )
+    source: Literal["digits", "folder", "manifest", "parquet"]
+    """what holds the images"""
     path: str | None = Field(None, description="folder, file or glob of the source")
-    path_column: str | None = Field(
-        None, description="manifest, parquet: column of paths or images; null: found by name"
-    )
-    label_column: str | None = Field(
-        None, description="manifest, parquet: column of labels; null: found by name"
-    )
-    group_column: str | None = Field(
-        None,
-        description="manifest, parquet: column of what must not be split, as a patient's name; "
-        "null: every image stands alone",
-    )
-    group_pattern: str | None = Field(
-        None,
-        description=r"folder: regular expression with one group, searched in the path, as "
-        r"(patient_\d+); images with the same match are not split; null: every image stands alone",
-    )
+    path_column: str | None = None
+    """manifest, parquet: column of paths or images; null: found by name"""
+    label_column: str | None = None
+    """manifest, parquet: column of labels; null: found by name"""
+    group_column: str | None = None
+    """manifest, parquet: column of what must not be split, as a patient's name; null: every image
+    stands alone"""
+    group_pattern: str | None = None
+    r"""folder: regular expression with one group, searched in the path, as (patient_\d+); images
+    with the same match are not split; null: every image stands alone"""
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")
-    labels: int | None = Field(
-        None, ge=2, description="label budget, validation included; null: every label"
-    )
-    validation: Literal["held_out", "folds"] = Field(
-        "held_out",
-        description="what choices rest on; held_out: labelled images that nothing is trained on; "
-        "folds: no image is given up, classifiers on features are cross-validated",
-    )
-    validation_fraction: float = Field(
-        0.2, ge=0, lt=1, description="held_out: share of the labelled images kept for choices"
-    )
+    labels: int | None = Field(None, ge=2)
+    """label budget, validation included; null: every label"""
+    validation: Literal["held_out", "folds"] = "held_out"
+    """what choices rest on; held_out: labelled images that nothing is trained on; folds: no image
+    is given up, classifiers on features are cross-validated"""
+    validation_fraction: float = Field(0.2, ge=0, lt=1)
+    """held_out: share of the labelled images kept for choices"""
     folds: int = Field(5, ge=2, le=20, description="folds: parts of the cross-validation")
-    test_fraction: float = Field(
-        0.2, ge=0, lt=1, description="share tested on, where the source names no test images"
-    )
-    bits: int | None = Field(
-        None, ge=8, le=16, description="those in use of images of 16 bits, as 12 of scans; null: 16"
-    )
+    test_fraction: float = Field(0.2, ge=0, lt=1)
+    """share tested on, where the source names no test images"""
+    bits: int | None = Field(None, ge=8, le=16)
+    """those in use of images of 16 bits, as 12 of scans; null: 16"""
     max_pixels: int = Field(64_000_000, ge=64, description="larger images are quarantined")
-    max_bad_fraction: float = Field(
-        0.05, ge=0, le=1, description="share of unusable images past which prepare fails"
-    )
-    near_duplicate_distance: float = Field(
-        1.0,
-        ge=0,
-        le=255,
-        description="mean grey-level difference (0 to 255) up to which two images may be one, if "
-        "nothing but compression or scaling tells them apart; 0: exact copies only",
-    )
+    max_bad_fraction: float = Field(0.05, ge=0, le=1)
+    """share of unusable images past which prepare fails"""
+    near_duplicate_distance: float = Field(1.0, ge=0, le=255)
+    """mean grey-level difference (0 to 255) up to which two images may be one, if nothing but
+    compression or scaling tells them apart; 0: exact copies only"""
     images_per_shard: int = Field(4096, ge=1, description="rows of one shard file")
-    corrections: str | None = Field(
-        None,
-        description="corrections.csv: labels that a person gave to single images, beyond the "
-        "budget (docs/corrections.md); null: not",
-    )
+    corrections: str | None = None
+    """corrections.csv: labels that a person gave to single images, beyond the budget
+    (docs/corrections.md); null: not"""
 
     @property
     def columns(self) -> dict[str, str | None]:
-        """The columns that are named, by what they hold: path, label and group."""
-        return {name.removesuffix("_column"): getattr(self, name) for name in COLUMNS}
+        """The columns that are named, by what they hold."""
+        return {"path": self.path_column, "label": self.label_column, "group": self.group_column}
 
     @property
     def held_out_fraction(self) -> float:
@@ -102,9 +90,8 @@ class DataParams(Section):
 class TeacherParams(Section):
     """Who labels the unlabelled images."""
 
-    teacher: Literal["last", "ensemble"] = Field(
-        "last", description="the generation before, or the equal average of all before"
-    )
+    teacher: Literal["last", "ensemble"] = "last"
+    """the generation before, or the equal average of all before"""
 
 
 class ViewParams(Section):
@@ -112,12 +99,8 @@ class ViewParams(Section):
 
     views: Views = Field("centre", description="views averaged for each image")
     jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
-    batch_size: int = Field(
-        512,
-        ge=1,
-        description="most images a forward pass; long predictions on a CPU take the fastest number "
-        "of them",
-    )
+    batch_size: int = Field(512, ge=1)
+    """most images a forward pass; long predictions on a CPU take the fastest number of them"""
 
 
 class PropagationParams(Section):
@@ -127,88 +110,65 @@ class PropagationParams(Section):
     """
 
     num_neighbors: int = Field(20, ge=1, description="nearest images that an image is joined to")
-    alpha: float = Field(
-        0.9, gt=0, lt=1, description="how far labels travel; near 1: across many neighbours"
-    )
-    teacher_weight: float = Field(
-        0.5, ge=0, description="of the teacher's log-probabilities beside the neighbours'"
-    )
+    alpha: float = Field(0.9, gt=0, lt=1)
+    """how far labels travel; near 1: across many neighbours"""
+    teacher_weight: float = Field(0.5, ge=0)
+    """of the teacher's log-probabilities beside the neighbours'"""
 
 
 class PredictParams(ViewParams, TeacherParams):
     """How a teacher labels the unlabelled images."""
 
     threads: int = Field(1, ge=1, description="CPU threads of each actor; part of the result")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="of long predictions; auto: bfloat16 where the machine has instructions for it "
-        "and the teacher is as accurate in it on the validation images",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
-    )
-    propagation: PropagationParams | None = Field(
-        None, description="also ask each image's neighbours in the teacher's features"
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of long predictions; auto: bfloat16 where the machine has instructions for it and the teacher
+    is as accurate in it on the validation images"""
+    device: Device = Field("auto", description="auto: a GPU if there is one")
+    propagation: PropagationParams | None = None
+    """also ask each image's neighbours in the teacher's features"""
 
 
 class SelectParams(Section):
     """Which predictions become pseudo-labels, and in which form."""
 
     confidence_threshold: float = Field(0.0, ge=0, le=1, description="least confidence kept")
-    class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        default_factory=dict, description="the same for single classes, by name; replaces it there"
-    )
-    threshold_kind: Literal["fixed", "relative"] = Field(
-        "fixed",
-        description="relative: a class's threshold is lowered to its share of sure images "
-        "(of the class that has most); class_thresholds stay",
-    )
-    distribution_alignment: Literal["none", "uniform", "labeled", "estimated"] = Field(
-        "none",
-        description="first move all predictions together until their mean has equal shares of the "
-        "classes, those of the labelled images, or those that the predictions say the unlabelled "
-        "have",
-    )
-    images_per_class: int | None = Field(
-        None, ge=1, description="the surest so many of each class; null: see fraction_per_class"
-    )
-    fraction_per_class: float | None = Field(
-        1.0,
-        gt=0,
-        description="the same as a share of (unlabelled images / classes); null: no balancing",
-    )
+    class_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """the same for single classes, by name; replaces it there"""
+    threshold_kind: Literal["fixed", "relative"] = "fixed"
+    """relative: a class's threshold is lowered to its share of sure images (of the class that has
+    most); class_thresholds stay"""
+    distribution_alignment: Literal["none", "uniform", "labeled", "estimated"] = "none"
+    """first move all predictions together until their mean has equal shares of the classes, those
+    of the labelled images, or those that the predictions say the unlabelled have"""
+    images_per_class: int | None = Field(None, ge=1)
+    """the surest so many of each class; null: see fraction_per_class"""
+    fraction_per_class: float | None = Field(1.0, gt=0)
+    """the same as a share of (unlabelled images / classes); null: no balancing"""
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
-    strangers: Literal["keep", "drop"] = Field(
-        "keep",
-        description="images that predictions call strangers, of none of the classes: keep: treated "
-        "as the others; drop: left out before anything is counted",
-    )
+    strangers: Literal["keep", "drop"] = "keep"
+    """images that predictions call strangers, of none of the classes: keep: treated as the others;
+    drop: left out before anything is counted"""
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
 
     @property
     def rules(self) -> dict[str, Any]:
         """What decides which predictions are kept, and how often."""
-        names = "distribution_alignment", "strangers", "label_kind", "temperature"
-        return self.model_dump(exclude=set(names))
+        targets = {"distribution_alignment", "strangers", "label_kind", "temperature"}
+        return self.model_dump(exclude=targets)
 
 
 class GuardParams(Section):
     """When a generation is a step back; measured on validation and unlabelled images, not test."""
 
-    on_regression: Literal["warn", "stop", "ignore"] = Field(
-        "warn", description="stop: no later generation is taught; ignore: nothing is looked for"
-    )
-    interval: float = Field(
-        0.95, gt=0, lt=1, description="of the paired test of a student against its teacher"
-    )
-    min_coverage: float = Field(
-        0.0, ge=0, le=1, description="least share of the unlabelled images kept"
-    )
-    min_class_images: int = Field(
-        1, ge=0, description="fewest pseudo-labelled images of a class; 0: it may vanish"
-    )
+    on_regression: Literal["warn", "stop", "ignore"] = "warn"
+    """stop: no later generation is taught; ignore: nothing is looked for"""
+    interval: float = Field(0.95, gt=0, lt=1)
+    """of the paired test of a student against its teacher"""
+    min_coverage: float = Field(0.0, ge=0, le=1)
+    """least share of the unlabelled images kept"""
+    min_class_images: int = Field(1, ge=0)
+    """fewest pseudo-labelled images of a class; 0: it may vanish"""
 
 
 class SeedMember(Section):
@@ -221,64 +181,43 @@ class SeedMember(Section):
 class EnsembleParams(Section):
     """All generations as one model."""
 
-    method: Literal["equal", "greedy", "none"] = Field(
-        "equal", description="greedy: members and weights chosen on validation images"
-    )
-    seeds: dict[str, SeedMember] = Field(
-        default_factory=dict,
-        description="students trained once more with another seed, by generation and a number that "
-        "counts up, quoted; {} for none",
-    )
-    ship: Literal["champion", "ensemble"] = Field(
-        "champion",
-        description="what the stage ensemble logs and `python -m stages.predict` uses: the "
-        "champion alone, or the ensemble; images are seen as evaluate says",
-    )
-    label_issue_margin: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="how much surer of another class than of its label the models must be for a "
-        "labelled image to be listed in label_issues.csv",
-    )
+    method: Literal["equal", "greedy", "none"] = "equal"
+    """greedy: members and weights chosen on validation images"""
+    seeds: dict[str, SeedMember] = Field(default_factory=dict)
+    """students trained once more with another seed, by generation and a number that counts up,
+    quoted; {} for none"""
+    ship: Literal["champion", "ensemble"] = "champion"
+    """what the stage ensemble logs and `python -m stages.predict` uses: the champion alone, or the
+    ensemble; images are seen as evaluate says"""
+    label_issue_margin: float = Field(0.5, ge=0, le=1)
+    """how much surer of another class than of its label the models must be for a labelled image to
+    be listed in label_issues.csv"""
 
 
 class ControlParams(Section):
     """Generation 0 trained once more, on the labels alone, to compare the generations with."""
 
-    steps: int = Field(
-        ge=1, description="optimizer steps; as many as all generations together are a fair match"
-    )
-    like: Literal["teacher", "student"] = Field(
-        "teacher",
-        description="whose training it has: generation 0's, or that of the shared sections, each "
-        "step with as many images as a student's, labelled ones alone",
-    )
+    steps: int = Field(ge=1)
+    """optimizer steps; as many as all generations together are a fair match"""
+    like: Literal["teacher", "student"] = "teacher"
+    """whose training it has: generation 0's, or that of the shared sections, each step with as many
+    images as a student's, labelled ones alone"""
 
 
 class EvaluateParams(ViewParams):
     """How models are measured."""
 
-    bootstrap_samples: int = Field(
-        1000, ge=100, description="resamples for the intervals of differences"
-    )
+    bootstrap_samples: int = Field(1000, ge=100)
+    """resamples for the intervals of differences"""
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     threads: int = Field(2, ge=1, description="CPU threads; part of the result")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
-    )
-    knn: int | None = Field(
-        None,
-        ge=1,
-        description="also classify test images by so many nearest labelled ones, compared by the "
-        "network's features; null: not",
-    )
-    robustness_images: int | None = Field(
-        None,
-        ge=1,
-        description="also test on so many of the test images (all, where there are fewer) under "
-        "common corruptions at five severities, one centre view: 75 more passes; null: not",
-    )
+    device: Device = Field("auto", description="auto: a GPU if there is one")
+    knn: int | None = Field(None, ge=1)
+    """also classify test images by so many nearest labelled ones, compared by the network's
+    features; null: not"""
+    robustness_images: int | None = Field(None, ge=1)
+    """also test on so many of the test images (all, where there are fewer) under common corruptions
+    at five severities, one centre view: 75 more passes; null: not"""
 
 
 class TrackingParams(Section):
@@ -286,3 +225,47 @@ class TrackingParams(Section):
 
     uri: str | None = Field(None, description="null: sqlite:///mlflow.db in the repository")
     experiment: str = Field("selftrain", min_length=1, description="MLflow experiment")
+
+
+class StorageParams(Section):
+    """Shared storage for shards; the repository then holds their manifests alone."""
+
+    url: str | None = None
+    """a folder, as file:///shared/mine, s3://bucket/mine or gs://bucket/mine; null: in the
+    repository"""
+
+    @model_validator(mode="after")
+    def _address_allowed(self) -> StorageParams:
+        if self.url is not None and (problem := storage_problem(self.url)):
+            raise ValueError(f"storage.url = {without_secrets(self.url)!r}: {problem}")
+        return self
+
+
+class RunParams(Section):
+    """How fast a run goes; no output depends on it, so a change makes no stage run again, and what
+    was stopped goes on. The section may be left out."""
+
+    actors: int | list[int] = 1
+    """Ray actors that predict or embed at once; [fewest, most]: as many as there is room for"""
+    gpus_per_actor: float = Field(1.0, gt=0, le=1)
+    """of an actor that works on a GPU; 0.5: two share one"""
+    select_workers: int = Field(0, ge=0)
+    """Ray tasks that select at once; 0: in the stage's own process"""
+    select_threads: int = Field(2, ge=1)
+    """CPU threads of select in the stage's own process"""
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    """longest stretch of training a kill can cost"""
+
+    @field_validator("actors", mode="before")
+    @classmethod
+    def _one_or_two_counts(cls, value: Any) -> Any:
+        counts = value if isinstance(value, list) else [value, value]
+        if list(map(type, counts)) != [int, int] or not 1 <= counts[0] <= counts[1]:
+            raise ValueError(f"run.actors = {value!r}: must be a number from 1, or [fewest, most]")
+        return value
+
+    @property
+    def actor_range(self) -> tuple[int, int]:
+        """The fewest and the most actors at work."""
+        fewest, most = [self.actors] * 2 if isinstance(self.actors, int) else self.actors
+        return fewest, most

@@ -1,13 +1,13 @@
-"""The section `transfer` of params.yaml: which weights a run starts from, and which move."""
+"""The sections of pretrained weights: `embed`, the frozen body, and `transfer`, a run's start."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.errors import ParameterError
-from pipeline.params.sections import Section
+from pipeline.params.sections import Device, Section
 
 HUBS = ("timm", "torchvision")
 PACKAGED_NETWORK = "timm/tf_efficientnet_lite0"  # that the packaged weights are of
@@ -17,12 +17,9 @@ class WeightsParams(Section):
     """Where weights come from: `source`, and the digest of one on disk."""
 
     source: str | None = Field(None, min_length=1)
-    sha256: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{64}$",
-        description="of the folder or file that source names, which needs it; a wrong or missing "
-        "one is refused and the right one told",
-    )
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """of the folder or file that source names, which needs it; a wrong or missing one is refused
+    and the right one told"""
 
     @property
     def is_path(self) -> bool:
@@ -40,59 +37,67 @@ class WeightsParams(Section):
 class TransferParams(WeightsParams):
     """Pretrained weights to start from; docs/transfer.md says which mode when."""
 
-    source: str | None = Field(
-        None,
-        min_length=1,
-        description="null: random weights; teacher: the generation before; packaged: those of "
-        "timm/tf_efficientnet_lite0 on ImageNet, installed with this; timm or torchvision: the "
-        "published weights of model.name; else a model folder of this project, or a .safetensors "
-        "or .pth file",
-    )
-    mode: Literal["full", "head", "layerwise", "auto"] = Field(
-        "full",
-        description="full: all weights move; head: a classifier on the features of `embed`, whose "
-        "body it keeps; layerwise: the body slower than the classifier; auto: head or "
-        "layerwise, whichever the labels say (stage search)",
-    )
-    trial_steps: int = Field(
-        100, ge=1, description="auto: steps of the network in each of the trial's three folds"
-    )
-    frozen_stages: int = Field(
-        0,
-        ge=0,
-        description="stages of a fine-tuned network that stay as they are, counted from the input",
-    )
-    body_learning_rate: float = Field(
-        0.1, gt=0, le=1, description="layerwise: of the last stage, as a share of the classifier's"
-    )
-    layer_decay: float = Field(
-        0.8, gt=0, le=1, description="layerwise: factor for each stage further from the classifier"
-    )
+    source: str | None = Field(None, min_length=1)
+    """null: random weights; teacher: the generation before; packaged: those of
+    timm/tf_efficientnet_lite0 on ImageNet, installed with this; timm or torchvision: the published
+    weights of model.name; else a model folder of this project, or a .safetensors or .pth file"""
+    mode: Literal["full", "head", "layerwise", "auto"] = "full"
+    """full: all weights move; head: a classifier on the features of `embed`, whose body it keeps;
+    layerwise: the body slower than the classifier; auto: head or layerwise, whichever the labels
+    say (stage search)"""
+    trial_steps: int = Field(100, ge=1)
+    """auto: steps of the network in each of the trial's three folds"""
+    frozen_stages: int = Field(0, ge=0)
+    """stages of a fine-tuned network that stay as they are, counted from the input"""
+    body_learning_rate: float = Field(0.1, gt=0, le=1)
+    """layerwise: of the last stage, as a share of the classifier's"""
+    layer_decay: float = Field(0.8, gt=0, le=1)
+    """layerwise: factor for each stage further from the classifier"""
 
-    freeze_statistics: bool = Field(
-        False,
-        description="running statistics of batch normalisation stay those of the source; "
-        "recommended for few images",
-    )
+    freeze_statistics: bool = False
+    """running statistics of batch normalisation stay those of the source; recommended for few
+    images"""
 
     @model_validator(mode="after")
     def _source_where_needed(self) -> TransferParams:
-        if self.source is None and self.mode not in ("full", "head"):
-            raise ValueError(
-                f"transfer.mode = {self.mode!r}: needs weights to keep; set transfer.source, "
-                "or mode: full"
-            )
-        if self.source is None and self.frozen_stages:
-            raise ValueError(
-                f"transfer.frozen_stages = {self.frozen_stages}: needs weights to keep; set "
-                "transfer.source, or frozen_stages: 0"
-            )
-        if self.source is None and self.freeze_statistics:
-            raise ValueError(
-                "transfer.freeze_statistics = True: needs statistics to keep; set "
-                "transfer.source, or freeze_statistics: false"
-            )
+        for name, value, what, without in (
+            ("mode", self.mode, "weights", "full"),
+            ("frozen_stages", self.frozen_stages, "weights", "0"),
+            ("freeze_statistics", self.freeze_statistics, "statistics", "false"),
+        ):
+            if self.source is None and value not in ("full", "head", 0):
+                raise ValueError(
+                    f"transfer.{name} = {value!r}: needs {what} to keep; set transfer.source, or "
+                    f"{name}: {without}"
+                )
         self.check_digest("transfer")
+        return self
+
+
+class EmbedParams(WeightsParams):
+    """The features of all images, by one pass of a frozen, pretrained body (docs/transfer.md)."""
+
+    source: str | None = Field(None, min_length=1)
+    """null: no features; packaged: the weights that are installed with the program; timm or
+    torchvision: the published weights of embed.name; else a model folder of this project, or a
+    .safetensors or .pth file"""
+    name: str = Field(PACKAGED_NETWORK, description="the network that the weights are of")
+    input_size: int | None = Field(None, ge=8, le=1024)
+    """side that images are resized to for the body; null: data.image_size"""
+    batch_size: int = Field(32, ge=1, description="images a forward pass")
+    threads: int = Field(1, ge=1, description="CPU threads of each actor; part of the result")
+    device: Device = Field("auto", description="auto: a GPU where a node has one")
+
+    @model_validator(mode="after")
+    def _source_where_needed(self) -> EmbedParams:
+        if self.source == "teacher":
+            raise ValueError(
+                "embed.source = 'teacher': features are made before anything is trained; choose "
+                "packaged, timm, torchvision, a model folder or a file of weights"
+            )
+        if self.source == "packaged":
+            check_packaged(self.name, "embed.source", "embed.name")
+        self.check_digest("embed")
         return self
 
 
@@ -108,15 +113,3 @@ def check_packaged(
             f"{source} = 'packaged': its weights are of another network than {key} = "
             f"{model_name!r}; set {key}: {PACKAGED_NETWORK}"
         )
-
-
-def transfer_base(shared: TransferParams, overrides: dict[str, Any]) -> TransferParams:
-    """The shared section as the base of one generation's `overrides`.
-
-    Another source has another digest, and without one nothing is left of the section.
-    """
-    if "source" not in overrides:
-        return shared
-    if overrides["source"] is None:
-        return TransferParams()
-    return shared.model_copy(update={"sha256": None})

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from pipeline.errors import visible
 from pipeline.files import written_whole
@@ -41,11 +42,11 @@ def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image.Image:
     font, small = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(CAPTION_SIZE)
     cells = [_cells(row.images) for row in rows]
     side = max(cell.width for row in cells for cell in row)
-    left = 2 * MARGIN + max(_width(font, line) for row in rows for line in row.name.split("\n"))
+    left = 2 * MARGIN + max(font.getlength(line) for row in rows for line in row.name.split("\n"))
     right = max(len(row) for row in cells) * (side + GAP) + MARGIN
     heights = [side + GAP + (CAPTION_SIZE + GAP if row.captions else 0) for row in rows]
     top = 2 * MARGIN + FONT_SIZE
-    width = max(left + right, round(_width(font, title)) + 2 * MARGIN)
+    width = max(left + right, round(font.getlength(title)) + 2 * MARGIN)
     sheet = Image.new("RGB", (round(width), top + sum(heights) + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), title, fill=INK, font=font)
@@ -81,25 +82,15 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
 def _cells(images: Tensor) -> list[Image.Image]:
     """Each image as it is drawn: RGB, at least CELL wide."""
     levels = images if not images.is_floating_point() else (images * 255).round().clamp(0, 255)
-    pixels = levels.byte().cpu().permute(0, 2, 3, 1).numpy()
-    factor = max(1, -(-CELL // pixels.shape[2]))
-    drawn = []
-    for image in pixels:
-        whole = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
-        size = (whole.width * factor, whole.height * factor)
-        drawn.append(whole.resize(size, Image.Resampling.NEAREST))
-    return drawn
+    factor = max(1, -(-CELL // images.shape[-1]))
+    cells = [to_pil_image(image).convert("RGB") for image in levels.byte().cpu()]
+    return [ImageOps.scale(cell, factor, Image.Resampling.NEAREST) for cell in cells]
 
 
 def _fitting(font: Font, text: str, width: int) -> str:
     """`text` on one line, cut where it is wider than `width` pixels."""
-    text = visible(text)
-    if _width(font, text) <= width:
-        return text
-    while text and _width(font, text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def _width(font: Font, text: str) -> float:
-    return float(font.getlength(text))
+    text = whole = visible(text)
+    while text and font.getlength(text) > width:
+        whole = whole[:-1]
+        text = f"{whole}…"
+    return text

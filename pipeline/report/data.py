@@ -1,8 +1,8 @@
-"""What a report is made of: plain values, gathered by the stage that writes it."""
+"""What a report is made of: plain values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.evaluate.baseline import Baseline
@@ -10,58 +10,34 @@ from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.evaluate.result import Evaluation
 from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import PairedTest
+from pipeline.labels.audit import Audit
+from pipeline.params.presets import Difference
 from pipeline.report.galleries import Gallery
 
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """What a generation was taught; lists are by class, accuracies None where no truth is known.
-
-    coverage: share of the unlabelled images kept; class_imbalance: largest over smallest class;
-    strangers: images that show none of the classes, None where nobody looked; dropped_strangers: of
-    them, those left out; class_shares: those that predictions were aligned with, if they were.
-    """
-
-    coverage: float
-    class_imbalance: float
-    mean_confidence: float
-    per_class: tuple[int, ...]
-    accuracy: float | None = None
-    accuracy_per_class: tuple[float | None, ...] = ()
-    strangers: int | None = None
-    dropped_strangers: int = 0
-    class_shares: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class TrainingCurve:
-    """Losses at `steps`, and accuracy on validation at `validation_steps` (both may be empty)."""
-
-    steps: tuple[int, ...]
-    loss_labeled: tuple[float, ...]
-    loss_pseudo: tuple[float, ...] = ()
-    validation_steps: tuple[int, ...] = ()
-    validation_accuracy: tuple[float, ...] = ()
+Curve = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class GenerationResult:
     """One generation: `test` is with the test-time views, `centre` the same images without.
 
-    findings: what the guard saw in it or in what it was taught, a sentence each; body: the frozen
-    network whose features it classifies, None of a network of its own.
+    pseudo_labels: what it was taught, None of the labels alone; losses, validations: by step, the
+    columns of its curves, {} of a head, which is solved; findings: what the guard saw in it or in
+    what it was taught, a sentence each; body: the frozen network whose features it classifies, None
+    of a network of its own.
     """
 
     generation: str
     test: Evaluation
     centre: Evaluation
     validation: Evaluation | None = None
-    pseudo_labels: PseudoLabels | None = None
     against_teacher: PairedTest | None = None
     against_first: PairedTest | None = None
-    curve: TrainingCurve | None = None
-    findings: tuple[str, ...] = ()
     robustness: Robustness | None = None
+    pseudo_labels: Audit | None = None
+    losses: Curve = field(default_factory=dict)
+    validations: Curve = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
     body: str | None = None
 
 
@@ -82,24 +58,6 @@ class ControlResult:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Labelled images held out, and how many of them a head and a network had right."""
-
-    images: int
-    head: int
-    network: int
-
-
-@dataclass(frozen=True)
-class ParameterRow:
-    """A parameter as params.yaml has it and as the preset does, both in words."""
-
-    key: str
-    value: str
-    preset: str
-
-
-@dataclass(frozen=True)
 class ReportData:
     """All of a report; counts: as in metrics/prepare.json; unused: why files and rows are not
     used, how many, and one of them.
@@ -107,9 +65,10 @@ class ReportData:
     The first generation is "0", the labels alone; `champion` names one of `generations`, and
     `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
     equal; num_seeds: students trained once more for the ensemble; controls: the labels alone,
-    trained for longer; trial: what chose between heads and networks, if anything; folds: validation
-    is of heads on the labelled images, out of fold; label_issues: all that were found, worst first;
-    preset: the nearest, "" for none; parameters: those that differ from it.
+    trained for longer; trial: how many labelled images were held out, and how many of them a head
+    and a network had right, None without a trial; folds: validation is of heads on the labelled
+    images, out of fold; label_issues: all that were found, worst first; preset: the nearest, "" for
+    none; parameters: those that differ from it.
     """
 
     dataset: str
@@ -124,13 +83,13 @@ class ReportData:
     label_issues: tuple[LabelIssue, ...] = ()
     baseline: Baseline | None = None
     controls: tuple[ControlResult, ...] = ()
-    trial: Trial | None = None
+    trial: Mapping[str, int] | None = None
     folds: bool = False
     views: str = "centre"
     interval: float = 0.95
     galleries: tuple[Gallery, ...] = ()
     preset: str = ""
-    parameters: tuple[ParameterRow, ...] = ()
+    parameters: tuple[Difference, ...] = ()
     unused: tuple[tuple[str, int, str], ...] = ()
 
     @property
@@ -144,13 +103,14 @@ class ReportData:
         return [text for part in self.generations for text in part.findings]
 
     @property
+    def taught(self) -> dict[str, Audit]:
+        """What each generation with pseudo-labels was taught."""
+        return {p.generation: p.pseudo_labels for p in self.generations if p.pseudo_labels}
+
+    @property
     def robust(self) -> list[tuple[str, Robustness]]:
         """The generations that were tested under corruptions, and what came of it."""
-        return [
-            (part.generation, part.robustness)
-            for part in self.generations
-            if part.robustness is not None
-        ]
+        return [(p.generation, p.robustness) for p in self.generations if p.robustness]
 
     @property
     def has_validation(self) -> bool:

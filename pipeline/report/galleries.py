@@ -1,21 +1,64 @@
-"""Which images the report shows: the surest, the least sure, the doubtful, those that changed."""
+"""The images that the report shows, and what the models make of each."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.labels.doubt import diverse
+from pipeline.data.predictions import read_log_probs, read_predictions
+from pipeline.data.rows import find_rows, read_rows
+from pipeline.data.shards import read_manifest, shown_shards
+from pipeline.evaluate.ensemble import weighted_log_probs
+from pipeline.evaluate.label_issues import LabelIssue
+from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
+from pipeline.labels.select import Reason
 
 MOST_SHOWN = 24
 MOST_OFFERED = 48
 MOST_PROBABILITIES = 5
+SIDE = 96  # of a thumbnail, pixels; the page shows it at about this size
+MOST_BYTES = 6000
+QUALITIES = (85, 70, 50, 30, 10)
+TITLES = {
+    "offered": (
+        "Worth a label most",
+        "Unlabelled images between two classes, or of which the teachers disagree; of each such "
+        "pair of classes some. Label these first.",
+    ),
+    "surest": ("Surest of each class", "Pseudo-labels that the last teacher is surest of."),
+    "least_sure": (
+        "Least sure that were kept",
+        "Pseudo-labels that the last student learnt from although its teacher doubted them.",
+    ),
+    "missed": (
+        "Just not kept",
+        "The surest of the images that the last selection left out: under their threshold, or "
+        "behind surer images of their class.",
+    ),
+    "strangers": (
+        "Strangers",
+        "Images that lie apart from all labelled ones, and seem to show none of the classes; those "
+        "that the last teacher is least sure of.",
+    ),
+    "changed": (
+        "Changed their label",
+        "Images that the last teacher and the one before see differently, surest first.",
+    ),
+    "issues": (
+        "Likely wrong labels",
+        "Labelled images of which the models together see another class than the label, worst "
+        "first.",
+    ),
+}
+Probabilities = tuple[tuple[str, float], ...]  # of the likeliest classes, by name
 
 
 @dataclass(frozen=True)
@@ -25,7 +68,7 @@ class ShownImage:
     id: str
     thumbnail: str
     caption: str
-    probabilities: tuple[tuple[str, float], ...]
+    probabilities: Probabilities
     note: str = ""
 
 
@@ -39,36 +82,122 @@ class Gallery:
     images: tuple[ShownImage, ...]
 
 
-@dataclass(frozen=True)
-class UnlabeledViews:
-    """What is remembered of each of the N unlabelled images; all arrays (N,).
+class Unlabeled(NamedTuple):
+    """What is remembered of each of N unlabelled images; all arrays (N,).
 
-    labels, confidences, kept, strangers: the last selection's; before: what the teacher before saw,
-    None where there is none; doubts, pairs: of all teachers so far, as doubt and class_pairs say.
+    labels, confidences, selected, strangers: the last selection's; before: the class that the
+    teacher before predicted, the same as labels where there is none; doubts, pairs: of all teachers
+    so far, as doubt and class_pairs say.
     """
 
     labels: NDArray[np.int64]
     confidences: NDArray[np.float32]
-    kept: NDArray[np.bool_]
-    before: NDArray[np.int64] | None
+    selected: NDArray[np.bool_]
+    strangers: NDArray[np.bool_]
+    before: NDArray[np.int64]
     doubts: NDArray[np.float32]
     pairs: NDArray[np.int64]
-    strangers: NDArray[np.bool_]
+
+    def rows(self) -> dict[str, list[int]]:
+        """The rows of each gallery, in the order in which they are shown."""
+        sure = self.confidences
+        return {
+            "offered": diverse(self.doubts, self.pairs, MOST_OFFERED),
+            "surest": surest_per_class(self.labels, sure, self.selected, MOST_SHOWN),
+            "least_sure": _lowest(sure, self.selected),
+            "missed": _lowest(-sure, ~self.selected & ~self.strangers),
+            "strangers": _lowest(sure, self.strangers),
+            "changed": _lowest(-sure, self.before != self.labels),
+        }
+
+    def caption(self, key: str, row: int, classes: Sequence[str]) -> str:
+        """What stands under an image in the gallery `key`."""
+        label = classes[self.labels[row]]
+        if key == "offered":
+            return pair_names(int(self.pairs[row]), classes)
+        if key == "changed":
+            return f"{classes[self.before[row]]} → {label}"
+        return f"{label} {100 * self.confidences[row]:.0f} %"
+
+    def note(self, row: int, classes: Sequence[str]) -> str:
+        """What the teacher before predicted, where that was another class."""
+        before = self.before[row]
+        return "" if before == self.labels[row] else f"The teacher before it: {classes[before]}"
 
 
-def chosen_rows(views: UnlabeledViews, num_classes: int) -> dict[str, list[int]]:
-    """The rows of each gallery of unlabelled images, in the order in which they are shown."""
-    labels, confidences, kept = views.labels, views.confidences, views.kept
-    chosen = {
-        "offered": diverse(views.doubts, views.pairs, MOST_OFFERED),
-        "surest": surest_per_class(labels, confidences, kept, MOST_SHOWN),
-        "least_sure": _first(confidences, kept, MOST_SHOWN),
-        "missed": _first(-confidences, ~kept & ~views.strangers, MOST_SHOWN),
-        "strangers": _first(confidences, views.strangers, MOST_SHOWN),
-    }
-    if views.before is not None:
-        chosen["changed"] = _first(-confidences, views.before != labels, MOST_SHOWN)
-    return chosen
+def unlabeled_galleries(
+    unlabeled: Path, predictions: Sequence[Path], pseudo_labels: Path, classes: Sequence[str]
+) -> list[Gallery]:
+    """The galleries of unlabelled images that hold any.
+
+    predictions: folders, of each generation's teacher; pseudo_labels: the last selection of them.
+    """
+    if not read_manifest(pseudo_labels).rows:
+        return []
+    known = read_unlabeled(predictions, pseudo_labels)
+    galleries = known.rows()
+    rows = sorted({row for part in galleries.values() for row in part})
+    images = _images(unlabeled, rows, read_log_probs(predictions[-1], rows), classes)
+
+    def shown(key: str, row: int) -> ShownImage:
+        caption, note = known.caption(key, row, classes), known.note(row, classes)
+        return replace(images[row], caption=caption, note=note)
+
+    return [
+        Gallery(key, *TITLES[key], tuple(shown(key, row) for row in part))
+        for key, part in galleries.items()
+        if part
+    ]
+
+
+def issue_gallery(
+    labeled: Path,
+    issues: Sequence[LabelIssue],
+    predictions: Mapping[str, Path],
+    weights: Mapping[str, float],
+    classes: Sequence[str],
+) -> list[Gallery]:
+    """The gallery of labelled images that the models contradict; none where there are none.
+
+    predictions: folders of each model's predictions of the labelled images; weights: the models
+    that count.
+    """
+    rows = find_rows(labeled, [issue.id for issue in issues[:MOST_SHOWN]])
+    issues = [issue for issue in issues[:MOST_SHOWN] if issue.id in rows]
+    if not issues:
+        return []
+    order = [rows[issue.id] for issue in issues]
+    members = {key: read_log_probs(predictions[key], order) for key in weights}
+    images = _images(labeled, order, weighted_log_probs(members, weights), classes)
+    shown = tuple(
+        replace(image, caption=f"label {issue.label}, seen as {issue.ensemble}")
+        for image, issue in zip(images.values(), issues, strict=True)
+    )
+    return [Gallery("issues", *TITLES["issues"], shown)]
+
+
+def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Unlabeled:
+    """A few numbers of every unlabelled image, one shard of each folder in memory at a time."""
+    parts: list[Unlabeled] = []
+    columns = ["label", "confidence", "reason"]
+    tables = shown_shards(pseudo_labels, columns, "report: galleries")
+    shards = zip(*(read_predictions(folder) for folder in predictions), strict=True)
+    for table, members in zip(tables, shards, strict=True):
+        probabilities = [np.exp(member.log_probs) for member in members]
+        labels = table.column("label").to_numpy().astype(np.int64)
+        strangers = members[-1].strangers
+        parts.append(
+            Unlabeled(
+                labels=labels,
+                confidences=table.column("confidence").to_numpy(),
+                selected=np.array(table.column("reason").to_pylist()) == Reason.KEPT.text,
+                strangers=np.zeros(len(labels), np.bool_) if strangers is None else strangers,
+                before=probabilities[-2].argmax(axis=1) if len(members) > 1 else labels,
+                doubts=doubt(probabilities),
+                pairs=class_pairs(np.mean(probabilities, axis=0)),
+            )
+        )
+    return Unlabeled(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def surest_per_class(
@@ -79,33 +208,38 @@ def surest_per_class(
 ) -> list[int]:
     """The surest of each class, then the second of each, until `most`; shown class by class."""
     rows = np.flatnonzero(among)
-    order = rows[np.lexsort((rows, -confidences[rows], labels[rows]))]
-    starts = np.diff(labels[order], prepend=-1) != 0
-    places = np.arange(len(order))
-    rank = places - np.maximum.accumulate(np.where(starts, places, 0))
-    taken = np.lexsort((order, -confidences[order], rank))[:most]
-    rows_taken: list[int] = order[np.sort(taken)].tolist()
-    return rows_taken
-
-
-def likeliest(
-    probabilities: NDArray[np.float32], classes: Sequence[str]
-) -> tuple[tuple[str, float], ...]:
-    """The first classes of one image, (K,) probabilities, likeliest first."""
-    order = np.argsort(-probabilities, kind="stable")[:MOST_PROBABILITIES].tolist()
-    return tuple((classes[place], float(probabilities[place])) for place in order)
-
-
-def _first(values: NDArray[np.float32], among: NDArray[np.bool_], most: int) -> list[int]:
-    """The rows of the lowest values among the rows of a mask; of equals the earlier."""
-    rows = np.flatnonzero(among)
-    order: list[int] = rows[np.argsort(values[rows], kind="stable")[:most]].tolist()
+    rows = rows[np.lexsort((-confidences[rows], labels[rows]))]
+    rank = np.arange(len(rows)) - np.searchsorted(labels[rows], labels[rows])
+    first = np.lexsort((rows, -confidences[rows], rank))[:most]
+    order: list[int] = rows[np.sort(first)].tolist()
     return order
 
 
-SIDE = 96  # of a thumbnail, pixels; the page shows it at about this size
-MOST_BYTES = 6000
-QUALITIES = (85, 70, 50, 30, 10)
+def _lowest(values: NDArray[np.float32], among: NDArray[np.bool_]) -> list[int]:
+    """The MOST_SHOWN rows of the lowest values among those of a mask; of equals the earlier."""
+    rows = np.flatnonzero(among)
+    order: list[int] = rows[np.argsort(values[rows], kind="stable")[:MOST_SHOWN]].tolist()
+    return order
+
+
+def _images(
+    folder: Path, rows: Sequence[int], log_probs: NDArray[np.float32], classes: Sequence[str]
+) -> dict[int, ShownImage]:
+    """The images of these rows of a folder, without captions, by row; log_probs: theirs, (n, K)."""
+    table = read_rows(folder, rows, ["id", "image"])
+    columns = zip(
+        table["id"].to_pylist(), table["image"].to_pylist(), np.exp(log_probs), strict=True
+    )
+    return {
+        row: ShownImage(name, thumbnail_uri(data), "", likeliest(probabilities, classes))
+        for row, (name, data, probabilities) in zip(rows, columns, strict=True)
+    }
+
+
+def likeliest(probabilities: NDArray[np.float32], classes: Sequence[str]) -> Probabilities:
+    """The first classes of one image, (K,) probabilities, likeliest first."""
+    order = np.argsort(-probabilities, kind="stable")[:MOST_PROBABILITIES].tolist()
+    return tuple((classes[place], float(probabilities[place])) for place in order)
 
 
 def thumbnail_uri(data: bytes) -> str:
@@ -115,17 +249,15 @@ def thumbnail_uri(data: bytes) -> str:
     JPEG, at the best of QUALITIES that fits.
     """
     image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-    if max(image.size) <= SIDE and len(data) <= MOST_BYTES:
-        return _uri(data, (image.format or "PNG").lower())
-    shrunk = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-    shrunk.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    for quality in QUALITIES:
-        out = io.BytesIO()
-        shrunk.save(out, "JPEG", quality=quality, optimize=True)
-        if len(out.getvalue()) <= MOST_BYTES:
-            break
-    return _uri(out.getvalue(), "jpeg")
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    kind = image.format or "PNG"
+    if max(image.size) > SIDE or len(data) > MOST_BYTES:
+        kind = "JPEG"
+        shrunk = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
+        shrunk.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        for quality in QUALITIES:
+            out = io.BytesIO()
+            shrunk.save(out, kind, quality=quality, optimize=True)
+            data = out.getvalue()
+            if len(data) <= MOST_BYTES:
+                break
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -1,11 +1,9 @@
-"""Collect what the stages wrote into the plain values of a report."""
+"""Read what the stages wrote into the plain values of a report."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,13 @@ from pipeline.evaluate.result import evaluation_from_json
 from pipeline.evaluate.run import ModelResult, load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import stage_json
-from pipeline.labels.select import Reason
+from pipeline.labels.audit import Audit
 from pipeline.models.head import reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import Params
-from pipeline.params.differences import Difference, nearest_preset
-from pipeline.report.data import (
-    ControlResult,
-    GenerationResult,
-    ParameterRow,
-    PseudoLabels,
-    ReportData,
-    TrainingCurve,
-    Trial,
-)
-from pipeline.report.galleries import Gallery
-from pipeline.report.gather_galleries import gather_galleries, issue_gallery
+from pipeline.params.presets import nearest_preset
+from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportData
+from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
 from pipeline.self_training.guard import findings_about_student
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
@@ -45,20 +34,22 @@ COPY = re.compile("a copy of '.*", re.DOTALL)
 def gather_report(layout: Layout, params: Params) -> ReportData:
     """Read everything that the stages of `params` wrote under `layout`; raises DataError."""
     try:
-        return _gathered(layout, params)
+        return _read(layout, params)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{layout.root}: what the stages wrote is cut or altered ({error!r}); run dvc repro"
         ) from None
 
 
-def _gathered(layout: Layout, params: Params) -> ReportData:
+def _read(layout: Layout, params: Params) -> ReportData:
     dataset = stage_json(layout.prepared / "dataset.json")
     ensemble = stage_json(layout.ensemble)
+    champion = load_result(layout.evaluation(ensemble["champion"]))
     issues = read_label_issues(layout.label_issues)
-    members = {key: weight for key, weight in ensemble["weights"].items() if weight > 0}
-    members = members or {ensemble["champion"]: 1.0}
-    preset, changed = nearest_preset(params, layout.root) or ("", [])
+    preset, differences = nearest_preset(params, layout.root) or ("", [])
+    trial = stage_json(layout.metrics("search"))
+    galleries = [*_unlabeled(layout, params, dataset["classes"])]
+    galleries += _issues(layout, issues, ensemble, dataset["classes"])
     return ReportData(
         dataset=dataset["source"],
         classes=tuple(dataset["classes"]),
@@ -71,18 +62,77 @@ def _gathered(layout: Layout, params: Params) -> ReportData:
         num_seeds=len(params.seed_keys),
         label_issues=tuple(issues),
         baseline=Baseline(**stage_json(layout.metrics("baseline"))),
-        controls=tuple(
-            _control(layout, params, key, ensemble["champion"]) for key in params.control_keys
-        ),
-        trial=_trial(stage_json(layout.metrics("search"))),
+        controls=tuple(_control(layout, params, name, champion) for name in params.controls),
+        trial={name: int(trial[f"folds/{name}"]) for name in ("images", "head", "network")}
+        if "folds/images" in trial
+        else None,
         folds=params.data.validation == "folds",
         views=params.evaluate.views,
         interval=params.evaluate.interval,
-        galleries=_galleries(layout, params, issues, members, dataset["classes"]),
+        galleries=tuple(galleries),
         preset=preset,
-        parameters=tuple(map(parameter_row, changed)),
+        parameters=tuple(differences),
         unused=tuple(unused_files(layout.quarantine)),
     )
+
+
+def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
+    spec, curves = read_spec(layout.model(key)), layout.curves(key)
+    audit = {"findings": []} if key == "0" else stage_json(layout.audit(key))
+    findings = audit.pop("findings")
+    return _result(
+        key,
+        load_result(layout.evaluation(key)),
+        pseudo_labels=Audit(**audit) if audit else None,
+        losses=_curve(curves / LOSS_FILE),
+        validations=_curve(curves / VALIDATION_FILE),
+        findings=(*findings, *findings_about_student(params, key, layout.metrics("guard", key))),
+        body=str(spec.network["name"]) if reads_features(spec) else None,
+    )
+
+
+def _control(layout: Layout, params: Params, name: str, champion: ModelResult) -> ControlResult:
+    """A control, and the champion beside it."""
+    key, control = f"0.{name}", params.controls[name]
+    result = load_result(layout.evaluation(key))
+    test = compare(
+        correct(result.test_log_probs, result.test_labels),
+        correct(champion.test_log_probs, champion.test_labels),
+        samples=params.evaluate.bootstrap_samples,
+        interval=params.evaluate.interval,
+        seed=params.seed,
+    )
+    return ControlResult(
+        name, control.steps, params.all_steps, _result(key, result), test, control.like
+    )
+
+
+def _result(key: str, result: ModelResult, **others: Any) -> GenerationResult:
+    shown = ("test", "centre", "validation", "against_teacher", "against_first", "robustness")
+    return GenerationResult(key, **{name: getattr(result, name) for name in shown}, **others)
+
+
+def _curve(path: Path) -> Curve:
+    """The columns of a curve, {} of one without any step."""
+    columns = read_curve(path)
+    return columns if columns["step"] else {}
+
+
+def _unlabeled(layout: Layout, params: Params, classes: Sequence[str]) -> list[Gallery]:
+    if not params.generations:
+        return []
+    predictions = [layout.predictions(key) for key in params.generations]
+    last = layout.pseudo_labels(params.model_keys[-1])
+    return unlabeled_galleries(layout.prepared / "unlabeled", predictions, last, classes)
+
+
+def _issues(
+    layout: Layout, issues: Sequence[LabelIssue], ensemble: Any, classes: Sequence[str]
+) -> list[Gallery]:
+    weights = {key: weight for key, weight in ensemble["weights"].items() if weight > 0}
+    weights = weights or {ensemble["champion"]: 1.0}
+    predictions = {key: layout.labeled_predictions(key) for key in weights}
+    return issue_gallery(layout.prepared / "labeled", issues, predictions, weights, classes)
 
 
 def unused_files(quarantine: Path) -> list[tuple[str, int, str]]:
@@ -90,114 +140,4 @@ def unused_files(quarantine: Path) -> list[tuple[str, int, str]]:
     rows = read_shard(quarantine).to_pylist()
     return reasons(
         (row["id"], COPY.sub("a copy of a held-out image", row["reason"])) for row in rows
-    )
-
-
-def _trial(metrics: Mapping[str, float]) -> Trial | None:
-    """What metrics/search.json says of a trial of heads and networks, None where there was none."""
-    if "folds/images" not in metrics:
-        return None
-    return Trial(*(int(metrics[f"folds/{name}"]) for name in ("images", "head", "network")))
-
-
-def _control(layout: Layout, params: Params, key: str, champion: str) -> ControlResult:
-    """A control, and the champion beside it."""
-    result, chosen = (load_result(layout.evaluation(name)) for name in (key, champion))
-    how = params.evaluate
-    return ControlResult(
-        name=key.partition(".")[2],
-        steps=params.training(key).train.steps,
-        all_steps=params.all_steps,
-        like=params.controls[key.partition(".")[2]].like,
-        result=_result_of(key, result),
-        champion=compare(
-            correct(result.test_log_probs, result.test_labels),
-            correct(chosen.test_log_probs, chosen.test_labels),
-            samples=how.bootstrap_samples,
-            interval=how.interval,
-            seed=params.seed,
-        ),
-    )
-
-
-def parameter_row(found: Difference) -> ParameterRow:
-    """A parameter that differs, in words."""
-    return ParameterRow(found.key, _in_words(found.value), _in_words(found.preset))
-
-
-def _in_words(value: Any) -> str:
-    return "–" if value is None else json.dumps(value, default=str, ensure_ascii=False).strip('"')
-
-
-def _galleries(
-    layout: Layout,
-    params: Params,
-    issues: Sequence[LabelIssue],
-    weights: Mapping[str, float],
-    classes: Sequence[str],
-) -> tuple[Gallery, ...]:
-    """The galleries of unlabelled images, if any generation was taught, and of doubtful labels."""
-    found = []
-    if params.generations:
-        predictions = {key: layout.predictions(key) for key in params.generations}
-        last = layout.pseudo_labels(params.model_keys[-1])
-        found = gather_galleries(layout.prepared, predictions, last, classes)
-    labeled = {key: layout.labeled_predictions(key) for key in weights}
-    doubted = issue_gallery(layout.prepared / "labeled", issues, labeled, weights, classes)
-    return (*found, doubted) if doubted else tuple(found)
-
-
-def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
-    audit = None if key == "0" else stage_json(layout.audit(key))
-    findings = findings_about_student(params, key, layout.metrics("guard", key))
-    return replace(
-        _result_of(key, load_result(layout.evaluation(key))),
-        pseudo_labels=_pseudo_labels(audit) if audit else None,
-        curve=training_curve(layout.curves(key), taught=key != "0"),
-        findings=(*(audit["findings"] if audit else ()), *findings),
-        body=_body_name(layout.model(key)),
-    )
-
-
-def _body_name(model: Path) -> str | None:
-    """The network of the frozen body that a head's model folder is of; None of a network."""
-    spec = read_spec(model)
-    return str(spec.network["name"]) if reads_features(spec) else None
-
-
-def _result_of(key: str, result: ModelResult) -> GenerationResult:
-    return GenerationResult(
-        generation=key,
-        test=result.test,
-        centre=result.centre,
-        validation=result.validation,
-        against_teacher=result.against_teacher,
-        against_first=result.against_first,
-        robustness=result.robustness,
-    )
-
-
-def _pseudo_labels(audit: dict[str, Any]) -> PseudoLabels:
-    return PseudoLabels(
-        coverage=audit["coverage"],
-        class_imbalance=audit["class_imbalance"],
-        mean_confidence=audit["mean_confidence"],
-        per_class=tuple(audit["images"]),
-        accuracy=audit["pseudo_label_accuracy"],
-        accuracy_per_class=tuple(audit["accuracy"]),
-        strangers=audit["strangers"],
-        dropped_strangers=audit["reasons"][Reason.STRANGER.text],
-        class_shares=tuple(audit["class_shares"]) if audit["class_shares"] else None,
-    )
-
-
-def training_curve(folder: Path, *, taught: bool) -> TrainingCurve:
-    """What a training run logged; without pseudo-labels (`taught` false) there is no such loss."""
-    losses, validation = read_curve(folder / LOSS_FILE), read_curve(folder / VALIDATION_FILE)
-    return TrainingCurve(
-        steps=tuple(int(step) for step in losses["step"]),
-        loss_labeled=tuple(losses["loss_labeled"]),
-        loss_pseudo=tuple(losses["loss_pseudo"]) if taught else (),
-        validation_steps=tuple(int(step) for step in validation["step"]),
-        validation_accuracy=tuple(validation["val/accuracy"]),
     )

@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -16,13 +13,18 @@ from pipeline.data.predictions import read_log_probs
 from pipeline.data.preparation.answers import labeling_config, task, write_dataset
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
-from pipeline.files import csv_text, replace_folder, write_json, write_text
-from pipeline.labels.queue import Asked, Way
-from pipeline.report.galleries import Gallery, ShownImage, likeliest, thumbnail_uri
-from pipeline.report.page import gallery_script, page_environment, page_styles
+from pipeline.files import csv_text, folder_written_whole, write_json, write_text
+from pipeline.labels.queue import Asked
+from pipeline.report.galleries import (
+    Gallery,
+    Probabilities,
+    ShownImage,
+    likeliest,
+    thumbnail_uri,
+)
+from pipeline.report.page import render
 from pipeline.workflow.picking import Picked
 
-QUEUE, PAGE = "queue.csv", "index.html"
 COLUMNS = ("rank", "id", "label", "confidence", "score", "why")
 TITLES = {
     "typical": (
@@ -37,105 +39,57 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class QueuedImage:
-    """An image of the queue, its stored bytes, and its likeliest classes; () without a model."""
-
-    asked: Asked
-    image: bytes
-    probabilities: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class QueueData:
-    """A whole queue, in order; `generation`: whose teacher the probabilities are of, None: none."""
-
-    way: Way
-    images: tuple[QueuedImage, ...]
-    dataset: str
-    classes: tuple[str, ...]
-    generation: str | None
-
-
 def publish_queue(
     folder: Path, picked: Picked, prepared: Path, *, label_studio: bool, fiftyone: bool
 ) -> None:
-    """Write the whole of `folder`, in the place of what was there, or nothing; see write_queue."""
-    dataset = read_dataset(prepared)
-    images = gather_queue(picked.asked, prepared / "unlabeled", picked.predictions, dataset.classes)
-    data = QueueData(picked.way, images, dataset.source, dataset.classes, picked.generation)
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        finished = Path(scratch) / folder.name
-        write_queue(finished, data, label_studio=label_studio, fiftyone=fiftyone)
-        replace_folder(finished, folder)
+    """Write queue.csv and index.html to `folder`, in the place of what was there, or nothing.
 
-
-def gather_queue(
-    asked: Sequence[Asked], unlabeled: Path, predictions: Path | None, classes: Sequence[str]
-) -> tuple[QueuedImage, ...]:
-    """The images themselves, and what the teacher of `predictions` thinks of them."""
-    rows = [image.row for image in asked]
-    if not rows:
-        return ()
-    stored = read_rows(unlabeled, rows, ["image"]).column("image").to_pylist()
-    seen: list[tuple[tuple[str, float], ...]] = [()] * len(rows)
-    if predictions is not None:
-        probabilities = np.exp(read_log_probs(predictions, rows))
-        seen = [likeliest(row, classes) for row in probabilities]
-    return tuple(map(QueuedImage, asked, stored, seen))
-
-
-def write_queue(folder: Path, data: QueueData, *, label_studio: bool, fiftyone: bool) -> None:
-    """Write queue.csv and index.html to `folder`, and what the tools asked for import.
-
-    label_studio: label_studio/tasks.json and config.xml; fiftyone: the data set fiftyone/.
+    label_studio: also label_studio/tasks.json and config.xml; fiftyone: also the data set
+    fiftyone/; both for import there.
     """
-    write_text(folder / QUEUE, queue_csv(data.images))
-    write_text(folder / PAGE, render_queue(data))
-    guesses = {part.asked.id: part.probabilities[0] for part in data.images if part.probabilities}
-    images = [(part.asked.id, part.image) for part in data.images]
-    if label_studio:
-        model = f"generation {data.generation}'s teacher"
-        tasks = [task(name, image, guesses.get(name), model) for name, image in images]
-        write_json(folder / "label_studio" / "tasks.json", tasks)
-        write_text(folder / "label_studio" / "config.xml", labeling_config(data.classes))
-    if fiftyone:
-        write_dataset(folder / "fiftyone", images, guesses, data.classes)
+    dataset, queries = read_dataset(prepared), picked.asked
+    rows = [query.row for query in queries]
+    images = read_rows(prepared / "unlabeled", rows, ["image"]).column("image").to_pylist()
+    likely: list[Probabilities] = [()] * len(rows)
+    if picked.predictions is not None:
+        probabilities = np.exp(read_log_probs(picked.predictions, rows))
+        likely = [likeliest(row, dataset.classes) for row in probabilities]
+    shown = tuple(
+        ShownImage(query.id, thumbnail_uri(image), query.why, classes)
+        for query, image, classes in zip(queries, images, likely, strict=True)
+    )
+    page = render(
+        "pick.html",
+        dataset=dataset.source,
+        galleries=[Gallery(picked.way, *TITLES[picked.way], shown)],
+        classes=dataset.classes,
+        generation=picked.generation,
+    )
+    guesses = {query.id: first[0] for query, first in zip(queries, likely, strict=True) if first}
+    named = [(query.id, image) for query, image in zip(queries, images, strict=True)]
+    with folder_written_whole(folder.resolve()) as finished:
+        write_text(finished / "queue.csv", queue_csv(queries, likely))
+        write_text(finished / "index.html", page)
+        if label_studio:
+            model = f"generation {picked.generation}'s teacher"
+            tasks = [task(name, image, guesses.get(name), model) for name, image in named]
+            write_json(finished / "label_studio" / "tasks.json", tasks)
+            config = labeling_config(dataset.classes)
+            write_text(finished / "label_studio" / "config.xml", config)
+        if fiftyone:
+            write_dataset(finished / "fiftyone", named, guesses, dataset.classes)
 
 
-def queue_csv(images: Sequence[QueuedImage]) -> str:
-    """The queue as CSV, first the image to label first; no name can be a spreadsheet's formula."""
+def queue_csv(queries: Sequence[Asked], likely: Sequence[Probabilities]) -> str:
+    """The queue as CSV, first the image to label first; no name can be a spreadsheet's formula.
+
+    likely: the likeliest classes of each, () without a model.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for rank, part in enumerate(images, start=1):
-        label, confidence = "", ""
-        if part.probabilities:
-            label, confidence = part.probabilities[0][0], f"{part.probabilities[0][1]:.6f}"
-        asked = part.asked
-        row = (str(rank), asked.id, label, confidence, f"{asked.score:.6g}", asked.why)
+    for rank, (query, classes) in enumerate(zip(queries, likely, strict=True), start=1):
+        guess = (classes[0][0], f"{classes[0][1]:.6f}") if classes else ("", "")
+        row = (str(rank), query.id, *guess, f"{query.score:.6g}", query.why)
         writer.writerow(csv_text(value) for value in row)
     return text.getvalue()
-
-
-def render_queue(data: QueueData) -> str:
-    """The page of thumbnails, on which a person can label the images and save corrections.csv."""
-    shown = tuple(
-        ShownImage(part.asked.id, thumbnail_uri(part.image), part.asked.why, part.probabilities)
-        for part in data.images
-    )
-    gallery = Gallery(data.way, *TITLES[data.way], shown)
-    page: str = (
-        page_environment()
-        .get_template("pick.html")
-        .render(
-            dataset=data.dataset,
-            data=SimpleNamespace(galleries=(gallery,), classes=data.classes),
-            taught=data.generation,
-            script=gallery_script(),
-            **page_styles(),
-        )
-    )
-    return page

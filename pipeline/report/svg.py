@@ -6,17 +6,22 @@ colour decides; nothing has a background.
 
 from __future__ import annotations
 
+import html
 import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from matplotlib import rc_context, style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.errors import visible
 from pipeline.files import write_text
@@ -26,6 +31,8 @@ BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d85c6", "#cf6a17", "#2e9a5b", "#9467bd", 
 CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#b8860b", "#c2528b", "#1f9aa8", GREY)
 PAGE_INK, PAPER = "#1f272d", "#ffffff"  # of a figure that is shown by itself
 MOST_NAMED = 40
+SIZE = (5.2, 3.4)  # of a figure, inches
+Arguments = ParamSpec("Arguments")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -52,30 +59,43 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw_svg(
-    name: str,
-    draw: Callable[[Axes], None],
-    *,
-    size: tuple[float, float] = (5.2, 3.4),
-) -> str:
-    """A figure as an SVG document; `draw` is given its axes; what it labels goes into a legend.
+def svg_figure(
+    name: str, size: tuple[float, float] = SIZE
+) -> Callable[[Callable[Concatenate[Axes, Arguments], None]], Callable[Arguments, str]]:
+    """Makes of a function that draws into axes one of its other arguments that gives an SVG.
 
-    name: prefixes the ids inside, so that figures can share a page; size: inches.
+    What it labels goes into a legend. name: prefixes the ids inside, so that figures can share a
+    page; size: inches.
     """
+
+    def with_axes(draw: Callable[Concatenate[Axes, Arguments], None]) -> Callable[Arguments, str]:
+        @wraps(draw)
+        def svg(*args: Arguments.args, **kwargs: Arguments.kwargs) -> str:
+            with _settings(name):
+                figure = Figure(figsize=size, layout="constrained")
+                axes = figure.add_subplot()
+                draw(axes, *args, **kwargs)
+                if axes.get_legend_handles_labels()[0]:
+                    _add_legend(figure)
+                file = io.StringIO()
+                figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+            return _tidied(file.getvalue(), name)
+
+        return svg
+
+    return with_axes
+
+
+@contextmanager
+def _settings(name: str) -> Iterator[None]:
+    """Draw in our style alone, whatever the caller's, and with the ids of `name`."""
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     settings = {**STYLE, "svg.hashsalt": name}
     with style.context("default"), rc_context(settings), warnings.catch_warnings():
         # Names in scripts that the font lacks are laid out by guess; the browser has the glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        if axes.get_legend_handles_labels()[0]:
-            _add_legend(figure)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return _tidied(file.getvalue(), name)
+        yield
 
 
 def _add_legend(figure: Figure) -> None:
@@ -89,9 +109,7 @@ def _add_legend(figure: Figure) -> None:
 
 def inline(svg: str, label: str) -> str:
     """An SVG document as an element of a page, with `label` for those who can't see it."""
-    element = svg[svg.index("<svg") :]
-    escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return element.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
+    return f'<svg role="img" aria-label="{html.escape(label)}"{svg.partition("<svg")[2]}'
 
 
 def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:
@@ -103,15 +121,23 @@ def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:
         write_text(folder / f"{name}.svg", whole)
 
 
-def name_classes(ax: Axes, classes: Sequence[str]) -> None:
-    """Name the bars 0, 1, … of an x-axis by class, where there is room."""
-    ax.grid(visible=False, axis="x")
+def name_classes(axis: Axis, classes: Sequence[str]) -> None:
+    """Name the places 0, 1, … of an axis by class, where there is room."""
     if len(classes) > MOST_NAMED:
-        ax.set_xlabel("class number")
+        axis.set_label_text("class number")
         return
+    size = 10.5 if len(classes) <= 15 else 8.0 if len(classes) <= 25 else 6.0
     names = [printable(name) for name in classes]
-    upright = max(len(name) for name in names) * len(names) > MOST_NAMED
-    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    upright = axis is axis.axes.xaxis and max(map(len, names)) * len(names) > 60
+    axis.set_ticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
+
+
+def count_by_class(ax: Axes, classes: Sequence[str]) -> None:
+    """Label the axes of bars of pseudo-labelled images, one for each class."""
+    name_classes(ax.xaxis, classes)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel("pseudo-labelled images")
+    ax.grid(visible=False, axis="x")
 
 
 def printable(name: str, most: int = 18) -> str:

@@ -56,30 +56,28 @@ def answer(data: ReportData) -> Answer:
 
     And against the controls, where there are any: more steps might have helped as much.
     """
+    champion, controls = data.champion_result, [part.champion.verdict for part in data.controls]
     if len(data.generations) < 2:
-        return Answer(
-            "Nothing to compare yet.",
-            "neutral",
-            ("Only generation 0 was trained, on the labels alone.", *_context(data)),
-        )
-    if data.champion_result.against_first is None:
-        last = data.generations[-1]
-        chosen = ["Generation 0, trained on the labels alone, was chosen over its students."]
-        if last.against_first is not None:
-            chosen.append(_gain(last, last.against_first))
-        return Answer("Not chosen.", "worse", (*chosen, *_context(data)))
-    test = data.champion_result.against_first
-    sentences = (_gain(data.champion_result, test), *_context(data))
-    if test.verdict == "worse":
-        return Answer("No, they made the model worse.", "worse", sentences)
-    if any(control.champion.verdict == "worse" for control in data.controls):
-        return Answer("No: the labels alone, trained for longer, do better.", "worse", sentences)
-    if test.verdict != "better":
-        return Answer("Not shown: no difference beyond chance.", "neutral", sentences)
-    if any(control.champion.verdict != "better" for control in data.controls):
-        short = "Not shown: the labels alone, trained for longer, do as well."
-        return Answer(short, "neutral", sentences)
-    return Answer("Yes, the unlabelled images helped.", "better", sentences)
+        short, tone = "Nothing to compare yet.", "neutral"
+        sentences = ["Only generation 0 was trained, on the labels alone."]
+    elif champion.against_first is None:
+        short, tone = "Not chosen.", "worse"
+        sentences = ["Generation 0, trained on the labels alone, was chosen over its students."]
+        sentences += _gain(data.generations[-1])
+    else:
+        sentences = _gain(champion)
+        if champion.against_first.verdict == "worse":
+            short, tone = "No, they made the model worse.", "worse"
+        elif "worse" in controls:
+            short, tone = "No: the labels alone, trained for longer, do better.", "worse"
+        elif champion.against_first.verdict != "better":
+            short, tone = "Not shown: no difference beyond chance.", "neutral"
+        elif set(controls) - {"better"}:
+            short = "Not shown: the labels alone, trained for longer, do as well."
+            tone = "neutral"
+        else:
+            short, tone = "Yes, the unlabelled images helped.", "better"
+    return Answer(short, tone, (*sentences, *_context(data)))
 
 
 def body_sentences(data: ReportData) -> list[str]:
@@ -97,50 +95,26 @@ def body_sentences(data: ReportData) -> list[str]:
 
 def validation_note(data: ReportData) -> str:
     """What there being validation images, or not, means for the choices."""
-    if data.folds:
-        return _folds_note(data)
+    if not data.folds:
+        if data.has_validation:
+            return (
+                "Choices (calibration, champion) were made on the validation images, not on test."
+            )
+        return (
+            "No validation images: choices that need them are off. Confidence is not calibrated, "
+            "and the champion is not chosen by accuracy."
+        )
+    note = ["No label was given up for validation."]
     if data.has_validation:
-        return "Choices (calibration, champion) were made on the validation images, not on test."
-    return (
-        "No validation images: choices that need them are off. Confidence is not calibrated, and "
-        "the champion is not chosen by accuracy."
-    )
-
-
-def _folds_note(data: ReportData) -> str:
-    note = "No label was given up for validation. "
-    if data.has_validation:
-        note += (
+        note.append(
             "Classifiers on features were calibrated and judged on the labelled images, each "
-            "predicted by one that had not seen it. "
+            "predicted by one that had not seen it."
         )
     if any(part.validation is None for part in data.generations):
-        note += "Fine-tuned networks are judged on the test images alone, and are not calibrated."
-    return note.rstrip()
-
-
-def ensemble_sentence(data: ReportData) -> str | None:
-    """The ensemble beside the champion, or None where there is none."""
-    if data.ensemble is None:
-        return None
-    members = f"The average of all {len(data.generations)} generations"
-    if data.num_seeds:
-        again = "a student" if data.num_seeds == 1 else f"{data.num_seeds} students"
-        members += f" and {again} trained with other seeds"
-    if data.ensemble_weights:
-        weights = ", ".join(
-            f"{percent(weight, 0)} {model_words(key)}"
-            for key, weight in data.ensemble_weights.items()
-            if weight > 0
+        note.append(
+            "Fine-tuned networks are judged on the test images alone, and are not calibrated."
         )
-        members = f"The ensemble chosen on the validation images ({weights})"
-    return f"{members} reaches {percent(data.ensemble.accuracy)} ({span(data.ensemble)})."
-
-
-def model_words(model: str) -> str:
-    """ "2" → "generation 2"; "2.1" → "generation 2 with seed 1"."""
-    generation, _, seed = model.partition(".")
-    return f"generation {generation}" + (f" with seed {seed}" if seed else "")
+    return " ".join(note)
 
 
 def issues_sentence(data: ReportData) -> str | None:
@@ -156,31 +130,39 @@ def issues_sentence(data: ReportData) -> str | None:
     )
 
 
-def baseline_sentence(data: ReportData) -> str | None:
-    """The peer's accuracy, or why there is none."""
-    baseline = data.baseline
-    if baseline is None:
-        return None
-    if baseline.accuracy is None:
-        return f"A simpler method, {baseline.name}, for comparison: {baseline.note}."
-    note = f" ({baseline.note})" if baseline.note else ""
-    sentence = (
-        f"A simpler method, {baseline.name}, reaches {percent(baseline.accuracy)} "
-        f"({span(baseline)}){note}"
-    )
-    gain = data.champion_result.test.accuracy - baseline.accuracy
-    return f"{sentence}; the champion is {points(gain)} from that."
+def _gain(result: GenerationResult) -> list[str]:
+    """What a student gained over generation 0, if it was compared with it."""
+    test = result.against_first
+    if test is None:
+        return []
+    return [
+        f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
+        f"({span(result.test)}) of {result.test.images:,} test images, against generation 0, "
+        f"which saw the labels alone: {change(test)}. {test.gained} images were gained, "
+        f"{test.lost} lost."
+    ]
 
 
-def control_sentence(control: ControlResult) -> str:
+def _context(data: ReportData) -> list[str]:
+    """What else bears on the answer: controls, champion, trial, ensemble and baseline."""
+    return [
+        *map(_control_sentence, data.controls),
+        f"Champion: generation {data.champion}, {data.champion_reason}.",
+        *_trial_sentences(data),
+        *_ensemble_sentences(data),
+        *_baseline_sentences(data),
+    ]
+
+
+def _control_sentence(control: ControlResult) -> str:
     """What the labels alone come to with more steps, and the champion against that."""
     match = "as many as all generations together"
     if control.steps != control.all_steps:
         match = f"all generations together have {control.all_steps:,}"
     test = control.result.test
-    how = " as students are" if control.like == "student" else ""
+    like = " as students are" if control.like == "student" else ""
     sentence = (
-        f"The labels alone, trained{how} for {control.steps:,} steps ({match}), reach "
+        f"The labels alone, trained{like} for {control.steps:,} steps ({match}), reach "
         f"{percent(test.accuracy)} ({span(test)}); the champion against that: "
         f"{change(control.champion)}"
     )
@@ -194,31 +176,54 @@ def control_sentence(control: ControlResult) -> str:
     )
 
 
-def trial_sentence(data: ReportData) -> str | None:
-    """Why students are networks or classifiers on features, None where params.yaml says it."""
+def _trial_sentences(data: ReportData) -> list[str]:
+    """Why students are networks or classifiers on features, where a trial has chosen."""
     trial = data.trial
     if trial is None:
-        return None
-    networks = trial.network > trial.head
-    won = "fine-tuned networks" if networks else "classifiers on features"
-    return (
-        f"Students are {won}: of {trial.images:,} labelled images, each held out once, a network "
-        f"fine-tuned on the other labels has {trial.network:,} right, a classifier on features "
-        f"{trial.head:,}."
-    )
+        return []
+    networks = trial["network"] > trial["head"]
+    students = "fine-tuned networks" if networks else "classifiers on features"
+    return [
+        f"Students are {students}: of {trial['images']:,} labelled images, each held out once, a "
+        f"network fine-tuned on the other labels has {trial['network']:,} right, a classifier on "
+        f"features {trial['head']:,}."
+    ]
 
 
-def _gain(result: GenerationResult, test: PairedTest) -> str:
-    return (
-        f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
-        f"({span(result.test)}) of {result.test.images:,} test images, against generation 0, "
-        f"which saw the labels alone: {change(test)}. {test.gained} images were gained, "
-        f"{test.lost} lost."
-    )
+def _ensemble_sentences(data: ReportData) -> list[str]:
+    """The ensemble beside the champion, where there is one."""
+    if data.ensemble is None:
+        return []
+    members = f"The average of all {len(data.generations)} generations"
+    if data.num_seeds:
+        students = "a student" if data.num_seeds == 1 else f"{data.num_seeds} students"
+        members += f" and {students} trained with other seeds"
+    if data.ensemble_weights:
+        weights = ", ".join(
+            f"{percent(weight, 0)} {_model_words(key)}"
+            for key, weight in data.ensemble_weights.items()
+            if weight > 0
+        )
+        members = f"The ensemble chosen on the validation images ({weights})"
+    return [f"{members} reaches {percent(data.ensemble.accuracy)} ({span(data.ensemble)})."]
 
 
-def _context(data: ReportData) -> list[str]:
-    extra = [control_sentence(control) for control in data.controls]
-    extra.append(f"Champion: generation {data.champion}, {data.champion_reason}.")
-    more = (trial_sentence(data), ensemble_sentence(data), baseline_sentence(data))
-    return extra + [sentence for sentence in more if sentence]
+def _model_words(model: str) -> str:
+    """ "2" → "generation 2"; "2.1" → "generation 2 with seed 1"."""
+    generation, _, seed = model.partition(".")
+    return f"generation {generation}" + (f" with seed {seed}" if seed else "")
+
+
+def _baseline_sentences(data: ReportData) -> list[str]:
+    """The baseline's accuracy, or why there is none."""
+    baseline = data.baseline
+    if baseline is None:
+        return []
+    if baseline.accuracy is None:
+        return [f"A simpler method, {baseline.name}, for comparison: {baseline.note}."]
+    note = f" ({baseline.note})" if baseline.note else ""
+    gain = data.champion_result.test.accuracy - baseline.accuracy
+    return [
+        f"A simpler method, {baseline.name}, reaches {percent(baseline.accuracy)} "
+        f"({span(baseline)}){note}; the champion is {points(gain)} from that."
+    ]

@@ -11,14 +11,9 @@ from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import evaluate
 from pipeline.evaluate.robustness import Robustness
 from pipeline.evaluate.significance import compare
-from pipeline.report.data import (
-    ControlResult,
-    GenerationResult,
-    PseudoLabels,
-    ReportData,
-    TrainingCurve,
-    Trial,
-)
+from pipeline.labels.audit import Audit
+from pipeline.labels.select import Reason
+from pipeline.report.data import ControlResult, GenerationResult, ReportData
 
 DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -52,20 +47,20 @@ def example_report(
                 test=evaluate(log_probs, labels),
                 centre=evaluate(*predictions(len(classes), skills[number] - 0.3)),
                 validation=evaluate(log_probs[:30], labels[:30]) if validation else None,
-                pseudo_labels=_pseudo_labels(len(classes), number, truth) if number else None,
+                pseudo_labels=example_audit(len(classes), number, truth=truth) if number else None,
                 against_teacher=compare(rights[number - 1], rights[number]) if number else None,
                 against_first=compare(rights[0], rights[number]) if number else None,
-                curve=TrainingCurve(
-                    steps=steps,
-                    loss_labeled=tuple(2.3 * float(np.exp(-s / 150)) + 0.05 for s in steps),
-                    loss_pseudo=tuple(1.9 * float(np.exp(-s / 200)) + 0.3 for s in steps)
-                    if number
-                    else (),
-                    validation_steps=steps[::3] if validation else (),
-                    validation_accuracy=tuple(0.95 - float(np.exp(-s / 100)) for s in steps[::3])
-                    if validation
-                    else (),
-                ),
+                losses={
+                    "step": steps,
+                    "loss_labeled": [2.3 * float(np.exp(-s / 150)) + 0.05 for s in steps],
+                    "loss_pseudo": [1.9 * float(np.exp(-s / 200)) + 0.3 for s in steps],
+                },
+                validations={
+                    "step": steps[::3],
+                    "val/accuracy": [0.95 - float(np.exp(-s / 100)) for s in steps[::3]],
+                }
+                if validation
+                else {},
             )
         )
     last = str(len(skills) - 1)
@@ -127,10 +122,10 @@ def with_heads(data: ReportData, *, like: str = "student") -> ReportData:
     for number, part in enumerate(data.generations):
         labels = part.pseudo_labels
         if labels is not None:
-            labels = replace(labels, strangers=7, class_shares=shares)
+            labels = replace(labels, strangers=7, class_shares=list(shares))
         part = replace(part, pseudo_labels=labels)
         if number < 2:
-            part = replace(part, body="timm/tf_efficientnet_lite0", curve=TrainingCurve((), ()))
+            part = replace(part, body="timm/tf_efficientnet_lite0", losses={}, validations={})
         else:
             part = replace(part, validation=None)
         parts.append(part)
@@ -138,7 +133,7 @@ def with_heads(data: ReportData, *, like: str = "student") -> ReportData:
         data,
         generations=tuple(parts),
         folds=True,
-        trial=Trial(60, 36, 38),
+        trial={"images": 60, "head": 36, "network": 38},
         baseline=Baseline("logistic regression on features", 0.82, 0.74, 0.89, ""),
         controls=tuple(replace(control, like=like) for control in data.controls),
     )
@@ -147,21 +142,32 @@ def with_heads(data: ReportData, *, like: str = "student") -> ReportData:
 def without_figures(data: ReportData) -> ReportData:
     """The same run with everything left out that may be."""
     parts = tuple(
-        replace(part, curve=None, pseudo_labels=None, validation=None) for part in data.generations
+        replace(part, losses={}, validations={}, pseudo_labels=None, validation=None)
+        for part in data.generations
     )
     return replace(data, generations=parts, ensemble=None, baseline=None)
 
 
-def _pseudo_labels(classes: int, number: int, truth: bool) -> PseudoLabels:
-    kept = (0.5, 0.8, 1.0)[min(number, 3) - 1]
-    counts = [round(85 * kept) - (place * number) % 7 for place in range(classes)]
-    return PseudoLabels(
-        coverage=kept,
+def example_audit(classes: int, number: int = 1, *, truth: bool = True) -> Audit:
+    """What a selection of a generation came to."""
+    coverage = (0.5, 0.8, 1.0)[min(number, 3) - 1]
+    counts = [round(85 * coverage) - (place * number) % 7 for place in range(classes)]
+    accuracy = [0.95 + 0.004 * place % 0.05 if truth else None for place in range(classes)]
+    return Audit(
+        coverage=coverage,
         class_imbalance=max(counts) / min(counts),
+        classes_missing=0,
         mean_confidence=0.9 + 0.02 * number,
-        per_class=tuple(counts),
-        accuracy=0.995 - 0.008 * number if truth else None,
-        accuracy_per_class=tuple(0.95 + 0.004 * place % 0.05 for place in range(classes))
-        if truth
-        else (),
+        pseudo_label_accuracy=0.995 - 0.008 * number if truth else None,
+        prediction_accuracy=None,
+        kept=sum(counts),
+        repeated=0,
+        reasons={reason.text: 0 for reason in Reason},
+        images=counts,
+        repeats=counts,
+        confidence=[0.9] * classes,
+        accuracy=accuracy,
+        thresholds=[0.0] * classes,
+        histogram=[0] * 19 + [sum(counts)],
+        kept_histogram=[0] * 19 + [sum(counts)],
     )

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pipeline.data.shards import iter_shards
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.params import SelectParams
-from pipeline.report.galleries import Gallery
-from pipeline.report.gather_galleries import gather_galleries
+from pipeline.report.galleries import Gallery, unlabeled_galleries
 from tests.labels.folders import write_predictions
 from tests.tiny import CLASSES, prepared_stripes
 
@@ -27,14 +26,15 @@ class Pictures:
     prepared: Path
     ids: list[str]
     teachers: tuple[Floats, Floats]
-    predictions: dict[str, Path]
+    predictions: list[Path]
     pseudo_labels: Path
     strangers: NDArray[np.bool_]
 
     @property
     def galleries(self) -> list[Gallery]:
         """Those of the unlabelled images."""
-        return gather_galleries(self.prepared, self.predictions, self.pseudo_labels, CLASSES)
+        unlabeled = self.prepared / "unlabeled"
+        return unlabeled_galleries(unlabeled, self.predictions, self.pseudo_labels, CLASSES)
 
 
 def ids_of(folder: Path) -> list[str]:
@@ -57,10 +57,10 @@ def make_pictures(root: Path) -> Pictures:
         write_predictions(out, values, rows_per_shard=SHARD, ids=ids, strangers=strangers)
         teachers.append(values)
     chosen = SelectParams(confidence_threshold=0.7, fraction_per_class=None)
-    predictions = {key: root / "predictions" / key for key in ("1", "2")}
+    predictions = [root / "predictions" / key for key in ("1", "2")]
     out = root / "pseudo_labels"
     select_pseudo_labels(
-        predictions["2"],
+        predictions[-1],
         out,
         classes=CLASSES,
         label_kind=chosen.label_kind,

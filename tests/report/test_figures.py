@@ -1,25 +1,34 @@
-from collections.abc import Callable
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 from matplotlib.axes import Axes
 
-from pipeline.report import figures
-from pipeline.report.data import ReportData
-from pipeline.report.svg import draw_svg, inline, printable
-from tests.report.example import example_report, with_control, with_robustness
+from pipeline.evaluate.result import evaluate
+from pipeline.report.figures import (
+    accuracy_figure,
+    confusion_figure,
+    loss_figure,
+    per_class_figure,
+    write_evaluation_figures,
+)
+from pipeline.report.page import page_figures
+from pipeline.report.selection_figures import write_selection_figures
+from pipeline.report.svg import inline, printable, svg_figure
+from tests.report.example import (
+    DIGITS,
+    example_audit,
+    example_report,
+    predictions,
+    with_control,
+    with_robustness,
+)
 
-FIGURES = [
-    figures.accuracy_figure,
-    figures.pseudo_label_figure,
-    figures.balance_figure,
-    figures.reliability_figure,
-    figures.confusion_figure,
-    figures.per_class_figure,
-    figures.loss_figure,
-    figures.validation_figure,
-]
+FIGURES = (
+    *("accuracy", "pseudo_labels", "balance", "reliability", "confusion", "per_class"),
+    *("robustness", "loss", "validation"),
+)
 ODD_NAMES = (
     "<b>&\"'", "$x^2$ $", r"two\nlines\x00\x1b", "日本語", "", "a" * 300, "\udcff", "plain"
 )  # fmt: skip
@@ -30,32 +39,31 @@ def texts(svg: str) -> list[str]:
     return ["".join(part.itertext()).strip() for part in root.iter() if part.tag.endswith("}text")]
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_is_valid_and_repeats_its_bytes(figure: Callable[[ReportData], str]) -> None:
-    svg = figure(example_report())
-    assert ElementTree.fromstring(svg).tag.endswith("}svg")
+def test_every_figure_is_valid_and_repeats_its_bytes() -> None:
+    data = with_robustness(example_report())
+    drawn = page_figures(data)
+    assert set(drawn) == set(FIGURES)
+    for svg in drawn.values():
+        assert ElementTree.fromstring(svg).tag.endswith("}svg")
     with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": "other"}):
-        assert figure(example_report()) == svg
+        assert page_figures(data) == drawn
 
 
-@pytest.mark.parametrize(
-    "figure", [figures.confusion_figure, figures.per_class_figure, figures.balance_figure]
-)
-def test_odd_class_names_are_drawn_as_they_are(figure: Callable[[ReportData], str]) -> None:
-    shown = texts(figure(example_report(ODD_NAMES, skills=(5.0, 6.0))))
-    for name in ("<b>&\"'", "$x^2$ $", r"two\nlines\x00\x1b", "日本語", "?", "plain"):
-        assert name in shown
+def test_odd_class_names_are_drawn_as_they_are() -> None:
+    drawn = page_figures(example_report(ODD_NAMES, skills=(5.0, 6.0)))
+    for figure in ("confusion", "per_class", "balance"):
+        shown = texts(drawn[figure])
+        for name in ("<b>&\"'", "$x^2$ $", r"two\nlines\x00\x1b", "日本語", "?", "plain"):
+            assert name in shown
 
 
 def test_robustness_figure_has_a_line_for_each_generation() -> None:
-    data = with_robustness(example_report(skills=(5.0, 6.0)))
-    svg = figures.robustness_figure(data)
-    assert figures.robustness_figure(data) == svg
+    svg = page_figures(with_robustness(example_report(skills=(5.0, 6.0))))["robustness"]
     assert {"generation 0", "generation 1", "severity (0: images as they are)"} <= set(texts(svg))
 
 
 def test_ink_is_the_page_s_and_nothing_has_a_background() -> None:
-    svg = figures.accuracy_figure(example_report())
+    svg = accuracy_figure(example_report())
     assert "currentColor" in svg
     assert "#010203" not in svg
     assert "#ffffff" not in svg
@@ -63,36 +71,38 @@ def test_ink_is_the_page_s_and_nothing_has_a_background() -> None:
 
 
 def test_accuracy_figure_names_generations_ensemble_and_peer() -> None:
-    shown = texts(figures.accuracy_figure(example_report()))
+    shown = texts(accuracy_figure(example_report()))
     for words in ("0", "1", "2", "3", "all", "LabelSpreading", "with views", "one centre view"):
         assert words in shown
 
 
 def test_accuracy_figure_shows_the_labels_alone_trained_for_longer() -> None:
     data = example_report()
-    assert "longer" not in texts(figures.accuracy_figure(data))
-    shown = texts(figures.accuracy_figure(with_control(data, 6.0)))
+    assert "longer" not in texts(accuracy_figure(data))
+    shown = texts(accuracy_figure(with_control(data, 6.0)))
     assert {"longer", "labels alone, 2,300 steps"} <= set(shown)
 
 
 def test_confusion_figure_shows_the_counts() -> None:
     data = example_report()
-    counts = [str(count) for row in data.champion_result.test.confusion for count in row if count]
-    shown = texts(figures.confusion_figure(data))
+    test = data.champion_result.test
+    counts = [str(count) for row in test.confusion for count in row if count]
+    shown = texts(confusion_figure(test, data.classes))
     assert all(shown.count(count) >= counts.count(count) for count in counts)
 
 
 def test_many_classes_are_drawn_without_names() -> None:
     names = tuple(f"class {number}" for number in range(120))
-    svg = figures.confusion_figure(example_report(names, skills=(5.0, 6.0)))
-    assert "class 7" not in texts(svg)
-    assert "predicted class number" in texts(svg)
+    test = evaluate(*predictions(120, 5.0))
+    for svg in (confusion_figure(test, names), per_class_figure({"model": test}, names)):
+        assert "class 7" not in texts(svg)
+        assert any("class number" in text for text in texts(svg))
 
 
 def test_inline_figures_have_a_label_and_ids_of_their_own() -> None:
     data = example_report()
-    first = inline(figures.accuracy_figure(data), 'says "a < b"')
-    second = inline(figures.loss_figure(data), "loss")
+    first = inline(accuracy_figure(data), 'says "a < b"')
+    second = inline(loss_figure(data), "loss")
     root = ElementTree.fromstring(first)
     assert root.get("role") == "img"
     assert root.get("aria-label") == 'says "a < b"'
@@ -106,7 +116,7 @@ def test_inline_figures_have_a_label_and_ids_of_their_own() -> None:
 
 
 def test_references_inside_a_figure_are_kept() -> None:
-    root = ElementTree.fromstring(figures.accuracy_figure(example_report()))
+    root = ElementTree.fromstring(accuracy_figure(example_report()))
     ids = {part.get("id") for part in root.iter()}
     links = [part.get("{http://www.w3.org/1999/xlink}href") for part in root.iter()]
     used = [link.removeprefix("#") for link in links if link]
@@ -130,9 +140,32 @@ def test_a_legend_stays_within_its_figure(labels: tuple[str, ...]) -> None:
         for label in labels:
             axes.plot([0, 1], label=label)
 
-    draw_svg("f", draw)
+    svg_figure("f")(draw)()
     figure = seen[0].get_figure(root=True)
     assert figure is not None
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(labels)
     assert legend.get_window_extent().width <= figure.bbox.width
+
+
+def words(path: Path) -> str:
+    return " ".join(ElementTree.parse(path).getroot().itertext())
+
+
+@pytest.mark.parametrize("classes", [DIGITS, tuple(f"class {n}" for n in range(60))])
+def test_an_evaluation_has_three_figures(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    test = evaluate(*predictions(len(classes), 6.0))
+    write_evaluation_figures(tmp_path, test, generation="2.1", classes=classes)
+    paths = sorted(tmp_path.iterdir())
+    assert [path.name for path in paths] == ["confusion.svg", "per_class.svg", "reliability.svg"]
+    assert "generation 2.1" in words(tmp_path / "reliability.svg")
+    for path in paths:
+        assert "currentColor" not in path.read_text()  # black on black where MLflow is dark
+        assert 'fill="#ffffff"' in path.read_text()
+
+
+def test_a_selection_shows_balance_and_confidence(tmp_path: Path) -> None:
+    write_selection_figures(tmp_path, example_audit(3), ["cat", "<dog>", "猫"])
+    balance = words(tmp_path / "class_balance.svg")
+    assert all(name in balance for name in ("cat", "<dog>", "猫", "images kept"))
+    assert "confidence, %" in words(tmp_path / "confidence.svg")

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
-from pipeline.report.page import class_rows, named_counts, render_report, worst_confusions
+from pipeline.report.page import named_counts, render_report, worst_confusions
 from tests.report.example import example_report, with_heads, with_robustness, without_figures
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect", "circle", "image"}
@@ -56,7 +56,8 @@ def test_strangers_are_counted_where_somebody_looked(data: ReportData, page: str
     assert "Strangers" not in page
     last = data.generations[-1]
     assert last.pseudo_labels is not None
-    labels = replace(last.pseudo_labels, strangers=1234, dropped_strangers=567)
+    reasons = last.pseudo_labels.reasons | {"stranger": 567}
+    labels = replace(last.pseudo_labels, strangers=1234, reasons=reasons)
     parts = (*data.generations[:-1], replace(last, pseudo_labels=labels))
     counted = render_report(replace(data, generations=parts))
     reader = Reader(counted)
@@ -116,19 +117,6 @@ def test_tables_and_figures_are_accessible(page: str) -> None:
     assert 'name="viewport"' in page
 
 
-def test_names_are_escaped() -> None:
-    nasty = "<script>alert(1)</script>"
-    classes = (nasty, '"><img src=x onerror=y>', "a & b", "\udcff", "c", "d")
-    data = replace(example_report(classes, skills=(3.0, 4.0)), dataset=nasty)
-    page = render_report(data)
-    page.encode("utf-8")
-    assert "<script" not in page
-    assert "<img" not in page
-    words = Reader(page).words
-    assert nasty in words
-    assert "a & b" in words
-
-
 def test_without_validation_the_page_says_so() -> None:
     words = Reader(render_report(example_report(skills=(5.0, 6.0), validation=False))).words
     assert "No validation images: choices that need them are off." in words
@@ -168,18 +156,12 @@ def test_worst_confusions_are_the_largest_errors(data: ReportData) -> None:
         ),
         reverse=True,
     )
-    rows = worst_confusions(data.champion_result, data.classes)
-    assert [row["images"] for row in rows] == errors[: len(rows)]
-    for row in rows:
-        true, predicted = data.classes.index(row["true"]), data.classes.index(row["predicted"])
-        assert confusion[true][predicted] == row["images"]
-        assert row["share"] == pytest.approx(row["images"] / sum(confusion[true]))
-
-
-def test_class_rows_hold_every_class(data: ReportData) -> None:
-    rows = class_rows(data)
-    assert [row["name"] for row in rows] == list(data.classes)
-    assert sum(row["images"] for row in rows) == data.champion_result.test.images
+    rows = worst_confusions(data.champion_result.test, data.classes)
+    assert [images for _, _, images, _ in rows] == errors[: len(rows)]
+    for name, predicted, images, share in rows:
+        row = confusion[data.classes.index(name)]
+        assert row[data.classes.index(predicted)] == images
+        assert share == pytest.approx(images / sum(row))
 
 
 def test_counts_keep_what_has_no_words_yet(data: ReportData) -> None:
@@ -193,10 +175,6 @@ def test_what_is_not_used_is_counted_by_reason(page: str, data: ReportData) -> N
     assert f'{row}<td class="words">&lt;b&gt;.png</td>' in page
     many = tuple((f"reason {number}", 1, "a") for number in range(14))
     assert "And 2 reasons more." in render_report(replace(data, unused=many))
-
-
-def test_no_colour_scheme_is_forced(page: str) -> None:
-    assert re.search(r"color-scheme: light dark", page)
 
 
 def test_what_the_guard_found_is_shown() -> None:
@@ -242,7 +220,6 @@ def test_a_chosen_ensemble_names_its_members() -> None:
     )
     words = Reader(render_report(data)).words
     assert "(25 % generation 1, 75 % generation 2) reaches" in words
-    assert "All, averaged" not in words
 
 
 def test_a_page_of_heads_draws_what_there_is() -> None:

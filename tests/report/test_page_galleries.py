@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report.data import ParameterRow, ReportData
+from pipeline.params.presets import Difference
+from pipeline.report.data import ReportData
 from pipeline.report.galleries import MOST_BYTES, MOST_OFFERED, MOST_SHOWN, Gallery, ShownImage
 from pipeline.report.page import render_report, render_times
 from pipeline.workflow.times import StageTime
@@ -62,7 +63,7 @@ def test_a_page_of_the_largest_images_stays_under_three_megabytes() -> None:
     whole = replace(
         with_gallery(data, *[image] * MOST_SHOWN, times=5),
         preset="presets/digits_50.yaml",
-        parameters=tuple(ParameterRow(f"train.key_{n}", "1", "2") for n in range(80)),
+        parameters=tuple(Difference(f"train.key_{n}", "1", "2") for n in range(80)),
     )
     offered = Gallery("offered", "Offered", "", (image,) * MOST_OFFERED)
     page = render_report(replace(whole, galleries=(*whole.galleries, offered)))
@@ -72,8 +73,8 @@ def test_a_page_of_the_largest_images_stays_under_three_megabytes() -> None:
 def test_parameters_that_differ_are_shown(data: ReportData) -> None:
     assert "How it was made" not in Reader(render_report(data)).words
     rows = (
-        ParameterRow("train.steps", "900", "–"),
-        ParameterRow("select.label_kind", "hard", "soft"),
+        Difference("train.steps", 900, None),
+        Difference("select.label_kind", "hard", "soft"),
     )
     near = replace(data, preset="presets/digits_50.yaml")
     words = Reader(render_report(replace(near, parameters=rows))).words

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.data.images import encode_png
 from pipeline.data.shards import IMAGE_SCHEMA, write_manifest, write_shard
 from pipeline.params import AugmentParams
-from pipeline.report.samples import labeled_samples, pseudo_labeled_samples, write_samples
+from pipeline.report.preview import labeled_samples, pseudo_labeled_samples, write_samples
 
 SIZE = 8
 
@@ -58,26 +58,20 @@ def test_labelled_samples_take_the_classes_in_turn(tmp_path: Path) -> None:
 
 def test_pseudo_labelled_samples_are_images_that_count(tmp_path: Path) -> None:
     unlabeled = shards(tmp_path / "unlabeled", [[1, 2], [3, 4, 5]], label=-1)
-    found = pseudo_labeled_samples(
-        pseudo_labels(tmp_path / "pseudo_labels"), unlabeled, ["cat", "dog"]
-    )
-    assert found is not None
-    images, captions = found
+    folder = pseudo_labels(tmp_path / "pseudo_labels")
+    images, captions = pseudo_labeled_samples(folder, unlabeled, ["cat", "dog"])
     assert captions == ["cat 99%", "dog 75%"]
     assert images[:, 0, 0, 0].tolist() == [5, 4]
 
 
+def drawn(folder: Path, labels: Path) -> list[Path]:
+    shards(folder / "labeled", [[10, 20, 110]])
+    shards(folder / "unlabeled", [[1, 2], [3, 4, 5]], label=-1)
+    return write_samples(folder / "out", folder, labels, ["cat", "dog"], AugmentParams(), seed=3)
+
+
 def test_the_sheets_are_drawn(tmp_path: Path) -> None:
-    shards(tmp_path / "labeled", [[10, 20, 110]])
-    shards(tmp_path / "unlabeled", [[1, 2], [3, 4, 5]], label=-1)
-    paths = write_samples(
-        tmp_path / "out",
-        tmp_path,
-        pseudo_labels(tmp_path / "pseudo_labels"),
-        classes=["cat", "dog"],
-        augment=AugmentParams(),
-        seed=3,
-    )
+    paths = drawn(tmp_path, pseudo_labels(tmp_path / "pseudo_labels"))
     assert [path.name for path in paths] == ["samples_labeled.png", "samples_pseudo_labeled.png"]
     for path in paths:
         sheet = np.asarray(Image.open(path))
@@ -85,14 +79,6 @@ def test_the_sheets_are_drawn(tmp_path: Path) -> None:
 
 
 def test_without_an_unlabelled_image_the_labelled_are_drawn(tmp_path: Path) -> None:
-    shards(tmp_path / "labeled", [[10, 20, 110]])
     write_manifest(tmp_path / "none", [], {"label_kind": "soft", "num_classes": 2})
-    paths = write_samples(
-        tmp_path / "out",
-        tmp_path,
-        tmp_path / "none",
-        classes=["cat", "dog"],
-        augment=AugmentParams(),
-        seed=3,
-    )
+    paths = drawn(tmp_path, tmp_path / "none")
     assert [path.name for path in paths] == ["samples_labeled.png"]

@@ -4,10 +4,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.evaluate.baseline import Baseline
-from pipeline.evaluate.label_issues import LabelIssue
-from pipeline.report.note import render_note
 from pipeline.report.page import render_report
-from pipeline.report.table import render_table
+from pipeline.report.summary import render_note, render_table
 from pipeline.report.words import (
     answer,
     body_sentences,
@@ -86,43 +84,6 @@ def test_figures_in_words() -> None:
         "p = 0.0021",
         "p < 0.0001",
     )
-
-
-def test_the_table_has_a_line_for_each_model() -> None:
-    data = example_report()
-    lines = render_table(data).splitlines()
-    assert lines[0] == "digits: Yes, the unlabelled images helped."
-    for part in data.generations:
-        (line,) = [
-            one
-            for one in lines
-            if one.startswith(f"generation {part.generation} ") and "against" not in one
-        ]
-        assert f"{100 * part.test.accuracy:.1f} %" in line
-        assert ("*" in line) == (part.generation == data.champion)
-    assert any(line.startswith("ensemble ") for line in lines)
-    assert any(line.startswith("LabelSpreading  93.5 %") for line in lines)
-    assert "…" not in "".join(lines)
-
-
-def test_the_table_takes_no_markup_from_names() -> None:
-    data = replace(example_report(skills=(5.0, 6.0)), dataset="[red]x[/red]\x1b[31m")
-    text = render_table(data)
-    assert "[red]x[/red]" in text
-    assert "\x1b" not in text
-    assert "\x1b[" in render_table(data, color=True)
-
-
-def test_the_terminal_names_findings_and_labels_to_look_at() -> None:
-    data = example_report(skills=(5.0, 6.0))
-    first, second = data.generations
-    issue = LabelIssue("a", "3", "8", 0.1, 0.8, 0.7)
-    warned = replace(second, findings=("generation 1 has no owls",))
-    text = render_table(replace(data, generations=(first, warned), label_issues=(issue,)))
-    assert "guard: generation 1 has no owls\n" in text
-    assert "1 labelled image" in text
-    assert "guard" not in render_table(data)
-    assert "label_issues" not in render_table(data)
 
 
 def test_heads_and_networks_are_judged_in_words_of_their_own() -> None:

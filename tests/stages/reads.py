@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.params import Params
-from pipeline.params.differences import OWN
+from pipeline.params.presets import OWN
 
 ROOT = Path(__file__).parents[2]
 FRAME = "pipeline.workflow.stage."  # around every stage: what it reads is in no output
-ALL = "pipeline.params.differences.nearest_preset"  # compares every parameter but OWN
+ALL = "pipeline.params.presets.nearest_preset"  # compares every parameter but OWN
 Definition = ast.FunctionDef | ast.ClassDef
 Scope = dict[str, str]  # what a name in a file means: a function, a class or a module
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
 from pipeline.data.sources.rows import Source, in_words
-from pipeline.params.preset import filled_preset
+from pipeline.params.presets import filled_preset
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
 PHOTOGRAPH_SIDE = 48  # pixels of the shorter side from which a pretrained body is worth it

@@ -5,8 +5,8 @@ import pytest
 
 from pipeline.errors import ParameterError
 from pipeline.params import Params
-from pipeline.params.differences import differences, nearest_preset
 from pipeline.params.load import parse_params
+from pipeline.params.presets import differences, filled_preset, nearest_preset
 
 LEAST: dict[str, Any] = {
     "data": {"source": "digits", "image_size": 16, "channels": 3},
@@ -75,3 +75,48 @@ def test_a_preset_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     (tmp_path / "presets" / "a.yaml").write_text("train: {steps: many}\n")
     with pytest.raises(ParameterError, match=r"a\.yaml"):
         nearest_preset(params(), tmp_path)
+
+
+PRESET = """# About the preset.
+# More.
+seed: 0
+
+data:
+  path: x    # an old comment
+  labels: 5  # another
+
+  size: 1
+last: {a: 1}
+"""
+FILLED = """# why
+# because
+seed: 0
+
+data:
+  path: "a b"                 # quoted
+  labels: null                # all
+
+  size: 2                     # a size
+  more: true                  # not there before
+last: {a: 1}
+"""
+
+
+def test_keys_are_set_and_commented_and_the_rest_stays(tmp_path: Path) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "mine.yaml").write_text(PRESET)
+    settings = [
+        ("data.path", "a b", "quoted"),
+        ("data.labels", None, "all"),
+        ("data.size", 2, "a size"),
+        ("data.more", True, "not there before"),
+    ]
+    text = filled_preset("mine", settings, ["why", "because"], root=tmp_path)
+    assert [line.replace('"', "").split() for line in text.splitlines()] == [
+        line.replace('"', "").split() for line in FILLED.splitlines()
+    ]
+
+
+def test_a_preset_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="run from the repository"):
+        filled_preset("mine", [], [], root=tmp_path)

@@ -1,11 +1,18 @@
-"""The Markdown that describes a lineage in MLflow."""
+"""The report in short: the terminal's table and the Markdown that describes a lineage."""
 
 from __future__ import annotations
 
 import html
 from dataclasses import replace
 
-from pipeline.report.note import COLUMNS, escaped, headline, render_note
+from pipeline.evaluate.label_issues import LabelIssue
+from pipeline.report.summary import (
+    NOTE_COLUMNS,
+    escaped,
+    headline,
+    render_note,
+    render_table,
+)
 from tests.report.example import example_report
 
 
@@ -17,7 +24,7 @@ def rows(note: str) -> list[list[str]]:
 def test_every_generation_has_its_row_with_the_figures_of_the_report() -> None:
     data = example_report()
     table = rows(render_note(data))
-    assert {len(row) for row in table} == {len(COLUMNS)}
+    assert {len(row) for row in table} == {1 + len(NOTE_COLUMNS)}
     names = [row[0] for row in table[2:]]
     assert names == [
         *(f"generation {number}" for number in range(3)),
@@ -63,3 +70,40 @@ def test_a_run_without_validation_or_truth_has_dashes() -> None:
     note = render_note(example_report(validation=False, truth=False))
     assert rows(note)[2][3] == "–"
     assert "right" not in rows(note)[3][5]
+
+
+def test_the_table_has_a_line_for_each_model() -> None:
+    data = example_report()
+    lines = render_table(data).splitlines()
+    assert lines[0] == "digits: Yes, the unlabelled images helped."
+    for part in data.generations:
+        (line,) = [
+            one
+            for one in lines
+            if one.startswith(f"generation {part.generation} ") and "against" not in one
+        ]
+        assert f"{100 * part.test.accuracy:.1f} %" in line
+        assert ("*" in line) == (part.generation == data.champion)
+    assert any(line.startswith("ensemble ") for line in lines)
+    assert any(line.startswith("LabelSpreading  93.5 %") for line in lines)
+    assert "…" not in "".join(lines)
+
+
+def test_the_table_takes_no_markup_from_names() -> None:
+    data = replace(example_report(skills=(5.0, 6.0)), dataset="[red]x[/red]\x1b[31m")
+    text = render_table(data)
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+    assert "\x1b[" in render_table(data, color=True)
+
+
+def test_the_terminal_names_findings_and_labels_to_look_at() -> None:
+    data = example_report(skills=(5.0, 6.0))
+    first, second = data.generations
+    issue = LabelIssue("a", "3", "8", 0.1, 0.8, 0.7)
+    warned = replace(second, findings=("generation 1 has no owls",))
+    text = render_table(replace(data, generations=(first, warned), label_issues=(issue,)))
+    assert "guard: generation 1 has no owls\n" in text
+    assert "1 labelled image" in text
+    assert "guard" not in render_table(data)
+    assert "label_issues" not in render_table(data)

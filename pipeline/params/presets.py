@@ -1,0 +1,104 @@
+"""The files in presets/: the nearest to a run's parameters, and one with some of them set anew."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.errors import ParameterError
+from pipeline.params.load import load_params
+from pipeline.params.run import Params
+from pipeline.params.sections import Section
+
+FOLDER = Path("presets")
+OWN = ("data.path", "tracking", "storage", "run")  # of a run's place, whatever it was made from
+COMMENT_COLUMN = 30
+WIDTH = 4096  # no value is broken over lines
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A parameter by its dotted key, and its value here and in the preset; None: it has none."""
+
+    key: str
+    value: Any
+    preset: Any
+
+
+def nearest_preset(params: Params, root: Path) -> tuple[str, list[Difference]] | None:
+    """The preset under `root` that differs in the fewest parameters, as presets/NAME.yaml.
+
+    Parameters that say where a run takes place do not count. None where there are no presets.
+    Raises ParameterError for one that can't be read.
+    """
+    presets = [
+        (str(FOLDER / path.name), differences(params, load_params(path)))
+        for path in sorted((root / FOLDER).glob("*.yaml"))
+    ]
+    return min(presets, key=lambda preset: len(preset[1]), default=None)
+
+
+def differences(params: Params, preset: Params) -> list[Difference]:
+    """The parameters whose values differ, in the order of `params`, then those it lacks."""
+    here, there = dict(_leaves("", params)), dict(_leaves("", preset))
+    return [
+        Difference(key, here.get(key), there.get(key))
+        for key in dict.fromkeys([*here, *there])
+        if here.get(key) != there.get(key)
+        and not any(f"{key}.".startswith(f"{name}.") for name in OWN)
+    ]
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values below a section or mapping, by their dotted keys."""
+    if not isinstance(value, Section | dict):
+        yield key, value
+        return
+    for name, item in dict(value).items():
+        yield from _leaves(f"{key}.{name}" if key else name, item)
+
+
+def filled_preset(
+    name: str, settings: Iterable[tuple[str, Any, str]], opening: Iterable[str], *, root: Path
+) -> str:
+    """The text of presets/NAME.yaml under `root` with (dotted key, value, comment) set.
+
+    `opening`: lines of comment in place of the preset's own. Raises ParameterError where the preset
+    is not there.
+    """
+    path = root / FOLDER / f"{name}.yaml"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such file; run from the repository's folder") from None
+    body = "".join(lines[next(n for n, line in enumerate(lines) if line[:1] != "#") :])
+    yaml = YAML()
+    yaml.width, yaml.preserve_quotes = WIDTH, True
+    yaml.representer.add_representer(
+        type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    values = yaml.load(body)
+    for key, value, comment in settings:
+        *sections, last = key.split(".")
+        section = values
+        for each in sections:
+            section = section[each]
+        _set(section, last, value, comment)
+    out = io.StringIO()
+    yaml.dump(values, out)
+    return "".join(f"# {line}\n" for line in opening) + out.getvalue()
+
+
+def _set(section: Any, key: str, value: Any, comment: str) -> None:
+    """Set and comment one key, the blank lines that follow it kept."""
+    old = section.ca.items.pop(key, None)
+    after = old[2].value.partition("\n")[2] if old and old[2] else None
+    section[key] = value
+    section.yaml_add_eol_comment(comment, key, column=COMMENT_COLUMN)
+    if after is not None:
+        section.ca.items[key][2].value += f"\n{after}"

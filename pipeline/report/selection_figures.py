@@ -1,0 +1,44 @@
+"""The figures of a selection of pseudo-labels, which the stage select logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pipeline.labels.audit import Audit
+from pipeline.report.svg import BLUE, GREY, ORANGE, count_by_class, svg_figure, write_svgs
+
+
+def write_selection_figures(folder: Path, audit: Audit, classes: Sequence[str]) -> None:
+    """Draw class balance and confidences into `folder`, as SVG."""
+    figures = {
+        "class_balance": repeats_figure(audit, classes),
+        "confidence": confidence_figure(audit),
+    }
+    write_svgs(folder, figures)
+
+
+@svg_figure("class-balance")
+def repeats_figure(ax: Axes, audit: Audit, classes: Sequence[str]) -> None:
+    """How many images of each class are selected, and how often they count with repeats."""
+    places = np.arange(len(classes))
+    label = "counted, with repeats"
+    ax.bar(places, audit.repeats, color=ORANGE, alpha=0.5, label=label)
+    ax.bar(places, audit.images, width=0.5, color=BLUE, label="images kept")
+    count_by_class(ax, classes)
+
+
+@svg_figure("confidence")
+def confidence_figure(ax: Axes, audit: Audit) -> None:
+    """How many images have which confidence, and how many of those are selected."""
+    edges = np.linspace(0, 100, len(audit.histogram) + 1)
+    bars = (audit.histogram, GREY, "all"), (audit.kept_histogram, BLUE, "kept")
+    for counts, color, label in bars:
+        ax.bar(edges[:-1], counts, edges[1], align="edge", color=color, label=label)
+    ax.set_yscale("symlog")  # most images are sure, and the few that are not are of interest
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("confidence, %")
+    ax.set_ylabel("unlabelled images")
