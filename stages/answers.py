@@ -19,20 +19,20 @@ from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.layout import Layout
 
 
-def add_answers(given: argparse.Namespace) -> None:
+def add_answers(args: argparse.Namespace) -> None:
     """Add what the file says to the corrections."""
     from pipeline.data.preparation.answers import read_answers, with_answers
     from pipeline.files import write_text
 
     layout, params = Layout(Path.cwd()), load_params()
     classes = layout.classes
-    answers = read_answers(given.file, layout.prepared, classes)
+    answers = read_answers(args.file, layout.prepared, classes)
     if not answers:
-        raise SourceError(f"{given.file}: no image in it has an answer yet")
-    text, added = with_answers(given.out, answers, classes)
-    write_text(given.out, text)
+        raise SourceError(f"{args.file}: no image in it has an answer yet")
+    text, added = with_answers(args.out, answers, classes)
+    write_text(args.out, text)
     used = "dvc repro" if params.data.corrections else "set data.corrections: corrections.csv"
-    say(f"answers: {len(added)} of {len(answers)} answers added to {given.out}; next: {used}")
+    say(f"answers: {len(added)} of {len(answers)} answers added to {args.out}; next: {used}")
 
 
 def main() -> int:

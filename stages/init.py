@@ -27,12 +27,12 @@ OPTIONS = {
 }
 
 
-def init(given: argparse.Namespace) -> None:
+def init(args: argparse.Namespace) -> None:
     """Write params.yaml as the command line says."""
-    if given.out.exists() and not given.force:
-        raise ParameterError(f"{given.out}: exists; give --force to write it anew, or --out")
-    if given.sample < 1:
-        raise ParameterError(f"--sample {given.sample}: must be 1 or more")
+    if args.out.exists() and not args.force:
+        raise ParameterError(f"{args.out}: exists; give --force to write it anew, or --out")
+    if args.sample < 1:
+        raise ParameterError(f"--sample {args.sample}: must be 1 or more")
     from pipeline.data.preparation.advise import accounted, advise, describe, filled, warnings
     from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
     from pipeline.data.preparation.listing import check_apart, warn_of_git
@@ -42,13 +42,13 @@ def init(given: argparse.Namespace) -> None:
     from pipeline.params.load import parse_text
     from pipeline.workflow.estimate import expected_time
 
-    images = Path(given.images)
+    images = Path(args.images)
     check_apart(images, Path.cwd())
-    columns = ColumnNames(given.path_column, given.label_column, given.group_column)
-    name, pattern = recognise(given.images, columns), given.group_pattern
+    columns = ColumnNames(args.path_column, args.label_column, args.group_column)
+    name, pattern = recognise(args.images, columns), args.group_pattern
     start = time.perf_counter()
-    source = open_source(name, given.images, seed=0, columns=columns, group_pattern=pattern)
-    inspection = inspect_source(source, given.sample)
+    source = open_source(name, args.images, seed=0, columns=columns, group_pattern=pattern)
+    inspection = inspect_source(source, args.sample)
     seconds = time.perf_counter() - start
     lines = [*describe(inspection, name), *source.notes, accounted(source), *warnings(inspection)]
     if name == "folder":
@@ -56,17 +56,16 @@ def init(given: argparse.Namespace) -> None:
     for line in [*lines, *warn_of_git(images, Path.cwd())]:
         say(f"init: {visible(line)}")
     gpu = gpu_is_there()
-    advice = advise(inspection, name, given.images, gpu=gpu)
-    options = {key: value for key in OPTIONS if (value := getattr(given, key))}
-    text = filled(advice, options, root=Path.cwd())
-    params = parse_text(text, str(given.out))
+    advice = advise(inspection, name, args.images, gpu=gpu)
+    text = filled(advice, {key: getattr(args, key) for key in OPTIONS}, root=Path.cwd())
+    params = parse_text(text, str(args.out))
     for line in predicted_warnings(inspection, params.data, params.seed):
         say(f"init: warning: {visible(line)}")
-    write_text(given.out, text)
+    write_text(args.out, text)
     if advice.preset == "photographs":
         for line in expected_time(params, inspection, seconds, gpu=gpu):
             say(f"init: {line}")
-    say(f"init: {given.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
+    say(f"init: {args.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
 
 
 def main() -> int:

@@ -14,7 +14,6 @@ from pipeline.data.preparation.listing import warn_of_git
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.sources import open_source
 from pipeline.data.sources.recognise import recognise
-from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise, run_prepare
 from tests.data.sources.test_folder import put
 
@@ -53,31 +52,6 @@ def test_layouts_are_used_for_what_they_are(
     counts = prepared(tmp_path / "in", tmp_path / "out")
     assert (counts.labeled + counts.validation, counts.unlabeled) == (labeled, unlabeled)
     assert (counts.test, counts.quarantined) == (test, 0)
-
-
-@pytest.mark.parametrize(
-    ("folders", "message"),
-    [
-        ({"cat": 4, "unlabeled": 4}, "1 class"),
-        ({"cat": 4, "Cat": 4}, "differ only in case"),
-        ({"images": 4}, "4 images without labels"),
-        ({"unlabeled": 4}, "4 images without labels"),
-        ({"test/cat": 4, "test/dog": 4}, "only folders to test or validate with"),
-    ],
-)
-def test_what_prepare_would_refuse_init_does(
-    folders: dict[str, int], message: str, tmp_path: Path
-) -> None:
-    tree(tmp_path, folders)
-    with pytest.raises(SourceError, match=message):
-        inspect_source(open_source(recognise(str(tmp_path)), str(tmp_path), seed=0))
-
-
-def test_an_empty_class_is_refused(tmp_path: Path) -> None:
-    tree(tmp_path, {"cat": 4, "dog": 4})
-    (tmp_path / "emu").mkdir()
-    with pytest.raises(SourceError, match="emu: no labelled images to learn from"):
-        open_source("folder", str(tmp_path), seed=0)
 
 
 def test_every_file_is_counted_in_one_line(tmp_path: Path) -> None:

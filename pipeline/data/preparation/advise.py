@@ -60,10 +60,10 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
     preset, reason = choose_preset(inspection, gpu=gpu)
     grey = inspection.coloured == 0
     side = image_side(inspection.median_side, preset)
-    found = f"{inspection.images} images of {len(inspection.classes)} classes"
+    counts = f"{inspection.images} images of {len(inspection.classes)} classes"
     settings = [
         Setting("data.source", source, SOURCE_WORDS[source]),
-        Setting("data.path", path, found),
+        Setting("data.path", path, counts),
         Setting("data.image_size", side, _why_size(inspection, preset)),
         Setting("data.channels", 1, "no image looked at has a colour")
         if grey and preset == "folder_small"
@@ -127,15 +127,15 @@ def image_side(median_side: int, preset: str) -> int:
     return min(max(median_side // 4 * 4, SMALLEST_SIDE), LARGEST_SIDE[preset])
 
 
-def filled(advice: Advice, options: dict[str, str], *, root: Path) -> str:
+def filled(advice: Advice, options: dict[str, str | None], *, root: Path) -> str:
     """The text of params.yaml: the preset under `root` with the settings of the advice, and with
-    the parameters of `data` that a person gave."""
+    the parameters of `data` among the options."""
     opening = [
         f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
         "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
     ]
-    given = [Setting(f"data.{key}", value, "as asked") for key, value in options.items()]
-    return filled_preset(advice.preset, [*advice.settings, *given], opening, root=root)
+    named = [Setting(f"data.{key}", value, "as asked") for key, value in options.items() if value]
+    return filled_preset(advice.preset, [*advice.settings, *named], opening, root=root)
 
 
 def describe(inspection: Inspection, source: str) -> list[str]:

@@ -83,17 +83,17 @@ def with_answers(
 
 def _ids_of(prepared: Path, names: Set[str], file: Path) -> dict[str, str]:
     """The image id that each of FiftyOne's names stands for; one shard's ids in memory."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     shards = (table for side in SIDES for table in iter_shards(prepared / side, ["id"]))
     for table in chain(shards, [read_shard(prepared / QUARANTINE, ["id"])]):
         ids = {image_name(image_id): image_id for image_id in table["id"].to_pylist()}
-        found |= {name: ids[name] for name in names & ids.keys()}
-    if unknown := sorted(names - found.keys()):
+        by_name |= {name: ids[name] for name in names & ids.keys()}
+    if unknown := sorted(names - by_name.keys()):
         raise SourceError(
             f"{file}: {unknown[0]}: no training image of this run has a file of that name; keep "
             "the names that stages.pick gave the images"
         )
-    return found
+    return by_name
 
 
 def labeling_config(classes: Sequence[str]) -> str:

@@ -46,18 +46,18 @@ def stratified_share(labels: Ints, groups: Ints, order: Ints, fraction: float) -
     own = groups[rows]
     starts = np.flatnonzero((own[1:] != own[:-1]) | (own[1:] < 0)) + 1
     taken = np.zeros(len(labels), bool)
-    open_shares, left = list(shares), counts.tolist()
+    open_shares, remaining = list(shares), counts.tolist()
     for unit in np.split(rows, starts):
         classes = Counter(labels[unit].tolist())
         gain = sum(
             abs(open_shares[label]) - abs(open_shares[label] - count)
             for label, count in classes.items()
         )
-        if gain > 0 and all(left[label] > count for label, count in classes.items()):
+        if gain > 0 and all(remaining[label] > count for label, count in classes.items()):
             taken[unit] = True
             for label, count in classes.items():
                 open_shares[label] -= count
-                left[label] -= count
+                remaining[label] -= count
     return taken
 
 
@@ -67,17 +67,17 @@ def even_quota(counts: Ints, total: int, priority: Floats) -> Ints:
     What is left over goes one each to the classes of the lowest priority number.
     """
     quota = np.zeros_like(counts)
-    left = total
-    while left:
+    remaining = total
+    while remaining:
         open_classes = np.flatnonzero(counts > quota)
-        share = left // len(open_classes)
+        share = remaining // len(open_classes)
         if share == 0:
             order = open_classes[np.argsort(priority[open_classes], kind="stable")]
-            quota[order[:left]] += 1
+            quota[order[:remaining]] += 1
             break
         added = np.minimum(share, counts[open_classes] - quota[open_classes])
         quota[open_classes] += added
-        left -= int(added.sum())
+        remaining -= int(added.sum())
     return quota
 
 
@@ -109,7 +109,15 @@ def choose_budget(
     if validation_fraction == 0:
         labels = np.where(given_validation, UNLABELED, labels)
     counts = np.bincount(labels[labels != UNLABELED], minlength=num_classes).astype(np.int64)
-    check_budget(budget, num_classes, int(counts.sum()))
+    if budget > counts.sum():
+        raise ParameterError(
+            f"data.labels = {budget}: only {counts.sum()} usable labelled images are not test "
+            "images; lower it, or null for all"
+        )
+    if budget < num_classes:
+        raise ParameterError(
+            f"data.labels = {budget}: must be at least {num_classes}, one image of each class"
+        )
     training, validation = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
     for label, share in enumerate(even_quota(counts, budget, priority).tolist()):
         rows = np.flatnonzero(labels == label)
@@ -121,16 +129,3 @@ def choose_budget(
         training[can_train[:trained]] = True
         validation[can_hold[: share - trained]] = True
     return training, validation
-
-
-def check_budget(budget: int, num_classes: int, available: int) -> None:
-    """Raise ParameterError where a label budget can't be met, or gives a class no image."""
-    if budget > available:
-        raise ParameterError(
-            f"data.labels = {budget}: only {available} usable labelled images are not test images; "
-            f"lower it, or null for all"
-        )
-    if budget < num_classes:
-        raise ParameterError(
-            f"data.labels = {budget}: must be at least {num_classes}, one image of each class"
-        )

@@ -36,13 +36,13 @@ AMBIGUOUS = 0.1  # share of rows that may lead to several files
 
 @dataclass(frozen=True)
 class _Entry:
-    """One row: its id, its file (None: there is none), and what the table says of it."""
+    """One image: its id, its file (None: there is none), and what the table says of it."""
 
     id: str
     path: Path | None
-    label: str
-    split: str | None
-    group: str | None
+    label: str = ""
+    split: str | None = None
+    group: str | None = None
     problem: str | None = None
 
 
@@ -67,13 +67,12 @@ class ManifestSource:
         self.classes = sorted({entry.label for entry in self._entries if entry.label})
         if not self.classes:
             raise SourceError(f"{tables[0].path}: no labelled images: every label is empty")
-        self._others: list[Path] = []
         self.left_out: list[tuple[str, str]] = []
         if root.is_dir():
             self._take_others({table.path for table in tables})
 
     def __len__(self) -> int:
-        return len(self._entries) + len(self._others)
+        return len(self._entries)
 
     def rows(self) -> Iterator[Row]:
         """Every image; one that can't be read comes with its problem."""
@@ -84,9 +83,6 @@ class ManifestSource:
                 image, problem = read_image(entry.path)
             label = numbers.get(entry.label)
             yield Row(entry.id, image, label, entry.split, problem, entry.group)
-        for path in self._others:
-            image, problem = read_image(path)
-            yield Row(self._files.name(path), image, problem=problem)
 
     def _read(self, table: Table, columns: Columns, split: str | None) -> list[_Entry]:
         """The rows of a table; split: that of all of them, where the table has no column of it."""
@@ -158,13 +154,16 @@ class ManifestSource:
     def _take_others(self, tables: set[Path]) -> None:
         """The pictures that no row names are unlabelled; all other files are left out."""
         named, files = {entry.path for entry in self._entries}, self._files
-        self._others = [path for path in files.pictures() if path not in named]
-        if self._others:
-            count, example = len(self._others), files.name(self._others[0])
+        others = [path for path in files.pictures() if path not in named]
+        if others:
+            count, example = len(others), files.name(others[0])
             self.notes.append(f"{count} images that no row names: unlabelled (e.g. {example!r})")
-        for path, reason in files.walk.unused:
-            if path not in named:
-                self.left_out.append((files.name(path), READ if path in tables else reason))
+        self._entries += [_Entry(files.name(path), path) for path in others]
+        self.left_out = [
+            (files.name(path), READ if path in tables else reason)
+            for path, reason in files.walk.unused
+            if path not in named
+        ]
 
 
 def _splits_of_column(table: Table, column: str) -> list[str | None]:
@@ -191,16 +190,16 @@ def _label_tables(path: Path, names: ColumnNames) -> tuple[list[Table], NamedFil
     tables, files = read_tables(path, names)
     if not tables:
         raise SourceError(f"{path}: no CSV with columns path and label in it")
-    chosen = (
+    labeled = (
         [table for table in tables if has_label_columns(table, names)]
         or [table for table in tables if names.label in table.columns]
         or [table for table in tables if files.lead(table)]
         or tables[:1]
     )
-    if len(chosen) > 1 and not _are_splits(chosen):
-        shown = ", ".join(table.path.name for table in chosen)
+    if len(labeled) > 1 and not _are_splits(labeled):
+        shown = ", ".join(table.path.name for table in labeled)
         raise SourceError(f"{path}: several CSV files name images ({shown}); give one of them")
-    return chosen, files
+    return labeled, files
 
 
 def read_tables(root: Path, names: ColumnNames) -> tuple[list[Table], NamedFiles]:

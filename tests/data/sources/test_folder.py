@@ -155,6 +155,7 @@ def test_a_folder_of_texts_beside_classes_is_none(tmp_path: Path) -> None:
         (["images/a.png", "images/b.png"], "2 images without labels"),
         (["labeled/cat/a.txt"], "labeled/cat: no labelled images to learn from"),
         (["labeled/cat/a.png", "test/emu/a.png"], "test/emu: no class of that name"),
+        (["test/cat/a.png", "test/dog/a.png"], "only folders to test or validate with"),
         (["cat/a.png", "dog/a.heic"], r"dog: no labelled .* 1 HEIC: pip install pillow-heif"),
     ],
 )
