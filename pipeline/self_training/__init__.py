@@ -1,1 +1,1 @@
-"""Self-training of tensors in one process, without stages and without engines."""
+"""The steps of a generation, and the whole loop over tensors; without stages and engines."""

@@ -52,9 +52,9 @@ def with_choices(params: Params, path: Path) -> Params:
     if search is None and params.transfer.mode != "auto":
         return params
     try:
-        found: Any = read_json(path)
-        num_ops, magnitude, searched = found["num_ops"], found["magnitude"], found["searched"]
-        mode = found["mode"]
+        values: Any = read_json(path)
+        num_ops, magnitude, searched = values["num_ops"], values["magnitude"], values["searched"]
+        mode = values["mode"]
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run the stage search") from None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:

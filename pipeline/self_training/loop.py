@@ -150,15 +150,15 @@ def pseudo_labels(
     teachers: Sequence[Model], splits: Splits, params: Params, key: str
 ) -> PseudoLabels:
     """What the teachers' predictions of the unlabelled images become for generation `key`."""
-    chosen, predict, images = params.selection(key), params.predict, splits.images
+    select, predict, images = params.selection(key), params.predict, splits.images
     views = {"view": predict.views, "jitter_views": predict.jitter_views}
     how: dict[str, Any] = views | {"batch_size": predict.batch_size, "seed": params.seed}
     log_probs = average_log_probs([each.log_probs(splits.unlabeled, **how) for each in teachers])
     teaching = Teaching(
         propagation=predict.propagation,
-        distribution_alignment=chosen.distribution_alignment,
-        label_kind=chosen.label_kind,
-        temperature=chosen.temperature,
+        distribution_alignment=select.distribution_alignment,
+        label_kind=select.label_kind,
+        temperature=select.temperature,
         taught=params.generations[key].teacher != "0",
     )
     features = labeled_features = None
@@ -178,7 +178,7 @@ def pseudo_labels(
         np.exp(log_probs.max(axis=1)),
         tie_breakers(map(str, range(len(log_probs)))),
         classes=images.classes,
-        **chosen.rules,
+        **select.rules,
     )
     return PseudoLabels(targets_of(log_probs, teaching), np.asarray(selection.repeats, np.int64))
 
@@ -249,5 +249,5 @@ def _tested(model: Model, splits: Splits, params: Params) -> Generation:
         for view in {"centre", params.evaluate.views}
     }
     accuracy = {view: float((p.argmax(axis=1) == truth).mean()) for view, p in by_view.items()}
-    chosen = params.evaluate.views
-    return Generation(by_view[chosen], accuracy[chosen], accuracy["centre"])
+    view = params.evaluate.views
+    return Generation(by_view[view], accuracy[view], accuracy["centre"])

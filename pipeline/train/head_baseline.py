@@ -26,14 +26,14 @@ def feature_baseline(
     by cross-validation on the labels; unlabelled images have no part in it. `interval`: coverage of
     that of the accuracy. Raises DataError for features that are not of these images.
     """
-    found, labels = _read(prepared, features, ("labeled", "validation"))
+    known, labels = _read(prepared, features, ("labeled", "validation"))
     test, test_labels = _read(prepared, features, ("test",))
     if not len(test):
         return absent(NAME, "no test images")
     if len(np.unique(labels)) < 2:
         return absent(NAME, "needs labels of two classes")
-    l2 = choose_l2(found, labels, num_classes, seed=seed).l2
-    head = fit_labeled(found, labels, num_classes, l2=l2)
+    l2 = choose_l2(known, labels, num_classes, seed=seed).l2
+    head = fit_labeled(known, labels, num_classes, l2=l2)
     return measured(NAME, correct(head.log_probs(test), test_labels), "", interval=interval)
 
 

@@ -141,8 +141,8 @@ def _standardised_heads(
             return value / total + penalty / 2 * (weight**2).sum(), gradient
 
         start = np.concatenate([(root @ weight).ravel(), bias])
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
-        inner, last = np.split(found.x.reshape(-1, classes), [features])
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+        inner, last = np.split(solution.x.reshape(-1, classes), [features])
         weight, bias = solve_triangular(root, inner, check_finite=False), last[0]
         yield weight, bias
 

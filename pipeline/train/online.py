@@ -48,17 +48,17 @@ class OnlineTeacher:
         The network is left in training mode.
         """
         logits = averaged_logits(self._network, self._weights, weak)
-        return self._chosen(logits.float().softmax(dim=1))
+        return self._selected(logits.float().softmax(dim=1))
 
-    def _chosen(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        how = self._params
-        if how.distribution_alignment:
+    def _selected(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        params = self._params
+        if params.distribution_alignment:
             now = self._across_workers(probabilities.mean(dim=0))
             self.mean.lerp_(now, 1 - MEAN_DECAY)
             probabilities = probabilities * (self._prior / self.mean.clamp(min=1e-6))
             probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
         confidence, labels = probabilities.max(dim=1)
-        kept = (confidence >= how.confidence_threshold).float()
-        if how.label_kind == "hard":
-            return nn.functional.one_hot(labels, probabilities.shape[1]).float(), kept
-        return soften(probabilities, how.temperature), kept
+        counts = (confidence >= params.confidence_threshold).float()
+        if params.label_kind == "hard":
+            return nn.functional.one_hot(labels, probabilities.shape[1]).float(), counts
+        return soften(probabilities, params.temperature), counts

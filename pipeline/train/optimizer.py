@@ -50,11 +50,11 @@ def _groups(
     groups: list[dict[str, Any]] = []
     for share in shares:
         weights = [weight for key, weight in named if rates.get(key, 1.0) == share]
-        for decay, chosen in (
+        for decay, part in (
             (weight_decay, [w for w in weights if w.ndim >= 2]),
             (0.0, [w for w in weights if w.ndim < 2]),
         ):
-            groups.append({"params": chosen, "weight_decay": decay, "share": share})
+            groups.append({"params": part, "weight_decay": decay, "share": share})
     return groups
 
 
