@@ -61,7 +61,7 @@ def aligned(log_probs: Floats, shift: NDArray[np.float64]) -> Floats:
 Shares = NDArray[np.float64]
 
 PRIOR_WEIGHT = 0.05  # of the labels' shares, as if so many images for each one were known
-MAX_ROUNDS, TOLERANCE = 500, 1e-6
+EM_ROUNDS, EM_TOLERANCE = 500, 1e-6
 
 
 def estimate_shares(
@@ -104,11 +104,11 @@ def shares_by_em(
     vanish. log_probs: (M, K), M at least 1.
     """
     probabilities, shares = np.exp(log_probs), label_shares
-    for _ in range(MAX_ROUNDS):
+    for _ in range(EM_ROUNDS):
         last = shares
         posterior = mean_prediction(probabilities, last / label_shares)
         shares = (posterior + prior_weight * label_shares) / (1 + prior_weight)
-        if np.abs(shares - last).max() <= TOLERANCE:
+        if np.abs(shares - last).max() <= EM_TOLERANCE:
             break
     return shares
 

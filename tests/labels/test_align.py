@@ -51,6 +51,11 @@ def test_afterwards_the_mean_is_the_target(classes: int, seed: int) -> None:
     np.testing.assert_allclose(mean, target, rtol=2 * TOLERANCE)
 
 
+def test_a_mean_within_the_tolerance_of_the_target_stays() -> None:
+    log_probs = np.log(np.array([[0.501, 0.499]], np.float32))
+    assert alignment_shift(log_probs, np.full(2, 0.5)).tolist() == [0.0, 0.0]
+
+
 def test_sure_predictions_are_aligned_too() -> None:
     """One round moves the mean of sure predictions little; it takes all of them."""
     sure = np.full((90, 2), 0.02, np.float32)
