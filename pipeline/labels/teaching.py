@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import Distributions
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
 from pipeline.labels.align import aligned, alignment_shift, label_shares, pool_shares
 from pipeline.labels.propagate import combine_with_neighbors
-from pipeline.labels.select import sharpen
 from pipeline.params import PropagationParams
 
 Floats = NDArray[np.float32]
@@ -112,3 +112,31 @@ def targets_of(log_probs: Floats, teaching: Teaching) -> Floats:
         hard: Floats = np.eye(log_probs.shape[1], dtype=np.float32)[log_probs.argmax(axis=1)]
         return hard
     return sharpen(np.exp(log_probs), teaching.temperature)
+
+
+def sharpened(log_probs: Distributions, temperature: float) -> Distributions:
+    """Log-probabilities as probabilities to the power 1 / temperature, each row again of sum 1."""
+    values = np.exp(log_probs.values)
+    if log_probs.others is None:
+        return Distributions(log_probs.num_classes, sharpen(values, temperature))
+    whole = np.concatenate([values, np.exp(log_probs.others)[:, None]], axis=1)
+    classes = np.ones(whole.shape[1], np.float32)
+    classes[-1] = log_probs.num_classes - values.shape[1]
+    whole = sharpen(whole, temperature, classes)
+    return Distributions(log_probs.num_classes, whole[:, :-1], log_probs.classes, whole[:, -1])
+
+
+def sharpen(
+    probabilities: NDArray[np.float32],
+    temperature: float,
+    classes: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """(N, K) probabilities to the power 1 / temperature, each row again of sum 1.
+
+    classes: (K,) the number of classes that a column stands for, None for one each.
+    """
+    relative = probabilities / probabilities.max(axis=1, keepdims=True)  # no row underflows whole
+    powered = relative if temperature == 1 else np.power(relative, np.float32(1 / temperature))
+    sums = powered if classes is None else powered * classes
+    result: NDArray[np.float32] = powered / sums.sum(axis=1, keepdims=True)
+    return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -186,12 +186,6 @@ class SelectParams(Section):
     )
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
-
-    @property
-    def rules(self) -> dict[str, Any]:
-        """What decides which predictions are kept, and how often."""
-        names = "distribution_alignment", "strangers", "label_kind", "temperature"
-        return self.model_dump(exclude=set(names))
 
 
 class GuardParams(Section):

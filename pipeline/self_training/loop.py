@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.labels.choice import choose_rows
+from pipeline.labels.select import (
+    Candidates,
+    find_cuts,
+    id_hashes,
+    select,
+    stored_confidences,
+)
 from pipeline.labels.teaching import Teaching, refined_log_probs, targets_of
-from pipeline.labels.ties import tie_breakers
 from pipeline.models.spec import ModelSpec
 from pipeline.params import EmbedParams, Params, Training
 from pipeline.self_training.models import (
@@ -175,13 +180,13 @@ def pseudo_labels(
         labels=images.labels.numpy(),
         threads=predict.threads,
     )
-    selection = choose_rows(
+    candidates = Candidates(
         log_probs.argmax(axis=1).astype(np.int32),
-        np.exp(log_probs.max(axis=1)),
-        tie_breakers(map(str, range(len(log_probs)))),
-        classes=images.classes,
-        **chosen.rules,
+        stored_confidences(log_probs.max(axis=1)),
+        id_hashes(map(str, range(len(log_probs)))),
+        dropped=np.zeros(len(log_probs), np.bool_),
     )
+    selection = select(candidates, find_cuts(candidates, images.classes, chosen))
     return PseudoLabels(targets_of(log_probs, teaching), np.asarray(selection.repeats, np.int64))
 
 

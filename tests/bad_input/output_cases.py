@@ -20,7 +20,7 @@ from pipeline.labels.predict import predict_folder
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
-from pipeline.params import parse_params
+from pipeline.params import SelectParams, parse_params
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
@@ -30,16 +30,9 @@ from tests.bad_input.outcome import Case, Outcome, stops
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
 
 RULES: dict[str, Any] = {
+    "params": SelectParams(max_repeats=2),
     "classes": CLASSES,
-    "confidence_threshold": 0.0,
-    "class_thresholds": {},
-    "threshold_kind": "fixed",
-    "images_per_class": None,
-    "fraction_per_class": 1.0,
-    "max_repeats": 2,
-    "label_kind": "soft",
-    "temperature": 1.0,
-    "target_shares": None,
+    "labeled": Path("nowhere"),
     "truth": {},
 }
 

@@ -36,14 +36,17 @@ def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = 
         return select_pseudo_labels(
             folder,
             out,
+            SelectParams(
+                images_per_class=100,
+                max_repeats=2,
+                temperature=0.5,
+                distribution_alignment="uniform",
+            ),
             classes=CLASSES,
-            label_kind="soft",
-            temperature=0.5,
-            target_shares=np.array([0.2, 0.3, 0.5]),
+            labeled=folder,
             truth={f"image_{place}": place % 3 for place in range(0, 900, 2)},
             stored=stored,
             map_shards=over,
-            **SelectParams(images_per_class=100, max_repeats=2).rules,
         )
 
 
