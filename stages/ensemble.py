@@ -3,7 +3,7 @@
 from pipeline.evaluate.ensemble import judge_ensemble
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.recipe import save_classifier
-from pipeline.evaluate.run import load_result
+from pipeline.evaluate.result import load_result
 from pipeline.files import write_json
 from pipeline.models.spec import model_digest
 from pipeline.workflow.shipping import registered_name, shipped, write_rights

@@ -22,8 +22,6 @@ from pipeline.workflow.command import (
 )
 from pipeline.workflow.layout import Layout
 
-BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
-
 
 def predict(given: argparse.Namespace) -> None:
     """Write the table that the command line asks for."""
@@ -31,7 +29,6 @@ def predict(given: argparse.Namespace) -> None:
         raise ParameterError(f"--out {given.out}: a name in .parquet or .csv")
     check_writable(given.out)
     params = load_params()
-    how = params.evaluate
     from pipeline.data.sources.loose import LooseImages
 
     images = LooseImages(given.images)
@@ -41,12 +38,11 @@ def predict(given: argparse.Namespace) -> None:
     from pipeline.models.passes import resolve_device
     from pipeline.workflow.shipping import named_classifier
 
-    torch.set_num_threads(how.threads)
+    threads = params.evaluate.threads
+    torch.set_num_threads(threads)
     device = str(resolve_device(params.predict.device))
     classifier = named_classifier(given.model, Layout(Path.cwd()), params, device)
-    summary = predict_files(
-        classifier, images, given.out, batch_size=BATCH_SIZE, threads=how.threads
-    )
+    summary = predict_files(classifier, images, given.out, threads=threads)
     bad = ""
     if summary.bad:
         named = "; ".join(f"{name}: {reason}" for name, reason in summary.first_bad)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,20 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.shards import check_shard, read_labels, read_manifest
-from pipeline.data.tensors import DecodedAhead, Images, shard_images, stored_shape
+from pipeline.data.shards import check_shard, read_manifest
+from pipeline.data.tensors import DecodedAhead, shard_images, stored_shape
 from pipeline.errors import DataError
-
-
-@dataclass(frozen=True)
-class LabeledImages:
-    """Images (N, C, S, S) uint8 and their labels (N,) int64, -1 where there is none."""
-
-    images: Images
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class ShardSlices:
@@ -88,8 +76,3 @@ class ShardSlices:
     def _keep(self, numbers: range) -> None:
         for each in [number for number in self._opened if number not in numbers]:
             self._opened.pop(each)[1].close()
-
-
-def labels_of(folder: Path) -> Tensor:
-    """The labels of a prepared folder, (N,) int64, -1 where there is none."""
-    return torch.from_numpy(read_labels(folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.evaluate.champion import choose_champion
 from pipeline.evaluate.metrics import Floats, Integers, correct, negative_log_likelihood
-from pipeline.evaluate.result import Evaluation, evaluate, evaluation_to_json, flat_metrics
-from pipeline.evaluate.run import ModelResult
+from pipeline.evaluate.result import Evaluation, ModelResult, evaluate, flat_metrics
 
 ROUNDS = 30
 NLL_DIGITS = 6
@@ -128,7 +127,7 @@ class EnsembleResult:
             "champion": self.champion,
             "champion_reason": self.champion_reason,
             "weights": self.weights,
-            "test": self.test and evaluation_to_json(self.test),
+            "test": self.test and asdict(self.test),
         }
 
 

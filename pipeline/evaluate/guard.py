@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RegressionError
-from pipeline.evaluate.significance import compare_counts
+from pipeline.evaluate.significance import Bootstrap, compare_counts
 
 MOST_NAMED = 5
 Flags = NDArray[np.bool_]
@@ -63,9 +63,8 @@ def student_findings(
     """
     if counts["teacher_accuracy"] is None:
         return []
-    test = compare_counts(
-        counts["gained"], counts["lost"], counts["images"], interval=interval, seed=seed
-    )
+    bootstrap = Bootstrap(interval=interval, seed=seed)
+    test = compare_counts(counts["gained"], counts["lost"], counts["images"], bootstrap)
     if test.verdict != "worse":
         return []
     return [

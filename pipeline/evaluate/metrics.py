@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
+Flags = NDArray[np.bool_]
 
 CALIBRATION_BINS = 15
 # A float32 probability that underflows counts as this much, so that figures stay finite.
@@ -50,10 +51,10 @@ def check_predictions(log_probs: Floats, labels: Integers) -> None:
         )
 
 
-def correct(log_probs: Floats, labels: Integers) -> NDArray[np.bool_]:
+def correct(log_probs: Floats, labels: Integers) -> Flags:
     """Whether the most probable class is the label, (N,); the first of equals counts."""
     check_predictions(log_probs, labels)
-    right: NDArray[np.bool_] = log_probs.argmax(axis=1) == labels
+    right: Flags = log_probs.argmax(axis=1) == labels
     return right
 
 

@@ -17,6 +17,7 @@ from pipeline.params.sections import (
     Section,
     SelectParams,
     TrackingParams,
+    ViewParams,
 )
 from pipeline.params.storage import StorageParams
 from pipeline.params.throughput import RunParams
@@ -50,6 +51,7 @@ __all__ = [
     "Training",
     "TrainingOverrides",
     "TransferParams",
+    "ViewParams",
     "load_params",
     "parse_params",
 ]

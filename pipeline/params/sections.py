@@ -261,12 +261,6 @@ class EvaluateParams(ViewParams):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )
-    knn: int | None = Field(
-        None,
-        ge=1,
-        description="also classify test images by so many nearest labelled ones, compared by the "
-        "network's features; null: not",
-    )
     robustness_images: int | None = Field(
         None,
         ge=1,

@@ -15,9 +15,8 @@ from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.result import evaluation_from_json
-from pipeline.evaluate.run import ModelResult, load_result
-from pipeline.evaluate.significance import compare
+from pipeline.evaluate.result import ModelResult, evaluation_from_json, load_result
+from pipeline.evaluate.significance import Bootstrap, compare
 from pipeline.files import stage_json
 from pipeline.labels.select import Reason
 from pipeline.models.head import reads_features
@@ -103,7 +102,6 @@ def _trial(metrics: Mapping[str, float]) -> Trial | None:
 def _control(layout: Layout, params: Params, key: str, champion: str) -> ControlResult:
     """A control, and the champion beside it."""
     result, chosen = (load_result(layout.evaluation(name)) for name in (key, champion))
-    how = params.evaluate
     return ControlResult(
         name=key.partition(".")[2],
         steps=params.training(key).train.steps,
@@ -113,9 +111,7 @@ def _control(layout: Layout, params: Params, key: str, champion: str) -> Control
         champion=compare(
             correct(result.test_log_probs, result.test_labels),
             correct(chosen.test_log_probs, chosen.test_labels),
-            samples=how.bootstrap_samples,
-            interval=how.interval,
-            seed=params.seed,
+            Bootstrap.of(params.evaluate, params.seed),
         ),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -158,9 +157,9 @@ def pseudo_labels(
 ) -> PseudoLabels:
     """What the teachers' predictions of the unlabelled images become for generation `key`."""
     chosen, predict, images = params.selection(key), params.predict, splits.images
-    views = {"view": predict.views, "jitter_views": predict.jitter_views}
-    how: dict[str, Any] = views | {"batch_size": predict.batch_size, "seed": params.seed}
-    log_probs = average_log_probs([each.log_probs(splits.unlabeled, **how) for each in teachers])
+    log_probs = average_log_probs(
+        [each.log_probs(splits.unlabeled, predict, params.seed) for each in teachers]
+    )
     teaching = Teaching(
         propagation=predict.propagation,
         distribution_alignment=chosen.distribution_alignment,
@@ -244,17 +243,11 @@ def _spec(images: Images, training: Training, key: str) -> ModelSpec:
 
 
 def _tested(model: Model, splits: Splits, params: Params) -> Generation:
-    truth = splits.images.test_labels.numpy()
-    by_view = {
-        view: model.log_probs(
-            splits.test,
-            view=view,
-            jitter_views=params.evaluate.jitter_views,
-            batch_size=params.evaluate.batch_size,
-            seed=params.seed,
-        )
-        for view in {"centre", params.evaluate.views}
-    }
-    accuracy = {view: float((p.argmax(axis=1) == truth).mean()) for view, p in by_view.items()}
-    chosen = params.evaluate.views
-    return Generation(by_view[chosen], accuracy[chosen], accuracy["centre"])
+    truth, chosen = splits.images.test_labels.numpy(), params.evaluate
+    log_probs = centre = model.log_probs(splits.test, chosen, params.seed)
+    if chosen.views != "centre":
+        centre = model.log_probs(splits.test)
+    accuracy, centre_accuracy = (
+        float((each.argmax(axis=1) == truth).mean()) for each in (log_probs, centre)
+    )
+    return Generation(log_probs, accuracy, centre_accuracy)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import ParameterError
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import CENTRE, predict_log_probs
 from pipeline.labels.pool import network_features
 from pipeline.models.checkpoint import network_of
 from pipeline.models.head import LinearHead
 from pipeline.models.parts import batched_features
 from pipeline.models.pretrained import Weights, load_weights, normalization
 from pipeline.models.spec import ModelSpec
-from pipeline.params import EmbedParams, NetworkParams, Training
+from pipeline.params import EmbedParams, NetworkParams, Training, ViewParams
 from pipeline.train.head import TAUGHT_L2, FeatureBlock, choose_l2, fit_head, labeled_block
 from pipeline.train.run import calibrated_temperature, fit_network, started
 from pipeline.train.training_data import TrainingData
@@ -49,8 +49,8 @@ class PseudoLabels:
 class Model(Protocol):
     """What teaches, and is tested."""
 
-    def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
-        """Of each class, (n, K); views: of predict_log_probs."""
+    def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
+        """Of each class, (n, K); seed: of the views."""
 
     def features(self, inputs: Inputs, batch_size: int) -> NDArray[Any]:
         """In which neighbours are looked for, (n, F)."""
@@ -64,11 +64,16 @@ class Network:
     spec: ModelSpec
     device: str
 
-    def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
+    def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
         """As Model says."""
-        mean, std = self.spec.mean, self.spec.std
         return predict_log_probs(
-            self.network, inputs.images, mean=mean, std=std, device=self.device, **views
+            self.network,
+            inputs.images,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            views=views,
+            seed=seed,
+            device=self.device,
         )
 
     def features(self, inputs: Inputs, batch_size: int) -> NDArray[Any]:
@@ -86,11 +91,12 @@ class Head:
 
     head: LinearHead
 
-    def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
+    def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
         """As Model says, of the image as it was embedded."""
-        if (view := views.get("view", "centre")) != "centre":
+        if views.views != "centre":
             raise ParameterError(
-                f"views = {view!r}: here a classifier on features sees an image from the centre"
+                f"views = {views.views!r}: here a classifier on features sees an image from the "
+                "centre"
             )
         return self.head.log_probs(features_of(inputs))
 

@@ -23,6 +23,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from pipeline.evaluate.champion import Promotion, promote
+from pipeline.evaluate.significance import Bootstrap
 from pipeline.files import read_json
 from pipeline.tracking.spool import MODEL_DIGEST
 
@@ -112,7 +113,8 @@ def register(
     held = aliased(client, name, CHAMPION)
     if held is not None and held.version == version.version:  # a sender was killed here
         held = None
-    decided = promote(held and _rights(client, held), read_json(rights), **event["compared"])
+    bootstrap = Bootstrap(**event["compared"])
+    decided = promote(held and _rights(client, held), read_json(rights), bootstrap)
     _move(client, name, version, decided)
     if held is not None and decided.moves:
         until = f"Champion until version {version.version}"

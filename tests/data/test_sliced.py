@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.data.shards import read_labels, read_manifest, shard_name
-from pipeline.data.sliced import ShardSlices, labels_of
+from pipeline.data.shards import read_manifest, shard_name
+from pipeline.data.sliced import ShardSlices
 from pipeline.data.sources import Row
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
@@ -37,11 +37,6 @@ def test_two_shards_at_most_are_in_memory(folder: Path) -> None:
             assert len(slices._opened) <= 2
         assert len(read_manifest(folder).shards) - 1 in slices._opened
     assert not slices._opened
-
-
-def test_labels_are_those_of_the_shards(folder: Path) -> None:
-    test = folder.parent / "test"
-    assert labels_of(test).tolist() == read_labels(test).tolist()
 
 
 def test_a_shard_that_is_not_as_noted_is_refused(tmp_path: Path) -> None:

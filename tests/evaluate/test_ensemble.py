@@ -16,8 +16,7 @@ from pipeline.evaluate.ensemble import (
     weighted_log_probs,
 )
 from pipeline.evaluate.metrics import accuracy
-from pipeline.evaluate.result import evaluate, evaluation_from_json
-from pipeline.evaluate.run import ModelResult
+from pipeline.evaluate.result import ModelResult, evaluate, evaluation_from_json
 
 
 def members(count: int = 3) -> list[NDArray[np.float32]]:

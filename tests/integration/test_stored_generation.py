@@ -14,7 +14,7 @@ from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import missing_shards, stored_prefix, upload_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
-from pipeline.params import ModelParams, SelectParams, Training
+from pipeline.params import ModelParams, PredictParams, SelectParams, Training
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.worker import Worker
 from tests.s3 import BUCKET, s3_url
@@ -53,9 +53,7 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
         models=(folder / "0",),
         folder=prepared / "unlabeled",
         out=out,
-        views="flip",
-        jitter_views=1,
-        batch_size=16,
+        params=PredictParams(views="flip", batch_size=16, device="cpu", precision="float32"),
         seed=3,
     )
     for number in missing_shards(prepared / "unlabeled", out):

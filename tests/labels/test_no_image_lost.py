@@ -16,7 +16,7 @@ from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.stored_shards import missing_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
-from pipeline.params import SelectParams
+from pipeline.params import PredictParams, SelectParams
 from pipeline.train.sampling import batch_rows, rank_rows
 from tests.bad_input.output_cases import RULES
 from tests.tiny import prepared_stripes, save_model
@@ -41,9 +41,7 @@ def predict(root: Path, shards: list[int], workers: int) -> None:
             models=(root / "model",),
             folder=root / "prepared" / "unlabeled",
             out=root / "predictions",
-            views="centre",
-            jitter_views=1,
-            batch_size=7,
+            params=PredictParams(batch_size=7, device="cpu", precision="float32"),
             seed=0,
         )
         for number in shards[rank::workers]:

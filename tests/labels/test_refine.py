@@ -15,7 +15,7 @@ from pipeline.labels.predict import finish_predictions, predict_folder
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.refine import refine_predictions
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.params import PropagationParams
+from pipeline.params import EvaluateParams, PropagationParams
 from tests.tiny import prepared_stripes, save_model
 
 NEIGHBORS = PropagationParams(num_neighbors=5)
@@ -26,7 +26,7 @@ def refined(folder: Path, propagation: PropagationParams | None) -> dict[str, ND
     prepared = prepared_stripes(folder / "prepared")
     save_model(folder / "teacher", seed=1)
     unlabeled, labeled = prepared / "unlabeled", prepared / "labeled"
-    predict_folder(folder / "teacher", unlabeled, folder / "alone", batch_size=16, threads=1)
+    predict_folder(folder / "teacher", unlabeled, folder / "alone", EvaluateParams(threads=1))
     network = load_checkpoint(folder / "teacher").network
     embed = network_features(network, mean=(0.3,), std=(0.25,), batch_size=16)
     images, known = load_images(unlabeled), load_images(labeled)
