@@ -63,11 +63,6 @@ def add_member(average: Floats, count: int, member: Floats) -> Floats:
     return mixed.astype(member.dtype)
 
 
-def equal_weights(keys: Sequence[str]) -> dict[str, float]:
-    """The same weight for each."""
-    return {key: 1 / len(keys) for key in keys}
-
-
 def greedy_weights(
     members: Mapping[str, Floats], labels: Integers, *, rounds: int = ROUNDS
 ) -> dict[str, float]:
@@ -156,7 +151,7 @@ def judge_ensemble(
     judged = all(len(each) == len(first.validation_labels) for each in checked.values())
     known = first.validation_labels if judged else first.validation_labels[:0]
     seen = {key: result.test_log_probs for key, result in results.items()}
-    weights = {} if method == "none" else equal_weights(list(results))
+    weights = {} if method == "none" else dict.fromkeys(results, 1 / len(results))
     if method == "greedy" and len(known):
         weights = greedy_weights(checked, known)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,17 +59,11 @@ def correct(log_probs: Floats, labels: Integers) -> Flags:
     return right
 
 
-def accuracy(log_probs: Floats, labels: Integers) -> float:
-    """Share of the images whose most probable class is the label."""
-    return float(correct(log_probs, labels).mean())
-
-
 def top_k_accuracy(log_probs: Floats, labels: Integers, k: int = 5) -> float | None:
     """Share of the images whose label is among the k most probable; None where K ≤ k.
 
     Classes as probable as the label rank before it: ties are not to its advantage.
     """
-    check_predictions(log_probs, labels)
     if log_probs.shape[1] <= k:
         return None
     own = log_probs[np.arange(len(labels)), labels]
@@ -87,40 +82,36 @@ def calibration_bins(
     log_probs: Floats, labels: Integers, bins: int = CALIBRATION_BINS
 ) -> list[CalibrationBin]:
     """The reliability curve: images by confidence, in bins (low, high] of equal width."""
-    right = correct(log_probs, labels)
     confidence = np.exp(log_probs.max(axis=1).astype(np.float64)).clip(0.0, 1.0)
     edges = np.arange(bins + 1) / bins
     place = np.searchsorted(edges[1:-1], confidence, side="left")
     images = np.bincount(place, minlength=bins)
-    confidences = np.bincount(place, weights=confidence, minlength=bins)
-    rights = np.bincount(place, weights=right, minlength=bins)
+    sums = (
+        np.bincount(place, weights=values, minlength=bins)
+        for values in (confidence, correct(log_probs, labels))
+    )
+    with np.errstate(invalid="ignore"):
+        means = [(total / images).tolist() for total in sums]
     return [
-        CalibrationBin(
-            low=float(edges[i]),
-            high=float(edges[i + 1]),
-            images=int(images[i]),
-            confidence=float(confidences[i] / images[i]) if images[i] else None,
-            accuracy=float(rights[i] / images[i]) if images[i] else None,
+        CalibrationBin(low, high, count, *(parts if count else (None, None)))
+        for low, high, count, *parts in zip(
+            edges[:-1].tolist(), edges[1:].tolist(), images.tolist(), *means, strict=True
         )
-        for i in range(bins)
     ]
 
 
-def expected_calibration_error(
-    log_probs: Floats, labels: Integers, bins: int = CALIBRATION_BINS
-) -> float:
+def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
     """Mean gap between confidence and accuracy, weighted by images (Guo et al. 2017, eq. 3)."""
     gaps = [
         part.images * abs(part.confidence - part.accuracy)
-        for part in calibration_bins(log_probs, labels, bins)
+        for part in bins
         if part.confidence is not None and part.accuracy is not None
     ]
-    return float(sum(gaps) / len(labels))
+    return float(sum(gaps) / sum(part.images for part in bins))
 
 
 def confusion_matrix(log_probs: Floats, labels: Integers) -> NDArray[np.int64]:
     """Counts (K, K): row = true class, column = predicted class."""
-    check_predictions(log_probs, labels)
     classes = log_probs.shape[1]
     flat = labels.astype(np.int64) * classes + log_probs.argmax(axis=1)
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.int64)
@@ -128,10 +119,8 @@ def confusion_matrix(log_probs: Floats, labels: Integers) -> NDArray[np.int64]:
 
 def per_class_accuracy(confusion: NDArray[np.int64]) -> list[float | None]:
     """Share of each true class that is predicted right; None for a class without images."""
-    totals = confusion.sum(axis=1)
-    return [
-        float(confusion[i, i] / total) if total else None for i, total in enumerate(totals.tolist())
-    ]
+    pairs = zip(confusion.diagonal(), confusion.sum(axis=1), strict=True)
+    return [float(right / total) if total else None for right, total in pairs]
 
 
 LOWEST, HIGHEST = 0.05, 20.0

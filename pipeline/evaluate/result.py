@@ -103,6 +103,7 @@ def evaluate(log_probs: Floats, labels: Integers, *, interval: float = 0.95) -> 
     right = correct(log_probs, labels)
     low, high = accuracy_interval(right, interval)
     confusion = metrics.confusion_matrix(log_probs, labels)
+    bins = metrics.calibration_bins(log_probs, labels)
     return Evaluation(
         images=len(labels),
         accuracy=float(right.mean()),
@@ -110,10 +111,10 @@ def evaluate(log_probs: Floats, labels: Integers, *, interval: float = 0.95) -> 
         high=high,
         top5=metrics.top_k_accuracy(log_probs, labels),
         nll=metrics.negative_log_likelihood(log_probs, labels),
-        ece=metrics.expected_calibration_error(log_probs, labels),
+        ece=metrics.expected_calibration_error(bins),
         per_class=tuple(metrics.per_class_accuracy(confusion)),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        reliability=tuple(metrics.calibration_bins(log_probs, labels)),
+        reliability=tuple(bins),
     )
 
 

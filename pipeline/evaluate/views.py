@@ -156,20 +156,20 @@ def _scales(images: Tensor) -> Iterator[Tensor]:
 
 def _alike(images: Tensor, seed: int, view: int) -> Tensor:
     """One jittered view of the images, all moved as one."""
-    entropy = np.random.SeedSequence([seed, view]).generate_state(1, np.uint64)
-    draws = Draws(int(entropy[0] >> 1), 1, device=images.device)
+    draws = Draws(_draw_seed(seed, view), 1, device=images.device)
     return jitter(images.flatten(0, 1)[None], draws).view_as(images)
 
 
 def _jittered(images: Tensor, seed: int, view: int, start: int) -> Tensor:
     """One jittered view of images number `start`, `start` + 1, …"""
-    parts = []
-    at = start
-    while at < start + len(images):
-        block, first = divmod(at, DRAW_BLOCK)
-        last = min(DRAW_BLOCK, first + start + len(images) - at)
-        entropy = np.random.SeedSequence([seed, view, block]).generate_state(1, np.uint64)
-        draws = Draws(int(entropy[0] >> 1), DRAW_BLOCK, slice(first, last), images.device)
-        parts.append(jitter(images[at - start : at - start + last - first], draws))
-        at += last - first
-    return torch.cat(parts) if parts else images
+    parts, end = [], start + len(images)
+    for block in range(start // DRAW_BLOCK, -(-end // DRAW_BLOCK)):
+        first, last = max(start, block * DRAW_BLOCK), min(end, (block + 1) * DRAW_BLOCK)
+        rows = slice(first - block * DRAW_BLOCK, last - block * DRAW_BLOCK)
+        draws = Draws(_draw_seed(seed, view, block), DRAW_BLOCK, rows, images.device)
+        parts.append(jitter(images[first - start : last - start], draws))
+    return torch.cat(parts)
+
+
+def _draw_seed(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

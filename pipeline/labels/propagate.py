@@ -6,7 +6,7 @@ may misread a way of writing a class that lies beside that class all the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from pipeline.errors import DataError
 from pipeline.evaluate.neighbors import nearest_neighbors
 from pipeline.labels.align import aligned, alignment_shift
 from pipeline.params import PropagationParams
-
-if TYPE_CHECKING:
-    pass
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -50,9 +47,8 @@ def propagated(
     labels: Integers,
     unlabeled_features: NDArray[Any],
     num_classes: int,
+    params: PropagationParams,
     *,
-    num_neighbors: int,
-    alpha: float,
     threads: int = 1,
 ) -> Floats:
     """The share of each class in what labelled images pass on to others: (M, K), rows sum to 1.
@@ -62,8 +58,9 @@ def propagated(
     (Zhou et al. 2004, eq. 3). An image that nothing reaches has equal shares.
     """
     features = np.concatenate([labeled_features, unlabeled_features])
-    spread = alpha * _normalized(neighbor_graph(features, num_neighbors, threads=threads))
-    del features
+    graph = neighbor_graph(features, params.num_neighbors, threads=threads)
+    alpha, spread = params.alpha, params.alpha * _normalized(graph)
+    del features, graph
     found = np.empty((len(unlabeled_features), num_classes), np.float32)
     at_once = max(1, MOST_NUMBERS // spread.shape[0])
     for first in range(0, num_classes, at_once):
@@ -83,14 +80,13 @@ def combine_with_neighbors(
     labels: Integers,
     unlabeled_features: NDArray[Any],
     params: PropagationParams,
-    target_shares: NDArray[np.float64],
     *,
     threads: int = 1,
 ) -> Floats:
     """A teacher's predictions (M, K), weighted, times what the neighbours say; log of shares again.
 
-    What they say is first moved to the classes' shares `target_shares` (K,), without which the
-    class whose labelled images lie densest takes most. See `propagated` for features and labels.
+    What they say is first moved to the labels' shares of the classes, without which the class whose
+    labelled images lie densest takes most. See `propagated` for features and labels.
     Raises DataError where a class has no labelled image.
     """
     num_classes = log_probs.shape[1]
@@ -101,16 +97,10 @@ def combine_with_neighbors(
             "passed on; set predict.propagation to null"
         )
     shares = propagated(
-        labeled_features,
-        labels,
-        unlabeled_features,
-        num_classes,
-        num_neighbors=params.num_neighbors,
-        alpha=params.alpha,
-        threads=threads,
+        labeled_features, labels, unlabeled_features, num_classes, params, threads=threads
     )
     log_shares = np.log(shares + LEAST_SHARE).astype(np.float32)
-    log_shares = aligned(log_shares, alignment_shift(log_shares, target_shares))
+    log_shares = aligned(log_shares, alignment_shift(log_shares, counts / counts.sum()))
     return aligned(params.teacher_weight * log_probs + log_shares, np.zeros(num_classes))
 
 

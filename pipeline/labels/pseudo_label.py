@@ -21,7 +21,7 @@ from pipeline.data.predictions import num_classes_of
 from pipeline.data.shards import Manifest, read_labels, read_manifest, write_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import alignment_shift, every_row, pool_shares
+from pipeline.labels.align import alignment_shift, pool_shares, row_stride
 from pipeline.labels.audit import Audit, audit
 from pipeline.labels.select import Candidates, Reason, Selection, find_cuts, select
 from pipeline.labels.shard_selector import ShardSelector
@@ -130,7 +130,7 @@ def _aligned(
     selector: ShardSelector, label_counts: NDArray[np.int64], over: MapShards, *, taught: bool
 ) -> tuple[ShardSelector, Shares]:
     """The selector that aligns predictions with the classes' shares, and these, (K,)."""
-    every = every_row(selector.manifest.rows, selector.num_classes)
+    every = row_stride(selector.manifest.rows, selector.num_classes)
     parts = over(partial(selector.sample, every=every), len(selector.manifest.shards))
     log_probs = np.concatenate([np.empty((0, selector.num_classes), np.float32), *parts])
     kind = selector.params.distribution_alignment

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.data.distributions import Distributions
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift, label_shares, pool_shares
+from pipeline.labels.align import aligned, alignment_shift, pool_shares
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.params import PropagationParams
 
@@ -38,8 +38,8 @@ class Teaching:
 
     def noted(self) -> dict[str, Any]:
         """What the manifest of pseudo-labels notes."""
-        known = None if self.propagation is None else self.propagation.model_dump(mode="json")
-        return {KEY: vars(self) | {"propagation": known}}
+        propagation = self.propagation and self.propagation.model_dump(mode="json")
+        return {KEY: vars(self) | {"propagation": propagation}}
 
 
 def read_teaching(folder: Path, manifest: Manifest) -> Teaching:
@@ -47,8 +47,7 @@ def read_teaching(folder: Path, manifest: Manifest) -> Teaching:
     try:
         value = dict(manifest.metadata[KEY])
         known = value.pop("propagation")
-        how = None if known is None else PropagationParams.model_validate(known)
-        return Teaching(propagation=how, **value)
+        return Teaching(known and PropagationParams.model_validate(known), **value)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: not as select writes it ({error}); run select again") from None
 
@@ -89,15 +88,8 @@ def refined_log_probs(
     if teaching.propagation is not None:
         assert features is not None
         assert labeled_features is not None
-        shares = label_shares(labels, log_probs.shape[1])
         log_probs = combine_with_neighbors(
-            log_probs,
-            labeled_features,
-            labels,
-            features,
-            teaching.propagation,
-            shares,
-            threads=threads,
+            log_probs, labeled_features, labels, features, teaching.propagation, threads=threads
         )
     if teaching.distribution_alignment != "none":
         kind = teaching.distribution_alignment

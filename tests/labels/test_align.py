@@ -11,8 +11,8 @@ from pipeline.labels.align import (
     aligned,
     alignment_shift,
     estimate_shares,
-    every_row,
     pool_shares,
+    row_stride,
     shares_by_em,
 )
 
@@ -69,11 +69,11 @@ def test_sure_predictions_are_aligned_too() -> None:
 
 
 def test_so_many_rows_are_enough() -> None:
-    assert every_row(50, 4) == 1
-    assert every_row(50, 4, 4 * 50) == 1
-    assert every_row(50, 4, 4 * 49) == 2
-    assert every_row(50, 4, 4 * 20) == 3
-    assert every_row(0, 4) == 1
+    assert row_stride(50, 4) == 1
+    assert row_stride(50, 4, 4 * 50) == 1
+    assert row_stride(50, 4, 4 * 49) == 2
+    assert row_stride(50, 4, 4 * 20) == 3
+    assert row_stride(0, 4) == 1
 
 
 def test_nothing_to_align_is_no_shift() -> None:

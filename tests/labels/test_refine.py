@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.tensors import load_images
-from pipeline.labels.align import label_shares
 from pipeline.labels.pool import network_features
 from pipeline.labels.predict import finish_predictions, predict_folder
 from pipeline.labels.propagate import combine_with_neighbors
@@ -47,14 +46,12 @@ def test_neighbours_are_asked_over_all_shards_and_strangers_marked(tmp_path: Pat
     assert [shard.ids for shard in after] == [shard.ids for shard in before]
     assert len(after) > 1
     log_probs = np.concatenate([shard.log_probs for shard in before])
-    shares = label_shares(arrays["labels"], 3)
     expected = combine_with_neighbors(
         log_probs,
         arrays["labeled_features"],
         arrays["labels"],
         arrays["features"],
         NEIGHBORS,
-        shares,
     )
     found = np.concatenate([shard.log_probs for shard in after])
     np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-3)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pipeline.data.distributions import as_stored
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift, label_shares
+from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.teaching import (
     Teaching,
@@ -56,10 +56,8 @@ def test_hard_targets_are_the_likeliest_classes() -> None:
 def test_neighbours_alignment_and_temperature_come_in_this_order() -> None:
     log_probs, how = predictions(40), PropagationParams(num_neighbors=4)
     teaching = Teaching(how, "labeled", "soft", 0.5)
-    shares = label_shares(LABELS, 3)
-    said = combine_with_neighbors(
-        log_probs, features(6, 2), LABELS, features(40, 1), how, np.array([2, 1, 3]) / 6
-    )
+    shares = np.array([2, 1, 3]) / 6
+    said = combine_with_neighbors(log_probs, features(6, 2), LABELS, features(40, 1), how)
     moved = np.exp(aligned(said, alignment_shift(said, shares))).astype(np.float64) ** 2
     expected = moved / moved.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(taught(teaching, log_probs), expected, atol=1e-5)
