@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.evaluate.metrics import Flags
 from pipeline.evaluate.significance import BOOTSTRAP, Bootstrap, compare
-
-Flags = NDArray[np.bool_]
 
 
 def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:

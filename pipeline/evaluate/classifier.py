@@ -82,14 +82,14 @@ def classify_encoded(
             return str(error)
 
     with ThreadPoolExecutor(threads) as pool:
-        seen = list(pool.map(decoded, images))
-    good = [row for row, pixels in enumerate(seen) if not isinstance(pixels, str)]
+        outcomes = list(pool.map(decoded, images))
+    good = [row for row, pixels in enumerate(outcomes) if not isinstance(pixels, str)]
     table = np.full((len(images), len(spec.classes)), np.nan, np.float32)
     if good:
-        pixels = np.stack([seen[row] for row in good]).transpose(0, 3, 1, 2)
+        pixels = np.stack([outcomes[row] for row in good]).transpose(0, 3, 1, 2)
         batch = torch.from_numpy(np.ascontiguousarray(pixels))
         table[good] = np.exp(classifier.log_probs(batch))
-    return Answers(table, [value if isinstance(value, str) else None for value in seen])
+    return Answers(table, [value if isinstance(value, str) else None for value in outcomes])
 
 
 def load_classifier(folder: Path) -> Classifier:

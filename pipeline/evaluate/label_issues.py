@@ -52,7 +52,7 @@ def find_label_issues(
     predictions: folders of each model's predictions of these images, by generation. Reads a shard
     of each at a time. Raises DataError where they are not of the same images.
     """
-    found: list[LabelIssue] = []
+    selected: list[LabelIssue] = []
     shards = zip(*(read_predictions(predictions[key]) for key in weights), strict=True)
     tables = shown_shards(labeled, ["id", "label"], "ensemble: labels looked at")
     for table, members in zip(tables, shards, strict=True):
@@ -60,10 +60,10 @@ def find_label_issues(
         labels = table.column("label").to_numpy().astype(np.int64)
         if any(member.ids != ids for member in members):
             raise DataError(f"{labeled}: not the images that were predicted; evaluate again")
-        seen = {key: part.log_probs for key, part in zip(weights, members, strict=True)}
-        issues = _issues_of(ids, labels, weighted_log_probs(seen, weights), classes)
-        found += (issue for issue in issues if issue.margin >= least_margin)
-    return sorted(found, key=lambda issue: (-issue.margin, issue.id))
+        log_probs = {key: part.log_probs for key, part in zip(weights, members, strict=True)}
+        issues = _issues_of(ids, labels, weighted_log_probs(log_probs, weights), classes)
+        selected += (issue for issue in issues if issue.margin >= least_margin)
+    return sorted(selected, key=lambda issue: (-issue.margin, issue.id))
 
 
 def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
@@ -82,8 +82,10 @@ def read_label_issues(path: Path) -> list[LabelIssue]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
-                LabelIssue(csv_value(name), csv_value(label), csv_value(seen), *map(float, rest))
-                for name, label, seen, *rest in list(csv.reader(file))[1:]
+                LabelIssue(
+                    csv_value(name), csv_value(label), csv_value(ensemble), *map(float, rest)
+                )
+                for name, label, ensemble, *rest in list(csv.reader(file))[1:]
             ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not a list of label issues ({error})") from None

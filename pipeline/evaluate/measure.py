@@ -41,13 +41,15 @@ def measure_head(model: Path, prepared: Path, features: Path, *, interval: float
     test = head_log_probs(model, features / "test", prepared / "test")
     folds = read_folds(model)
     if folds is None:
-        checked = head_log_probs(model, features / "validation", prepared / "validation")
+        validation_log_probs = head_log_probs(
+            model, features / "validation", prepared / "validation"
+        )
         labels = read_labels(prepared / "validation")
     else:
         labels = read_labels(prepared / "labeled")[folds.held_out]
-        checked = folds.log_probs[folds.held_out]
+        validation_log_probs = folds.log_probs[folds.held_out]
     test_labels = read_labels(prepared / "test")
-    return model_result(test, test, test_labels, checked, labels, interval=interval)
+    return model_result(test, test, test_labels, validation_log_probs, labels, interval=interval)
 
 
 def measure_network(
@@ -77,21 +79,21 @@ def measure_network(
             stack.enter_context(ShardSlices(prepared / part, threads=params.threads))
             for part in ("test", "validation")
         )
-        seen, checked = (
+        test_log_probs, validation_log_probs = (
             checkpoint_log_probs(checkpoint, images, params, seed=seed, advance=advance)
             for images in (test, validation)
         )
-        centre = seen if params.views == "centre" else centre_log_probs(test)
+        centre = test_log_probs if params.views == "centre" else centre_log_probs(test)
         labels, robustness = read_labels(prepared / "test"), None
         if params.robustness_images is not None:
             rows = chosen_rows(len(test), params.robustness_images, seed)
             some = torch.cat([test[row : row + 1] for row in rows])
             robustness = measure_robustness(centre_log_probs, some, labels[rows], seed=seed)
     return model_result(
-        seen,
+        test_log_probs,
         centre,
         labels,
-        checked.reshape(len(checked), seen.shape[1]),
+        validation_log_probs.reshape(len(validation_log_probs), test_log_probs.shape[1]),
         read_labels(prepared / "validation"),
         interval=params.interval,
         robustness=robustness,

@@ -151,8 +151,8 @@ def fit_temperature(
         return float(surprise + 0.5 * (log_temperature / prior_deviation) ** 2)
 
     bounds = (math.log(LOWEST), math.log(HIGHEST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return float(math.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(math.exp(minimum.x))
 
 
 def apply_temperature(logits: Floats, temperature: float) -> Floats:

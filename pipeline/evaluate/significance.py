@@ -12,13 +12,12 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.evaluate.metrics import Flags
 from pipeline.params import EvaluateParams
 
 Verdict = Literal["better", "worse", "no difference beyond the interval"]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,14 @@ def estimate_shares(
     if not len(log_probs):
         return labels
     if taught:
-        found: Shares = np.exp(log_probs).mean(axis=0, dtype=np.float64)
+        estimate: Shares = np.exp(log_probs).mean(axis=0, dtype=np.float64)
     else:
-        found = shares_by_em(log_probs, labels)
+        estimate = shares_by_em(log_probs, labels)
     by_errors = 2 * (1 - np.exp(log_probs.max(axis=1)).mean(dtype=np.float64))
     by_chance = len(labels) - 1
-    chi_square = label_counts.sum() * ((found - labels) ** 2 / labels).sum()
-    explained = np.abs(found - labels).sum() <= by_errors and chi_square <= by_chance
-    return labels if explained else found
+    chi_square = label_counts.sum() * ((estimate - labels) ** 2 / labels).sum()
+    explained = np.abs(estimate - labels).sum() <= by_errors and chi_square <= by_chance
+    return labels if explained else estimate
 
 
 def shares_by_em(

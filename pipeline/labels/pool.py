@@ -37,8 +37,8 @@ def sampled_rows(total: int, most: int, *, seed: int) -> Integers:
     """At most `most` of the rows 0 to total - 1, in order, drawn from the seed."""
     if total <= most:
         return np.arange(total, dtype=np.int64)
-    drawn = np.random.default_rng(seed).choice(total, most, replace=False, shuffle=False)
-    return np.sort(drawn).astype(np.int64)
+    sample = np.random.default_rng(seed).choice(total, most, replace=False, shuffle=False)
+    return np.sort(sample).astype(np.int64)
 
 
 def read_pool(folder: Path, rows: Integers, embed: Embed, advance: Advance) -> Pool:

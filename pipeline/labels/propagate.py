@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.evaluate.neighbors import nearest_neighbors
-from pipeline.labels.align import aligned, alignment_shift
+from pipeline.labels.align import Floats, aligned, alignment_shift
 from pipeline.params import PropagationParams
 
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 GAMMA = 3  # power of a similarity that is the weight of an edge, Iscen et al. 2019, eq. 9
@@ -61,16 +60,16 @@ def propagated(
     graph = neighbor_graph(features, params.num_neighbors, threads=threads)
     alpha, spread = params.alpha, params.alpha * _normalized(graph)
     del features, graph
-    found = np.empty((len(unlabeled_features), num_classes), np.float32)
+    received = np.empty((len(unlabeled_features), num_classes), np.float32)
     at_once = max(1, MOST_NUMBERS // spread.shape[0])
     for first in range(0, num_classes, at_once):
         classes = np.arange(first, min(first + at_once, num_classes))
-        given = np.zeros((spread.shape[0], len(classes)))
-        given[: len(labels)] = (1 - alpha) * (labels[:, None] == classes)
-        found[:, classes] = _fixed_point(spread, given, TOLERANCE * (1 - alpha))[len(labels) :]
-    total = found.sum(axis=1, keepdims=True)
-    shares: Floats = np.full_like(found, 1 / num_classes)
-    np.divide(found, total, out=shares, where=total > 0)
+        sources = np.zeros((spread.shape[0], len(classes)))
+        sources[: len(labels)] = (1 - alpha) * (labels[:, None] == classes)
+        received[:, classes] = _fixed_point(spread, sources, TOLERANCE * (1 - alpha))[len(labels) :]
+    total = received.sum(axis=1, keepdims=True)
+    shares: Floats = np.full_like(received, 1 / num_classes)
+    np.divide(received, total, out=shares, where=total > 0)
     return shares
 
 
@@ -113,11 +112,13 @@ def _normalized(graph: Any) -> Any:
     return scale @ graph @ scale
 
 
-def _fixed_point(spread: Any, given: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+def _fixed_point(
+    spread: Any, sources: NDArray[np.float64], tolerance: float
+) -> NDArray[np.float64]:
     """Z = spread @ Z + given, (N, C), by repeating it until no number moves by more."""
-    now = given
+    current = sources
     for _ in range(MAX_ROUNDS):
-        last, now = now, spread @ now + given
-        if np.abs(now - last).max() <= tolerance:
+        last, current = current, spread @ current + sources
+        if np.abs(current - last).max() <= tolerance:
             break
-    return now
+    return current

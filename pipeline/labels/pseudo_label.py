@@ -21,7 +21,7 @@ from pipeline.data.predictions import num_classes_of
 from pipeline.data.shards import Manifest, read_labels, read_manifest, write_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import alignment_shift, pool_shares, row_stride
+from pipeline.labels.align import Shares, alignment_shift, pool_shares, row_stride
 from pipeline.labels.audit import Audit, audit
 from pipeline.labels.select import Candidates, Reason, Selection, find_cuts, select
 from pipeline.labels.shard_selector import ShardSelector
@@ -30,7 +30,6 @@ from pipeline.params import SelectParams
 from pipeline.progress import progress
 
 Made = TypeVar("Made", covariant=True)
-Shares = NDArray[np.float64]
 
 
 class MapShards(Protocol):
@@ -120,8 +119,8 @@ def select_pseudo_labels(
     metadata: dict[str, Any] = {"num_classes": len(classes), "label_kind": params.label_kind}
     if KEY in manifest.metadata:  # so that it can be done again, see Teaching
         names = {"distribution_alignment", "label_kind", "temperature"}
-        chosen = params.model_dump(include=names) | {"taught": taught}
-        metadata[KEY] = dict(manifest.metadata[KEY]) | chosen
+        teaching = params.model_dump(include=names) | {"taught": taught}
+        metadata[KEY] = dict(manifest.metadata[KEY]) | teaching
     write_manifest(out, entries, metadata)
     return figures
 

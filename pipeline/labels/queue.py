@@ -74,11 +74,11 @@ def typical_queue(
         others = read_pool(labeled, beside, embed, advance)
     features = np.concatenate([pool.features, others.features.reshape(len(beside), -1)])
     is_known = np.concatenate([np.isin(rows, list(known)), np.ones(len(beside), np.bool_)])
-    chosen = typical_rows(reduced(features), is_known, count, seed=seed)
-    ids = _ids(unlabeled, [int(rows[pick.row]) for pick in chosen])
+    picks = typical_rows(reduced(features), is_known, count, seed=seed)
+    ids = _ids(unlabeled, [int(rows[pick.row]) for pick in picks])
     return [
         Asked(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
-        for pick, name in zip(chosen, ids, strict=True)
+        for pick, name in zip(picks, ids, strict=True)
     ]
 
 
@@ -102,11 +102,11 @@ def doubtful_queue(
             )
     rows, doubts, pairs = _doubts(predictions, frozenset(answered))
     order = diverse(doubts, pairs, count)
-    chosen = rows[order].tolist()
-    ids = _ids(unlabeled, chosen)
+    picks = rows[order].tolist()
+    ids = _ids(unlabeled, picks)
     return [
         Asked(row, name, float(doubts[place]), pair_names(int(pairs[place]), classes))
-        for place, row, name in zip(order, chosen, ids, strict=True)
+        for place, row, name in zip(order, picks, ids, strict=True)
     ]
 
 
@@ -125,11 +125,11 @@ def _doubts(
     """Row, doubt and pair of classes of every image not answered; one shard in memory."""
     rows, doubts, pairs, first = [], [], [], 0
     for members in zip(*(read_predictions(folder) for folder in predictions), strict=True):
-        seen = [np.exp(member.log_probs) for member in members]
+        probabilities = [np.exp(member.log_probs) for member in members]
         open_ones = np.array([name not in answered for name in members[0].ids], np.bool_)
         rows.append(first + np.flatnonzero(open_ones))
-        doubts.append(doubt(seen)[open_ones])
-        pairs.append(class_pairs(np.mean(seen, axis=0))[open_ones])
+        doubts.append(doubt(probabilities)[open_ones])
+        pairs.append(class_pairs(np.mean(probabilities, axis=0))[open_ones])
         first += len(open_ones)
     if not rows:
         none = np.empty(0, np.int64)

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.neighbors import nearest_neighbors
-from pipeline.labels.propagate import GAMMA, neighbor_graph
+from pipeline.labels.align import Floats
+from pipeline.labels.propagate import GAMMA, Integers, neighbor_graph
 
 Features = NDArray[np.float32] | NDArray[np.float16]
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 NUM_FOLDS = 10
 ROWS_AT_ONCE = 65_536  # of the others
@@ -75,9 +74,9 @@ def stranger_scores(
     )
     folds = _folds(labels)
     shares = _shares(neighbor_graph(nodes, num_neighbors), folds, alpha)
-    found = np.empty(len(unlabeled_features))
-    found[rows] = shares[len(labels) :].sum(axis=1)
-    others = np.setdiff1d(np.arange(len(found)), rows)
+    ended = np.empty(len(unlabeled_features))
+    ended[rows] = shares[len(labels) :].sum(axis=1)
+    others = np.setdiff1d(np.arange(len(ended)), rows)
     for start in range(0, len(others), ROWS_AT_ONCE):
         part = others[start : start + ROWS_AT_ONCE]
         queries = unlabeled_features[part]
@@ -85,9 +84,9 @@ def stranger_scores(
         weights = near.cosines.clip(min=0).astype(np.float64) ** GAMMA
         total = weights.sum(axis=1)
         mean = (weights * shares.sum(axis=1)[near.rows]).sum(axis=1)
-        found[part] = alpha * mean / np.where(total > 0, total, 1)
+        ended[part] = alpha * mean / np.where(total > 0, total, 1)
     return StrangerScores(
-        _score(_without_own_fold(shares[: len(labels)], labels, folds)), _score(found)
+        _score(_without_own_fold(shares[: len(labels)], labels, folds)), _score(ended)
     )
 
 
@@ -142,8 +141,8 @@ def _without_own_fold(
     num_of_class = np.bincount(labels)[labels]
     num_left = num_of_class - np.bincount(same)[same]
     scale = np.where(num_left > 0, num_of_class / np.maximum(num_left, 1), np.nan)
-    left: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
-    return left
+    outside: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
+    return outside
 
 
 def _evenly_spaced(count: int, most: int) -> Integers:

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.distributions import Distributions
-from pipeline.data.shards import Manifest
+from pipeline.data.predictions import predictions_table, read_predictions
+from pipeline.data.shards import Manifest, read_entry, read_manifest, write_shard
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift, pool_shares
+from pipeline.labels.align import Floats, aligned, alignment_shift, pool_shares
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.params import PropagationParams
-
-Floats = NDArray[np.float32]
 
 KEY = "teaching"  # in the manifest of predictions and of pseudo-labels
 
@@ -96,6 +95,43 @@ def refined_log_probs(
         shares = pool_shares(kind, log_probs, counts, taught=teaching.taught)
         log_probs = aligned(log_probs, alignment_shift(log_probs, shares))
     return log_probs
+
+
+def refine_predictions(
+    predictions: Path,
+    out: Path,
+    *,
+    features: NDArray[Any] | None,
+    labeled_features: NDArray[Any] | None,
+    labels: NDArray[np.int64],
+    propagation: PropagationParams | None,
+    strangers: NDArray[np.bool_] | None,
+    threads: int = 1,
+) -> None:
+    """Write the predictions of the folder `predictions` to `out`, shard for shard, refined.
+
+    features: (M, F) of the predicted images, labeled_features: (N, F), labels: (N,); where there is
+    `propagation` the predictions are combined with what neighbours say in these. strangers: (M,)
+    which images show none of the classes, None where nobody looked. Raises DataError.
+    """
+    shards, entries = list(read_predictions(predictions)), read_manifest(predictions).shards
+    log_probs = refined_log_probs(
+        np.concatenate([shard.log_probs for shard in shards]),
+        Teaching(propagation=propagation),
+        features=features,
+        labeled_features=labeled_features,
+        labels=labels,
+        threads=threads,
+    )
+    start = 0
+    for number, (entry, shard) in enumerate(zip(entries, shards, strict=True)):
+        rows = slice(start, start + len(shard.ids))
+        start = rows.stop
+        metadata = read_entry(predictions, entry, ["id"]).schema.metadata
+        precision = metadata[b"precision"].decode().split(", ")
+        marked = None if strangers is None else strangers[rows]
+        table = predictions_table(shard.ids, number, log_probs[rows], precision, marked)
+        write_shard(out / entry.file, table)
 
 
 def targets_of(log_probs: Floats, teaching: Teaching) -> Floats:

@@ -13,8 +13,8 @@ from pipeline.data.shards import read_labels, read_shard
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import finish_derived, mark_in_use, missing_shards, stored_prefix
 from pipeline.files import value_digest
-from pipeline.labels.refine import refine_predictions
 from pipeline.labels.strangers import find_strangers
+from pipeline.labels.teaching import refine_predictions
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
 from pipeline.workflow.stage import Run, Stage

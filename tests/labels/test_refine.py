@@ -12,7 +12,7 @@ from pipeline.data.tensors import load_images
 from pipeline.labels.pool import network_features
 from pipeline.labels.predict import finish_predictions, predict_folder
 from pipeline.labels.propagate import combine_with_neighbors
-from pipeline.labels.refine import refine_predictions
+from pipeline.labels.teaching import refine_predictions
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import EvaluateParams, PropagationParams
 from tests.tiny import prepared_stripes, save_model
