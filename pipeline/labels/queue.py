@@ -22,16 +22,16 @@ from pipeline.labels.pool import Embed, read_pool, sampled_rows
 from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
 from pipeline.progress import progress
 
-Way = Literal["typical", "doubtful"]
+Strategy = Literal["typical", "doubtful"]
 FEW_PER_CLASS = 10  # labelled images of a class, on average, under which labels are few
 MOST_IMAGES = 20_000  # that are clustered; of more, a sample
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """An image to label: its row among the unlabelled, its id, its score, and why it is asked for.
 
-    score: typicality or doubt, by the way of the queue.
+    score: typicality or doubt, by the strategy.
     """
 
     row: int
@@ -40,8 +40,8 @@ class Asked:
     why: str
 
 
-def way_to_ask(*, num_labels: int, num_classes: int, taught: bool) -> Way:
-    """How to choose; `taught`: whether teachers have said what they think of the images."""
+def choose_strategy(*, num_labels: int, num_classes: int, taught: bool) -> Strategy:
+    """How to choose; taught: whether teachers have predicted the images."""
     few = num_labels < FEW_PER_CLASS * num_classes
     return "typical" if few or not taught else "doubtful"
 
@@ -55,7 +55,7 @@ def typical_queue(
     answered: Collection[str] = (),
     seed: int = 0,
     most_images: int = MOST_IMAGES,
-) -> list[Asked]:
+) -> list[Query]:
     """The typical images of the clusters, those without a label first.
 
     unlabeled, labeled: prepared folders; embed: what makes features of images; answered: ids of
@@ -77,7 +77,7 @@ def typical_queue(
     picks = typical_rows(reduced(features), is_known, count, seed=seed)
     ids = _ids(unlabeled, [int(rows[pick.row]) for pick in picks])
     return [
-        Asked(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
+        Query(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
         for pick, name in zip(picks, ids, strict=True)
     ]
 
@@ -89,7 +89,7 @@ def doubtful_queue(
     *,
     count: int,
     answered: Collection[str] = (),
-) -> list[Asked]:
+) -> list[Query]:
     """The images that the teachers doubt or disagree on, diverse by the classes in question.
 
     predictions: folders of what each teacher thought of the images in `unlabeled`, row by row.
@@ -105,7 +105,7 @@ def doubtful_queue(
     picks = rows[order].tolist()
     ids = _ids(unlabeled, picks)
     return [
-        Asked(row, name, float(doubts[place]), pair_names(int(pairs[place]), classes))
+        Query(row, name, float(doubts[place]), pair_names(int(pairs[place]), classes))
         for place, row, name in zip(order, picks, ids, strict=True)
     ]
 

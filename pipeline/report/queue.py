@@ -17,7 +17,7 @@ from pipeline.data.preparation.answers import labeling_config, task, write_datas
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
 from pipeline.files import csv_text, replace_folder, write_json, write_text
-from pipeline.labels.queue import Asked, Way
+from pipeline.labels.queue import Query, Strategy
 from pipeline.report.galleries import Gallery, ShownImage, likeliest, thumbnail_uri
 from pipeline.report.page import gallery_script, page_environment, page_styles
 from pipeline.workflow.picking import Picked
@@ -41,7 +41,7 @@ TITLES = {
 class QueuedImage:
     """An image of the queue, its stored bytes, and its likeliest classes; () without a model."""
 
-    asked: Asked
+    asked: Query
     image: bytes
     probabilities: tuple[tuple[str, float], ...]
 
@@ -50,7 +50,7 @@ class QueuedImage:
 class QueueData:
     """A whole queue, in order; `generation`: whose teacher the probabilities are of, None: none."""
 
-    way: Way
+    way: Strategy
     images: tuple[QueuedImage, ...]
     dataset: str
     classes: tuple[str, ...]
@@ -73,7 +73,7 @@ def publish_queue(
 
 
 def gather_queue(
-    asked: Sequence[Asked], unlabeled: Path, predictions: Path | None, classes: Sequence[str]
+    asked: Sequence[Query], unlabeled: Path, predictions: Path | None, classes: Sequence[str]
 ) -> tuple[QueuedImage, ...]:
     """The images themselves, and what the teacher of `predictions` thinks of them."""
     rows = [image.row for image in asked]
