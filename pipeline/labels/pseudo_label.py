@@ -54,18 +54,6 @@ def in_threads(threads: int) -> MapShards:
     return map_shards
 
 
-def with_progress(over: MapShards, rows: Sequence[int], title: str) -> MapShards:
-    """`over` with a progress of each pass over the shards, which hold so many images each."""
-
-    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
-        with progress(title, sum(rows[:count])) as advance:
-            for number, made in enumerate(over(task, count)):
-                advance(rows[number])
-                yield made
-
-    return map_shards
-
-
 def select_pseudo_labels(
     predictions: Path,
     out: Path,
@@ -90,14 +78,21 @@ def select_pseudo_labels(
     """
     manifest = read_manifest(predictions)
     _check_classes(predictions, manifest, classes)
-    count, rows = len(manifest.shards), [entry.rows for entry in manifest.shards]
-    over = with_progress(map_shards or in_threads(1), rows, title)
+    map_shards = map_shards or in_threads(1)
+
+    def over(task: Callable[[int], Made]) -> Iterator[Made]:
+        with progress(title, manifest.rows) as advance:
+            results = map_shards(task, len(manifest.shards))
+            for entry, result in zip(manifest.shards, results, strict=True):
+                advance(entry.rows)
+                yield result
+
     selector = ShardSelector(predictions, manifest, len(classes), params)
     shares = None
     if params.distribution_alignment != "none":
         label_counts = _label_counts(labeled, len(classes), params.distribution_alignment)
         selector, shares = _aligned(selector, label_counts, over, taught=taught)
-    parts = list(over(partial(selector.candidates, truth=truth), count))
+    parts = list(over(partial(selector.candidates, truth=truth)))
     candidates = Candidates.joined([part for part, _, _ in parts])
     truths = np.concatenate([np.empty(0, np.int32), *(part for _, part, _ in parts)])
     strangers = [number for _, _, number in parts if number is not None]
@@ -115,7 +110,7 @@ def select_pseudo_labels(
     )
     del candidates, selection, truths
     write = partial(selector.write, cuts=cuts, out=out if stored is None else stored)
-    entries = list(over(write, count))
+    entries = list(over(write))
     metadata: dict[str, Any] = {"num_classes": len(classes), "label_kind": params.label_kind}
     if KEY in manifest.metadata:  # so that it can be done again, see Teaching
         names = {"distribution_alignment", "label_kind", "temperature"}
@@ -126,11 +121,15 @@ def select_pseudo_labels(
 
 
 def _aligned(
-    selector: ShardSelector, label_counts: NDArray[np.int64], over: MapShards, *, taught: bool
+    selector: ShardSelector,
+    label_counts: NDArray[np.int64],
+    over: Callable[[Callable[[int], Any]], Iterator[Any]],
+    *,
+    taught: bool,
 ) -> tuple[ShardSelector, Shares]:
     """The selector that aligns predictions with the classes' shares, and these, (K,)."""
     every = row_stride(selector.manifest.rows, selector.num_classes)
-    parts = over(partial(selector.sample, every=every), len(selector.manifest.shards))
+    parts = over(partial(selector.sample, every=every))
     log_probs = np.concatenate([np.empty((0, selector.num_classes), np.float32), *parts])
     kind = selector.params.distribution_alignment
     shares = pool_shares(kind, log_probs, label_counts, taught=taught)

@@ -72,7 +72,7 @@ def typical_queue(
     with progress("pick: features", len(rows) + len(beside)) as advance:
         pool = read_pool(unlabeled, rows, embed, advance)
         others = read_pool(labeled, beside, embed, advance)
-    features = np.concatenate([pool.features, others.features.reshape(len(beside), -1)])
+    features = np.concatenate([pool, others.reshape(len(beside), pool.shape[1])])
     is_known = np.concatenate([np.isin(rows, list(known)), np.ones(len(beside), np.bool_)])
     picks = typical_rows(reduced(features), is_known, count, seed=seed)
     ids = _ids(unlabeled, [int(rows[pick.row]) for pick in picks])

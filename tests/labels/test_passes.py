@@ -20,7 +20,6 @@ from pipeline.labels.pseudo_label import (
     MapShards,
     in_threads,
     select_pseudo_labels,
-    with_progress,
 )
 from pipeline.labels.select import Candidates, find_cuts, select
 from pipeline.params import SelectParams
@@ -190,17 +189,14 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
 
 
 def test_a_pass_shows_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    over = with_progress(in_threads(2), [10, 20, 5], "select@1: a pass")
-    assert list(over(lambda number: number * number, 3)) == [0, 1, 4]
+    write_predictions(tmp_path / "p", teacher(35, 3, 3.0, 1), rows_per_shard=15)
+    selected(tmp_path / "p", tmp_path / "out", 3, in_threads(2))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == [
-        "select@1: a pass: 10/35 images",
-        "select@1: a pass: 30/35 images",
-        "select@1: a pass: 35/35 images",
-    ]
+    done = [f"select: {count}/35 images" for count in (15, 30, 35)]
+    assert [line.split(",")[0] for line in lines] == done * 2  # gathered, written
 
 
 def test_a_selection_holds_few_bytes_of_each_image() -> None:

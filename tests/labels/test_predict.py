@@ -107,18 +107,6 @@ def test_the_same_shard_gives_the_same_bytes_in_whatever_order(
     )
 
 
-def test_jitter_does_not_depend_on_the_batch_size(project: Path, tmp_path: Path) -> None:
-    found = []
-    for batch_size in (3, 16):
-        out = tmp_path / str(batch_size)
-        predict = predictor(project, out, batch_size=batch_size)
-        for number in range(len(predict.manifest.shards)):
-            predict(number)
-        finish_predictions(predict.folder, out, 3)
-        found.append(np.concatenate([shard.log_probs for shard in read_predictions(out)]))
-    np.testing.assert_allclose(found[0], found[1], rtol=2e-3, atol=2e-3)
-
-
 def test_a_long_prediction_says_the_same_in_whatever_order_and_notes_its_precision(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,10 +89,10 @@ def test_a_pool_has_the_features_of_its_rows(prepared: Path) -> None:
     see = network_features(network, mean=[0.3], std=[0.25], batch_size=3)
     rows = np.array([0, 2, 15, 16, 40], np.int64)
     pool = read_pool(folder, rows, see, lambda amount=1, note="": None)
-    for row, features in zip(rows.tolist(), pool.features, strict=True):
+    for row, features in zip(rows.tolist(), pool, strict=True):
         alone = read_pool(folder, np.array([row]), see, lambda amount=1, note="": None)
-        np.testing.assert_allclose(features, alone.features[0], atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(pool.features, axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(features, alone[0], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(pool, axis=1), 1, rtol=1e-5)
 
 
 def test_pixels_of_large_images_are_averaged() -> None:
