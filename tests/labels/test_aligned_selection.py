@@ -11,7 +11,19 @@ from pipeline.data.predictions import read_predictions
 from pipeline.errors import DataError
 from pipeline.labels.align import estimate_shares
 from tests.labels.folders import write_labeled, write_predictions
-from tests.labels.test_pseudo_label import PROBABILITIES, biased_teacher, rows_of, run
+from tests.labels.test_pseudo_label import PROBABILITIES, rows_of, run
+
+
+def biased_teacher(count: int = 120) -> NDArray[np.float32]:
+    """Three equal classes of which the teacher sees class 0 most often and surest."""
+    generator = np.random.default_rng(0)
+    probabilities = np.empty((count, 3), np.float32)
+    for place in range(count):
+        label = 0 if generator.random() < 0.5 else place % 3
+        sure = {0: 0.95, 1: 0.7, 2: 0.6}[label] + generator.uniform(-0.04, 0.04)
+        probabilities[place] = (1 - sure) / 2
+        probabilities[place, label] = sure
+    return probabilities
 
 
 def slow_aligned(probabilities: Any, target: list[float]) -> NDArray[np.float64]:

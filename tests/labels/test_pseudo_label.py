@@ -1,11 +1,9 @@
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest
@@ -109,57 +107,6 @@ def test_hard_targets_are_one_hot(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out").metadata["label_kind"] == "hard"
 
 
-def biased_teacher(count: int = 120) -> NDArray[np.float32]:
-    """Three equal classes of which the teacher sees class 0 most often and surest."""
-    generator = np.random.default_rng(0)
-    probabilities = np.empty((count, 3), np.float32)
-    for place in range(count):
-        label = 0 if generator.random() < 0.5 else place % 3
-        sure = {0: 0.95, 1: 0.7, 2: 0.6}[label] + generator.uniform(-0.04, 0.04)
-        probabilities[place] = (1 - sure) / 2
-        probabilities[place, label] = sure
-    return probabilities
-
-
-def test_a_biased_teacher_is_balanced_by_default_and_not_without(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions", biased_teacher(), rows_per_shard=50)
-    run(tmp_path / "predictions", tmp_path / "balanced")
-    seen = Counter(read_pseudo_labels(tmp_path / "balanced").targets.argmax(axis=1).tolist())
-    assert seen == {0: 40, 1: 40, 2: 40}
-    run(
-        tmp_path / "predictions",
-        tmp_path / "unbalanced",
-        fraction_per_class=None,
-        confidence_threshold=0.65,
-    )
-    alone = Counter(read_pseudo_labels(tmp_path / "unbalanced").targets.argmax(axis=1).tolist())
-    assert alone[0] > 3 * max(1, alone[1])
-    assert alone[2] == 0
-
-
-def test_the_choice_does_not_depend_on_the_shards(tmp_path: Path) -> None:
-    probabilities = biased_teacher(60).round(1)  # many equal confidences
-    ids = [f"picture {place}" for place in range(60)]
-    order = np.random.default_rng(1).permutation(60)
-    write_predictions(tmp_path / "a", probabilities, rows_per_shard=60, ids=ids)
-    write_predictions(
-        tmp_path / "b", probabilities[order], rows_per_shard=7, ids=[ids[place] for place in order]
-    )
-    kept = []
-    for name in ("a", "b"):
-        run(tmp_path / name, tmp_path / f"out_{name}", images_per_class=5)
-        kept.append({row["id"]: row["repeats"] for row in rows_of(tmp_path / f"out_{name}")})
-    assert kept[0] == kept[1]
-
-
-def test_the_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions", PROBABILITIES)
-    for name in ("a", "b"):
-        run(tmp_path / "predictions", tmp_path / name)
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-
-
 @pytest.mark.parametrize("kind", ["none", "uniform"])
 @pytest.mark.parametrize("wrong", [[np.nan] * 3, [0.0] * 3, [0.1, np.nan, 0.1]])
 def test_predictions_that_are_no_numbers_are_refused(
@@ -221,20 +168,6 @@ def test_thresholds_by_class_decide_and_are_told(tmp_path: Path) -> None:
             confidence_threshold=0.99,
             class_thresholds={"cat": 1.0},
         )
-
-
-def test_relative_thresholds_let_a_class_in_of_which_little_is_sure(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions", biased_teacher())
-    options: dict[str, Any] = {"confidence_threshold": 0.7, "fraction_per_class": None}
-    fixed = run(tmp_path / "predictions", tmp_path / "fixed", **options)
-    relative = run(
-        tmp_path / "predictions", tmp_path / "relative", threshold_kind="relative", **options
-    )
-    assert fixed.images[2] == 0
-    assert relative.images[2] > 10
-    assert relative.images[0] == fixed.images[0]
-    assert relative.thresholds[0] == pytest.approx(0.7)
-    assert relative.thresholds[2] == 0.0
 
 
 def test_predictions_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:

@@ -172,13 +172,6 @@ def test_none_is_the_threshold_only_and_it_includes_its_value() -> None:
     assert texts(selection) == ["kept", "kept", "below_threshold", "kept"]
 
 
-def test_threshold_and_target_hold_together() -> None:
-    images = [(0, 0.9, 0), (0, 0.95, 1), (0, 0.6, 2), (1, 0.5, 3)]
-    selection = chosen(images, confidence_threshold=0.7, images_per_class=1)
-    assert selection.repeats.tolist() == [0, 1, 0, 0]
-    assert texts(selection) == ["over_class_target", "kept", "below_threshold", "below_threshold"]
-
-
 def test_of_equal_confidences_the_smaller_hash_is_kept() -> None:
     ties = [2**63 + 1, 5, 2**64 - 1, 2**63]
     selection = chosen([(0, 0.9, tie) for tie in ties], images_per_class=2)
@@ -190,12 +183,6 @@ def test_a_rare_class_is_repeated_surest_first_to_the_target() -> None:
     selection = chosen(images, images_per_class=5, max_repeats=4)
     assert selection.repeats.tolist() == [2, 2, 1, 3, 2]
     assert texts(selection) == ["kept"] * 5
-
-
-@pytest.mark.parametrize(("max_repeats", "expected"), [(1, 1), (4, 4), (9, 9), (20, 10)])
-def test_a_class_of_one_image_is_repeated_up_to_the_limit(max_repeats: int, expected: int) -> None:
-    selection = chosen([(0, 0.9, 0)], images_per_class=10, max_repeats=max_repeats)
-    assert selection.repeats.tolist() == [expected]
 
 
 def test_nothing_to_select_from_is_no_error() -> None:
