@@ -15,7 +15,7 @@ from shlex import quote
 
 from pipeline.errors import ParameterError
 from pipeline.files import folder_written_whole
-from pipeline.params import Params, load_params
+from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import (
     add_model_argument,
@@ -33,15 +33,15 @@ def export(arguments: argparse.Namespace) -> None:
     if out.suffix not in ("", ".onnx"):
         raise ParameterError(f"--out {out}: a name in .onnx, or a folder's without ending")
     write = _onnx if out.suffix else _served
-    write(out, arguments.model, Layout(Path.cwd()), load_params())
+    write(out, arguments.model)
 
 
-def _onnx(out: Path, model: str | None, layout: Layout, params: Params) -> None:
+def _onnx(out: Path, model: str | None) -> None:
     check_writable(out)
     from pipeline.models.onnx_export import export_onnx
     from pipeline.workflow.shipping import named_classifier
 
-    shipped = named_classifier(model, layout, params, "cpu")
+    shipped = named_classifier(model, Layout(Path.cwd()), load_params(), "cpu")
     weights, spec = shipped.recipe.weights, shipped.spec
     export_onnx([(member, weights[name]) for name, member in shipped.models.items()], out)
     say(
@@ -50,7 +50,7 @@ def _onnx(out: Path, model: str | None, layout: Layout, params: Params) -> None:
     )
 
 
-def _served(out: Path, model: str | None, layout: Layout, params: Params) -> None:
+def _served(out: Path, model: str | None) -> None:
     """A folder that is not a model's is never replaced."""
     check_folder(out)
     if out.exists() and not (out / "MLmodel").exists():
@@ -61,7 +61,7 @@ def _served(out: Path, model: str | None, layout: Layout, params: Params) -> Non
 
     with folder_written_whole(out) as finished:
         classifier = finished.with_name("classifier")
-        save_classifier(classifier, *named_models(model, layout, params))
+        save_classifier(classifier, *named_models(model, Layout(Path.cwd()), load_params()))
         save_model(finished, classifier)
     serve = f"mlflow models serve -m {quote(str(out))} --env-manager local --port 5001"
     say(f"export: {out}; serve it: {serve}")
