@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,7 +34,7 @@ from pipeline.labels.predict import ShardPredictor
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.passes import Passes, has_bfloat16, laid_out, run_pass
 from pipeline.models.spec import ModelSpec
-from pipeline.params import ModelParams
+from pipeline.params import ModelParams, PredictParams, ViewParams
 from pipeline.ray.map_shards import distributed_map
 
 SHARDS, FEW_SHARDS, SIDE, MEAN, STD, PASS = 16, 4, 32, 0.5, 0.25, 512
@@ -72,8 +71,8 @@ def make_model(folder: Path, name: str) -> None:
 
 def predictor_of(model: Path, images: Path, out: Path) -> ShardPredictor:
     """As the stage makes it."""
-    how: dict[str, Any] = {"views": "centre", "jitter_views": 1, "batch_size": PASS}
-    return ShardPredictor(models=(model,), folder=images, out=out, seed=0, precision="auto", **how)
+    params = PredictParams(batch_size=PASS, device="cpu")
+    return ShardPredictor(models=(model,), folder=images, out=out, params=params, seed=0)
 
 
 def through_ray(folder: Path, starts: list[float]) -> float:
@@ -100,7 +99,7 @@ def without_ray(folder: Path, shards: int) -> float:
     """Images a second of the predictor's own process, over the first so many shards."""
     with tempfile.TemporaryDirectory(prefix="pseudo-labelling-") as name:
         predictor = predictor_of(folder / "model", folder / "images", Path(name))
-        assert predictor.teachers  # loaded before the clock starts
+        assert predictor.networks  # loaded before the clock starts
         begun = time.process_time()
         rows = sum(predictor(number) for number in range(shards))
         return rows / (time.process_time() - begun)
@@ -150,8 +149,8 @@ def say_peak(model: Path, images: Path) -> None:
 def measured(folder: Path, count: int, rounds: int, *, ray: bool) -> list[Row]:
     """The comparisons."""
     write_pictures(folder / "images", count, rows_per_shard=-(-count // SHARDS))
-    how: dict[str, Any] = {"view": "centre", "jitter_views": 1, "batch_size": PASS}
-    passes = checkpoint_passes(load_checkpoint(folder / "model"), count, precision="auto", **how)
+    views = ViewParams(batch_size=PASS)
+    passes = checkpoint_passes(load_checkpoint(folder / "model"), count, views, precision="auto")
     own = compare(
         "the predictor alone, seconds of its own",
         "images/s",

@@ -31,7 +31,7 @@ from cluster.package import git
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.errors import ClusterError
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.run import load_result
+from pipeline.evaluate.result import load_result
 from pipeline.evaluate.significance import compare
 from pipeline.files import file_digest
 from pipeline.progress import say
@@ -136,7 +136,7 @@ def checks(calm: Project, disturbed: Project) -> Iterator[tuple[bool, str]]:
     for generation in disturbed.values["generations"]:
         results = [load_result(layout.evaluation(generation)) for layout in layouts]
         right = [correct(result.test_log_probs, result.test_labels) for result in results]
-        test = compare(*right)
+        test = compare(right[0], right[1])
         yield (
             test.verdict not in ("better", "worse"),
             f"generation {generation}: test accuracy {right[1].mean():.2%} with losses, "

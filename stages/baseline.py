@@ -16,12 +16,12 @@ from pipeline.workflow.stage import Stage, result_line, run_stage
 
 def baseline(stage: Stage) -> None:
     """Write metrics/baseline.json; the baseline may use the validation labels too, as labels."""
-    layout, how = stage.layout, stage.params.evaluate
+    layout, params = stage.layout, stage.params.evaluate
     parts = ("labeled", "validation", "unlabeled", "test")
     inputs = layout.data_digests(*parts)
     inputs["body"] = body_of(layout.features("labeled")) or ""
-    with stage.run(inputs, {"interval": how.interval, "seed": stage.params.seed}) as run:
-        result = _measured(stage, how.interval)
+    with stage.run(inputs, {"interval": params.interval, "seed": stage.params.seed}) as run:
+        result = _measured(stage, params.interval)
         write_json(layout.metrics("baseline"), asdict(result))
         if result.accuracy is not None:
             run.tracker.metrics({"test/accuracy": result.accuracy})

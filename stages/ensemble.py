@@ -3,7 +3,7 @@
 from pipeline.evaluate.ensemble import judge_ensemble
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.recipe import save_classifier
-from pipeline.evaluate.run import load_result
+from pipeline.evaluate.result import load_result
 from pipeline.files import write_json
 from pipeline.models.spec import model_digest
 from pipeline.workflow.shipping import registered_name, shipped, write_rights
@@ -12,7 +12,7 @@ from pipeline.workflow.stage import Stage, result_line, run_stage
 
 def ensemble(stage: Stage) -> None:
     """Write ensemble.json, label_issues.csv and metrics/ensemble.json; log the model to ship."""
-    layout, how, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
+    layout, params, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
     keys = stage.params.ensemble_keys
     layout.remove_leftovers(stage.params.all_models)
     bootstrap = stage.params.evaluate.model_dump(include={"bootstrap_samples", "interval"})
@@ -21,17 +21,17 @@ def ensemble(stage: Stage) -> None:
     inputs |= layout.data_digests("labeled")
     inputs |= {f"model.{key}": model_digest(layout.model(key)) for key in keys}
     views = stage.params.evaluate.model_dump(include={"views", "jitter_views"})
-    with stage.run(inputs, bootstrap | views | {"ensemble": how.model_dump(mode="json")}) as run:
+    with stage.run(inputs, bootstrap | views | {"ensemble": params.model_dump(mode="json")}) as run:
         results = {key: load_result(layout.evaluation(key)) for key in keys}
         judged = judge_ensemble(
-            results, how.method, generations=generations, interval=bootstrap["interval"]
+            results, params.method, generations=generations, interval=bootstrap["interval"]
         )
         issues = find_label_issues(
             layout.prepared / "labeled",
             {key: layout.labeled_predictions(key) for key in judged.members},
             judged.members,
             layout.classes,
-            least_margin=how.label_issue_margin,
+            least_margin=params.label_issue_margin,
         )
         metrics = judged.metrics | {"label_issues": len(issues)}
         write_json(layout.ensemble, judged.to_json())
@@ -53,8 +53,8 @@ def ensemble(stage: Stage) -> None:
         count = len(judged.members)
         shown += f"{count} models; " if count > 1 else "1 model; "
     issue_note = f"; {len(issues)} labels contradicted: label_issues.csv" if issues else ""
-    chosen = f"champion: generation {judged.champion}, {judged.champion_reason}"
-    result_line(stage, shown + chosen + issue_note)
+    champion = f"champion: generation {judged.champion}, {judged.champion_reason}"
+    result_line(stage, shown + champion + issue_note)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from shlex import quote
 
 from pipeline.errors import ParameterError
-from pipeline.files import replace_folder
+from pipeline.files import folder_written_whole
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import (
@@ -28,48 +27,44 @@ from pipeline.workflow.command import (
 from pipeline.workflow.layout import Layout
 
 
-def export(given: argparse.Namespace) -> None:
+def export(arguments: argparse.Namespace) -> None:
     """Write what the command line asks for."""
-    out: Path = given.out
+    out: Path = arguments.out
     if out.suffix not in ("", ".onnx"):
         raise ParameterError(f"--out {out}: a name in .onnx, or a folder's without ending")
-    if out.suffix == ".onnx":
-        check_writable(out)
-    else:
-        _check_free(out)
-    layout, params = Layout(Path.cwd()), load_params()
-    if out.suffix == ".onnx":
-        from pipeline.models.onnx_export import export_onnx
-        from pipeline.workflow.shipping import named_classifier
-
-        shipped = named_classifier(given.model, layout, params, "cpu")
-        weights = shipped.recipe.weights
-        export_onnx([(model, weights[name]) for name, model in shipped.models.items()], out)
-        spec = shipped.spec
-        say(
-            f"export: {out}: generation {', '.join(weights)}, {len(spec.classes)} classes, images "
-            f"of {spec.channels} x {spec.image_size} x {spec.image_size} pixels, uint8"
-        )
-        return
-    from pipeline.evaluate.recipe import save_classifier
-    from pipeline.tracking.model import save_model
-    from pipeline.workflow.shipping import named_models
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export.") as scratch:
-        classifier, finished = Path(scratch) / "classifier", Path(scratch) / "model"
-        save_classifier(classifier, *named_models(given.model, layout, params))
-        save_model(finished, classifier)
-        replace_folder(finished, out)
-    serve = f"mlflow models serve -m {quote(str(out))} --env-manager local --port 5001"
-    say(f"export: {out}; serve it: {serve}")
+    write = _onnx if out.suffix else _served
+    write(out, arguments.model)
 
 
-def _check_free(out: Path) -> None:
+def _onnx(out: Path, model: str | None) -> None:
+    check_writable(out)
+    from pipeline.models.onnx_export import export_onnx
+    from pipeline.workflow.shipping import named_classifier
+
+    shipped = named_classifier(model, Layout(Path.cwd()), load_params(), "cpu")
+    weights, spec = shipped.recipe.weights, shipped.spec
+    export_onnx([(member, weights[name]) for name, member in shipped.models.items()], out)
+    say(
+        f"export: {out}: generation {', '.join(weights)}, {len(spec.classes)} classes, images "
+        f"of {spec.channels} x {spec.image_size} x {spec.image_size} pixels, uint8"
+    )
+
+
+def _served(out: Path, model: str | None) -> None:
     """A folder that is not a model's is never replaced."""
     check_folder(out)
     if out.exists() and not (out / "MLmodel").exists():
         raise ParameterError(f"--out {out}: exists and is no exported model; name another folder")
+    from pipeline.evaluate.recipe import save_classifier
+    from pipeline.tracking.model import save_model
+    from pipeline.workflow.shipping import named_models
+
+    with folder_written_whole(out) as finished:
+        classifier = finished.with_name("classifier")
+        save_classifier(classifier, *named_models(model, Layout(Path.cwd()), load_params()))
+        save_model(finished, classifier)
+    serve = f"mlflow models serve -m {quote(str(out))} --env-manager local --port 5001"
+    say(f"export: {out}; serve it: {serve}")
 
 
 def main() -> int:

@@ -1,6 +1,4 @@
-"""Look at your images, say what is there, and write a params.yaml for them.
-
-python -m stages.init IMAGES [--force]
+"""Inspect your images, say what is there, and write a params.yaml for them.
 
 IMAGES: a folder with <class>/ and unlabeled/, in parts (train, test …) or not, or with a CSV of
 path and label; a CSV; or Parquet.
@@ -33,7 +31,7 @@ def init(args: argparse.Namespace) -> None:
         raise ParameterError(f"{args.out}: exists; give --force to write it anew, or --out")
     if args.sample < 1:
         raise ParameterError(f"--sample {args.sample}: must be 1 or more")
-    from pipeline.data.preparation.advise import accounted, advise, describe, filled, warnings
+    from pipeline.data.preparation.advise import advise, filled, summary
     from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
     from pipeline.data.preparation.listing import check_apart, warn_of_git
     from pipeline.data.sources import ColumnNames, open_source
@@ -50,10 +48,8 @@ def init(args: argparse.Namespace) -> None:
     source = open_source(name, args.images, seed=0, columns=columns, group_pattern=pattern)
     inspection = inspect_source(source, args.sample)
     seconds = time.perf_counter() - start
-    lines = [*describe(inspection, name), *source.notes, accounted(source), *warnings(inspection)]
-    if name == "folder":
-        lines += [f"warning: {line}" for line in unread_tables(images)]
-    for line in [*lines, *warn_of_git(images, Path.cwd())]:
+    tables = unread_tables(images) if name == "folder" else []
+    for line in [*summary(inspection, source, name, tables), *warn_of_git(images, Path.cwd())]:
         say(f"init: {visible(line)}")
     gpu = gpu_is_there()
     advice = advise(inspection, name, args.images, gpu=gpu)

@@ -22,37 +22,33 @@ from pipeline.workflow.command import (
 )
 from pipeline.workflow.layout import Layout
 
-BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
 
-
-def predict(given: argparse.Namespace) -> None:
+def predict(arguments: argparse.Namespace) -> None:
     """Write the table that the command line asks for."""
-    if given.out.suffix not in (".parquet", ".csv"):
-        raise ParameterError(f"--out {given.out}: a name in .parquet or .csv")
-    check_writable(given.out)
+    if arguments.out.suffix not in (".parquet", ".csv"):
+        raise ParameterError(f"--out {arguments.out}: a name in .parquet or .csv")
+    check_writable(arguments.out)
     params = load_params()
-    how = params.evaluate
     from pipeline.data.sources.loose import LooseImages
 
-    images = LooseImages(given.images)
+    images = LooseImages(arguments.images)
     import torch
 
     from pipeline.evaluate.predict_files import predict_files
     from pipeline.models.passes import resolve_device
     from pipeline.workflow.shipping import named_classifier
 
-    torch.set_num_threads(how.threads)
+    threads = params.evaluate.threads
+    torch.set_num_threads(threads)
     device = str(resolve_device(params.predict.device))
-    classifier = named_classifier(given.model, Layout(Path.cwd()), params, device)
-    summary = predict_files(
-        classifier, images, given.out, batch_size=BATCH_SIZE, threads=how.threads
-    )
+    classifier = named_classifier(arguments.model, Layout(Path.cwd()), params, device)
+    summary = predict_files(classifier, images, arguments.out, threads=threads)
     bad = ""
     if summary.bad:
         named = "; ".join(f"{name}: {reason}" for name, reason in summary.first_bad)
         more = "; …" if summary.bad > len(summary.first_bad) else ""
         bad = f"; {summary.bad} could not be read, see column error ({named}{more})"
-    say(f"predict: {summary.classified} images classified: {given.out}{bad}")
+    say(f"predict: {summary.classified} images classified: {arguments.out}{bad}")
 
 
 def main() -> int:

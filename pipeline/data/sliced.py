@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,25 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.shards import check_shard, read_labels, read_manifest
-from pipeline.data.tensors import DecodedImages, Images, shard_images, stored_shape
+from pipeline.data.shards import check_shard, read_manifest
+from pipeline.data.tensors import DecodedImages, shard_images, stored_shape
 from pipeline.errors import DataError
-
-
-@dataclass(frozen=True)
-class LabeledImages:
-    """Images (N, C, S, S) uint8 and their labels (N,) int64, -1 where there is none."""
-
-    images: Images
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def labeled_images(folder: Path, pool: ThreadPoolExecutor) -> LabeledImages:
-    """A prepared folder, its images decoded by `pool` when they are used."""
-    return LabeledImages(ShardSlices(folder, pool), torch.from_numpy(read_labels(folder)))
 
 
 class ShardSlices:

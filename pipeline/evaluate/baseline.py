@@ -15,8 +15,7 @@ from pipeline.data.shards import column_labels, iter_shards, read_manifest
 from pipeline.evaluate.significance import accuracy_interval
 from pipeline.progress import Advance, progress
 
-NAME = "LabelSpreading"
-# Its cost grows with the square of the images.
+NAME, NEIGHBORS = "LabelSpreading", 7
 MOST_IMAGES = 20_000
 
 
@@ -35,16 +34,18 @@ class Baseline:
 
 
 def prepared_label_spreading(
-    prepared: Path, *, most_images: int = MOST_IMAGES, **how: Any
+    prepared: Path, *, most_images: int = MOST_IMAGES, interval: float = 0.95
 ) -> Baseline:
     """`label_spreading` of a prepared folder, validation images as labelled ones.
 
-    Images are decoded only where there are few enough of them. `how`: as label_spreading takes it.
+    Images are decoded only where there are few enough of them: its cost is quadratic.
     """
     parts = ("labeled", "validation", "unlabeled", "test")
     count = sum(read_manifest(prepared / part).rows for part in parts)
     if count > most_images:
-        return _too_many(count, most_images)
+        return absent(
+            NAME, f"not run on {count:,} images: its cost is quadratic, {most_images:,} fit"
+        )
     with progress("baseline: decode", count) as advance:
         decoded = [_pixels_and_labels(prepared / part, advance) for part in parts]
     labeled, validation, unlabeled, test = decoded
@@ -55,8 +56,7 @@ def prepared_label_spreading(
         unlabeled[0].reshape(len(unlabeled[0]), *labeled[0].shape[1:]),
         test[0],
         test[1],
-        most_images=most_images,
-        **how,
+        interval=interval,
     )
 
 
@@ -67,28 +67,29 @@ def label_spreading(
     test: NDArray[np.uint8],
     test_labels: NDArray[np.integer[Any]],
     *,
-    neighbors: int = 7,
     max_iter: int = 100,
-    most_images: int = MOST_IMAGES,
     interval: float = 0.95,
 ) -> Baseline:
     """Accuracy on `test` of LabelSpreading (Zhou et al. 2004) over nearest neighbours.
 
     Images: (N, …) uint8, compared by their pixels. It sees labelled and unlabelled images, not
-    the test images. Accuracy is None, with the reason, where there are too many or too few.
+    the test images. Accuracy is None, with the reason, where there are too few; what scikit-learn
+    warns of is noted.
     """
-    images = len(labeled) + len(unlabeled) + len(test)
-    if images > most_images:
-        return _too_many(images, most_images)
     if not len(test):
         return absent(NAME, "no test images")
-    if len(np.unique(labels)) < 2 or len(labeled) + len(unlabeled) <= neighbors:
-        return absent(NAME, f"needs labels of two classes and more than {neighbors} images")
+    if len(np.unique(labels)) < 2 or len(labeled) + len(unlabeled) <= NEIGHBORS:
+        return absent(NAME, f"needs labels of two classes and more than {NEIGHBORS} images")
+    from sklearn.semi_supervised import LabelSpreading
+
     known = np.concatenate([labels, np.full(len(unlabeled), -1)]).astype(np.int64)
     pixels = np.concatenate([_flat(labeled), _flat(unlabeled)])
-    predicted, notes = _spread(pixels, known, _flat(test), neighbors, max_iter)
-    right = predicted == test_labels
-    return measured(NAME, right, "; ".join(notes), interval=interval)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = LabelSpreading(kernel="knn", n_neighbors=NEIGHBORS, max_iter=max_iter)
+        predicted = model.fit(pixels, known).predict(_flat(test))
+    notes = sorted({str(warning.message).splitlines()[0] for warning in caught})
+    return measured(NAME, predicted == test_labels, "; ".join(notes), interval=interval)
 
 
 def measured(name: str, right: NDArray[np.bool_], note: str, *, interval: float = 0.95) -> Baseline:
@@ -100,24 +101,6 @@ def measured(name: str, right: NDArray[np.bool_], note: str, *, interval: float 
 def absent(name: str, reason: str) -> Baseline:
     """The baseline `name` where it could not run."""
     return Baseline(name, None, None, None, reason)
-
-
-def _spread(
-    pixels: NDArray[np.float32],
-    known: NDArray[np.int64],
-    test: NDArray[np.float32],
-    neighbors: int,
-    max_iter: int,
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Predicted classes of `test`, and what scikit-learn warned of (each once)."""
-    from sklearn.semi_supervised import LabelSpreading
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = LabelSpreading(kernel="knn", n_neighbors=neighbors, max_iter=max_iter)
-        predicted = np.asarray(model.fit(pixels, known).predict(test), dtype=np.int64)
-    first_lines = [str(warning.message).splitlines()[0] for warning in caught]
-    return predicted, sorted(set(first_lines))
 
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -139,7 +122,3 @@ def _pixels_and_labels(
         advance(table.num_rows)
     stacked = np.stack(images) if images else np.empty(0, np.uint8)
     return stacked, np.concatenate(labels)
-
-
-def _too_many(images: int, most_images: int) -> Baseline:
-    return absent(NAME, f"not run on {images:,} images: its cost is quadratic, {most_images:,} fit")

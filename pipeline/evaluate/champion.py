@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.evaluate.significance import compare
-
-Flags = NDArray[np.bool_]
+from pipeline.evaluate.metrics import Flags
+from pipeline.evaluate.significance import BOOTSTRAP, Bootstrap, compare
 
 
 def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
@@ -82,10 +80,7 @@ def rights_by_content(images: Iterable[bytes], rights: Iterable[bool]) -> dict[s
 def promote(
     champion: Mapping[str, bool] | None,
     challenger: Mapping[str, bool],
-    *,
-    samples: int = 1000,
-    interval: float = 0.95,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Promotion:
     """Compare two models on the validation images that both were measured on (significance).
 
@@ -98,7 +93,7 @@ def promote(
     if not shared:
         return Promotion(False, "no validation image in common with the champion")
     before, after = (np.array([each[k] for k in shared], bool) for each in (champion, challenger))
-    test = compare(before, after, samples=samples, interval=interval, seed=seed)
+    test = compare(before, after, bootstrap)
     figures = (
         f"{100 * test.difference:+.1f} points ({100 * test.low:.1f} to {100 * test.high:.1f}) "
         f"against the champion on {len(shared)} validation images"

@@ -12,30 +12,29 @@ from pipeline.data.tensors import Images, load_images
 from pipeline.evaluate.guard import ValidationCounts, count_right
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.significance import compare
-from pipeline.evaluate.views import num_views, predict_log_probs
+from pipeline.evaluate.views import CENTRE, num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
 from pipeline.models.spec import ModelSpec
+from pipeline.params import ViewParams
 from pipeline.progress import Advance
 
 
 def checkpoint_log_probs(
     checkpoint: Checkpoint,
     images: Images,
+    views: ViewParams = CENTRE,
     *,
-    view: str = "centre",
-    jitter_views: int = 8,
     seed: int = 0,
     alike: bool = False,
-    batch_size: int = 512,
     passes: Passes | None = None,
-    device: str = "cpu",
     advance: Advance | None = None,
 ) -> NDArray[np.float32]:
-    """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K); see views.
+    """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K), on its device;
+    see predict_log_probs.
 
-    The model, already on `device`, is given the normalisation and temperature of its own spec, so
-    that models that differ in them can stand side by side.
+    The normalisation and temperature are those of its own spec, so that models that differ in them
+    can stand side by side.
     """
     spec = checkpoint.spec
     return predict_log_probs(
@@ -44,25 +43,17 @@ def checkpoint_log_probs(
         mean=spec.mean,
         std=spec.std,
         temperature=spec.temperature,
-        view=view,
-        jitter_views=jitter_views,
-        batch_size=batch_size,
-        passes=passes,
+        views=views,
         seed=seed,
         alike=alike,
-        device=device,
+        passes=passes,
+        device=checkpoint.device,
         advance=advance,
     )
 
 
 def checkpoint_passes(
-    checkpoint: Checkpoint,
-    count: int,
-    *,
-    view: str,
-    jitter_views: int,
-    batch_size: int,
-    precision: str,
+    checkpoint: Checkpoint, count: int, views: ViewParams, *, precision: str
 ) -> Passes:
     """How the model, on its device, predicts `count` images, whatever part of them at a time.
 
@@ -70,14 +61,13 @@ def checkpoint_passes(
     the model was as accurate in it on its validation images.
     """
     spec = checkpoint.spec
-    device = next(checkpoint.network.parameters()).device
-    half = spec.bfloat16_agrees and has_bfloat16(device) if precision == "auto" else False
+    agrees = precision == "auto" and spec.bfloat16_agrees and has_bfloat16(checkpoint.device)
     return choose_passes(
         checkpoint.network,
         (spec.channels, spec.image_size, spec.image_size),
-        count * num_views(view, jitter_views),
-        most=batch_size,
-        bfloat16=half or precision == "bfloat16",
+        count * num_views(views),
+        most=views.batch_size,
+        bfloat16=agrees or precision == "bfloat16",
     )
 
 
@@ -120,7 +110,6 @@ def count_on_validation(
     def right(folder: Path) -> NDArray[np.bool_]:
         checkpoint = load_checkpoint(folder)
         checkpoint.network.to(device)
-        log_probs = checkpoint_log_probs(checkpoint, images.images, device=device)
-        return correct(log_probs, images.labels.numpy())
+        return correct(checkpoint_log_probs(checkpoint, images.images), images.labels.numpy())
 
     return count_right(right(student), None if teacher is None else right(teacher))

@@ -26,33 +26,26 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Classifier:
-    """Models of the same classes and image size, by name, on `device`, and how they are used."""
+    """Models of the same classes and image size, by name, and how they are used."""
 
     models: dict[str, Checkpoint]
     recipe: Recipe
-    device: str = "cpu"
 
     @property
     def spec(self) -> ModelSpec:
         """Of the first model: its classes, image size and channels are those of all."""
         return next(iter(self.models.values())).spec
 
-    def log_probs(self, images: Tensor, *, batch_size: int = 512) -> Floats:
+    def log_probs(self, images: Tensor) -> Floats:
         """Calibrated log-probabilities (N, K) of images (N, C, S, S) uint8.
 
         Each model has its own normalisation and temperature; views and models are averaged as
         probabilities. What is said of an image does not depend on the others.
         """
+        recipe = self.recipe
         members = {
             name: checkpoint_log_probs(
-                model,
-                images,
-                view=self.recipe.views,
-                jitter_views=self.recipe.jitter_views,
-                seed=self.recipe.seed,
-                alike=True,
-                batch_size=batch_size,
-                device=self.device,
+                model, images, recipe.view_params, seed=recipe.seed, alike=True
             )
             for name, model in self.models.items()
         }
@@ -71,11 +64,7 @@ class Answers:
 
 
 def classify_encoded(
-    classifier: Classifier,
-    images: Sequence[bytes],
-    *,
-    threads: int = 1,
-    batch_size: int = 64,
+    classifier: Classifier, images: Sequence[bytes], *, threads: int = 1
 ) -> Answers:
     """Classify the bytes of image files of any size and format; the bad ones say why."""
     spec, recipe = classifier.spec, classifier.recipe
@@ -93,17 +82,17 @@ def classify_encoded(
             return str(error)
 
     with ThreadPoolExecutor(threads) as pool:
-        seen = list(pool.map(decoded, images))
-    good = [row for row, pixels in enumerate(seen) if not isinstance(pixels, str)]
+        outcomes = list(pool.map(decoded, images))
+    good = [row for row, pixels in enumerate(outcomes) if not isinstance(pixels, str)]
     table = np.full((len(images), len(spec.classes)), np.nan, np.float32)
     if good:
-        pixels = np.stack([seen[row] for row in good]).transpose(0, 3, 1, 2)
+        pixels = np.stack([outcomes[row] for row in good]).transpose(0, 3, 1, 2)
         batch = torch.from_numpy(np.ascontiguousarray(pixels))
-        table[good] = np.exp(classifier.log_probs(batch, batch_size=batch_size))
-    return Answers(table, [value if isinstance(value, str) else None for value in seen])
+        table[good] = np.exp(classifier.log_probs(batch))
+    return Answers(table, [value if isinstance(value, str) else None for value in outcomes])
 
 
-def load_classifier(folder: Path, *, device: str = "cpu") -> Classifier:
+def load_classifier(folder: Path) -> Classifier:
     """The classifier in `folder`, which save_classifier or save_checkpoint wrote.
 
     A single model's folder is a classifier too, which looks once, at the centre.
@@ -111,10 +100,9 @@ def load_classifier(folder: Path, *, device: str = "cpu") -> Classifier:
     Raises CheckpointError where a file is missing or wrong, or the models do not fit together.
     """
     if not (folder / RECIPE).exists():
-        return open_classifier({folder.name: folder}, Recipe({folder.name: 1.0}), device=device)
+        return open_classifier({folder.name: folder}, Recipe({folder.name: 1.0}))
     recipe = read_recipe(folder)
-    models = {name: folder / name for name in recipe.weights}
-    return open_classifier(models, recipe, device=device)
+    return open_classifier({name: folder / name for name in recipe.weights}, recipe)
 
 
 def open_classifier(
@@ -131,7 +119,7 @@ def open_classifier(
                 f"{models[name]}: of other classes, or for other images, than {models[first]}"
             )
         model.network.to(device)
-    return Classifier(loaded, recipe, device)
+    return Classifier(loaded, recipe)
 
 
 def _inputs_and_classes(spec: ModelSpec) -> tuple[Any, ...]:

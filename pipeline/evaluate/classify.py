@@ -10,67 +10,51 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from pipeline.data.sources.rows import Row
 from pipeline.errors import DataError
-from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
+from pipeline.evaluate.classifier import Classifier
+from pipeline.evaluate.predict_files import answers_table, classify_rows
+from pipeline.evaluate.recipe import BATCH_SIZE
 
-BATCH_SIZE = 64
 DATA_URI = re.compile(r"^\s*data:[^,]*;base64\s*,", re.IGNORECASE)
 
 
-def classify(classifier: Classifier, given: Any) -> pd.DataFrame:
+def classify(classifier: Classifier, images: Any) -> pd.DataFrame:
     """One row an image: label, confidence, `probability_<class>` for each class, and error.
 
-    given: a data frame or dictionary with a column `image`, an array or a list, of image bytes
+    images: a data frame or dictionary with a column `image`, an array or a list, of image bytes
     or base64 text. An image that can't be classified has its reason in `error` and null in the
     other columns. Raises DataError where there is no column of images.
     """
-    images = image_column(given)
-    parts = [
-        answers_table(classifier, images[start : start + BATCH_SIZE])
-        for start in range(0, max(1, len(images)), BATCH_SIZE)
-    ]
-    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    rows = [_row(image) for image in image_column(images)]
+    tables = []
+    for start in range(0, max(1, len(rows)), BATCH_SIZE):
+        batch = rows[start : start + BATCH_SIZE]
+        answers = classify_rows(classifier, batch)
+        tables.append(answers_table([row.id for row in batch], answers, classifier.spec.classes))
+    frame = pa.concat_tables(tables).drop_columns(["id"]).to_pandas()
+    # As objects null stays None, of which JSON, unlike of NaN, has a form.
+    some = [name for name in frame if name in ("label", "error") or frame[name].isna().any()]
+    return frame.astype(dict.fromkeys(some, object)).where(frame.notna(), None)
 
 
-def answers_table(classifier: Classifier, images: list[bytes | str]) -> pd.DataFrame:
-    """The rows of some images; a text is the reason why there are no bytes."""
-    usable = [image for image in images if isinstance(image, bytes)]
-    answers = classify_encoded(classifier, usable, batch_size=BATCH_SIZE)
-    rows = np.full((len(images), len(classifier.spec.classes)), np.nan, np.float32)
-    places = [row for row, image in enumerate(images) if isinstance(image, bytes)]
-    problems: list[str | None] = [None if isinstance(image, bytes) else image for image in images]
-    rows[places] = answers.probabilities
-    for place, problem in zip(places, answers.problems, strict=True):
-        problems[place] = problem
-    return frame(Answers(rows, problems), classifier.spec.classes)
+def _row(image: bytes | str) -> Row:
+    if isinstance(image, bytes):
+        return Row("", image)
+    return Row("", b"", problem=image)
 
 
-def frame(answers: Answers, classes: list[str]) -> pd.DataFrame:
-    """The answers as a data frame, null where an image has none."""
-    good = np.array([problem is None for problem in answers.problems], bool)
-    table = answers.probabilities
-    best = np.where(good[:, None], table, 0).argmax(1)
-    labels = [classes[k] if ok else None for k, ok in zip(best, good, strict=True)]
-    columns: dict[str, Any] = {
-        "label": pd.Series(labels, dtype=object),  # as text, pandas would make NaN of None
-        "confidence": _nullable(table[np.arange(len(table)), best], good),
-    }
-    columns |= {
-        f"probability_{name}": _nullable(table[:, k], good) for k, name in enumerate(classes)
-    }
-    return pd.DataFrame(columns | {"error": pd.Series(answers.problems, dtype=object)})
-
-
-def image_column(given: Any) -> list[bytes | str]:
+def image_column(images: Any) -> list[bytes | str]:
     """The images of a data frame, a dictionary, an array or a list: bytes, or what is wrong."""
-    if isinstance(given, pd.DataFrame | dict):
-        if "image" not in given:
-            raise DataError(f"the input needs a column `image`, it has {list(given)}")
-        given = given["image"]
-    if isinstance(given, bytes | str):
-        given = [given]
-    return [image_bytes(value) for value in _single(list(given))]
+    if isinstance(images, pd.DataFrame | dict):
+        if "image" not in images:
+            raise DataError(f"the input needs a column `image`, it has {list(images)}")
+        images = images["image"]
+    if isinstance(images, bytes | str):
+        images = [images]
+    return [image_bytes(value) for value in _single(list(images))]
 
 
 def _single(values: Iterable[object]) -> Iterator[object]:
@@ -95,8 +79,3 @@ def image_bytes(value: object) -> bytes | str:
         return base64.b64decode("".join(DATA_URI.sub("", value).split()), validate=True)
     except (binascii.Error, ValueError) as error:
         return f"not base64 text ({error})"
-
-
-def _nullable(values: Any, good: Any) -> Any:
-    """The values, None where they are not good: JSON has no NaN."""
-    return values if good.all() else np.where(good, values.astype(object), None)

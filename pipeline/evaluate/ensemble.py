@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.evaluate.champion import choose_champion
 from pipeline.evaluate.metrics import Floats, Integers, correct, negative_log_likelihood
-from pipeline.evaluate.result import Evaluation, evaluate, evaluation_to_json, flat_metrics
-from pipeline.evaluate.run import ModelResult
+from pipeline.evaluate.result import Evaluation, ModelResult, evaluate, flat_metrics
 
 ROUNDS = 30
 NLL_DIGITS = 6
@@ -64,11 +63,6 @@ def add_member(average: Floats, count: int, member: Floats) -> Floats:
     return mixed.astype(member.dtype)
 
 
-def equal_weights(keys: Sequence[str]) -> dict[str, float]:
-    """The same weight for each."""
-    return {key: 1 / len(keys) for key in keys}
-
-
 def greedy_weights(
     members: Mapping[str, Floats], labels: Integers, *, rounds: int = ROUNDS
 ) -> dict[str, float]:
@@ -83,16 +77,16 @@ def greedy_weights(
     worse it gains 0.2, 0.5 and 0.6. Raises DataError for labels that do not fit.
     """
     counts, average = dict.fromkeys(members, 0), next(iter(members.values()))
-    seen: list[tuple[tuple[int, float, int], dict[str, int]]] = []
+    scored: list[tuple[tuple[int, float, int], dict[str, int]]] = []
     for size in range(rounds):
         grown = {key: add_member(average, size, member) for key, member in members.items()}
         scores = {key: _score(log_probs, labels) for key, log_probs in grown.items()}
         equals = [key for key in members if scores[key] == min(scores.values())]
         key = max(equals, key=lambda name: (counts[name] > 0, list(members).index(name)))
         average, counts = grown[key], counts | {key: counts[key] + 1}
-        seen.append(((*scores[key], sum(map(bool, counts.values()))), counts))
-    chosen = min(seen, key=lambda entry: entry[0])[1]
-    return {key: count / sum(chosen.values()) for key, count in chosen.items()}
+        scored.append(((*scores[key], sum(map(bool, counts.values()))), counts))
+    best = min(scored, key=lambda entry: entry[0])[1]
+    return {key: count / sum(best.values()) for key, count in best.items()}
 
 
 def _score(log_probs: Floats, labels: Integers) -> tuple[int, float]:
@@ -128,7 +122,7 @@ class EnsembleResult:
             "champion": self.champion,
             "champion_reason": self.champion_reason,
             "weights": self.weights,
-            "test": self.test and evaluation_to_json(self.test),
+            "test": self.test and asdict(self.test),
         }
 
 
@@ -153,13 +147,13 @@ def judge_ensemble(
     }
     champion, reason = choose_champion(rights)
     first = next(iter(results.values()))
-    checked = {key: result.validation_log_probs for key, result in results.items()}
-    judged = all(len(each) == len(first.validation_labels) for each in checked.values())
+    validation = {key: result.validation_log_probs for key, result in results.items()}
+    judged = all(len(each) == len(first.validation_labels) for each in validation.values())
     known = first.validation_labels if judged else first.validation_labels[:0]
-    seen = {key: result.test_log_probs for key, result in results.items()}
-    weights = {} if method == "none" else equal_weights(list(results))
+    test = {key: result.test_log_probs for key, result in results.items()}
+    weights = {} if method == "none" else dict.fromkeys(results, 1 / len(results))
     if method == "greedy" and len(known):
-        weights = greedy_weights(checked, known)
+        weights = greedy_weights(validation, known)
 
     def figures(members: Mapping[str, Any], labels: Any) -> Evaluation | None:
         if not weights or not len(labels):
@@ -170,6 +164,6 @@ def judge_ensemble(
         champion=champion,
         champion_reason=reason,
         weights=weights,
-        test=figures(seen, first.test_labels),
-        validation=figures(checked, known),
+        test=figures(test, first.test_labels),
+        validation=figures(validation, known),
     )

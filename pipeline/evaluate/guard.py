@@ -10,14 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.errors import RegressionError
-from pipeline.evaluate.significance import compare_counts
+from pipeline.evaluate.metrics import Flags
+from pipeline.evaluate.significance import Bootstrap, compare_counts
 
 MOST_NAMED = 5
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,8 @@ def student_findings(
     """
     if counts["teacher_accuracy"] is None:
         return []
-    test = compare_counts(
-        counts["gained"], counts["lost"], counts["images"], interval=interval, seed=seed
-    )
+    bootstrap = Bootstrap(interval=interval, seed=seed)
+    test = compare_counts(counts["gained"], counts["lost"], counts["images"], bootstrap)
     if test.verdict != "worse":
         return []
     return [
@@ -89,21 +85,21 @@ def selection_findings(
 
     images: the number kept of each class, (K,); coverage: share of the unlabelled images kept.
     """
-    found = []
+    findings = []
     rare = [name for name, count in zip(classes, images, strict=True) if count < min_class_images]
     if rare:
         more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
-        found.append(
+        findings.append(
             f"generation {generation} has fewer than {min_class_images} pseudo-labels of "
             f"{'class' if len(rare) == 1 else 'classes'} "
             f"{', '.join(map(repr, rare[:MOST_NAMED]))}{more}"
         )
     if coverage < min_coverage:
-        found.append(
+        findings.append(
             f"generation {generation} has pseudo-labels for {100 * coverage:.1f} % of the images, "
             f"guard.min_coverage = {min_coverage:g}"
         )
-    return found
+    return findings
 
 
 STUDENT_REMEDY = "let it be taught less wrongly (select), longer or larger (student)"

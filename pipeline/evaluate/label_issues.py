@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import shown_shards
 from pipeline.errors import DataError
 from pipeline.evaluate.ensemble import weighted_log_probs
-from pipeline.evaluate.metrics import Floats, Integers
 from pipeline.files import csv_text, csv_value, write_text
 
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
@@ -52,7 +51,7 @@ def find_label_issues(
     predictions: folders of each model's predictions of these images, by generation. Reads a shard
     of each at a time. Raises DataError where they are not of the same images.
     """
-    found: list[LabelIssue] = []
+    selected: list[LabelIssue] = []
     shards = zip(*(read_predictions(predictions[key]) for key in weights), strict=True)
     tables = shown_shards(labeled, ["id", "label"], "ensemble: labels looked at")
     for table, members in zip(tables, shards, strict=True):
@@ -60,10 +59,16 @@ def find_label_issues(
         labels = table.column("label").to_numpy().astype(np.int64)
         if any(member.ids != ids for member in members):
             raise DataError(f"{labeled}: not the images that were predicted; evaluate again")
-        seen = {key: part.log_probs for key, part in zip(weights, members, strict=True)}
-        issues = _issues_of(ids, labels, weighted_log_probs(seen, weights), classes)
-        found += (issue for issue in issues if issue.margin >= least_margin)
-    return sorted(found, key=lambda issue: (-issue.margin, issue.id))
+        log_probs = {key: part.log_probs for key, part in zip(weights, members, strict=True)}
+        probabilities = np.exp(weighted_log_probs(log_probs, weights).astype(np.float64))
+        guesses = probabilities.argmax(axis=1)
+        for row in np.flatnonzero(guesses != labels).tolist():
+            label, guess = labels[row], guesses[row]
+            own, other = float(probabilities[row, label]), float(probabilities[row, guess])
+            names = ids[row], classes[label], classes[guess]
+            selected.append(LabelIssue(*names, own, other, margin=other - own))
+    selected = [issue for issue in selected if issue.margin >= least_margin]
+    return sorted(selected, key=lambda issue: (-issue.margin, issue.id))
 
 
 def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
@@ -82,26 +87,10 @@ def read_label_issues(path: Path) -> list[LabelIssue]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
-                LabelIssue(csv_value(name), csv_value(label), csv_value(seen), *map(float, rest))
-                for name, label, seen, *rest in list(csv.reader(file))[1:]
+                LabelIssue(
+                    csv_value(name), csv_value(label), csv_value(ensemble), *map(float, rest)
+                )
+                for name, label, ensemble, *rest in list(csv.reader(file))[1:]
             ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not a list of label issues ({error})") from None
-
-
-def _issues_of(
-    ids: Sequence[str], labels: Integers, log_probs: Floats, classes: Sequence[str]
-) -> Iterator[LabelIssue]:
-    """The images of one shard of which the ensemble sees another class than their label."""
-    probabilities = np.exp(log_probs.astype(np.float64))
-    guesses = probabilities.argmax(axis=1)
-    for row in np.flatnonzero(guesses != labels).tolist():
-        own, other = probabilities[row, labels[row]], probabilities[row, guesses[row]]
-        yield LabelIssue(
-            id=ids[row],
-            label=classes[labels[row]],
-            ensemble=classes[guesses[row]],
-            label_probability=float(own),
-            ensemble_probability=float(other),
-            margin=float(other - own),
-        )

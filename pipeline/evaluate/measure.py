@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.data.features import body_of, load_features
-from pipeline.data.shards import read_labels
+from pipeline.data.shards import read_labels, read_manifest
 from pipeline.errors import DataError
 from pipeline.evaluate.metrics import Floats
-from pipeline.evaluate.run import ModelResult, measure, model_result
+from pipeline.evaluate.result import ModelResult, model_result
 from pipeline.models.head import read_folds, read_head
 from pipeline.models.spec import read_spec
+from pipeline.params import EvaluateParams
 from pipeline.progress import Advance
 
 if TYPE_CHECKING:
-    from pipeline.data.sliced import LabeledImages
+    from pipeline.data.tensors import Images
 
 
 def head_log_probs(model: Path, features: Path, images: Path) -> Floats:
@@ -36,83 +36,79 @@ def measure_head(model: Path, prepared: Path, features: Path, *, interval: float
     features: the folder of the parts' features. In place of validation images come the labelled
     ones, out of fold, where it was cross-validated. Raises DataError without test images.
     """
-
-    def log_probs(part: str) -> Floats:
-        return head_log_probs(model, features / part, prepared / part)
-
-    test = log_probs("test")
-    if not len(test):
-        raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")
+    _check_test_images(prepared)
+    test = head_log_probs(model, features / "test", prepared / "test")
     folds = read_folds(model)
     if folds is None:
-        checked, labels = log_probs("validation"), read_labels(prepared / "validation")
+        validation_log_probs = head_log_probs(
+            model, features / "validation", prepared / "validation"
+        )
+        labels = read_labels(prepared / "validation")
     else:
         labels = read_labels(prepared / "labeled")[folds.held_out]
-        checked = folds.log_probs[folds.held_out]
-    return model_result(
-        test,
-        test,
-        read_labels(prepared / "test"),
-        checked,
-        labels,
-        interval=interval,
-    )
+        validation_log_probs = folds.log_probs[folds.held_out]
+    test_labels = read_labels(prepared / "test")
+    return model_result(test, test, test_labels, validation_log_probs, labels, interval=interval)
 
 
 def measure_network(
-    model: Path,
-    prepared: Path,
-    *,
-    views: str,
-    jitter_views: int,
-    batch_size: int,
-    threads: int,
-    device: str,
-    knn: int | None,
-    robustness_images: int | None,
-    interval: float,
-    seed: int,
-    advance: Advance,
+    model: Path, prepared: Path, params: EvaluateParams, *, seed: int, advance: Advance
 ) -> ModelResult:
-    """Measure the network in the folder `model`; the other arguments are those of `evaluate`."""
+    """Measure the network in the folder `model` on the validation and test images of `prepared`,
+    read shard by shard. Raises DataError without test images."""
     import torch  # heads are measured without
 
+    from pipeline.data.sliced import ShardSlices
+    from pipeline.data.tensors import decoding_pool
     from pipeline.evaluate.checkpoints import checkpoint_log_probs
-    from pipeline.evaluate.knn import network_knn_accuracy
+    from pipeline.evaluate.robustness import chosen_rows, measure_robustness
     from pipeline.models.checkpoint import load_checkpoint
     from pipeline.models.passes import resolve_device
 
-    torch.set_num_threads(threads)
-    checkpoint, place = load_checkpoint(model), resolve_device(device)
-    checkpoint.network.to(place)
+    _check_test_images(prepared)
+    torch.set_num_threads(params.threads)
+    checkpoint = load_checkpoint(model)
+    checkpoint.network.to(resolve_device(params.device))
+    centre_params = params.model_copy(update={"views": "centre"})
 
-    def predict(images: LabeledImages, view: str) -> Floats:
-        return checkpoint_log_probs(
-            checkpoint,
-            images.images,
-            view=view,
-            jitter_views=jitter_views,
-            batch_size=batch_size,
-            seed=seed,
-            device=str(place),
-            advance=advance,
+    def centre_log_probs(images: Images) -> Floats:
+        return checkpoint_log_probs(checkpoint, images, centre_params, advance=advance)
+
+    with decoding_pool(params.threads) as pool:
+        test, validation = (ShardSlices(prepared / part, pool) for part in ("test", "validation"))
+        test_log_probs, validation_log_probs = (
+            checkpoint_log_probs(checkpoint, images, params, seed=seed, advance=advance)
+            for images in (test, validation)
         )
+        centre = test_log_probs if params.views == "centre" else centre_log_probs(test)
+        labels, robustness = read_labels(prepared / "test"), None
+        if params.robustness_images is not None:
+            rows = chosen_rows(len(test), params.robustness_images, seed)
+            some = torch.cat([test[row : row + 1] for row in rows])
+            robustness = measure_robustness(centre_log_probs, some, labels[rows], seed=seed)
+    return model_result(
+        test_log_probs,
+        centre,
+        labels,
+        validation_log_probs.reshape(len(validation_log_probs), test_log_probs.shape[1]),
+        read_labels(prepared / "validation"),
+        interval=params.interval,
+        robustness=robustness,
+    )
 
-    nearest = knn and partial(
-        network_knn_accuracy,
-        checkpoint.network,
-        mean=checkpoint.spec.mean,
-        std=checkpoint.spec.std,
-        neighbors=knn,
-        batch_size=batch_size,
-    )
-    return measure(
-        predict,
-        prepared,
-        view=views,
-        nearest=nearest or None,
-        robustness_images=robustness_images,
-        threads=threads,
-        interval=interval,
-        seed=seed,
-    )
+
+def images_predicted(model: Path, prepared: Path, params: EvaluateParams) -> int:
+    """How many images measure_network predicts, an image each time that it does."""
+    test, validation = (read_manifest(prepared / part).rows for part in ("test", "validation"))
+    count = test * (1 if params.views == "centre" else 2) + validation
+    if params.robustness_images is None:  # to count corruptions is to import torch
+        return count
+    from pipeline.evaluate.robustness import passes_an_image
+
+    passes = passes_an_image(read_spec(model).channels)
+    return count + min(test, params.robustness_images) * passes
+
+
+def _check_test_images(prepared: Path) -> None:
+    if not read_manifest(prepared / "test").rows:
+        raise DataError(f"{prepared / 'test'}: no test images; raise data.test_fraction")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.errors import DataError
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
+Flags = NDArray[np.bool_]
 
 CALIBRATION_BINS = 15
 # A float32 probability that underflows counts as this much, so that figures stay finite.
@@ -50,16 +52,11 @@ def check_predictions(log_probs: Floats, labels: Integers) -> None:
         )
 
 
-def correct(log_probs: Floats, labels: Integers) -> NDArray[np.bool_]:
+def correct(log_probs: Floats, labels: Integers) -> Flags:
     """Whether the most probable class is the label, (N,); the first of equals counts."""
     check_predictions(log_probs, labels)
-    right: NDArray[np.bool_] = log_probs.argmax(axis=1) == labels
+    right: Flags = log_probs.argmax(axis=1) == labels
     return right
-
-
-def accuracy(log_probs: Floats, labels: Integers) -> float:
-    """Share of the images whose most probable class is the label."""
-    return float(correct(log_probs, labels).mean())
 
 
 def top_k_accuracy(log_probs: Floats, labels: Integers, k: int = 5) -> float | None:
@@ -67,7 +64,6 @@ def top_k_accuracy(log_probs: Floats, labels: Integers, k: int = 5) -> float | N
 
     Classes as probable as the label rank before it: ties are not to its advantage.
     """
-    check_predictions(log_probs, labels)
     if log_probs.shape[1] <= k:
         return None
     own = log_probs[np.arange(len(labels)), labels]
@@ -86,40 +82,36 @@ def calibration_bins(
     log_probs: Floats, labels: Integers, bins: int = CALIBRATION_BINS
 ) -> list[CalibrationBin]:
     """The reliability curve: images by confidence, in bins (low, high] of equal width."""
-    right = correct(log_probs, labels)
     confidence = np.exp(log_probs.max(axis=1).astype(np.float64)).clip(0.0, 1.0)
     edges = np.arange(bins + 1) / bins
     place = np.searchsorted(edges[1:-1], confidence, side="left")
     images = np.bincount(place, minlength=bins)
-    confidences = np.bincount(place, weights=confidence, minlength=bins)
-    rights = np.bincount(place, weights=right, minlength=bins)
+    sums = (
+        np.bincount(place, weights=values, minlength=bins)
+        for values in (confidence, correct(log_probs, labels))
+    )
+    with np.errstate(invalid="ignore"):
+        means = [(total / images).tolist() for total in sums]
     return [
-        CalibrationBin(
-            low=float(edges[i]),
-            high=float(edges[i + 1]),
-            images=int(images[i]),
-            confidence=float(confidences[i] / images[i]) if images[i] else None,
-            accuracy=float(rights[i] / images[i]) if images[i] else None,
+        CalibrationBin(low, high, count, *(parts if count else (None, None)))
+        for low, high, count, *parts in zip(
+            edges[:-1].tolist(), edges[1:].tolist(), images.tolist(), *means, strict=True
         )
-        for i in range(bins)
     ]
 
 
-def expected_calibration_error(
-    log_probs: Floats, labels: Integers, bins: int = CALIBRATION_BINS
-) -> float:
+def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
     """Mean gap between confidence and accuracy, weighted by images (Guo et al. 2017, eq. 3)."""
     gaps = [
         part.images * abs(part.confidence - part.accuracy)
-        for part in calibration_bins(log_probs, labels, bins)
+        for part in bins
         if part.confidence is not None and part.accuracy is not None
     ]
-    return float(sum(gaps) / len(labels))
+    return float(sum(gaps) / sum(part.images for part in bins))
 
 
 def confusion_matrix(log_probs: Floats, labels: Integers) -> NDArray[np.int64]:
     """Counts (K, K): row = true class, column = predicted class."""
-    check_predictions(log_probs, labels)
     classes = log_probs.shape[1]
     flat = labels.astype(np.int64) * classes + log_probs.argmax(axis=1)
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.int64)
@@ -127,10 +119,8 @@ def confusion_matrix(log_probs: Floats, labels: Integers) -> NDArray[np.int64]:
 
 def per_class_accuracy(confusion: NDArray[np.int64]) -> list[float | None]:
     """Share of each true class that is predicted right; None for a class without images."""
-    totals = confusion.sum(axis=1)
-    return [
-        float(confusion[i, i] / total) if total else None for i, total in enumerate(totals.tolist())
-    ]
+    pairs = zip(confusion.diagonal(), confusion.sum(axis=1), strict=True)
+    return [float(right / total) if total else None for right, total in pairs]
 
 
 LOWEST, HIGHEST = 0.05, 20.0
@@ -161,8 +151,8 @@ def fit_temperature(
         return float(surprise + 0.5 * (log_temperature / prior_deviation) ** 2)
 
     bounds = (math.log(LOWEST), math.log(HIGHEST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return float(math.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(math.exp(minimum.x))
 
 
 def apply_temperature(logits: Floats, temperature: float) -> Floats:

@@ -57,9 +57,9 @@ def nearest_neighbors(
     with threadpool_limits(threads):
         prepare = _exact if len(features) <= exact_images else _approximate
         search = prepare(features, wanted)
-        found = [search(part) for part in _unit_parts(features if queries is None else queries)]
-    cosines = np.concatenate([np.empty((0, wanted), np.float32), *(part[0] for part in found)])
-    rows = np.concatenate([np.empty((0, wanted), np.int64), *(part[1] for part in found)])
+        parts = [search(part) for part in _unit_parts(features if queries is None else queries)]
+    cosines = np.concatenate([np.empty((0, wanted), np.float32), *(part[0] for part in parts)])
+    rows = np.concatenate([np.empty((0, wanted), np.int64), *(part[1] for part in parts)])
     return _without_itself(cosines, rows) if of_each_other else Neighbors(cosines, rows)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources.rows import Row
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
+from pipeline.evaluate.recipe import BATCH_SIZE
 from pipeline.files import written_whole
 from pipeline.progress import progress
 
@@ -52,7 +53,7 @@ def predict_files(
     images: Images,
     out: Path,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     threads: int = 1,
 ) -> Summary:
     """Write one row an image to `out`, a .parquet or .csv file, whole or not at all.
@@ -68,7 +69,7 @@ def predict_files(
         progress("predict", len(images)) as advance,
     ):
         while batch := list(islice(rows, batch_size)):
-            answers = _answers(classifier, batch, threads, batch_size)
+            answers = classify_rows(classifier, batch, threads=threads)
             ids = [row.id for row in batch]
             write(answers_table(ids, answers, classes))
             summary.add(ids, answers.problems)
@@ -92,14 +93,11 @@ def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) 
     return pa.table(columns | {"error": pa.array(answers.problems, pa.string())})
 
 
-def _answers(classifier: Classifier, batch: list[Row], threads: int, batch_size: int) -> Answers:
+def classify_rows(classifier: Classifier, batch: Sequence[Row], *, threads: int = 1) -> Answers:
     """The answers to a batch, those that came with a problem among them."""
-    answers = classify_encoded(
-        classifier, [row.image for row in batch], threads=threads, batch_size=batch_size
-    )
-    known = [row.problem for row in batch]
-    problems = [mine or found for mine, found in zip(known, answers.problems, strict=True)]
-    return Answers(answers.probabilities, problems)
+    answers = classify_encoded(classifier, [row.image for row in batch], threads=threads)
+    pairs = zip(batch, answers.problems, strict=True)
+    return Answers(answers.probabilities, [row.problem or found for row, found in pairs])
 
 
 Write = Callable[[Any], None]

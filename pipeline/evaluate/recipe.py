@@ -9,8 +9,11 @@ from pathlib import Path
 
 from pipeline.errors import CheckpointError
 from pipeline.files import read_json, write_json
+from pipeline.params import ViewParams
+from pipeline.params.errors import validated
 
 RECIPE = "classifier.json"
+BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Recipe:
     jitter_views: int = 8
     seed: int = 0
     max_pixels: int = 64_000_000
+
+    @property
+    def view_params(self) -> ViewParams:
+        """The views; raises ParameterError for what there is none of."""
+        values = {"views": self.views, "jitter_views": self.jitter_views, "batch_size": BATCH_SIZE}
+        return validated(ViewParams, values, RECIPE)
 
 
 def save_classifier(folder: Path, models: Mapping[str, Path], recipe: Recipe) -> None:

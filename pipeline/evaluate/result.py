@@ -1,18 +1,25 @@
-"""Everything measured of one model on one set of images, and its form in JSON."""
+"""Everything measured of one model, and what later comparisons need, in memory and on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.evaluate import metrics
-from pipeline.evaluate.metrics import CalibrationBin, Floats, Integers
-from pipeline.evaluate.robustness import Robustness
-from pipeline.evaluate.significance import PairedTest, accuracy_interval
+from pipeline.evaluate.metrics import CalibrationBin, Flags, Floats, Integers, correct
+from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_interval, compare
+from pipeline.files import csv_text, read_json, write_json, write_text, written_whole
+
+RESULT_FILE = "result.json"
+UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+ARRAYS = ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,72 @@ class Evaluation:
     reliability: tuple[CalibrationBin, ...]
 
 
+@dataclass(frozen=True)
+class Robustness:
+    """Accuracy on `images` test images, clean and by corruption at severities 1 to 5.
+
+    mean_corruption_error: relative to generation 0, 1 for generation 0 itself.
+    """
+
+    images: int
+    clean: float
+    accuracy: dict[str, tuple[float, ...]]
+    mean_corruption_error: float = 1.0
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Over corruptions and severities."""
+        return float(np.mean(list(self.accuracy.values())))
+
+    @property
+    def by_severity(self) -> list[float]:
+        """Mean accuracy over the corruptions, without any and at severities 1 to 5."""
+        return [self.clean, *np.mean(list(self.accuracy.values()), axis=0).tolist()]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """A model's figures and what it thinks of each image, log-probabilities (N, K).
+
+    `test` is with the test-time views, `centre` the same images without; `robustness`: under
+    corruptions with the centre view, if that was asked for.
+    """
+
+    test: Evaluation
+    centre: Evaluation
+    validation: Evaluation | None
+    test_log_probs: Floats
+    test_labels: Integers
+    validation_log_probs: Floats
+    validation_labels: Integers
+    against_teacher: PairedTest | None = None
+    against_first: PairedTest | None = None
+    robustness: Robustness | None = None
+
+    @property
+    def test_correct(self) -> Flags:
+        """Which test images it has right, (N,)."""
+        return correct(self.test_log_probs, self.test_labels)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures as DVC and MLflow take them: one number a key; the unknown has no key."""
+        flat = flat_metrics(self.test, validation=self.validation, centre=self.centre)
+        if self.robustness is not None:
+            flat["test/corrupted_accuracy"] = self.robustness.mean_accuracy
+            flat["test/mce"] = self.robustness.mean_corruption_error
+        if (test := self.against_teacher) is not None:
+            flat |= {"test/gain": test.difference, "test/gain_p_value": test.p_value}
+            flat |= {"test/gain_low": test.low, "test/gain_high": test.high}
+        return flat
+
+
 def evaluate(log_probs: Floats, labels: Integers, *, interval: float = 0.95) -> Evaluation:
     """Measure log-probabilities (N, K) against labels (N,); raises DataError as the metrics do."""
-    right = metrics.correct(log_probs, labels)
+    right = correct(log_probs, labels)
     low, high = accuracy_interval(right, interval)
     confusion = metrics.confusion_matrix(log_probs, labels)
+    bins = metrics.calibration_bins(log_probs, labels)
     return Evaluation(
         images=len(labels),
         accuracy=float(right.mean()),
@@ -43,26 +111,45 @@ def evaluate(log_probs: Floats, labels: Integers, *, interval: float = 0.95) -> 
         high=high,
         top5=metrics.top_k_accuracy(log_probs, labels),
         nll=metrics.negative_log_likelihood(log_probs, labels),
-        ece=metrics.expected_calibration_error(log_probs, labels),
+        ece=metrics.expected_calibration_error(bins),
         per_class=tuple(metrics.per_class_accuracy(confusion)),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        reliability=tuple(metrics.calibration_bins(log_probs, labels)),
+        reliability=tuple(bins),
+    )
+
+
+def model_result(
+    test: Floats,
+    centre: Floats,
+    labels: Integers,
+    validation: Floats,
+    validation_labels: Integers,
+    *,
+    interval: float,
+    robustness: Robustness | None = None,
+) -> ModelResult:
+    """The figures of log-probabilities of test images, with views and without, and of validation
+    images (or of labelled ones, out of fold), (N, K) each, and of their labels (N,)."""
+    judged = len(validation_labels) > 0
+    return ModelResult(
+        test=evaluate(test, labels, interval=interval),
+        centre=evaluate(centre, labels, interval=interval),
+        validation=evaluate(validation, validation_labels, interval=interval) if judged else None,
+        test_log_probs=test,
+        test_labels=labels,
+        validation_log_probs=validation,
+        validation_labels=validation_labels,
+        robustness=robustness,
     )
 
 
 def flat_metrics(
     test: Evaluation,
     *,
-    centre: Evaluation | None = None,
     validation: Evaluation | None = None,
-    against_teacher: PairedTest | None = None,
-    knn_accuracy: float | None = None,
-    robustness: Robustness | None = None,
+    centre: Evaluation | None = None,
 ) -> dict[str, float]:
-    """The figures as DVC and MLflow take them: one number a key; what is unknown has no key.
-
-    test: with the test-time views; centre: on the same images without them.
-    """
+    """One number a key; centre: on the test images without test-time views."""
     flat = {
         "test/accuracy": test.accuracy,
         "test/accuracy_low": test.low,
@@ -72,30 +159,51 @@ def flat_metrics(
     }
     if test.top5 is not None:
         flat["test/top5"] = test.top5
-    if knn_accuracy is not None:
-        flat["test/knn_accuracy"] = knn_accuracy
-    if robustness is not None:
-        flat["test/corrupted_accuracy"] = robustness.mean_accuracy
-        flat["test/mce"] = robustness.mean_corruption_error
     for name, part in (("test/centre", centre), ("val", validation)):
         if part is not None:
-            flat |= {f"{name}/accuracy": part.accuracy, f"{name}/nll": part.nll}
-            flat[f"{name}/ece"] = part.ece
-    if against_teacher is not None:
-        flat["test/gain"] = against_teacher.difference
-        flat["test/gain_low"] = against_teacher.low
-        flat["test/gain_high"] = against_teacher.high
-        flat["test/gain_p_value"] = against_teacher.p_value
+            flat |= {f"{name}/{key}": getattr(part, key) for key in ("accuracy", "nll", "ece")}
     return flat
 
 
-def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """`evaluation` as a JSON value."""
-    return asdict(evaluation)
+def compare_with(
+    result: ModelResult, first: ModelResult, teacher: ModelResult, bootstrap: Bootstrap
+) -> ModelResult:
+    """`result` beside generation 0 and its teacher: paired tests, mean corruption error."""
+    robustness = result.robustness
+    if robustness is not None and first.robustness is not None:
+        relative = mean_corruption_error(robustness, first.robustness)
+        robustness = replace(robustness, mean_corruption_error=relative)
+    return replace(
+        result,
+        against_first=compare(first.test_correct, result.test_correct, bootstrap),
+        against_teacher=compare(teacher.test_correct, result.test_correct, bootstrap),
+        robustness=robustness,
+    )
+
+
+def mean_corruption_error(result: Robustness, first: Robustness) -> float:
+    """Mean over corruptions of the summed errors over those of `first` (Hendrycks & Dietterich).
+
+    A sum of no errors counts as half an image, so that the ratio stays finite. Raises DataError
+    where the two are not of the same images and corruptions.
+    """
+    if result.images != first.images or result.accuracy.keys() != first.accuracy.keys():
+        raise DataError(
+            f"can't compare robustness on {result.images} images with that on {first.images}; "
+            "evaluate both generations again"
+        )
+
+    def errors(accuracies: tuple[float, ...]) -> float:
+        return max(sum(1 - value for value in accuracies), 0.5 / result.images)
+
+    ratios = [
+        errors(result.accuracy[name]) / errors(first.accuracy[name]) for name in first.accuracy
+    ]
+    return float(np.mean(ratios))
 
 
 def evaluation_from_json(value: Mapping[str, Any]) -> Evaluation:
-    """The Evaluation that evaluation_to_json wrote; raises DataError for anything else."""
+    """The Evaluation whose fields are in `value`; raises DataError for anything else."""
     try:
         fields = dict(value)
         fields["per_class"] = tuple(fields["per_class"])
@@ -106,14 +214,54 @@ def evaluation_from_json(value: Mapping[str, Any]) -> Evaluation:
         raise DataError(f"not the figures of an evaluation: {error}") from None
 
 
-def paired_from_json(value: Mapping[str, Any]) -> PairedTest:
-    """The PairedTest whose fields are in `value`; raises DataError for anything else."""
-    try:
-        return PairedTest(**value)
-    except TypeError as error:
-        raise DataError(f"not a paired test: {error}") from None
-
-
 def confusion_array(evaluation: Evaluation) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """The confusion counts as an array (K, K)."""
     return np.array(evaluation.confusion, dtype=np.int64)
+
+
+def save_result(folder: Path, result: ModelResult) -> None:
+    """Write `result` to `folder`: figures as JSON, log-probabilities and labels as .npy."""
+    figures = {name: value for name, value in vars(result).items() if name not in ARRAYS}
+    plain = {name: value and asdict(value) for name, value in figures.items()}
+    write_json(folder / RESULT_FILE, plain)
+    for name in ARRAYS:
+        with written_whole(folder / f"{name}.npy") as partial, partial.open("wb") as file:
+            np.save(file, getattr(result, name), allow_pickle=False)
+
+
+def load_result(folder: Path) -> ModelResult:
+    """What save_result wrote; raises DataError where that is missing or altered."""
+    readers: dict[str, Callable[[Any], Any]] = {
+        "test": evaluation_from_json,
+        "centre": evaluation_from_json,
+        "validation": evaluation_from_json,
+        "against_teacher": lambda value: PairedTest(**value),
+        "against_first": lambda value: PairedTest(**value),
+        "robustness": _robustness_from_json,
+    }
+    try:
+        figures = read_json(folder / RESULT_FILE)
+        parts = {name: figures[name] and read(figures[name]) for name, read in readers.items()}
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+        return ModelResult(**parts, **arrays)
+    except (*UNREADABLE, DataError) as error:
+        raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
+
+
+def _robustness_from_json(value: dict[str, Any]) -> Robustness:
+    accuracy = {name: tuple(part) for name, part in value["accuracy"].items()}
+    return Robustness(**(value | {"accuracy": accuracy}))
+
+
+def write_confusion(path: Path, result: ModelResult, classes: Sequence[str]) -> None:
+    """A row for each test image: its class and what the model says, for DVC's confusion plot.
+
+    DVC puts the names into a page's script as they are, so `<` becomes `‹`.
+    """
+    names = [csv_text(name.replace("<", "‹")) for name in classes]
+    pairs = zip(result.test_labels.tolist(), result.test_log_probs.argmax(axis=1), strict=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["actual", "predicted"])
+    writer.writerows([names[label], names[guess]] for label, guess in pairs)
+    write_text(path, text.getvalue())

@@ -1,76 +1,45 @@
-"""How a model stands common corruptions, and by how much better or worse than generation 0."""
+"""How a model stands common corruptions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from pipeline.errors import DataError
-from pipeline.evaluate.metrics import Floats, correct
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from pipeline.evaluate.corruptions import SEVERITIES, corrupt, corruption_names
+from pipeline.evaluate.metrics import Floats, Integers, correct
+from pipeline.evaluate.result import Robustness
 
 # Draws are made for so many consecutive images at a time, whatever the batch of the network.
 BLOCK = 512
 
 
-@dataclass(frozen=True)
-class Robustness:
-    """Accuracy on `images` test images, clean and by corruption at severities 1 to 5.
-
-    mean_corruption_error: relative to generation 0, 1 for generation 0 itself.
-    """
-
-    images: int
-    clean: float
-    accuracy: dict[str, tuple[float, ...]]
-    mean_corruption_error: float = 1.0
-
-    @property
-    def mean_accuracy(self) -> float:
-        """Over corruptions and severities."""
-        return float(np.mean(list(self.accuracy.values())))
-
-    @property
-    def by_severity(self) -> list[float]:
-        """Mean accuracy over the corruptions, without any and at severities 1 to 5."""
-        return [self.clean, *np.mean(list(self.accuracy.values()), axis=0).tolist()]
-
-
 def measure_robustness(
-    predict: Callable[[Tensor], Floats], images: Tensor, labels: Tensor, *, seed: int
+    predict: Callable[[Tensor], Floats], images: Tensor, labels: Integers, *, seed: int
 ) -> Robustness:
     """Test a model under every corruption that changes `images`, by `seed`.
 
-    predict: (N, C, S, S) uint8 → log-probabilities (N, K); images: (N, C, S, S) uint8, N ≥ 1.
+    predict: (N, C, S, S) uint8 → log-probabilities (N, K); images: (N, C, S, S) uint8 on the CPU,
+    N ≥ 1.
     """
-    from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
 
-    images, truth = images.cpu(), labels.cpu().numpy()
-
-    def accuracy(seen: Tensor) -> float:
-        return float(correct(predict(seen), truth).mean())
+    def accuracy(images: Tensor) -> float:
+        return float(correct(predict(images), labels).mean())
 
     return Robustness(
         images=len(images),
         clean=accuracy(images),
         accuracy={
-            name: tuple(
-                accuracy(corrupted(images, name, severity, seed=seed)) for severity in SEVERITIES
-            )
+            name: tuple(accuracy(corrupted(images, name, k, seed=seed)) for k in SEVERITIES)
             for name in corruption_names(images.shape[1])
         },
     )
 
 
-def times_seen(channels: int) -> int:
+def passes_an_image(channels: int) -> int:
     """How often measure_robustness predicts an image of so many channels."""
-    from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
-
     return 1 + len(SEVERITIES) * len(corruption_names(channels))
 
 
@@ -79,10 +48,6 @@ def corrupted(images: Tensor, name: str, severity: int, *, seed: int) -> Tensor:
 
     All severities share their draws, so that a higher one is the same accident, only worse.
     """
-    import torch
-
-    from pipeline.evaluate.corruptions import corrupt
-
     parts = []
     for block, start in enumerate(range(0, len(images), BLOCK)):
         entropy = np.random.SeedSequence([seed, block, *name.encode()])
@@ -97,35 +62,3 @@ def chosen_rows(count: int, most: int, seed: int) -> list[int]:
     if most >= count:
         return list(range(count))
     return sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())
-
-
-def mean_corruption_error(result: Robustness, first: Robustness) -> float:
-    """Mean over corruptions of the summed errors over those of `first` (Hendrycks & Dietterich).
-
-    A sum of no errors counts as half an image, so that the ratio stays finite. Raises DataError
-    where the two are not of the same images and corruptions.
-    """
-    if result.images != first.images or result.accuracy.keys() != first.accuracy.keys():
-        raise DataError(
-            f"can't compare robustness on {result.images} images with that on {first.images}; "
-            "evaluate both generations again"
-        )
-    least = 0.5 / result.images
-
-    def errors(accuracies: tuple[float, ...]) -> float:
-        return max(sum(1 - value for value in accuracies), least)
-
-    ratios = [
-        errors(result.accuracy[name]) / errors(first.accuracy[name]) for name in first.accuracy
-    ]
-    return float(np.mean(ratios))
-
-
-def robustness_from_json(value: Mapping[str, Any]) -> Robustness:
-    """The Robustness whose fields are in `value`; raises DataError for anything else."""
-    try:
-        fields = dict(value)
-        fields["accuracy"] = {name: tuple(part) for name, part in fields["accuracy"].items()}
-        return Robustness(**fields)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"not figures of robustness: {error}") from None

@@ -12,12 +12,26 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.evaluate.metrics import Flags
+from pipeline.params import EvaluateParams
 
 Verdict = Literal["better", "worse", "no difference beyond the interval"]
-Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often images are resampled, by which seed, and the coverage of the interval."""
+
+    samples: int = 1000
+    interval: float = 0.95
+    seed: int = 0
+
+    @classmethod
+    def of(cls, params: EvaluateParams, seed: int) -> Bootstrap:
+        """As params.yaml says."""
+        return cls(params.bootstrap_samples, params.interval, seed)
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,9 @@ class PairedTest:
     gained: int
     lost: int
     verdict: Verdict
+
+
+BOOTSTRAP = Bootstrap()
 
 
 def accuracy_interval(correct: Flags, interval: float = 0.95) -> tuple[float, float]:
@@ -64,9 +81,7 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     return min(1.0, 2.0 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
-def compare(
-    before: Flags, after: Flags, *, samples: int = 1000, interval: float = 0.95, seed: int = 0
-) -> PairedTest:
+def compare(before: Flags, after: Flags, bootstrap: Bootstrap = BOOTSTRAP) -> PairedTest:
     """Paired test of two models from which of the same images (N,) each has right.
 
     "better" or "worse" is said only where both the bootstrap interval of the difference leaves
@@ -79,34 +94,23 @@ def compare(
             "they must be the same images, and at least one"
         )
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return compare_counts(gained, lost, before.size, samples=samples, interval=interval, seed=seed)
+    return compare_counts(gained, lost, before.size, bootstrap)
 
 
 def compare_counts(
-    gained: int,
-    lost: int,
-    images: int,
-    *,
-    samples: int = 1000,
-    interval: float = 0.95,
-    seed: int = 0,
+    gained: int, lost: int, images: int, bootstrap: Bootstrap = BOOTSTRAP
 ) -> PairedTest:
     """`compare` of two models that differ on `gained` + `lost` of `images` images."""
-    low, high = _difference_interval(gained, lost, images, samples, interval, seed)
+    low, high = _difference_interval(gained, lost, images, bootstrap)
     p_value = mcnemar_p_value(gained, lost)
-    return PairedTest(
-        difference=(gained - lost) / images,
-        low=low,
-        high=high,
-        p_value=p_value,
-        gained=gained,
-        lost=lost,
-        verdict=_verdict(low, high, p_value < 1 - interval),
-    )
+    verdict: Verdict = "no difference beyond the interval"
+    if p_value < 1 - bootstrap.interval and (low > 0 or high < 0):
+        verdict = "better" if low > 0 else "worse"
+    return PairedTest((gained - lost) / images, low, high, p_value, gained, lost, verdict)
 
 
 def _difference_interval(
-    gained: int, lost: int, images: int, samples: int, interval: float, seed: int
+    gained: int, lost: int, images: int, bootstrap: Bootstrap
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a difference (Efron 1979).
 
@@ -116,20 +120,12 @@ def _difference_interval(
     """
     counts = [gained, lost, images - gained - lost]
     if max(counts) == images:
-        otherwise = 1 - _wilson(images, images, interval)[0]
+        otherwise = 1 - _wilson(images, images, bootstrap.interval)[0]
         difference = (gained - lost) / images
         reach = otherwise * (1 + abs(difference))
         return max(-1.0, difference - reach), min(1.0, difference + reach)
-    shares = np.array(counts) / images
-    draws = np.random.default_rng(seed).multinomial(images, shares, size=samples)
-    tail = (1 - interval) / 2
+    generator = np.random.default_rng(bootstrap.seed)
+    draws = generator.multinomial(images, np.array(counts) / images, size=bootstrap.samples)
+    tail = (1 - bootstrap.interval) / 2
     low, high = np.quantile((draws[:, 0] - draws[:, 1]) / images, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def _verdict(low: float, high: float, significant: bool) -> Verdict:
-    if significant and low > 0:
-        return "better"
-    if significant and high < 0:
-        return "worse"
-    return "no difference beyond the interval"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Shares = NDArray[np.float64]
 
 MAX_ROUNDS = 200
 TOLERANCE = 0.005  # of each class's share
@@ -18,8 +19,8 @@ ROWS_AT_ONCE = 4096
 MOST_NUMBERS = 1 << 24  # probabilities whose mean is close enough to that of all
 
 
-def every_row(rows: int, num_classes: int, most_numbers: int = MOST_NUMBERS) -> int:
-    """Every how manyeth row is enough: the least that gives no more than `most_numbers` numbers."""
+def row_stride(rows: int, num_classes: int, most_numbers: int = MOST_NUMBERS) -> int:
+    """The stride over the rows that leaves no more than `most_numbers` numbers."""
     return max(1, -(-rows * num_classes // most_numbers))
 
 
@@ -32,10 +33,10 @@ def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[n
     assert (target > 0).all()
     shift = np.zeros(len(target))
     probabilities = np.exp(log_probs)
-    there = probabilities.any(axis=0)
-    for _ in range(MAX_ROUNDS if there.any() else 0):
+    present = probabilities.any(axis=0)
+    for _ in range(MAX_ROUNDS if present.any() else 0):
         mean = mean_prediction(probabilities, np.exp(shift))
-        ratio = np.divide(target, mean, out=np.ones_like(mean), where=there)
+        ratio = np.divide(target, mean, out=np.ones_like(mean), where=present)
         if np.abs(ratio - 1).max() <= TOLERANCE:
             break
         shift += np.log(ratio)
@@ -58,10 +59,8 @@ def aligned(log_probs: Floats, shift: NDArray[np.float64]) -> Floats:
     return result
 
 
-Shares = NDArray[np.float64]
-
 PRIOR_WEIGHT = 0.05  # of the labels' shares, as if so many images for each one were known
-MAX_ROUNDS, TOLERANCE = 500, 1e-6
+EM_ROUNDS, EM_TOLERANCE = 500, 1e-6
 
 
 def estimate_shares(
@@ -81,17 +80,15 @@ def estimate_shares(
     labels: Shares = label_counts / label_counts.sum()
     if not len(log_probs):
         return labels
-    found = mean_shares(log_probs) if taught else shares_by_em(log_probs, labels)
+    if taught:
+        estimate: Shares = np.exp(log_probs).mean(axis=0, dtype=np.float64)
+    else:
+        estimate = shares_by_em(log_probs, labels)
     by_errors = 2 * (1 - np.exp(log_probs.max(axis=1)).mean(dtype=np.float64))
     by_chance = len(labels) - 1
-    chi_square = label_counts.sum() * ((found - labels) ** 2 / labels).sum()
-    explained = np.abs(found - labels).sum() <= by_errors and chi_square <= by_chance
-    return labels if explained else found
-
-
-def mean_shares(log_probs: Floats) -> Shares:
-    """The mean prediction (K,) of `log_probs` (M, K)."""
-    return np.asarray(np.exp(log_probs).mean(axis=0, dtype=np.float64))
+    chi_square = label_counts.sum() * ((estimate - labels) ** 2 / labels).sum()
+    explained = np.abs(estimate - labels).sum() <= by_errors and chi_square <= by_chance
+    return labels if explained else estimate
 
 
 def shares_by_em(
@@ -104,11 +101,11 @@ def shares_by_em(
     vanish. log_probs: (M, K), M at least 1.
     """
     probabilities, shares = np.exp(log_probs), label_shares
-    for _ in range(MAX_ROUNDS):
+    for _ in range(EM_ROUNDS):
         last = shares
         posterior = mean_prediction(probabilities, last / label_shares)
         shares = (posterior + prior_weight * label_shares) / (1 + prior_weight)
-        if np.abs(shares - last).max() <= TOLERANCE:
+        if np.abs(shares - last).max() <= EM_TOLERANCE:
             break
     return shares
 
@@ -125,9 +122,3 @@ def pool_shares(
     if kind == "uniform":
         return np.full(len(label_counts), 1 / len(label_counts))
     return np.asarray(label_counts / label_counts.sum(), np.float64)
-
-
-def label_shares(labels: NDArray[np.int64], num_classes: int) -> Shares:
-    """The classes' shares (K,) among labelled images of these labels, (N,)."""
-    counts = np.bincount(labels, minlength=num_classes)
-    return np.asarray(counts / counts.sum(), np.float64)

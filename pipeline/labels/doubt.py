@@ -55,8 +55,8 @@ def diverse(
     first = np.maximum.accumulate(np.where(starts, rows, 0))
     values = np.empty(len(scores))
     values[order] = scores[order] * again ** (rows - first)
-    chosen: list[int] = np.lexsort((rows, -values))[:count].tolist()
-    return chosen
+    best: list[int] = np.lexsort((rows, -values))[:count].tolist()
+    return best
 
 
 def class_pairs(probabilities: Floats) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,26 +23,19 @@ Embed = Callable[[Tensor], Tensor]  # images (n, C, S, S) uint8 to features (n, 
 PIXELS_SIDE = 16  # images are averaged to this side before their pixels are compared
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Images of a prepared folder: rows (n,) int64, counted over all shards, features (n, F)."""
-
-    rows: Integers
-    features: Floats
-
-
 def sampled_rows(total: int, most: int, *, seed: int) -> Integers:
     """At most `most` of the rows 0 to total - 1, in order, drawn from the seed."""
     if total <= most:
         return np.arange(total, dtype=np.int64)
-    drawn = np.random.default_rng(seed).choice(total, most, replace=False, shuffle=False)
-    return np.sort(drawn).astype(np.int64)
+    sample = np.random.default_rng(seed).choice(total, most, replace=False, shuffle=False)
+    return np.sort(sample).astype(np.int64)
 
 
-def read_pool(folder: Path, rows: Integers, embed: Embed, advance: Advance) -> Pool:
-    """What `embed` makes of these rows, in order, of a prepared folder; one shard in memory.
+def read_pool(folder: Path, rows: Integers, embed: Embed, advance: Advance) -> Floats:
+    """What `embed` makes of these rows of a prepared folder, in order, (n, F); one shard in memory.
 
-    Raises DataError where a shard is missing or altered, or an image can't be decoded.
+    rows: (n,), counted over all shards. Raises DataError where a shard is missing or altered, or an
+    image can't be decoded.
     """
     manifest = read_manifest(folder)
     ends = np.cumsum([0, *(entry.rows for entry in manifest.shards)])
@@ -53,7 +45,7 @@ def read_pool(folder: Path, rows: Integers, embed: Embed, advance: Advance) -> P
         if len(here):
             parts.append(embed(_decoded(folder, here.tolist())).numpy().astype(np.float32))
             advance(len(here))
-    return Pool(rows, np.concatenate(parts) if parts else np.empty((0, 0), np.float32))
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 
 def pixel_features(images: Tensor) -> Tensor:

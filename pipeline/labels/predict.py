@@ -6,7 +6,7 @@ torch is imported by whoever predicts: a driver that only says what to predict h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +30,7 @@ from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.models.head import Floats, LinearHead, read_head, reads_features
 from pipeline.models.spec import read_spec
+from pipeline.params import EvaluateParams, PredictParams
 from pipeline.progress import Advance
 
 if TYPE_CHECKING:
@@ -42,13 +43,13 @@ if TYPE_CHECKING:
 class ShardPredictor:
     """Predicts one shard of `folder` a call; the models are loaded at the first call and stay.
 
-    `device`, `precision`: as the parameters say them; auto means what suits the device where the
-    predictor works, the models and the number of images in the whole `folder`.
+    params: `device` and `precision` auto mean what suits the machine where the predictor works, the
+    models and the number of images in the whole `folder`.
 
-    Of several models the probabilities are averaged with equal weight; each looks at the images
-    with its own normalisation and temperature. The same shard gives the same bytes, whoever
-    predicts it and in whatever order. Where the shards of `folder` and `out` are in storage, a
-    predictor needs nothing of the machine that it works on but the models.
+    Of several models the probabilities are averaged with equal weight; each sees the images with
+    its own normalisation and temperature. The same shard gives the same bytes, whoever predicts it
+    and in whatever order. Where the shards of `folder` and `out` are in storage, a predictor needs
+    nothing of the machine that it works on but the models.
 
     features: the stored features of `folder`, for models that are heads on them; embeddings: where
     what the last network's classifier reads of each image goes, None for nowhere.
@@ -57,48 +58,58 @@ class ShardPredictor:
     models: tuple[Path, ...]
     folder: Path
     out: Path | StoredFolder
-    views: str
-    jitter_views: int
-    batch_size: int
+    params: PredictParams
     seed: int
-    threads: int = 1
-    precision: str = "float32"
-    device: str = "cpu"
     features: Path | None = None
     embeddings: Path | StoredFolder | None = None
 
+    @property
+    def threads(self) -> int:
+        """Of the CPU."""
+        return self.params.threads
+
+    @property
+    def device(self) -> str:
+        """As the parameters say it."""
+        return self.params.device
+
     @cached_property
-    def teachers(self) -> list[Checkpoint | LinearHead]:
-        """The models, networks on their device; raises CheckpointError where classes differ."""
+    def heads(self) -> dict[int, LinearHead]:
+        """The models that read stored features, by their place among the models.
+
+        Raises CheckpointError where the models are of different classes.
+        """
         first = read_spec(self.models[0]).classes
         for model in self.models:
             if read_spec(model).classes != first:
                 raise CheckpointError(f"{model}: of other classes than {self.models[0]}")
-        return [
-            read_head(model) if self._reads_features(model) else self._network(model)
-            for model in self.models
-        ]
+        if self.features is None or self.params.views != "centre":
+            return {}
+        return {
+            place: read_head(model)
+            for place, model in enumerate(self.models)
+            if reads_features(read_spec(model))
+        }
 
-    def _reads_features(self, model: Path) -> bool:
-        """Whether a model is asked by stored features: a head, seen from the centre."""
-        known = self.features is not None and self.views == "centre"
-        return known and reads_features(read_spec(model))
-
-    def _network(self, model: Path) -> Checkpoint:
+    @cached_property
+    def networks(self) -> dict[int, Checkpoint]:
+        """The other models, on their device, by their place."""
         import torch
 
         from pipeline.models.checkpoint import load_checkpoint
         from pipeline.models.passes import resolve_device
 
         torch.set_num_threads(self.threads)
-        teacher = load_checkpoint(model)
-        teacher.network.to(resolve_device(self.device))
-        return teacher
+        others = {k: m for k, m in enumerate(self.models) if k not in self.heads}
+        networks = {place: load_checkpoint(model) for place, model in others.items()}
+        for network in networks.values():
+            network.network.to(resolve_device(self.device))
+        return networks
 
     @property
     def needs_images(self) -> bool:
-        """Whether any of the models looks at images, or all read stored features."""
-        return not all(self._reads_features(model) for model in self.models)
+        """Whether any of the models sees images, or all read stored features."""
+        return len(self.heads) < len(self.models)
 
     def fetched(self, fetch: Callable[[Path], Path]) -> Self:
         """The same with models and features where `fetch` says they lie here."""
@@ -110,7 +121,7 @@ class ShardPredictor:
     @cached_property
     def manifest(self) -> Manifest:
         """What there is to predict; raises DataError where features are of other images."""
-        if self.features is not None and any(map(self._reads_features, self.models)):
+        if self.features is not None and self.heads:
             check_features(self.features, self.folder)
         return read_manifest(self.folder)
 
@@ -118,78 +129,55 @@ class ShardPredictor:
         """Predict shard `number`; returns its number of rows."""
         shard = check_shard(self.folder, self.manifest.shards[number])
         ids = read_shard(shard, ["id"]).column("id").to_pylist()
-        found = self._by_features(number)
+        members = self._by_features(number)
         if self.needs_images:
-            found |= self._by_images(shard, number, ids)
-        members = [found[place] for place in range(len(self.models))]
-        log_probs = average_log_probs([member for member, _ in members]).astype(np.float32)
-        table = predictions_table(ids, number, log_probs, [precision for _, precision in members])
-        write_derived(self.out, shard.name, table)
+            members |= self._by_images(shard, number, ids)
+        log_probs, precisions = zip(*(members[k] for k in range(len(self.models))), strict=True)
+        average = average_log_probs(log_probs).astype(np.float32)
+        write_derived(self.out, shard.name, predictions_table(ids, number, average, precisions))
         return len(ids)
 
     def _by_features(self, number: int) -> dict[int, tuple[Floats, str]]:
-        """What each head says of a shard, and in which precision, by its place among the models."""
-        heads = {n: t for n, t in enumerate(self.teachers) if isinstance(t, LinearHead)}
-        if not heads or self.features is None:
+        """What each head says of a shard, and in which precision, by its place."""
+        if not self.heads or self.features is None:
             return {}
         manifest = read_manifest(self.features)
-        seen = read_feature_shard(self.features, manifest, number)
-        specs = {place: read_spec(self.models[place]) for place in heads}
-        for place, spec in specs.items():
+        features, members = read_feature_shard(self.features, manifest, number), {}
+        for place, head in self.heads.items():
+            spec = read_spec(self.models[place])
             if spec.body != manifest.metadata["body"]:
                 raise DataError(
                     f"{self.features}: not of the body that {self.models[place]} reads; run the "
                     "stages embed and train again"
                 )
-        return {
-            place: (head.log_probs(seen, specs[place].temperature), "float32")
-            for place, head in heads.items()
-        }
+            members[place] = (head.log_probs(features, spec.temperature), "float32")
+        return members
 
     def _by_images(
         self, shard: Shard, number: int, ids: Sequence[str]
     ) -> dict[int, tuple[Floats, str]]:
-        """What each network says of a shard, and in which precision, by its place; the features
-        of the last one go to `embeddings` where that is asked for."""
+        """The same of each network; the features of the last one go to `embeddings`, if any."""
         from pipeline.data.tensors import decoding_pool, shard_images, stored_shape
         from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
         from pipeline.evaluate.views import num_views
         from pipeline.models.parts import features_read, mean_features
-        from pipeline.models.passes import resolve_device
 
+        params, rows, members = self.params, self.manifest.rows, {}
         shape = stored_shape(self.folder, self.manifest)
-        views: dict[str, Any] = {
-            "view": self.views,
-            "jitter_views": self.jitter_views,
-            "batch_size": self.batch_size,
-        }
-        networks = {n: t for n, t in enumerate(self.teachers) if not isinstance(t, LinearHead)}
-        last = max(networks)
-        found = {}
-        with decoding_pool(self.threads) as pool:
+        with decoding_pool(self.threads) as pool, ExitStack() as stack:
             images = shard_images(shard, shape, pool)
-            for place, teacher in networks.items():
-                passes = checkpoint_passes(
-                    teacher, self.manifest.rows, precision=self.precision, **views
-                )
-                embeds = place == last and self.embeddings is not None
-                reading: AbstractContextManager[list[Tensor]] = (
-                    features_read(teacher.network) if embeds else nullcontext([])
-                )
-                with reading as read:
-                    log_probs = checkpoint_log_probs(
-                        teacher,
-                        images,
-                        passes=passes,
-                        seed=self.seed + number,
-                        device=str(resolve_device(self.device)),
-                        **views,
-                    )
-                found[place] = (log_probs, passes.precision)
-                if place == last and self.embeddings is not None:
-                    seen = mean_features(read, len(ids), num_views(self.views, self.jitter_views))
-                    write_derived(self.embeddings, shard.name, features_table(ids, seen.numpy()))
-        return found
+            for place, network in self.networks.items():
+                passes = checkpoint_passes(network, rows, params, precision=params.precision)
+                read: list[Tensor] = []
+                if place == max(self.networks) and self.embeddings is not None:
+                    read = stack.enter_context(features_read(network.network))
+                seed = self.seed + number
+                log_probs = checkpoint_log_probs(network, images, params, seed=seed, passes=passes)
+                members[place] = (log_probs, passes.precision)
+        if self.embeddings is not None:
+            features = mean_features(read, len(ids), num_views(params))
+            write_derived(self.embeddings, shard.name, features_table(ids, features.numpy()))
+        return members
 
 
 def finish_predictions(
@@ -212,10 +200,8 @@ def predict_folder(
     model: Path,
     folder: Path,
     out: Path,
+    params: EvaluateParams,
     *,
-    batch_size: int,
-    threads: int,
-    device: str = "cpu",
     features: Path | None = None,
     advance: Advance | None = None,
 ) -> None:
@@ -223,18 +209,13 @@ def predict_folder(
 
     features: the stored ones of `folder`, for a head; `advance` is told the images done.
     """
-    predictor = ShardPredictor(
-        models=(model,),
-        folder=folder,
-        out=out,
-        views="centre",
-        jitter_views=1,
-        batch_size=batch_size,
-        seed=0,
-        threads=threads,
-        device=device,
-        features=features,
+    centre = PredictParams(
+        batch_size=params.batch_size,
+        threads=params.threads,
+        device=params.device,
+        precision="float32",
     )
+    predictor = ShardPredictor((model,), folder, out, centre, seed=0, features=features)
     for number in missing_shards(folder, out):
         rows = predictor(number)
         if advance is not None:

@@ -6,20 +6,16 @@ may misread a way of writing a class that lies beside that class all the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.evaluate.neighbors import nearest_neighbors
-from pipeline.labels.align import aligned, alignment_shift
+from pipeline.labels.align import Floats, aligned, alignment_shift
 from pipeline.params import PropagationParams
 
-if TYPE_CHECKING:
-    pass
-
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 GAMMA = 3  # power of a similarity that is the weight of an edge, Iscen et al. 2019, eq. 9
@@ -50,9 +46,8 @@ def propagated(
     labels: Integers,
     unlabeled_features: NDArray[Any],
     num_classes: int,
+    params: PropagationParams,
     *,
-    num_neighbors: int,
-    alpha: float,
     threads: int = 1,
 ) -> Floats:
     """The share of each class in what labelled images pass on to others: (M, K), rows sum to 1.
@@ -62,18 +57,19 @@ def propagated(
     (Zhou et al. 2004, eq. 3). An image that nothing reaches has equal shares.
     """
     features = np.concatenate([labeled_features, unlabeled_features])
-    spread = alpha * _normalized(neighbor_graph(features, num_neighbors, threads=threads))
-    del features
-    found = np.empty((len(unlabeled_features), num_classes), np.float32)
+    graph = neighbor_graph(features, params.num_neighbors, threads=threads)
+    alpha, spread = params.alpha, params.alpha * _normalized(graph)
+    del features, graph
+    received = np.empty((len(unlabeled_features), num_classes), np.float32)
     at_once = max(1, MOST_NUMBERS // spread.shape[0])
     for first in range(0, num_classes, at_once):
         classes = np.arange(first, min(first + at_once, num_classes))
-        given = np.zeros((spread.shape[0], len(classes)))
-        given[: len(labels)] = (1 - alpha) * (labels[:, None] == classes)
-        found[:, classes] = _fixed_point(spread, given, TOLERANCE * (1 - alpha))[len(labels) :]
-    total = found.sum(axis=1, keepdims=True)
-    shares: Floats = np.full_like(found, 1 / num_classes)
-    np.divide(found, total, out=shares, where=total > 0)
+        sources = np.zeros((spread.shape[0], len(classes)))
+        sources[: len(labels)] = (1 - alpha) * (labels[:, None] == classes)
+        received[:, classes] = _fixed_point(spread, sources, TOLERANCE * (1 - alpha))[len(labels) :]
+    total = received.sum(axis=1, keepdims=True)
+    shares: Floats = np.full_like(received, 1 / num_classes)
+    np.divide(received, total, out=shares, where=total > 0)
     return shares
 
 
@@ -83,14 +79,13 @@ def combine_with_neighbors(
     labels: Integers,
     unlabeled_features: NDArray[Any],
     params: PropagationParams,
-    target_shares: NDArray[np.float64],
     *,
     threads: int = 1,
 ) -> Floats:
     """A teacher's predictions (M, K), weighted, times what the neighbours say; log of shares again.
 
-    What they say is first moved to the classes' shares `target_shares` (K,), without which the
-    class whose labelled images lie densest takes most. See `propagated` for features and labels.
+    What they say is first moved to the labels' shares of the classes, without which the class whose
+    labelled images lie densest takes most. See `propagated` for features and labels.
     Raises DataError where a class has no labelled image.
     """
     num_classes = log_probs.shape[1]
@@ -101,16 +96,10 @@ def combine_with_neighbors(
             "passed on; set predict.propagation to null"
         )
     shares = propagated(
-        labeled_features,
-        labels,
-        unlabeled_features,
-        num_classes,
-        num_neighbors=params.num_neighbors,
-        alpha=params.alpha,
-        threads=threads,
+        labeled_features, labels, unlabeled_features, num_classes, params, threads=threads
     )
     log_shares = np.log(shares + LEAST_SHARE).astype(np.float32)
-    log_shares = aligned(log_shares, alignment_shift(log_shares, target_shares))
+    log_shares = aligned(log_shares, alignment_shift(log_shares, counts / counts.sum()))
     return aligned(params.teacher_weight * log_probs + log_shares, np.zeros(num_classes))
 
 
@@ -123,11 +112,13 @@ def _normalized(graph: Any) -> Any:
     return scale @ graph @ scale
 
 
-def _fixed_point(spread: Any, given: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+def _fixed_point(
+    spread: Any, sources: NDArray[np.float64], tolerance: float
+) -> NDArray[np.float64]:
     """Z = spread @ Z + given, (N, C), by repeating it until no number moves by more."""
-    now = given
+    current = sources
     for _ in range(MAX_ROUNDS):
-        last, now = now, spread @ now + given
-        if np.abs(now - last).max() <= tolerance:
+        last, current = current, spread @ current + sources
+        if np.abs(current - last).max() <= tolerance:
             break
-    return now
+    return current

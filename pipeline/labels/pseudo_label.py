@@ -1,7 +1,7 @@
 """From a folder of predictions to a folder of pseudo-labels and its audit, a shard at a time.
 
-Two passes find where each class is cut: one counts predictions by class and level, and where only
-some of equally sure images fit, another finds the last of them by hash. A third writes.
+One pass gathers what decides a selection, some 20 bytes an image, from which the cuts are found;
+another writes, shard by shard, what they mean.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.predictions import num_classes_of
-from pipeline.data.shards import Manifest, iter_shards, read_manifest, write_manifest
+from pipeline.data.shards import Manifest, read_labels, read_manifest, write_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import alignment_shift, estimate_shares, every_row
-from pipeline.labels.audit import Audit, Right, Strangers, audit, by_class
-from pipeline.labels.choice import Choice, choose
-from pipeline.labels.levels import level_confidences, no_counts
-from pipeline.labels.select import Cuts
+from pipeline.labels.align import Shares, alignment_shift, pool_shares, row_stride
+from pipeline.labels.audit import Audit, audit
+from pipeline.labels.select import Candidates, Reason, Selection, find_cuts, select
 from pipeline.labels.shard_selector import ShardSelector
-from pipeline.labels.ties import LastTaken, expected_window, last_taken, widest_window
+from pipeline.labels.teaching import KEY
+from pipeline.params import SelectParams
 from pipeline.progress import progress
 
 Made = TypeVar("Made", covariant=True)
-Shares = NDArray[np.float64]
-TargetShares = Shares | Callable[[NDArray[np.float32]], Shares]  # or made from log-probabilities
 
 
 class MapShards(Protocol):
@@ -57,163 +54,125 @@ def in_threads(threads: int) -> MapShards:
     return map_shards
 
 
-def with_progress(over: MapShards, rows: Sequence[int], title: str) -> MapShards:
-    """`over` with a progress of each pass over the shards, which hold so many images each."""
-
-    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
-        with progress(title, sum(rows[:count])) as advance:
-            for number, made in enumerate(over(task, count)):
-                advance(rows[number])
-                yield made
-
-    return map_shards
-
-
 def select_pseudo_labels(
     predictions: Path,
     out: Path,
+    params: SelectParams,
     *,
     classes: Sequence[str],
-    label_kind: str,
-    temperature: float,
-    target_shares: TargetShares | None,
+    labeled: Path,
     truth: Mapping[str, int],
-    drop_strangers: bool = False,
-    notes: Mapping[str, Any] | None = None,
+    taught: bool = False,
     stored: StoredFolder | None = None,
     map_shards: MapShards | None = None,
-    **rules: Any,
+    title: str = "select",
 ) -> Audit:
     """Write to `out`, for every prediction, whether it is kept, why, and its target.
 
-    target_shares: (K,) the shares of the classes that the predictions are aligned with before
-    anything is chosen, or what makes them of log-probabilities (m, K), which is given those that
-    alignment reads; None to take predictions as they are. `truth`: labels by id where they are
-    known; only the audit reads it. drop_strangers: whether images that the predictions call
-    strangers are left out, uncounted in any class, before anything is aligned or chosen. notes:
-    what else the manifest is to say. stored: where the shards go, `out` then takes their manifest
-    alone. map_shards: who works on the shards; the result is the same. rules: what else `choose`
-    takes.
+    labeled: the prepared folder whose classes' shares predictions are aligned with; taught: whether
+    the teacher has learnt from pseudo-labels, see estimate_shares; truth: labels by id where they
+    are known; only the audit reads it. stored: where the shards go, `out` then takes their manifest
+    alone. map_shards: who works on the shards; the result is the same.
     Raises SelectionError where nothing is kept, DataError where a prediction is not a number or
     the predictions are not of `classes`.
     """
-    manifest, over = read_manifest(predictions), map_shards or in_threads(1)
+    manifest = read_manifest(predictions)
     _check_classes(predictions, manifest, classes)
-    selector = ShardSelector(predictions, manifest, len(classes), drop_strangers)
-    count = len(manifest.shards)
+    map_shards = map_shards or in_threads(1)
+
+    def over(task: Callable[[int], Made]) -> Iterator[Made]:
+        with progress(title, manifest.rows) as advance:
+            results = map_shards(task, len(manifest.shards))
+            for entry, result in zip(manifest.shards, results, strict=True):
+                advance(entry.rows)
+                yield result
+
+    selector = ShardSelector(predictions, manifest, len(classes), params)
     shares = None
-    if target_shares is not None:
-        selector, shares = _aligned(selector, target_shares, over)
-    counts, choice, last = find_cuts(selector, over, classes=classes, **rules)
-    write = partial(
-        selector.write,
-        cuts=choice.cuts,
-        last=last,
-        out=out if stored is None else stored,
-        temperature=temperature,
-        truth=truth,
+    if params.distribution_alignment != "none":
+        label_counts = _label_counts(labeled, len(classes), params.distribution_alignment)
+        selector, shares = _aligned(selector, label_counts, over, taught=taught)
+    parts = list(over(partial(selector.candidates, truth=truth)))
+    candidates = Candidates.joined([part for part, _, _ in parts])
+    truths = np.concatenate([np.empty(0, np.int32), *(part for _, part, _ in parts)])
+    strangers = [number for _, _, number in parts if number is not None]
+    del parts
+    cuts = find_cuts(candidates, classes, params)
+    selection = select(candidates, cuts)
+    _check_any(candidates, selection, params)
+    figures = audit(
+        candidates,
+        selection,
+        truths,
+        cuts.thresholds,
+        class_shares=shares,
+        strangers=sum(strangers) if strangers else None,
     )
-    entries, right, strangers = [], Right.none(len(classes)), Strangers()
-    for entry, of_shard, strangers_in in over(write, count):
-        entries.append(entry)
-        right += of_shard
-        strangers += strangers_in
-    metadata = {"num_classes": len(classes), "label_kind": label_kind, **(notes or {})}
-    write_manifest(out, entries, metadata)
-    return audit(by_class(counts, choice.cuts), right, choice.thresholds, shares, strangers)
+    del candidates, selection, truths
+    write = partial(selector.write, cuts=cuts, out=out if stored is None else stored)
+    entries = list(over(write))
+    write_manifest(out, entries, _metadata(manifest, len(classes), params, taught=taught))
+    return figures
 
 
-def find_cuts(
-    selector: ShardSelector, over: MapShards, *, classes: Sequence[str], **rules: Any
-) -> tuple[NDArray[np.uint32], Choice, LastTaken]:
-    """Where each class is cut, by as many passes over the shards as that takes: one, or two.
-
-    Returns the predictions of each class and level too, (K, L). Raises SelectionError where
-    nothing is kept.
-    """
-    counts = _counts(over(selector.tally, len(selector.manifest.shards)), len(classes))
-    choice = choose(counts, classes=classes, **rules)
-    if selector.manifest.rows and not counts.any():
-        raise SelectionError(
-            f"select.strangers = drop: all {selector.manifest.rows} unlabelled images are strangers"
-            "; keep them, or label images that are like them"
-        )
-    _check_any(counts, choice, rules["confidence_threshold"], rules["class_thresholds"])
-    return counts, choice, _last_taken(selector, choice.cuts, over)
+def _metadata(
+    predictions: Manifest, num_classes: int, params: SelectParams, *, taught: bool
+) -> dict[str, Any]:
+    """What the manifest of pseudo-labels notes; with features how to make them again."""
+    metadata: dict[str, Any] = {"num_classes": num_classes, "label_kind": params.label_kind}
+    if KEY in predictions.metadata:  # see Teaching
+        names = {"distribution_alignment", "label_kind", "temperature"}
+        teaching = params.model_dump(include=names) | {"taught": taught}
+        metadata[KEY] = dict(predictions.metadata[KEY]) | teaching
+    return metadata
 
 
-def target_shares(
-    kind: str, labeled: Path, num_classes: int, *, taught: bool = False
-) -> TargetShares | None:
-    """The shares (K,) that select.distribution_alignment = `kind` aligns with; None for "none".
+def _aligned(
+    selector: ShardSelector,
+    label_counts: NDArray[np.int64],
+    over: Callable[[Callable[[int], Any]], Iterator[Any]],
+    *,
+    taught: bool,
+) -> tuple[ShardSelector, Shares]:
+    """The selector that aligns predictions with the classes' shares, and these, (K,)."""
+    every = row_stride(selector.manifest.rows, selector.num_classes)
+    parts = over(partial(selector.sample, every=every))
+    log_probs = np.concatenate([np.empty((0, selector.num_classes), np.float32), *parts])
+    kind = selector.params.distribution_alignment
+    shares = pool_shares(kind, log_probs, label_counts, taught=taught)
+    return replace(selector, shift=alignment_shift(log_probs, shares)), shares
 
-    "labeled": of the classes among the images of `labeled`; "estimated": what estimates them from
-    predictions and these; taught: see estimate_shares. Both raise DataError where a class has no
-    labelled image.
-    """
-    if kind == "none":
-        return None
+
+def _label_counts(labeled: Path, num_classes: int, kind: str) -> NDArray[np.int64]:
+    """The labelled images of each class, (K,); raises DataError where alignment lacks one."""
     if kind == "uniform":
-        return np.full(num_classes, 1 / num_classes)
-    counts = np.zeros(num_classes, np.int64)
-    for table in iter_shards(labeled, ["label"]):
-        counts += np.bincount(table.column("label").to_numpy(), minlength=num_classes)
+        return np.ones(num_classes, np.int64)
+    counts = np.bincount(read_labels(labeled), minlength=num_classes)
     if not counts.all():
         raise DataError(
             f"{labeled}: no labelled image of class number {int(counts.argmin())}, so "
             f"select.distribution_alignment = {kind} can't align with it; choose uniform or none"
         )
-    if kind == "estimated":
-        return partial(estimate_shares, label_counts=counts, taught=taught)
-    shares: Shares = counts / counts.sum()
-    return shares
-
-
-def _aligned(
-    selector: ShardSelector, target: TargetShares, over: MapShards
-) -> tuple[ShardSelector, Shares]:
-    """The selector that aligns predictions with the shares `target`, and these, (K,)."""
-    every = every_row(selector.manifest.rows, selector.num_classes)
-    drawn = over(partial(selector.drawn, every=every), len(selector.manifest.shards))
-    log_probs = np.concatenate([np.empty((0, selector.num_classes), np.float32), *drawn])
-    shares = target(log_probs) if callable(target) else target
-    return replace(selector, shift=alignment_shift(log_probs, shares)), shares
-
-
-def _counts(tallies: Iterator[Any], num_classes: int) -> NDArray[np.uint32]:
-    """The predictions of each class and level, (K, L), of all shards."""
-    counts = no_counts(num_classes)
-    flat = counts.reshape(-1)
-    for places, numbers in tallies:
-        flat[places] += numbers.astype(np.uint32)
     return counts
 
 
-def _last_taken(selector: ShardSelector, cuts: Cuts, over: MapShards) -> LastTaken:
-    """The last image taken of the tied ones of each class, by the least work that finds it."""
-    if not cuts.taken.any():
-        return LastTaken.none(selector.num_classes)
-    for window in (expected_window(cuts), widest_window(selector.num_classes)):
-        ties = partial(selector.ties, cuts=cuts, window=window)
-        last = last_taken(over(ties, len(selector.manifest.shards)), cuts)
-        if last is not None:
-            return last
-    raise AssertionError("the shards have changed between two passes")
-
-
-def _check_any(
-    counts: NDArray[np.uint32],
-    choice: Choice,
-    confidence_threshold: float,
-    class_thresholds: Mapping[str, float],
-) -> None:
-    if counts.any() and not choice.cuts.num_sure.any():
-        by_name = f" and class_thresholds = {dict(class_thresholds)}" if class_thresholds else ""
-        surest = level_confidences()[counts.any(axis=0).argmax()]
+def _check_any(candidates: Candidates, selection: Selection, params: SelectParams) -> None:
+    """Raise SelectionError where there are images, but none is sure enough."""
+    unsure = np.isin(selection.reasons, (Reason.BELOW_THRESHOLD, Reason.STRANGER))
+    if not unsure.all() or not len(candidates):
+        return
+    if candidates.dropped.all():
         raise SelectionError(
-            f"select.confidence_threshold = {confidence_threshold}{by_name}: no prediction is "
-            f"that sure (the surest has {surest:.3f}); lower it"
+            f"select.strangers = drop: all {len(candidates)} unlabelled images are strangers; "
+            "keep them, or label images that are like them"
         )
+    own = params.class_thresholds
+    by_name = f" and class_thresholds = {own}" if own else ""
+    surest = candidates.confidences[~candidates.dropped].max()
+    raise SelectionError(
+        f"select.confidence_threshold = {params.confidence_threshold}{by_name}: no prediction is "
+        f"that sure (the surest has {surest:.3f}); lower it"
+    )
 
 
 def _check_classes(predictions: Path, manifest: Manifest, classes: Sequence[str]) -> None:

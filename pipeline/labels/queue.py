@@ -22,16 +22,16 @@ from pipeline.labels.pool import Embed, read_pool, sampled_rows
 from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
 from pipeline.progress import progress
 
-Way = Literal["typical", "doubtful"]
+Strategy = Literal["typical", "doubtful"]
 FEW_PER_CLASS = 10  # labelled images of a class, on average, under which labels are few
 MOST_IMAGES = 20_000  # that are clustered; of more, a sample
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """An image to label: its row among the unlabelled, its id, its score, and why it is asked for.
 
-    score: typicality or doubt, by the way of the queue.
+    score: typicality or doubt, by the strategy.
     """
 
     row: int
@@ -40,8 +40,8 @@ class Asked:
     why: str
 
 
-def way_to_ask(*, num_labels: int, num_classes: int, taught: bool) -> Way:
-    """How to choose; `taught`: whether teachers have said what they think of the images."""
+def choose_strategy(*, num_labels: int, num_classes: int, taught: bool) -> Strategy:
+    """How to choose; taught: whether teachers have predicted the images."""
     few = num_labels < FEW_PER_CLASS * num_classes
     return "typical" if few or not taught else "doubtful"
 
@@ -55,7 +55,7 @@ def typical_queue(
     answered: Collection[str] = (),
     seed: int = 0,
     most_images: int = MOST_IMAGES,
-) -> list[Asked]:
+) -> list[Query]:
     """The typical images of the clusters, those without a label first.
 
     unlabeled, labeled: prepared folders; embed: what makes features of images; answered: ids of
@@ -72,13 +72,13 @@ def typical_queue(
     with progress("pick: features", len(rows) + len(beside)) as advance:
         pool = read_pool(unlabeled, rows, embed, advance)
         others = read_pool(labeled, beside, embed, advance)
-    features = np.concatenate([pool.features, others.features.reshape(len(beside), -1)])
+    features = np.concatenate([pool, others.reshape(len(beside), pool.shape[1])])
     is_known = np.concatenate([np.isin(rows, list(known)), np.ones(len(beside), np.bool_)])
-    chosen = typical_rows(reduced(features), is_known, count, seed=seed)
-    ids = _ids(unlabeled, [int(rows[pick.row]) for pick in chosen])
+    picks = typical_rows(reduced(features), is_known, count, seed=seed)
+    ids = _ids(unlabeled, [int(rows[pick.row]) for pick in picks])
     return [
-        Asked(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
-        for pick, name in zip(chosen, ids, strict=True)
+        Query(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
+        for pick, name in zip(picks, ids, strict=True)
     ]
 
 
@@ -89,7 +89,7 @@ def doubtful_queue(
     *,
     count: int,
     answered: Collection[str] = (),
-) -> list[Asked]:
+) -> list[Query]:
     """The images that the teachers doubt or disagree on, diverse by the classes in question.
 
     predictions: folders of what each teacher thought of the images in `unlabeled`, row by row.
@@ -102,11 +102,11 @@ def doubtful_queue(
             )
     rows, doubts, pairs = _doubts(predictions, frozenset(answered))
     order = diverse(doubts, pairs, count)
-    chosen = rows[order].tolist()
-    ids = _ids(unlabeled, chosen)
+    picks = rows[order].tolist()
+    ids = _ids(unlabeled, picks)
     return [
-        Asked(row, name, float(doubts[place]), pair_names(int(pairs[place]), classes))
-        for place, row, name in zip(order, chosen, ids, strict=True)
+        Query(row, name, float(doubts[place]), pair_names(int(pairs[place]), classes))
+        for place, row, name in zip(order, picks, ids, strict=True)
     ]
 
 
@@ -125,11 +125,11 @@ def _doubts(
     """Row, doubt and pair of classes of every image not answered; one shard in memory."""
     rows, doubts, pairs, first = [], [], [], 0
     for members in zip(*(read_predictions(folder) for folder in predictions), strict=True):
-        seen = [np.exp(member.log_probs) for member in members]
+        probabilities = [np.exp(member.log_probs) for member in members]
         open_ones = np.array([name not in answered for name in members[0].ids], np.bool_)
         rows.append(first + np.flatnonzero(open_ones))
-        doubts.append(doubt(seen)[open_ones])
-        pairs.append(class_pairs(np.mean(seen, axis=0))[open_ones])
+        doubts.append(doubt(probabilities)[open_ones])
+        pairs.append(class_pairs(np.mean(probabilities, axis=0))[open_ones])
         first += len(open_ones)
     if not rows:
         none = np.empty(0, np.int64)

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.labels.propagate import GAMMA, neighbor_graph
+from pipeline.evaluate.neighbors import nearest_neighbors
+from pipeline.labels.align import Floats
+from pipeline.labels.propagate import GAMMA, Integers, neighbor_graph
 
 Features = NDArray[np.float32] | NDArray[np.float16]
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 NUM_FOLDS = 10
+ROWS_AT_ONCE = 65_536  # of the others
 MOST_IN_GRAPH = 20_000  # unlabelled images; the graph takes time by the square of its images
-ROWS_AT_ONCE = 1024  # of the others: memory ROWS_AT_ONCE × images of the graph × 4 bytes
 LEAST_SHARE = 1e-6  # of walks, so that the logarithm of none is a number
 
 
@@ -74,16 +74,19 @@ def stranger_scores(
     )
     folds = _folds(labels)
     shares = _shares(neighbor_graph(nodes, num_neighbors), folds, alpha)
-    found = np.empty(len(unlabeled_features))
-    found[rows] = shares[len(labels) :].sum(axis=1)
-    others = np.setdiff1d(np.arange(len(found)), rows)
-    points, in_all = _normalised(nodes), shares.sum(axis=1)
+    ended = np.empty(len(unlabeled_features))
+    ended[rows] = shares[len(labels) :].sum(axis=1)
+    others = np.setdiff1d(np.arange(len(ended)), rows)
     for start in range(0, len(others), ROWS_AT_ONCE):
         part = others[start : start + ROWS_AT_ONCE]
-        asked = _normalised(unlabeled_features[part].astype(np.float32))
-        found[part] = alpha * _mean_of_neighbors(asked, points, in_all, num_neighbors)
+        queries = unlabeled_features[part]
+        near = nearest_neighbors(nodes, num_neighbors, queries=queries, exact_images=len(nodes))
+        weights = near.cosines.clip(min=0).astype(np.float64) ** GAMMA
+        total = weights.sum(axis=1)
+        mean = (weights * shares.sum(axis=1)[near.rows]).sum(axis=1)
+        ended[part] = alpha * mean / np.where(total > 0, total, 1)
     return StrangerScores(
-        _score(_without_own_fold(shares[: len(labels)], labels, folds)), _score(found)
+        _score(_without_own_fold(shares[: len(labels)], labels, folds)), _score(ended)
     )
 
 
@@ -138,20 +141,8 @@ def _without_own_fold(
     num_of_class = np.bincount(labels)[labels]
     num_left = num_of_class - np.bincount(same)[same]
     scale = np.where(num_left > 0, num_of_class / np.maximum(num_left, 1), np.nan)
-    left: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
-    return left
-
-
-def _mean_of_neighbors(
-    asked: Floats, points: Floats, values: NDArray[np.float64], num_neighbors: int
-) -> NDArray[np.float64]:
-    """The mean value of the nearest points of each asked one, (n,), weighted as edges are."""
-    alike = asked @ points.T
-    near = np.argpartition(-alike, min(num_neighbors, len(points)) - 1, axis=1)[:, :num_neighbors]
-    weights = np.take_along_axis(alike, near, axis=1).clip(min=0).astype(np.float64) ** GAMMA
-    total = weights.sum(axis=1)
-    mean: NDArray[np.float64] = (weights * values[near]).sum(axis=1) / np.where(total > 0, total, 1)
-    return mean
+    outside: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
+    return outside
 
 
 def _evenly_spaced(count: int, most: int) -> Integers:
@@ -159,12 +150,6 @@ def _evenly_spaced(count: int, most: int) -> Integers:
     if count <= most:
         return np.arange(count)
     return np.linspace(0, count - 1, most).astype(np.int64)
-
-
-def _normalised(features: Floats) -> Floats:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: Floats = features / np.maximum(lengths, np.float32(1e-12))
-    return scaled
 
 
 def _score(shares: NDArray[np.float64]) -> Floats:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.shards import Manifest
+from pipeline.data.distributions import Distributions
+from pipeline.data.predictions import predictions_table, read_predictions
+from pipeline.data.shards import Manifest, read_entry, read_manifest, write_shard
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift, label_shares, pool_shares
+from pipeline.labels.align import Floats, aligned, alignment_shift, pool_shares
 from pipeline.labels.propagate import combine_with_neighbors
-from pipeline.labels.select import sharpen
 from pipeline.params import PropagationParams
-
-Floats = NDArray[np.float32]
 
 KEY = "teaching"  # in the manifest of predictions and of pseudo-labels
 
@@ -38,8 +37,8 @@ class Teaching:
 
     def noted(self) -> dict[str, Any]:
         """What the manifest of pseudo-labels notes."""
-        known = None if self.propagation is None else self.propagation.model_dump(mode="json")
-        return {KEY: vars(self) | {"propagation": known}}
+        propagation = self.propagation and self.propagation.model_dump(mode="json")
+        return {KEY: vars(self) | {"propagation": propagation}}
 
 
 def read_teaching(folder: Path, manifest: Manifest) -> Teaching:
@@ -47,8 +46,7 @@ def read_teaching(folder: Path, manifest: Manifest) -> Teaching:
     try:
         value = dict(manifest.metadata[KEY])
         known = value.pop("propagation")
-        how = None if known is None else PropagationParams.model_validate(known)
-        return Teaching(propagation=how, **value)
+        return Teaching(known and PropagationParams.model_validate(known), **value)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: not as select writes it ({error}); run select again") from None
 
@@ -89,15 +87,8 @@ def refined_log_probs(
     if teaching.propagation is not None:
         assert features is not None
         assert labeled_features is not None
-        shares = label_shares(labels, log_probs.shape[1])
         log_probs = combine_with_neighbors(
-            log_probs,
-            labeled_features,
-            labels,
-            features,
-            teaching.propagation,
-            shares,
-            threads=threads,
+            log_probs, labeled_features, labels, features, teaching.propagation, threads=threads
         )
     if teaching.distribution_alignment != "none":
         kind = teaching.distribution_alignment
@@ -106,9 +97,74 @@ def refined_log_probs(
     return log_probs
 
 
+def refine_predictions(
+    predictions: Path,
+    out: Path,
+    *,
+    features: NDArray[Any] | None,
+    labeled_features: NDArray[Any] | None,
+    labels: NDArray[np.int64],
+    propagation: PropagationParams | None,
+    strangers: NDArray[np.bool_] | None,
+    threads: int = 1,
+) -> None:
+    """Write the predictions of the folder `predictions` to `out`, shard for shard, refined.
+
+    features: (M, F) of the predicted images, labeled_features: (N, F), labels: (N,); where there is
+    `propagation` the predictions are combined with what neighbours say in these. strangers: (M,)
+    which images show none of the classes, None where nobody looked. Raises DataError.
+    """
+    shards, entries = list(read_predictions(predictions)), read_manifest(predictions).shards
+    log_probs = refined_log_probs(
+        np.concatenate([shard.log_probs for shard in shards]),
+        Teaching(propagation=propagation),
+        features=features,
+        labeled_features=labeled_features,
+        labels=labels,
+        threads=threads,
+    )
+    start = 0
+    for number, (entry, shard) in enumerate(zip(entries, shards, strict=True)):
+        rows = slice(start, start + len(shard.ids))
+        start = rows.stop
+        metadata = read_entry(predictions, entry, ["id"]).schema.metadata
+        precision = metadata[b"precision"].decode().split(", ")
+        marked = None if strangers is None else strangers[rows]
+        table = predictions_table(shard.ids, number, log_probs[rows], precision, marked)
+        write_shard(out / entry.file, table)
+
+
 def targets_of(log_probs: Floats, teaching: Teaching) -> Floats:
     """The targets (M, K) that refined predictions (M, K) become: one-hot, or sharpened."""
     if teaching.label_kind == "hard":
         hard: Floats = np.eye(log_probs.shape[1], dtype=np.float32)[log_probs.argmax(axis=1)]
         return hard
     return sharpen(np.exp(log_probs), teaching.temperature)
+
+
+def sharpened(log_probs: Distributions, temperature: float) -> Distributions:
+    """Log-probabilities as probabilities to the power 1 / temperature, each row again of sum 1."""
+    values = np.exp(log_probs.values)
+    if log_probs.others is None:
+        return Distributions(log_probs.num_classes, sharpen(values, temperature))
+    whole = np.concatenate([values, np.exp(log_probs.others)[:, None]], axis=1)
+    classes = np.ones(whole.shape[1], np.float32)
+    classes[-1] = log_probs.num_classes - values.shape[1]
+    whole = sharpen(whole, temperature, classes)
+    return Distributions(log_probs.num_classes, whole[:, :-1], log_probs.classes, whole[:, -1])
+
+
+def sharpen(
+    probabilities: NDArray[np.float32],
+    temperature: float,
+    classes: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """(N, K) probabilities to the power 1 / temperature, each row again of sum 1.
+
+    classes: (K,) the number of classes that a column stands for, None for one each.
+    """
+    relative = probabilities / probabilities.max(axis=1, keepdims=True)  # no row underflows whole
+    powered = relative if temperature == 1 else np.power(relative, np.float32(1 / temperature))
+    sums = powered if classes is None else powered * classes
+    result: NDArray[np.float32] = powered / sums.sum(axis=1, keepdims=True)
+    return result

@@ -45,21 +45,21 @@ def typical_rows(
     the fewest known or asked for so far, of these the largest. Fewer where fewer are unlabelled.
     """
     clusters = clusters_of(features, min(count + int(labeled.sum()), most_clusters), seed=seed)
-    left: dict[int, list[Typical]] = {}
-    turns: list[tuple[bool, int, int, int]] = []
+    remaining: dict[int, list[Typical]] = {}
+    heap: list[tuple[bool, int, int, int]] = []
     for cluster in np.unique(clusters).tolist():
         rows = np.flatnonzero(clusters == cluster)
-        left[cluster] = _densest_last(features, rows, labeled)
+        remaining[cluster] = _densest_last(features, rows, labeled)
         known = int(labeled[rows].sum())
-        turns.append((len(rows) < LEAST_MEMBERS, known, -len(rows), cluster))
-    heapq.heapify(turns)
-    chosen: list[Typical] = []
-    while turns and len(chosen) < count:
-        small, known, size, cluster = heapq.heappop(turns)
-        if left[cluster]:
-            chosen.append(left[cluster].pop())
-            heapq.heappush(turns, (small, known + 1, size, cluster))
-    return chosen
+        heap.append((len(rows) < LEAST_MEMBERS, known, -len(rows), cluster))
+    heapq.heapify(heap)
+    picks: list[Typical] = []
+    while heap and len(picks) < count:
+        small, known, size, cluster = heapq.heappop(heap)
+        if remaining[cluster]:
+            picks.append(remaining[cluster].pop())
+            heapq.heappush(heap, (small, known + 1, size, cluster))
+    return picks
 
 
 def typicality(features: Floats, neighbors: int = NEIGHBORS) -> Floats:
@@ -73,14 +73,14 @@ def typicality(features: Floats, neighbors: int = NEIGHBORS) -> Floats:
         return np.zeros(total, np.float32)
     near = max(1, min(neighbors, total // 2))
     points = torch.from_numpy(features)
-    found = np.empty(total, np.float32)
+    density = np.empty(total, np.float32)
     for start in range(0, total, ROWS_AT_ONCE):
         part = points[start : start + ROWS_AT_ONCE]
         distances = torch.cdist(part, points, compute_mode="donot_use_mm_for_euclid_dist")
         distances[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf
         mean = distances.topk(near, dim=1, largest=False).values.mean(dim=1)
-        found[start : start + len(part)] = (1 / mean).numpy()
-    return np.minimum(found, np.finfo(np.float32).max)
+        density[start : start + len(part)] = (1 / mean).numpy()
+    return np.minimum(density, np.finfo(np.float32).max)
 
 
 def clusters_of(features: Floats, count: int, *, seed: int) -> Integers:

@@ -6,10 +6,12 @@ from pipeline.params.network import ModelParams, NetworkParams
 from pipeline.params.run import Generation, Params
 from pipeline.params.sections import (
     DataParams,
+    EvaluateParams,
     PredictParams,
     PropagationParams,
     RunParams,
     SelectParams,
+    ViewParams,
 )
 from pipeline.params.training import OnlineParams, Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
@@ -19,6 +21,7 @@ __all__ = [
     "AugmentParams",
     "DataParams",
     "EmbedParams",
+    "EvaluateParams",
     "Generation",
     "ModelParams",
     "NetworkParams",
@@ -33,6 +36,7 @@ __all__ = [
     "TrainParams",
     "Training",
     "TransferParams",
+    "ViewParams",
     "load_params",
     "parse_params",
 ]

@@ -151,12 +151,6 @@ class SelectParams(Section):
     label_kind: Literal["soft", "hard"] = Field("soft", description="form of the target")
     temperature: float = Field(1.0, gt=0, description="of soft targets; under 1 sharpens")
 
-    @property
-    def rules(self) -> dict[str, Any]:
-        """What decides which predictions are kept, and how often."""
-        targets = {"distribution_alignment", "strangers", "label_kind", "temperature"}
-        return self.model_dump(exclude=targets)
-
 
 class GuardParams(Section):
     """When a generation is a step back; measured on validation and unlabelled images, not test."""
@@ -212,9 +206,6 @@ class EvaluateParams(ViewParams):
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     threads: int = Field(2, ge=1, description="CPU threads; part of the result")
     device: Device = Field("auto", description="auto: a GPU if there is one")
-    knn: int | None = Field(None, ge=1)
-    """also classify test images by so many nearest labelled ones, compared by the network's
-    features; null: not"""
     robustness_images: int | None = Field(None, ge=1)
     """also test on so many of the test images (all, where there are fewer) under common corruptions
     at five severities, one centre view: 75 more passes; null: not"""

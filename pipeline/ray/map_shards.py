@@ -31,8 +31,14 @@ class ShardWork(Protocol):
 
     folder: Path
     out: Path | StoredFolder
-    threads: int
-    device: str
+
+    @property
+    def threads(self) -> int:
+        """Of the CPU."""
+
+    @property
+    def device(self) -> str:
+        """auto, cpu or cuda."""
 
     @property
     def manifest(self) -> Manifest:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue
-from pipeline.evaluate.result import Evaluation
-from pipeline.evaluate.robustness import Robustness
+from pipeline.evaluate.result import Evaluation, Robustness
 from pipeline.evaluate.significance import PairedTest
 from pipeline.labels.audit import Audit
 from pipeline.params.presets import Difference

@@ -13,9 +13,8 @@ from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.result import evaluation_from_json
-from pipeline.evaluate.run import ModelResult, load_result
-from pipeline.evaluate.significance import compare
+from pipeline.evaluate.result import ModelResult, evaluation_from_json, load_result
+from pipeline.evaluate.significance import Bootstrap, compare
 from pipeline.files import stage_json
 from pipeline.labels.audit import Audit
 from pipeline.models.head import reads_features
@@ -98,9 +97,7 @@ def _control(layout: Layout, params: Params, name: str, champion: ModelResult) -
     test = compare(
         correct(result.test_log_probs, result.test_labels),
         correct(champion.test_log_probs, champion.test_labels),
-        samples=params.evaluate.bootstrap_samples,
-        interval=params.evaluate.interval,
-        seed=params.seed,
+        Bootstrap.of(params.evaluate, params.seed),
     )
     return ControlResult(
         name, control.steps, params.all_steps, _result(key, result), test, control.like

@@ -14,7 +14,7 @@ from pipeline.data.preparation.answers import labeling_config, task, write_datas
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
 from pipeline.files import csv_text, folder_written_whole, write_json, write_text
-from pipeline.labels.queue import Asked
+from pipeline.labels.queue import Query
 from pipeline.report.galleries import (
     Gallery,
     Probabilities,
@@ -80,7 +80,7 @@ def publish_queue(
             write_dataset(finished / "fiftyone", named, guesses, dataset.classes)
 
 
-def queue_csv(queries: Sequence[Asked], likely: Sequence[Probabilities]) -> str:
+def queue_csv(queries: Sequence[Query], likely: Sequence[Probabilities]) -> str:
     """The queue as CSV, first the image to label first; no name can be a spreadsheet's formula.
 
     likely: the likeliest classes of each, () without a model.

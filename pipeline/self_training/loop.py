@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.labels.choice import choose_rows
+from pipeline.labels.select import (
+    Candidates,
+    find_cuts,
+    id_hashes,
+    select,
+    stored_confidences,
+)
 from pipeline.labels.teaching import Teaching, refined_log_probs, targets_of
-from pipeline.labels.ties import tie_breakers
 from pipeline.models.spec import ModelSpec
 from pipeline.params import EmbedParams, Params, Training
 from pipeline.self_training.models import (
@@ -150,15 +154,15 @@ def pseudo_labels(
     teachers: Sequence[Model], splits: Splits, params: Params, key: str
 ) -> PseudoLabels:
     """What the teachers' predictions of the unlabelled images become for generation `key`."""
-    select, predict, images = params.selection(key), params.predict, splits.images
-    views = {"view": predict.views, "jitter_views": predict.jitter_views}
-    how: dict[str, Any] = views | {"batch_size": predict.batch_size, "seed": params.seed}
-    log_probs = average_log_probs([each.log_probs(splits.unlabeled, **how) for each in teachers])
+    rules, predict, images = params.selection(key), params.predict, splits.images
+    log_probs = average_log_probs(
+        [each.log_probs(splits.unlabeled, predict, params.seed) for each in teachers]
+    )
     teaching = Teaching(
         propagation=predict.propagation,
-        distribution_alignment=select.distribution_alignment,
-        label_kind=select.label_kind,
-        temperature=select.temperature,
+        distribution_alignment=rules.distribution_alignment,
+        label_kind=rules.label_kind,
+        temperature=rules.temperature,
         taught=params.generations[key].teacher != "0",
     )
     features = labeled_features = None
@@ -173,13 +177,13 @@ def pseudo_labels(
         labels=images.labels.numpy(),
         threads=predict.threads,
     )
-    selection = choose_rows(
+    candidates = Candidates(
         log_probs.argmax(axis=1).astype(np.int32),
-        np.exp(log_probs.max(axis=1)),
-        tie_breakers(map(str, range(len(log_probs)))),
-        classes=images.classes,
-        **select.rules,
+        stored_confidences(log_probs.max(axis=1)),
+        id_hashes(map(str, range(len(log_probs)))),
+        dropped=np.zeros(len(log_probs), np.bool_),
     )
+    selection = select(candidates, find_cuts(candidates, images.classes, rules))
     return PseudoLabels(targets_of(log_probs, teaching), np.asarray(selection.repeats, np.int64))
 
 
@@ -237,17 +241,11 @@ def _spec(images: Images, training: Training, key: str) -> ModelSpec:
 
 
 def _tested(model: Model, splits: Splits, params: Params) -> Generation:
-    truth = splits.images.test_labels.numpy()
-    by_view = {
-        view: model.log_probs(
-            splits.test,
-            view=view,
-            jitter_views=params.evaluate.jitter_views,
-            batch_size=params.evaluate.batch_size,
-            seed=params.seed,
-        )
-        for view in {"centre", params.evaluate.views}
-    }
-    accuracy = {view: float((p.argmax(axis=1) == truth).mean()) for view, p in by_view.items()}
-    view = params.evaluate.views
-    return Generation(by_view[view], accuracy[view], accuracy["centre"])
+    truth, rules = splits.images.test_labels.numpy(), params.evaluate
+    log_probs = centre = model.log_probs(splits.test, rules, params.seed)
+    if rules.views != "centre":
+        centre = model.log_probs(splits.test)
+    accuracy, centre_accuracy = (
+        float((each.argmax(axis=1) == truth).mean()) for each in (log_probs, centre)
+    )
+    return Generation(log_probs, accuracy, centre_accuracy)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import ParameterError
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import CENTRE, predict_log_probs
 from pipeline.labels.pool import network_features
 from pipeline.models.head import LinearHead
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
-from pipeline.params import Training
+from pipeline.params import Training, ViewParams
 from pipeline.self_training.heads import Labeled, fit_generation
 from pipeline.train.head import FeatureBlock
 from pipeline.train.run import train_network
@@ -47,8 +47,8 @@ class PseudoLabels:
 class Model(Protocol):
     """What teaches, and is tested."""
 
-    def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
-        """Of each class, (n, K); views: of predict_log_probs."""
+    def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
+        """Of each class, (n, K); seed: of the views."""
 
     def features(self, inputs: Inputs, batch_size: int) -> NDArray[Any]:
         """In which neighbours are looked for, (n, F)."""
@@ -86,11 +86,16 @@ class Network:
         )
         return cls(network, spec, device)
 
-    def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
+    def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
         """As Model says."""
-        mean, std = self.spec.mean, self.spec.std
         return predict_log_probs(
-            self.network, inputs.images, mean=mean, std=std, device=self.device, **views
+            self.network,
+            inputs.images,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            views=views,
+            seed=seed,
+            device=self.device,
         )
 
     def features(self, inputs: Inputs, batch_size: int) -> NDArray[Any]:
@@ -128,11 +133,12 @@ class Head:
         block = FeatureBlock(features_of(unlabeled), taught.targets, weights)
         return cls(fit_generation(known, lambda: [block], seed=seed)[0])
 
-    def log_probs(self, inputs: Inputs, **views: Any) -> Floats:
+    def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
         """As Model says, of the image as it was embedded."""
-        if (view := views.get("view", "centre")) != "centre":
+        if views.views != "centre":
             raise ParameterError(
-                f"views = {view!r}: here a classifier on features sees an image from the centre"
+                f"views = {views.views!r}: here a classifier on features sees an image from the "
+                "centre"
             )
         return self.head.log_probs(features_of(inputs))
 

@@ -10,23 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.features import COLUMN, body_of, features_metadata, load_features
-from pipeline.data.predictions import predictions_table, read_predictions
 from pipeline.data.shards import (
     Manifest,
-    read_entry,
     read_labels,
-    read_manifest,
     read_shard,
-    write_shard,
 )
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import finish_derived, missing_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.strangers import find_strangers
-from pipeline.labels.teaching import Teaching, refined_log_probs
+from pipeline.labels.teaching import Teaching, refine_predictions
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
-from pipeline.params import PredictParams, PropagationParams
+from pipeline.params import PredictParams
 
 EMBEDDINGS = "embeddings"  # the folder of a teacher's own features
 
@@ -62,18 +58,12 @@ class PseudoLabeling:
     @property
     def predictor(self) -> ShardPredictor:
         """What predicts the unlabelled images."""
-        predict = self.predict
         return ShardPredictor(
             models=self.models,
             folder=self.prepared / "unlabeled",
             out=self.out,
-            views=predict.views,
-            jitter_views=predict.jitter_views,
-            batch_size=predict.batch_size,
+            params=self.predict,
             seed=self.seed,
-            threads=predict.threads,
-            precision=predict.precision,
-            device=predict.device,
             features=self.features / "unlabeled" if has_features(self.features) else None,
             embeddings=self.embeddings,
         )
@@ -134,46 +124,3 @@ class PseudoLabeling:
             finish_derived(images, out, metadata, manifest_in=manifest_in)
             arrays.append(load_features(manifest_in, images))
         return arrays[0], arrays[1]
-
-
-def refine_predictions(
-    predictions: Path,
-    out: Path,
-    *,
-    features: NDArray[Any] | None,
-    labeled_features: NDArray[Any] | None,
-    labels: NDArray[np.int64],
-    propagation: PropagationParams | None,
-    strangers: NDArray[np.bool_] | None,
-    threads: int = 1,
-) -> None:
-    """Write the predictions of the folder `predictions` to `out`, shard for shard, refined.
-
-    features: (M, F) of the predicted images, labeled_features: (N, F), labels: (N,); where there is
-    `propagation` the predictions are combined with what neighbours say in these. strangers: (M,)
-    which images show none of the classes, None where nobody looked. Raises DataError.
-    """
-    shards = list(read_predictions(predictions))
-    log_probs = np.concatenate([shard.log_probs for shard in shards])
-    log_probs = refined_log_probs(
-        log_probs,
-        Teaching(propagation=propagation),
-        features=features,
-        labeled_features=labeled_features,
-        labels=labels,
-        threads=threads,
-    )
-    start = 0
-    entries = read_manifest(predictions).shards
-    for number, (entry, shard) in enumerate(zip(entries, shards, strict=True)):
-        rows = slice(start, start + len(shard.ids))
-        metadata = read_entry(predictions, entry, ["id"]).schema.metadata
-        table = predictions_table(
-            shard.ids,
-            number,
-            log_probs[rows],
-            metadata[b"precision"].decode().split(", "),
-            None if strangers is None else strangers[rows],
-        )
-        write_shard(out / entry.file, table)
-        start = rows.stop

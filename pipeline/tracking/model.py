@@ -22,6 +22,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from pipeline.evaluate.champion import promote
+from pipeline.evaluate.significance import Bootstrap
 from pipeline.files import read_json
 
 PACKAGES = (
@@ -87,7 +88,7 @@ def register(
     held, before = client.get_registered_model(name).aliases.get("champion"), None
     if held is not None and str(held) != str(version.version):  # else a sender was killed here
         before = _rights(client, client.get_model_version(name, held))
-    decided = promote(before, read_json(rights), **compared)
+    decided = promote(before, read_json(rights), Bootstrap(**compared))
     alias = "champion" if decided.moves else "challenger"
     client.set_registered_model_alias(name, alias, version.version)
     if decided.moves:

@@ -168,4 +168,4 @@ def _taught(teacher: Path, images: Images, device: str) -> Tensor:
     """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
     checkpoint = load_checkpoint(teacher)
     checkpoint.network.to(device)
-    return torch.from_numpy(np.exp(checkpoint_log_probs(checkpoint, images, device=device)))
+    return torch.from_numpy(np.exp(checkpoint_log_probs(checkpoint, images)))

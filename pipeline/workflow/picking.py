@@ -14,12 +14,12 @@ from pipeline.data.tensors import Dataset, read_dataset
 from pipeline.errors import DataError, ParameterError
 from pipeline.labels.pool import Embed, network_features, pixel_features
 from pipeline.labels.queue import (
-    Asked,
-    Way,
+    Query,
+    Strategy,
+    choose_strategy,
     doubtful_queue,
     same_images,
     typical_queue,
-    way_to_ask,
 )
 from pipeline.models.checkpoint import load_checkpoint, network_of
 from pipeline.models.passes import resolve_device
@@ -43,9 +43,9 @@ class Picked:
     teacher that is; None before any.
     """
 
-    way: Way
+    way: Strategy
     by: str
-    asked: list[Asked]
+    asked: list[Query]
     predictions: Path | None
     generation: str | None
 
@@ -66,7 +66,7 @@ def pick_images(
     if way == "auto":
         told = [name for name, label in said.items() if label != NONE_OF_THEM]
         num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, told))
-        way = way_to_ask(
+        way = choose_strategy(
             num_labels=num_labels, num_classes=len(dataset.classes), taught=bool(teachers)
         )
     generation, predictions = list(teachers.items())[-1] if teachers else (None, None)

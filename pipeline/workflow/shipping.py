@@ -12,7 +12,7 @@ from pipeline.evaluate.champion import rights_by_content
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
-from pipeline.evaluate.run import ModelResult
+from pipeline.evaluate.result import ModelResult
 from pipeline.files import read_json, write_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from pipeline.augment import Draws, colour
-from pipeline.augment.boxes import crop_boxes, cutout, random_erasing, resized_crop
+from pipeline.augment import colour
+from pipeline.augment.boxes import crop_boxes, resized_crop
 from pipeline.augment.geometry import KNOTS
-from pipeline.augment.mix import blend, cutmix_boxes, partners, paste
 from pipeline.augment.randaugment import COLOUR, Plan, apply_plan, draw_plan
 from pipeline.augment.views import move
 from pipeline.params import AugmentParams
 from tests.augment import references as slow
-
-LEVELS = torch.linspace(-1, 1, 13)
-Operation = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row: `ours` does a batch (13, C, H, W), `theirs` the same image by image."""
-
-    tool: str
-    parameter: str
-    source: str
-    reference: str
-    ours: Operation
-    theirs: Operation
+from tests.augment.mixing_cases import LEVELS, Case, erased_and_mixed, image_by_image, make_draws
 
 
 def cases() -> Iterator[Case]:
@@ -39,7 +23,7 @@ def cases() -> Iterator[Case]:
     yield from _weak()
     yield from _geometric()
     yield from _colours()
-    yield from _erased_and_mixed()
+    yield from erased_and_mixed()
     yield Case(
         "RandAugment",
         "`operations`, `num_ops`, `magnitude`, `magnitude_std`, `distinct_ops`",
@@ -54,7 +38,7 @@ def cases() -> Iterator[Case]:
 @lru_cache
 def _plan() -> Plan:
     return draw_plan(
-        _draws(),
+        make_draws(),
         AugmentParams(
             operations=("rotate", *COLOUR),
             num_ops=3,
@@ -74,18 +58,8 @@ def _one_by_one(number: int, image: Tensor) -> Tensor:
     return image
 
 
-def _draws() -> Draws:
-    return Draws(3, len(LEVELS))
-
-
-def _each(function: Callable[..., Tensor], images: Tensor, *values: Tensor) -> Tensor:
-    """`function` of each image and its own value of each of `values`, stacked."""
-    items = zip(images, *(value.tolist() for value in values), strict=True)
-    return torch.stack([function(*item) for item in items])
-
-
 def _weak() -> Iterator[Case]:
-    right, down = (_draws().integers(9, 2) - 4).unbind(1)
+    right, down = (make_draws().integers(9, 2) - 4).unbind(1)
     mirrored = torch.arange(len(LEVELS)) % 2 == 0
     for padding in ("reflect", "zeros"):
         yield Case(
@@ -102,7 +76,7 @@ def _weak() -> Iterator[Case]:
         "Szegedy et al. 2015",
         "torchvision `resized_crop`",
         lambda images: resized_crop(images, _boxes(images)),
-        lambda images: _each(
+        lambda images: image_by_image(
             lambda image, box: slow.resized_crop(image, box, image.shape[-2:]),
             images,
             _boxes(images),
@@ -120,11 +94,11 @@ def _slowly_moved(
     def one(image: Tensor, x: int, y: int, turned: bool) -> Tensor:
         return slow.shift(image, x, y, mirrored=turned, padding=padding)
 
-    return _each(one, images, right, down, mirrored)
+    return image_by_image(one, images, right, down, mirrored)
 
 
 def _boxes(images: Tensor) -> Tensor:
-    return crop_boxes(_draws(), images.shape[-2], images.shape[-1], (0.1, 1.0), (0.75, 4 / 3))
+    return crop_boxes(make_draws(), images.shape[-2], images.shape[-1], (0.1, 1.0), (0.75, 4 / 3))
 
 
 def _against_torchvision(
@@ -141,7 +115,7 @@ def _against_torchvision(
         source,
         f"torchvision `{'affine' if affine else called.get(name, adjusted)}`",
         lambda images: ours(images, strengths),
-        lambda images: _each(theirs, images, strengths),
+        lambda images: image_by_image(theirs, images, strengths),
     )
 
 
@@ -187,7 +161,7 @@ def _corners(images: Tensor) -> tuple[Tensor, Tensor]:
     height, width = images.shape[-2:]
     start = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]]).float()
     inward = torch.tensor([[1.0, 1], [-1, 1], [-1, -1], [1, -1]])
-    end = start + inward * _draws().integers(6, 4, 2)
+    end = start + inward * make_draws().integers(6, 4, 2)
     return start.expand_as(end), end
 
 
@@ -198,7 +172,7 @@ def _centred(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _knots() -> Tensor:
-    return _draws().normal(2, KNOTS, KNOTS)
+    return make_draws().normal(2, KNOTS, KNOTS)
 
 
 @lru_cache
@@ -219,14 +193,14 @@ def _colours() -> Iterator[Case]:
     yield _against_torchvision(
         "autocontrast", source, lambda images, _: colour.autocontrast(images), LEVELS
     )
-    amounts, axes = _draws().signed(3) * 0.3, torch.tensor(colour.IMAGENET_AXES)
+    amounts, axes = make_draws().signed(3) * 0.3, torch.tensor(colour.IMAGENET_AXES)
     yield Case(
         "colour shift",
         "`colour_shift`",
         "Wu et al. 2015",
         "loop over channels",
         lambda images: colour.colour_shift(images, amounts[:, : images.shape[1]]),
-        lambda images: _each(slow.colour_shift, images, amounts),
+        lambda images: image_by_image(slow.colour_shift, images, amounts),
     )
     yield Case(
         "PCA colour shift",
@@ -234,7 +208,7 @@ def _colours() -> Iterator[Case]:
         "Krizhevsky et al. 2012",
         "loop over channels and axes",
         lambda images: colour.pca_colour_shift(images, amounts),
-        lambda images: _each(
+        lambda images: image_by_image(
             lambda image, weights: (
                 slow.pca_colour_shift(image, weights, axes) if len(image) == 3 else image
             ),
@@ -242,72 +216,3 @@ def _colours() -> Iterator[Case]:
             amounts,
         ),
     )
-
-
-def _erased_and_mixed() -> Iterator[Case]:
-    yield Case(
-        "cutout",
-        "`cutout`",
-        "DeVries and Taylor 2017",
-        "torchvision `erase`",
-        lambda images: cutout(images, _draws(), side=0.4),
-        lambda images: _each(slow.erase, images, _squares(images, 0.4)),
-    )
-    yield Case(
-        "random erasing",
-        "`erasing`",
-        "Zhong et al. 2020",
-        "torchvision `erase`",
-        lambda images: random_erasing(images, _draws(), chance=0.7),
-        lambda images: _each(slow.erase, images, _rectangles(images, 0.7)),
-    )
-    targets, own = torch.zeros(len(LEVELS), 1), _draws().beta(1.0)
-    yield Case(
-        "MixUp",
-        "`mix: mixup`, `mix_alpha`",
-        "Zhang et al. 2018",
-        "loop over images",
-        lambda images: blend((images, targets), partners((images, targets)), own)[0],
-        lambda images: torch.stack(
-            [slow.mixup(*one) for one in zip(images, _partners(images), own.tolist(), strict=True)]
-        ),
-    )
-    yield Case(
-        "CutMix",
-        "`mix: cutmix`, `mix_alpha`",
-        "Yun et al. 2019",
-        "loop over pixels",
-        lambda images: paste((images, targets), partners((images, targets)), _cut(images))[0],
-        lambda images: torch.stack(
-            [
-                slow.cutmix(image, other, box)
-                for image, other, box in zip(
-                    images, _partners(images), _cut(images).tolist(), strict=True
-                )
-            ]
-        ),
-    )
-
-
-def _partners(images: Tensor) -> Tensor:
-    return partners((images, images))[0]
-
-
-def _squares(images: Tensor, side: float) -> Tensor:
-    draws, (height, width) = _draws(), images.shape[-2:]
-    length = round(side * min(height, width))
-    top, left = draws.integers(height) - length // 2, draws.integers(width) - length // 2
-    return torch.stack((top, left, top + length, left + length), dim=1)
-
-
-def _rectangles(images: Tensor, chance: float) -> Tensor:
-    """The boxes drawn after each image's lot; an empty one where the lot is against it."""
-    draws = _draws()
-    lots = draws.uniform()
-    boxes = crop_boxes(draws, images.shape[-2], images.shape[-1], (0.02, 1 / 3), (0.3, 10 / 3))
-    boxes[lots >= chance] = 0
-    return boxes
-
-
-def _cut(images: Tensor) -> Tensor:
-    return cutmix_boxes(_draws(), 1.0, images.shape[-2], images.shape[-1])

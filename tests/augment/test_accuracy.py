@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.augment.cases import LEVELS, Case, cases
+from tests.augment.cases import cases
 from tests.augment.images import shares
+from tests.augment.mixing_cases import LEVELS, Case
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "methods.md"
 START, END = "<!-- augmentation: start -->", "<!-- augmentation: end -->"

@@ -74,7 +74,7 @@ def test_every_combination_works_or_is_refused(
 def _why_refused(values: dict[str, Any]) -> str | None:
     """The parameter that is wrong beside its own limits."""
     low, high = values.get("crop_area", (0.5, 1.0))
-    if not 0 < low <= high <= 1:
+    if not 1e-9 <= low <= high <= 1:
         return r"augment\.crop_area"
     low, high = values.get("crop_ratio", (0.75, 1.3333))
     if not 0.1 <= low <= high <= 10:

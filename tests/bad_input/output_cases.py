@@ -15,12 +15,12 @@ import torch
 from pipeline.data.distributions import Distributions
 from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import MANIFEST, iter_shards, read_manifest, write_manifest, write_shard
-from pipeline.evaluate.run import load_result
+from pipeline.evaluate.result import load_result
 from pipeline.labels.predict import predict_folder
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
-from pipeline.params import parse_params
+from pipeline.params import EvaluateParams, SelectParams, parse_params
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
@@ -30,16 +30,9 @@ from tests.bad_input.outcome import Case, Outcome, stops
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
 
 RULES: dict[str, Any] = {
+    "params": SelectParams(max_repeats=2),
     "classes": CLASSES,
-    "confidence_threshold": 0.0,
-    "class_thresholds": {},
-    "threshold_kind": "fixed",
-    "images_per_class": None,
-    "fraction_per_class": 1.0,
-    "max_repeats": 2,
-    "label_kind": "soft",
-    "temperature": 1.0,
-    "target_shares": None,
+    "labeled": Path("nowhere"),
     "truth": {},
 }
 
@@ -145,7 +138,7 @@ def not_a_number(values: Any) -> Any:
 def of_other_images(root: Path) -> Outcome:
     prepared = prepared_stripes(root / "prepared")
     save_model(root / "model")
-    predict_folder(root / "model", prepared / "unlabeled", root / "p", batch_size=9, threads=1)
+    predict_folder(root / "model", prepared / "unlabeled", root / "p", EvaluateParams(threads=1))
     seen = next(iter_shards(root / "p"))
     count = seen.num_rows
     table = pseudo_labels_table(

@@ -31,6 +31,7 @@ from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.pretrained import read_file
 from pipeline.models.spec import SPEC, WEIGHTS
+from pipeline.params import EvaluateParams
 from pipeline.train.state import STATE
 from tests.bad_input.outcome import table_of
 from tests.bad_input.output_cases import RULES
@@ -99,7 +100,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepared_stripes(root / "prepared", count=40, labels=9, images_per_shard=64)
     save_model(root / "model")
     unlabeled = root / "prepared" / "unlabeled"
-    predict_folder(root / "model", unlabeled, root / "predictions", batch_size=64, threads=1)
+    predict_folder(root / "model", unlabeled, root / "predictions", EvaluateParams(threads=1))
     select_pseudo_labels(root / "predictions", root / "pseudo_labels", **RULES)
     pq.write_table(pa.table(table_of(ROWS[:8])).drop_columns("split"), root / "table.parquet")
     Run(0, 1).save(root / "state", 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.data.shards import read_manifest, shard_name
-from pipeline.data.sliced import ShardSlices, labeled_images
+from pipeline.data.sliced import ShardSlices
 from pipeline.data.sources import Row
 from pipeline.data.tensors import decoding_pool, load_images
 from pipeline.errors import DataError
@@ -39,15 +39,6 @@ def test_two_shards_at_most_are_in_memory(folder: Path) -> None:
             _ = slices[at : at + 7]
             assert len(slices._decoded) <= 2
         assert len(read_manifest(folder).shards) - 1 in slices._decoded
-
-
-def test_labels_come_with_the_images(folder: Path) -> None:
-    whole = load_images(folder.parent / "test")
-    with decoding_pool(1) as pool:
-        images = labeled_images(folder.parent / "test", pool)
-        assert len(images) == len(whole)
-        assert torch.equal(images.labels, whole.labels)
-        assert torch.equal(images.images[:], whole.images)
 
 
 def test_a_shard_that_is_not_as_noted_is_refused(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_page_leads_from_a_folder_to_an_answer(tmp_path: Path) -> None:
     make_images(project.folder / "my_images")
     said = project.run("bash", "-c", init).stdout
     assert "40 labelled images of 2 classes" in said
-    assert "1 of 71 looked at are unusable" in said
+    assert "1 of 71 sampled are unusable" in said
     shrink(project)
     project.run("bash", "-c", repro)
     project.run("bash", "-c", predict)

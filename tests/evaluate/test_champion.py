@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.champion import choose_champion, promote, rights_by_content
-from pipeline.evaluate.significance import compare, mcnemar_p_value
+from pipeline.evaluate.significance import Bootstrap, compare, mcnemar_p_value
 
 
 def flags(right: int, images: int = 100) -> NDArray[np.bool_]:
@@ -115,13 +115,13 @@ def test_the_first_is_champion() -> None:
 
 
 def test_the_decision_is_that_of_the_paired_test() -> None:
-    before = np.arange(300) < 250
+    before, bootstrap = np.arange(300) < 250, Bootstrap(samples=400, interval=0.9, seed=3)
     for right in range(240, 300, 5):
         after = np.arange(300) < right
-        want = compare(before, after, samples=400, interval=0.9, seed=3).verdict == "better"
+        want = compare(before, after, bootstrap).verdict == "better"
         champion = {str(k): bool(v) for k, v in enumerate(before)}
         challenger = {str(k): bool(v) for k, v in reversed(list(enumerate(after)))}
-        got = promote(champion, challenger, samples=400, interval=0.9, seed=3)
+        got = promote(champion, challenger, bootstrap)
         assert got.moves == want
     assert promote(by_content(250, 300), by_content(299, 300)).moves
     assert not promote(by_content(250, 300), by_content(252, 300)).moves

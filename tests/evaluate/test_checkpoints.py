@@ -15,6 +15,7 @@ from pipeline.evaluate.checkpoints import (
 from pipeline.models import passes
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.passes import has_bfloat16
+from pipeline.params import ViewParams
 from tests.tiny import prepared_stripes, save_model, tiny_network, tiny_spec
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -117,5 +118,5 @@ def test_bfloat16_is_for_long_predictions_of_models_that_agree(
 ) -> None:
     monkeypatch.setattr(passes, "_measured_size", lambda *_: 32)
     checkpoint = Checkpoint(tiny_network().eval(), tiny_spec(bfloat16_agrees=agrees))
-    how = {"view": "ten_crop", "jitter_views": 8, "batch_size": 512, "precision": precision}
-    assert checkpoint_passes(checkpoint, images, **how).bfloat16 is half  # type: ignore[arg-type]
+    views = ViewParams(views="ten_crop")
+    assert checkpoint_passes(checkpoint, images, views, precision=precision).bfloat16 is half

@@ -10,14 +10,12 @@ from pipeline.evaluate.ensemble import (
     EnsembleResult,
     add_member,
     average_log_probs,
-    equal_weights,
     greedy_weights,
     judge_ensemble,
     weighted_log_probs,
 )
-from pipeline.evaluate.metrics import accuracy
-from pipeline.evaluate.result import evaluate, evaluation_from_json
-from pipeline.evaluate.run import ModelResult
+from pipeline.evaluate.metrics import correct
+from pipeline.evaluate.result import ModelResult, evaluate, evaluation_from_json
 
 
 def members(count: int = 3) -> list[NDArray[np.float32]]:
@@ -59,7 +57,7 @@ def test_weights_are_those_of_the_probabilities() -> None:
     named = parts | {"3": parts["2"] * 0.9}
     expected = sum(weights[key] * np.exp(part) for key, part in named.items())
     np.testing.assert_allclose(np.exp(weighted_log_probs(named, weights)), expected, rtol=1e-5)
-    equal = weighted_log_probs(parts, equal_weights(list(parts)))
+    equal = weighted_log_probs(parts, dict.fromkeys(parts, 1 / len(parts)))
     np.testing.assert_array_equal(equal, average_log_probs(list(parts.values())))
     assert weighted_log_probs(parts, {"1": 1.0}) is parts["1"]
     with pytest.raises(DataError, match="same images and classes"):
@@ -119,8 +117,8 @@ def test_greedy_leaves_a_useless_member_out_and_is_never_worse_where_it_chose() 
     parts, labels = voters((-1.0, 2.0, 2.2), 200, 0)
     weights = greedy_weights(parts, labels)
     assert weights["0"] == 0
-    equal = accuracy(average_log_probs(list(parts.values())), labels)
-    assert accuracy(weighted_log_probs(parts, weights), labels) >= equal
+    equal = correct(average_log_probs(list(parts.values())), labels).mean()
+    assert correct(weighted_log_probs(parts, weights), labels).mean() >= equal
 
 
 SKILLS = (-1.0, 1.5, 2.5)
@@ -153,7 +151,7 @@ def test_equal_weights_average_all() -> None:
     assert found.weights == pytest.approx({"0": 1 / 3, "1": 1 / 3, "2": 1 / 3})
     average = average_log_probs([result.test_log_probs for result in made.values()])
     assert found.test is not None
-    assert found.test.accuracy == accuracy(average, made["0"].test_labels)
+    assert found.test.accuracy == correct(average, made["0"].test_labels).mean()
     assert found.metrics["test/accuracy"] == found.test.accuracy
     assert "val/accuracy" in found.metrics
 
@@ -164,7 +162,7 @@ def test_greedy_weights_are_chosen_on_validation_and_measured_on_test() -> None:
     assert "0" not in found.members
     mixed = weighted_log_probs({k: r.test_log_probs for k, r in made.items()}, found.weights)
     assert found.test is not None
-    assert found.test.accuracy == accuracy(mixed, made["0"].test_labels)
+    assert found.test.accuracy == correct(mixed, made["0"].test_labels).mean()
 
 
 def test_none_leaves_the_champion_alone() -> None:

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.shards import read_manifest
+from pipeline.data.shards import read_labels, read_manifest, write_manifest
 from pipeline.data.tensors import load_images
+from pipeline.errors import DataError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
-from pipeline.evaluate.measure import measure_network
-from pipeline.evaluate.run import ModelResult, save_result
+from pipeline.evaluate.measure import images_predicted, measure_network
+from pipeline.evaluate.result import ModelResult, save_result
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
-from pipeline.params import ModelParams
+from pipeline.params import EvaluateParams, ModelParams
 from tests.tiny import CLASSES, SIDE, prepared_stripes
 
-VIEWS: dict[str, Any] = {"jitter_views": 3, "batch_size": 20, "seed": 4}
+SEED = 4
 
 
 @pytest.fixture(scope="module")
@@ -33,40 +34,77 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def measured(made: Path, view: str, **changes: Any) -> ModelResult:
-    how: dict[str, Any] = {"knn": None, "robustness_images": None, "device": "cpu"}
-    return measure_network(
-        made / "model",
-        made / "prepared",
-        views=view,
-        threads=1,
-        interval=0.95,
-        advance=lambda amount=1, note="": None,
-        **(how | VIEWS | changes),
-    )
+def params_of(views: Any, **changes: Any) -> EvaluateParams:
+    small: dict[str, Any] = {"jitter_views": 3, "batch_size": 20, "threads": 1, "device": "cpu"}
+    return EvaluateParams(**(small | {"views": views} | changes))
 
 
-@pytest.mark.parametrize("view", ["centre", "flip", "jitter"])
-def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, view: str) -> None:
-    result = measured(made, view)
-    test = load_images(made / "prepared" / "test")
+def measured(made: Path, views: Any, **changes: Any) -> tuple[ModelResult, int]:
+    """The result, and how many images were predicted."""
+    done: list[int] = []
+
+    def advance(amount: int = 1, note: str = "") -> None:
+        done.append(amount)
+
+    params = params_of(views, **changes)
+    prepared, model = made / "prepared", made / "model"
+    return measure_network(model, prepared, params, seed=SEED, advance=advance), sum(done)
+
+
+@pytest.mark.parametrize("views", ["centre", "flip", "jitter"])
+def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, views: str) -> None:
+    result, _ = measured(made, views)
     assert len(read_manifest(made / "prepared" / "test").shards) > 2
-    expected = checkpoint_log_probs(
-        load_checkpoint(made / "model"), test.images, view=view, **VIEWS
-    )
-    np.testing.assert_array_equal(result.test_log_probs, expected)
-    assert result.test_labels.tolist() == test.labels.tolist()
+    model = load_checkpoint(made / "model")
+    for part in ("test", "validation"):
+        images = load_images(made / "prepared" / part).images
+        expected = checkpoint_log_probs(model, images, params_of(views), seed=SEED)
+        np.testing.assert_array_equal(getattr(result, f"{part}_log_probs"), expected)
+        labels = read_labels(made / "prepared" / part)
+        np.testing.assert_array_equal(getattr(result, f"{part}_labels"), labels)
+    assert (result.centre == result.test) == (views == "centre")
 
 
-def test_neighbours_and_corruptions_read_shards_too(made: Path, tmp_path: Path) -> None:
-    more = {"knn": 3, "robustness_images": 5}
+@pytest.mark.parametrize(("views", "images"), [("centre", None), ("flip", None), ("flip", 5)])
+def test_the_images_that_are_predicted_are_known_before(
+    made: Path, views: str, images: int | None
+) -> None:
+    params = params_of(views, robustness_images=images)
+    expected = images_predicted(made / "model", made / "prepared", params)
+    assert measured(made, views, robustness_images=images)[1] == expected
+
+
+def test_robustness_is_measured_on_some_of_the_test_images(made: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_result(tmp_path / name, measured(made, "centre", **more))
+        result, _ = measured(made, "centre", robustness_images=5)
+        assert result.robustness is not None
+        assert result.robustness.images == 5
+        save_result(tmp_path / name, result)
     assert (tmp_path / "a/result.json").read_bytes() == (tmp_path / "b/result.json").read_bytes()
-    assert measured(made, "centre", **more).robustness is not None
+
+
+def test_without_validation_images_there_are_no_figures_of_them(made: Path, tmp_path: Path) -> None:
+    prepared = prepared_stripes(tmp_path, validation_fraction=0.0)
+    result = measure_network(
+        made / "model",
+        prepared,
+        params_of("centre"),
+        seed=0,
+        advance=lambda amount=1, note="": None,
+    )
+    assert result.validation is None
+    assert result.validation_log_probs.shape == (0, len(CLASSES))
+
+
+def test_without_test_images_it_says_what_to_raise(made: Path, tmp_path: Path) -> None:
+    prepared = prepared_stripes(tmp_path / "prepared")
+    write_manifest(prepared / "test", [], read_manifest(prepared / "test").metadata)
+    (tmp_path / "model").symlink_to(made / "model")
+    with pytest.raises(DataError, match=r"data\.test_fraction"):
+        measured(tmp_path, "centre")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_says_what_the_cpu_says(made: Path) -> None:
-    cpu, gpu = (measured(made, "flip", device=device) for device in ("cpu", "cuda"))
+    cpu, gpu = (measured(made, "flip", device=device)[0] for device in ("cpu", "cuda"))
     np.testing.assert_allclose(gpu.test_log_probs, cpu.test_log_probs, atol=1e-2)

@@ -35,7 +35,7 @@ def test_metrics_equal_a_loop_over_images() -> None:
         right += ranked[0] == label
         top5 += label in ranked[:5]
         surprise -= row[label]
-    assert metrics.accuracy(log_probs, labels) == right / len(labels)
+    assert metrics.correct(log_probs, labels).mean() == right / len(labels)
     assert metrics.top_k_accuracy(log_probs, labels) == top5 / len(labels)
     assert metrics.negative_log_likelihood(log_probs, labels) == pytest.approx(
         surprise / len(labels)
@@ -67,9 +67,8 @@ def test_calibration_error_by_hand() -> None:
     # Bins of 1/15: 0.95 in (14/15, 1]: gap |0.95 - 0.5|, two images; 0.55 in (8/15, 9/15] and
     # 0.6 on its upper edge: accuracy 1, confidence 0.575.
     expected = (2 * 0.45 + 2 * 0.425) / 4
-    assert metrics.expected_calibration_error(np.log(probabilities), labels) == pytest.approx(
-        expected
-    )
+    bins = metrics.calibration_bins(np.log(probabilities), labels)
+    assert expected_calibration_error(bins) == pytest.approx(expected)
 
 
 def test_calibration_bins_equal_a_loop_and_hold_every_image() -> None:
@@ -91,8 +90,9 @@ def test_calibration_bins_equal_a_loop_and_hold_every_image() -> None:
 
 def test_certain_predictions_are_in_the_last_bin() -> None:
     log_probs = np.log(np.array([[1.0, 1e-30], [1.0, 1e-30]]))
-    assert metrics.calibration_bins(log_probs, np.array([0, 0]))[-1].images == 2
-    assert metrics.expected_calibration_error(log_probs, np.array([0, 0])) == 0.0
+    bins = metrics.calibration_bins(log_probs, np.array([0, 0]))
+    assert bins[-1].images == 2
+    assert expected_calibration_error(bins) == 0.0
 
 
 def test_an_impossible_label_keeps_the_likelihood_finite() -> None:
@@ -131,7 +131,7 @@ def test_wrong_input_is_refused(
     log_probs: NDArray[np.float64], labels: NDArray[np.int64], words: str
 ) -> None:
     with pytest.raises(DataError, match=words):
-        metrics.accuracy(log_probs, labels)
+        metrics.correct(log_probs, labels)
 
 
 def synthetic(
@@ -161,9 +161,11 @@ def test_the_fit_is_the_best_of_a_fine_grid() -> None:
 
 def test_calibrated_confidence_means_what_it_says() -> None:
     logits, labels = synthetic(3.0)
-    before = expected_calibration_error(apply_temperature(logits, 1.0), labels)
-    after = expected_calibration_error(
-        apply_temperature(logits, fit_temperature(logits, labels)), labels
+    before, after = (
+        expected_calibration_error(
+            metrics.calibration_bins(apply_temperature(logits, temperature), labels)
+        )
+        for temperature in (1.0, fit_temperature(logits, labels))
     )
     assert before > 0.15
     assert after < 0.03

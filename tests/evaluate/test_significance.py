@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from pipeline.errors import DataError
 from pipeline.evaluate.significance import (
+    Bootstrap,
     accuracy_interval,
     compare,
     compare_counts,
@@ -63,7 +64,7 @@ def test_mcnemar_by_hand() -> None:
 
 def test_difference_and_its_interval_equal_resampling_pairs() -> None:
     before, after = paired(150, 30, 10, 10)
-    result = compare(before, after, samples=4000)
+    result = compare(before, after, Bootstrap(samples=4000))
     generator = np.random.default_rng(2)
     draws = []
     for _ in range(4000):
@@ -106,7 +107,7 @@ def test_equal_models_are_rarely_told_apart() -> None:
     told_apart = 0
     for trial in range(300):
         first, second = generator.random((2, 200)) < 0.9
-        told_apart += compare(first, second, seed=trial).verdict in ("better", "worse")
+        told_apart += compare(first, second, Bootstrap(seed=trial)).verdict in ("better", "worse")
     assert told_apart / 300 <= 0.07
 
 

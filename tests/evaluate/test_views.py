@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import ModelError, ParameterError
-from pipeline.evaluate.views import VIEWS, num_views, predict_log_probs, views
+from pipeline.evaluate import views as module
+from pipeline.evaluate.views import num_views, predict_log_probs, views_of
+from pipeline.params import ViewParams
+
+VIEWS = ("centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter")
 
 
 def batch(images: int = 3, side: int = 16, channels: int = 2) -> Tensor:
@@ -36,12 +38,15 @@ def stored(images: int = 11) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return array
 
 
+def views(images: Tensor, name: Any, *, jitter_views: int = 8, **options: Any) -> Iterator[Tensor]:
+    return views_of(images, ViewParams(views=name, jitter_views=jitter_views), **options)
+
+
 @pytest.mark.parametrize("name", VIEWS)
-def test_every_view_has_the_network_s_size(name: str) -> None:
-    for crop_size in (None, 12):
-        seen = list(views(batch(), name, crop_size=crop_size, jitter_views=4))
-        side = crop_size or 16
-        assert [tuple(view.shape) for view in seen] == [(3, 2, side, side)] * num_views(name, 4)
+def test_every_view_has_the_size_of_the_image(name: Any) -> None:
+    seen = list(views(batch(), name, jitter_views=4))
+    count = num_views(ViewParams(views=name, jitter_views=4))
+    assert [tuple(view.shape) for view in seen] == [(3, 2, 16, 16)] * count
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -73,15 +78,6 @@ def test_five_crop_moves_the_image_and_repeats_its_border() -> None:
     torch.testing.assert_close(bottom_right[..., :14, :14], images[..., 2:, 2:])
 
 
-def test_smaller_crops_are_the_corners_of_the_stored_image() -> None:
-    images = batch()
-    centre, *corners = views(images, "five_crop", crop_size=12)
-    torch.testing.assert_close(centre, images[..., 2:14, 2:14])
-    expected = [images[..., a : a + 12, b : b + 12] for a in (0, 4) for b in (0, 4)]
-    for corner, window in zip(corners, expected, strict=True):
-        torch.testing.assert_close(corner, window)
-
-
 def test_ten_crop_is_five_crop_and_its_mirrors() -> None:
     five, ten = list(views(batch(), "five_crop")), list(views(batch(), "ten_crop"))
     for plain, first, second in zip(five, ten[::2], ten[1::2], strict=True):
@@ -102,14 +98,14 @@ def test_multi_scale_shrinks_and_enlarges_about_the_centre() -> None:
             torch.testing.assert_close(larger[..., row, column], grown[..., row + 1, column + 1])
 
 
-@pytest.mark.parametrize(("side", "crop_size"), [(16, None), (16, 12), (16, 15), (28, 28), (9, 8)])
-def test_scales_keep_the_centre_in_its_place(side: int, crop_size: int | None) -> None:
+@pytest.mark.parametrize("side", [16, 28, 9])
+def test_scales_keep_the_centre_in_its_place(side: int) -> None:
     dot = torch.zeros(1, 1, side, side)
     middle = slice(side // 2 - 1, -(-side // 2) + 1)
     dot[..., middle, middle] = 1
-    for view in views(dot, "multi_scale", crop_size=crop_size):
+    plain = dot[0, 0].nonzero().float().mean(dim=0)
+    for view in views(dot, "multi_scale"):
         there = view[0, 0].nonzero().float().mean(dim=0)
-        plain = next(views(dot, "centre", crop_size=crop_size))[0, 0].nonzero().float().mean(dim=0)
         torch.testing.assert_close(there, plain)
 
 
@@ -126,18 +122,12 @@ def test_jitter_repeats_and_depends_on_seed_and_view() -> None:
     assert (first - batch()).abs().mean() < 0.3  # a little, not another image
 
 
-def test_unknown_views_and_too_large_crops_are_refused() -> None:
-    with pytest.raises(ParameterError, match="'six_crop': there are centre"):
-        next(views(batch(), "six_crop"))
-    with pytest.raises(ModelError, match="takes images of 32 pixels"):
-        next(views(batch(), "centre", crop_size=32))
-
-
 @pytest.mark.parametrize("view", VIEWS)
-def test_prediction_is_the_mean_probability_of_the_views(view: str) -> None:
+def test_prediction_is_the_mean_probability_of_the_views(view: Any) -> None:
     network, images = small_network(), stored(5)
     mean, std = [0.3, 0.6], [0.2, 0.5]
-    result = predict_log_probs(network, images, mean=mean, std=std, temperature=2.0, view=view)
+    params = ViewParams(views=view)
+    result = predict_log_probs(network, images, mean=mean, std=std, temperature=2.0, views=params)
     network.eval()
     floats = torch.from_numpy(images.copy()).float() / 255
     with torch.no_grad():
@@ -152,14 +142,20 @@ def test_prediction_is_the_mean_probability_of_the_views(view: str) -> None:
 
 
 @pytest.mark.parametrize("view", ["five_crop", "jitter"])
-def test_prediction_does_not_depend_on_batches_or_shards(view: str) -> None:
+def test_prediction_does_not_depend_on_batches(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAW_BLOCK", 4)
     network, images = small_network(), stored(11)
-    predict = partial(predict_log_probs, network, mean=[0.5, 0.5], std=[0.5, 0.5], view=view)
-    whole = predict(images, start=1020)
-    batches = predict(images, start=1020, batch_size=3)
-    later = predict(images[4:], start=1024)
+    whole, batches = (
+        predict_log_probs(
+            network,
+            images,
+            mean=[0.5, 0.5],
+            std=[0.5, 0.5],
+            views=ViewParams(views=view, batch_size=size),
+        )
+        for size in (512, 3)
+    )
     np.testing.assert_allclose(batches, whole, atol=1e-5)
-    np.testing.assert_allclose(later, whole[4:], atol=1e-5)
 
 
 def test_prediction_leaves_the_network_as_it_was() -> None:
@@ -170,7 +166,8 @@ def test_prediction_leaves_the_network_as_it_was() -> None:
     def advance(amount: int = 1, note: str = "") -> None:
         done.append(amount)
 
-    predict_log_probs(network, stored(11), mean=[0, 0], std=[1, 1], batch_size=4, advance=advance)
+    four = ViewParams(batch_size=4)
+    predict_log_probs(network, stored(11), mean=[0, 0], std=[1, 1], views=four, advance=advance)
     assert network.training
     assert done == [4, 4, 3]
     for key, value in network.state_dict().items():
@@ -182,7 +179,8 @@ def test_extreme_logits_stay_finite() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return torch.tensor([500.0, 0.0]).expand(len(images), 2)
 
-    result = predict_log_probs(Sure(), stored(2), mean=[0, 0], std=[1, 1], view="flip")
+    flip = ViewParams(views="flip")
+    result = predict_log_probs(Sure(), stored(2), mean=[0, 0], std=[1, 1], views=flip)
     np.testing.assert_allclose(result, [[0, -500], [0, -500]], atol=1e-3)
 
 

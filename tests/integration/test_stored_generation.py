@@ -13,8 +13,8 @@ from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import missing_shards, stored_prefix, upload_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
-from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
-from pipeline.params import ModelParams, Training
+from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.params import ModelParams, PredictParams, SelectParams, Training
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.worker import Worker
 from tests.s3 import BUCKET, s3_url
@@ -53,9 +53,7 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
         models=(folder / "0",),
         folder=prepared / "unlabeled",
         out=out,
-        views="flip",
-        jitter_views=1,
-        batch_size=16,
+        params=PredictParams(views="flip", batch_size=16, device="cpu", precision="float32"),
         seed=3,
     )
     for number in missing_shards(prepared / "unlabeled", out):
@@ -64,16 +62,9 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
     select_pseudo_labels(
         local,
         folder / "pseudo_labels",
+        SelectParams(fraction_per_class=0.8, max_repeats=2, distribution_alignment="labeled"),
         classes=CLASSES,
-        confidence_threshold=0.0,
-        class_thresholds={},
-        threshold_kind="fixed",
-        images_per_class=None,
-        fraction_per_class=0.8,
-        max_repeats=2,
-        label_kind="soft",
-        temperature=1.0,
-        target_shares=target_shares("labeled", prepared / "labeled", len(CLASSES)),
+        labeled=prepared / "labeled",
         truth={},
     )
     upload_shards(folder / "pseudo_labels", storage, "pseudo_labels")

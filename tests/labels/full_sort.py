@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.predictions import read_predictions
-from pipeline.labels.select import Reason
-from pipeline.labels.ties import tie_breaker
+from pipeline.labels.select import Reason, id_hashes
 
 
 def full_sort(
@@ -48,7 +47,7 @@ def full_sort_of(
     """The same of a folder of predictions, all in memory; dropped: as if they weren't there."""
     shards = list(read_predictions(predictions))
     log_probs = np.concatenate([shard.log_probs for shard in shards])
-    hashes = np.array([tie_breaker(name) for shard in shards for name in shard.ids], np.uint64)
+    hashes = id_hashes(name for shard in shards for name in shard.ids)
     labels = log_probs.argmax(axis=1).astype(np.int32)
     among = np.flatnonzero(~np.zeros(len(labels), np.bool_) if dropped is None else ~dropped)
     repeats = np.zeros(len(labels), np.int32)

@@ -11,8 +11,8 @@ from pipeline.labels.align import (
     aligned,
     alignment_shift,
     estimate_shares,
-    every_row,
     pool_shares,
+    row_stride,
     shares_by_em,
 )
 
@@ -51,6 +51,11 @@ def test_afterwards_the_mean_is_the_target(classes: int, seed: int) -> None:
     np.testing.assert_allclose(mean, target, rtol=2 * TOLERANCE)
 
 
+def test_a_mean_within_the_tolerance_of_the_target_stays() -> None:
+    log_probs = np.log(np.array([[0.501, 0.499]], np.float32))
+    assert alignment_shift(log_probs, np.full(2, 0.5)).tolist() == [0.0, 0.0]
+
+
 def test_sure_predictions_are_aligned_too() -> None:
     """One round moves the mean of sure predictions little; it takes all of them."""
     sure = np.full((90, 2), 0.02, np.float32)
@@ -64,11 +69,11 @@ def test_sure_predictions_are_aligned_too() -> None:
 
 
 def test_so_many_rows_are_enough() -> None:
-    assert every_row(50, 4) == 1
-    assert every_row(50, 4, 4 * 50) == 1
-    assert every_row(50, 4, 4 * 49) == 2
-    assert every_row(50, 4, 4 * 20) == 3
-    assert every_row(0, 4) == 1
+    assert row_stride(50, 4) == 1
+    assert row_stride(50, 4, 4 * 50) == 1
+    assert row_stride(50, 4, 4 * 49) == 2
+    assert row_stride(50, 4, 4 * 20) == 3
+    assert row_stride(0, 4) == 1
 
 
 def test_nothing_to_align_is_no_shift() -> None:

@@ -9,36 +9,46 @@ from hypothesis import strategies as st
 from pipeline.labels.audit import (
     HISTOGRAM_BINS,
     Audit,
-    ByClass,
-    Right,
-    Strangers,
     audit,
     audit_metrics,
-    by_class,
     selection_table,
 )
-from pipeline.labels.levels import level_confidences, levels_of, no_counts
-from pipeline.labels.select import cut_levels
-from tests.labels.test_select import Image, image_lists, slow_select, targets, thresholds
+from pipeline.labels.select import Candidates, Reason, Selection, find_cuts, select
+from tests.labels.test_select import (
+    CLASSES,
+    Image,
+    candidates_of,
+    image_lists,
+    params_of,
+    slow_select,
+    targets,
+)
 
 
-def example(truth: list[int]) -> Audit:
-    """Six images, the first four kept; class 2 is predicted once and not kept, class 3 never."""
-    labels = np.array([0, 0, 1, 0, 2, 1], np.int32)
-    kept = np.arange(6) < 4
-    seen = ByClass(
-        images=np.array([3, 2, 1, 0]),
-        sure=np.array([3, 2, 0, 0]),
-        kept=np.array([3, 1, 0, 0]),
-        repeats=np.array([4, 4, 0, 0]),
-        confidence=np.array([0.9 + 0.8 + 0.6, 0.7, 0.0, 0.0]),
-        histogram=np.array([2, 4]),
-        kept_histogram=np.array([0, 4]),
+def example(truth: list[int], strangers: int = 0) -> Audit:
+    """Six images, the first four kept; class 2 is predicted once and not kept, class 3 never.
+
+    The last ones are strangers, and dropped.
+    """
+    dropped = np.arange(6) >= 6 - strangers
+    reasons = np.array([Reason.KEPT] * 4 + [Reason.BELOW_THRESHOLD, Reason.OVER_CLASS_TARGET])
+    candidates = Candidates(
+        np.array([0, 0, 1, 0, 2, 1], np.int32),
+        np.array([0.9, 0.8, 0.7, 0.6, 0.1, 0.5], np.float32),
+        np.arange(6, dtype=np.uint64),
+        dropped,
     )
-    right = Right.none(4)
-    for rows in (slice(0, 2), slice(2, 6)):  # of two shards
-        right += Right.counted(labels[rows], np.array(truth, np.int32)[rows], kept[rows], 4)
-    return audit(seen, right, np.array([0.5, 0.55, 0.6, 0.65], np.float32))
+    selection = Selection(
+        np.array([2, 1, 4, 1, 0, 0], np.int32),
+        np.where(dropped, Reason.STRANGER, reasons).astype(np.uint8),
+    )
+    return audit(
+        candidates,
+        selection,
+        np.array(truth, np.int32),
+        np.array([0.5, 0.55, 0.6, 0.65], np.float32),
+        strangers=strangers or None,
+    )
 
 
 def test_the_figures_are_those_counted_by_hand() -> None:
@@ -61,18 +71,15 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert figures.repeats == [4, 4, 0, 0]
     assert figures.confidence == [pytest.approx(2.3 / 3), pytest.approx(0.7), None, None]
     assert figures.accuracy == [pytest.approx(2 / 3), 1.0, None, None]
-    assert (figures.histogram, figures.kept_histogram) == ([2, 4], [0, 4])
+    assert (sum(figures.histogram), sum(figures.kept_histogram)) == (6, 4)
 
 
 def test_dropped_strangers_are_left_out_of_the_classes_but_not_of_the_coverage() -> None:
-    one = np.ones(2, np.int64)
-    seen = ByClass(one, one, one, one, np.ones(2), one, one)
-    counted = Strangers() + Strangers(5, 0) + Strangers(3, 3)
-    assert Strangers() + Strangers() == Strangers(None, 0)
-    figures = audit(seen, Right.none(2), np.zeros(2, np.float32), strangers=counted)
-    assert (figures.strangers, figures.reasons["stranger"]) == (8, 3)
-    assert figures.coverage == pytest.approx(2 / 5)
-    assert audit_metrics(figures)["strangers"] == 8
+    figures = example([-1] * 6, strangers=2)
+    assert (figures.strangers, figures.reasons["stranger"]) == (2, 2)
+    assert (figures.kept, sum(figures.histogram)) == (4, 4)
+    assert figures.coverage == pytest.approx(4 / 6)
+    assert audit_metrics(figures)["strangers"] == 2
     assert "strangers" not in audit_metrics(example([0, 1, 1, 0, 2, 0]))
 
 
@@ -104,37 +111,29 @@ def test_metrics_hold_what_is_known_only() -> None:
     json.dumps(asdict(example([-1] * 6)), allow_nan=False)
 
 
-def test_balanced_counts_have_imbalance_one_and_no_images_none() -> None:
-    free, one, none = np.zeros(2, np.float32), np.ones(2, np.int64), np.zeros(2, np.int64)
-    even = audit(ByClass(one, one, one, one, np.ones(2), one, one), Right.none(2), free)
-    assert (even.class_imbalance, even.classes_missing, even.coverage) == (1.0, 0, 1.0)
-    nothing = ByClass(none, none, none, none, np.zeros(2), none, none)
-    empty = audit(nothing, Right.none(2), free)
-    assert (empty.coverage, empty.kept, empty.pseudo_label_accuracy) == (0.0, 0, None)
-
-
-@given(image_lists, thresholds, targets, st.integers(1, 5))
+@given(image_lists, st.sampled_from([0.0, 0.4, 0.8]), targets, st.integers(1, 5))
 def test_a_selection_in_numbers_is_what_counting_image_by_image_gives(
     images: list[Image], threshold: float, target: int | None, max_repeats: int
 ) -> None:
-    counts, levels = no_counts(4), []
-    for label, confidence, _ in images:
-        level = levels_of(np.log(np.array([confidence], np.float32)).astype(np.float16))
-        levels.append(int(level[0]))
-        counts[label, levels[-1]] += 1
-    lowest = np.full(4, threshold, np.float32)
-    seen = by_class(
-        counts, cut_levels(counts, lowest, images_per_class=target, max_repeats=max_repeats)
+    params = params_of(
+        confidence_threshold=threshold, images_per_class=target, max_repeats=max_repeats
     )
+    candidates = candidates_of(images)
+    cuts = find_cuts(candidates, CLASSES, params)
+    unknown = np.full(len(images), -1, np.int32)
+    figures = audit(candidates, select(candidates, cuts), unknown, cuts.thresholds)
     repeats, reasons = slow_select(images, threshold, target, max_repeats)
+    kept = [image for image, times in zip(images, repeats, strict=True) if times]
     for k in range(4):
-        rows = [row for row, image in enumerate(images) if image[0] == k]
-        kept = [row for row in rows if repeats[row]]
-        assert seen.images[k] == len(rows)
-        assert seen.sure[k] == sum(reasons[row] != "below_threshold" for row in rows)
-        assert seen.kept[k] == len(kept)
-        assert seen.repeats[k] == sum(repeats[row] for row in rows)
-        assert seen.confidence[k] == pytest.approx(sum(images[row][1] for row in kept))
-    stored, times = level_confidences()[np.array(levels, int)], np.array(repeats, int)
-    for bins, those in ((seen.histogram, stored), (seen.kept_histogram, stored[times > 0])):
-        assert bins.tolist() == np.histogram(those, HISTOGRAM_BINS, (0, 1))[0].tolist()
+        confidences = [confidence for label, confidence, _ in kept if label == k]
+        times = [r for r, (label, _, _) in zip(repeats, images, strict=True) if label == k]
+        assert (figures.images[k], figures.repeats[k]) == (len(confidences), sum(times))
+        expected = pytest.approx(sum(confidences) / len(confidences)) if confidences else None
+        assert figures.confidence[k] == expected
+    assert figures.coverage == (len(kept) / len(images) if images else 0.0)
+    counts = [figures.images[k] for k in range(4)]
+    assert figures.class_imbalance == max(counts) / max(1, min(counts))
+    assert figures.reasons == {reason.text: reasons.count(reason.text) for reason in Reason}
+    for bins, some in ((figures.histogram, images), (figures.kept_histogram, kept)):
+        values = np.array([confidence for _, confidence, _ in some])
+        assert bins == np.histogram(values, HISTOGRAM_BINS, (0, 1))[0].tolist()

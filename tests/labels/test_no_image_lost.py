@@ -16,12 +16,13 @@ from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.stored_shards import missing_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.params import PredictParams, SelectParams
 from pipeline.train.batch import batch_rows
 from tests.bad_input.output_cases import RULES
 from tests.tiny import prepared_stripes, save_model
 
 EPOCHS = 2
-KEEP_ALL = {"images_per_class": 1000, "fraction_per_class": None, "max_repeats": 1}
+KEEP_ALL = SelectParams(images_per_class=1000, fraction_per_class=None, max_repeats=1)
 
 
 def ids_in(root: Path, folder: str) -> dict[str, int]:
@@ -40,9 +41,7 @@ def predict(root: Path, shards: list[int], workers: int) -> None:
             models=(root / "model",),
             folder=root / "prepared" / "unlabeled",
             out=root / "predictions",
-            views="centre",
-            jitter_views=1,
-            batch_size=7,
+            params=PredictParams(batch_size=7, device="cpu", precision="float32"),
             seed=0,
         )
         for number in shards[rank::workers]:
@@ -85,7 +84,7 @@ def test_no_combination_loses_or_doubles_an_image(
                 shard.unlink(missing_ok=True)
         predict(root, missing_shards(unlabeled, out), workers)
         finish_predictions(unlabeled, out, 3)
-        select_pseudo_labels(out, root / "pseudo_labels", **(RULES | KEEP_ALL))
+        select_pseudo_labels(out, root / "pseudo_labels", **(RULES | {"params": KEEP_ALL}))
         expected = ids_in(root, "prepared/unlabeled")
         assert set(expected.values()) == {1}
         assert ids_in(root, "predictions") == expected

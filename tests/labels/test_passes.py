@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ from numpy.typing import NDArray
 from pipeline import progress
 from pipeline.data.shards import iter_shards
 from pipeline.errors import SelectionError
-from pipeline.labels import pseudo_label
+from pipeline.labels.audit import audit
 from pipeline.labels.pseudo_label import (
     MapShards,
     in_threads,
     select_pseudo_labels,
-    with_progress,
 )
-from pipeline.labels.ties import Window
-from tests.labels.folders import write_predictions
+from pipeline.labels.select import Candidates, find_cuts, select
+from pipeline.params import SelectParams
+from tests.labels.folders import write_labeled, write_predictions
 from tests.labels.full_sort import full_sort_of
+
+NAMES = {"threshold": "confidence_threshold", "target": "images_per_class"}
 
 
 def teacher(count: int, classes: int, sureness: float, seed: int) -> NDArray[np.float32]:
@@ -36,26 +39,23 @@ def teacher(count: int, classes: int, sureness: float, seed: int) -> NDArray[np.
 
 
 def selected(
-    predictions: Path, out: Path, classes: int, over: MapShards | None = None, **changes: Any
+    predictions: Path,
+    out: Path,
+    classes: int,
+    over: MapShards | None = None,
+    labeled: Path = Path("nowhere"),
+    **changes: Any,
 ) -> tuple[list[int], list[str]]:
-    rules: dict[str, Any] = {
-        "confidence_threshold": changes.pop("threshold", 0.0),
-        "class_thresholds": {},
-        "threshold_kind": "fixed",
-        "images_per_class": changes.pop("target", None),
-        "fraction_per_class": None,
-        "max_repeats": 4,
-    }
+    """How often each image counts, and why."""
+    rules = {"fraction_per_class": None} | {NAMES.get(key, key): changes[key] for key in changes}
     select_pseudo_labels(
         predictions,
         out,
+        SelectParams(**rules),
         classes=[str(number) for number in range(classes)],
-        label_kind="soft",
-        temperature=1.0,
-        target_shares=changes.pop("shares", None),
+        labeled=labeled,
         truth={},
         map_shards=over,
-        **(rules | changes),
     )
     columns = ["repeats", "reason"]
     rows = [row for table in iter_shards(out, columns) for row in table.to_pylist()]
@@ -117,13 +117,13 @@ def test_dropped_strangers_fill_no_place_and_kept_ones_are_as_others(
     rules: dict[str, Any] = {"threshold": threshold, "target": target, "max_repeats": 3}
     expected = full_sort_of(folder / "p", 4, strangers, **rules)
     if any(expected[0]):
-        found = selected(folder / "p", folder / "drop", 4, drop_strangers=True, **rules)
+        found = selected(folder / "p", folder / "drop", 4, strangers="drop", **rules)
         assert found == expected
     else:
         with pytest.raises(SelectionError):
-            selected(folder / "p", folder / "drop", 4, drop_strangers=True, **rules)
+            selected(folder / "p", folder / "drop", 4, strangers="drop", **rules)
     selected(folder / "p", folder / "keep", 4, **rules)
-    selected(folder / "unseen", folder / "unseen_out", 4, drop_strangers=True, **rules)
+    selected(folder / "unseen", folder / "unseen_out", 4, strangers="drop", **rules)
     for path in (folder / "keep").iterdir():
         assert path.read_bytes() == (folder / "unseen_out" / path.name).read_bytes()
 
@@ -134,8 +134,10 @@ def test_a_share_of_the_classes_and_alignment_are_of_those_that_are_left(tmp_pat
     write_predictions(tmp_path / "p", values, rows_per_shard=90, strangers=strangers)
     names = [f"image_{place}" for place in np.flatnonzero(~strangers)]
     write_predictions(tmp_path / "left", values[~strangers], rows_per_shard=90, ids=names)
-    rules: dict[str, Any] = {"fraction_per_class": 0.5, "shares": np.array([0.5, 0.3, 0.2])}
-    repeats, reasons = selected(tmp_path / "p", tmp_path / "out", 3, drop_strangers=True, **rules)
+    labeled = write_labeled(tmp_path / "labeled", list("abcdefghij"), [0, 1, 2, 0, 1] * 2)
+    rules: dict[str, Any] = {"fraction_per_class": 0.5, "distribution_alignment": "labeled"}
+    rules["labeled"] = labeled
+    repeats, reasons = selected(tmp_path / "p", tmp_path / "out", 3, strangers="drop", **rules)
     left = selected(tmp_path / "left", tmp_path / "out_left", 3, **rules)
     among = np.flatnonzero(~strangers)
     assert ([repeats[row] for row in among], [reasons[row] for row in among]) == left
@@ -145,7 +147,7 @@ def test_a_share_of_the_classes_and_alignment_are_of_those_that_are_left(tmp_pat
 def test_only_strangers_are_refused_in_one_line(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p", teacher(9, 3, 2.0, 0), strangers=np.ones(9, np.bool_))
     with pytest.raises(SelectionError, match=r"select\.strangers = drop: all 9 unlabelled images"):
-        selected(tmp_path / "p", tmp_path / "out", 3, drop_strangers=True)
+        selected(tmp_path / "p", tmp_path / "out", 3, strangers="drop")
 
 
 def test_where_all_are_equally_sure_the_hashes_decide(tmp_path: Path) -> None:
@@ -166,23 +168,6 @@ def test_images_of_one_id_go_by_their_place(tmp_path: Path) -> None:
     assert sum(found[0]) == 77
 
 
-def test_a_window_that_misses_the_last_image_is_widened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked: list[int] = []
-
-    def nowhere(cuts: Any) -> Window:
-        looked.append(1)
-        return Window(np.zeros(2, np.uint64), np.zeros(2, np.uint64))
-
-    monkeypatch.setattr(pseudo_label, "expected_window", nowhere)
-    write_predictions(tmp_path / "p", [[1.0, 0.0]] * 200, rows_per_shard=30)
-    rules: dict[str, Any] = {"threshold": 0.0, "target": 77, "max_repeats": 1}
-    found = selected(tmp_path / "p", tmp_path / "out", 2, **rules)
-    assert looked
-    assert found == full_sort_of(tmp_path / "p", 2, **rules)
-
-
 def test_of_many_classes_the_likeliest_are_stored_and_the_choice_is_the_same(
     tmp_path: Path,
 ) -> None:
@@ -196,23 +181,39 @@ def test_of_many_classes_the_likeliest_are_stored_and_the_choice_is_the_same(
 
 def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p", teacher(500, 3, 3.0, 1), rows_per_shard=20)
-    shares = np.array([0.5, 0.3, 0.2])
+    rules: dict[str, Any] = {"target": 60, "distribution_alignment": "uniform"}
     for threads in (1, 3):
-        over = in_threads(threads)
-        selected(tmp_path / "p", tmp_path / f"{threads}", 3, over, target=60, shares=shares)
+        selected(tmp_path / "p", tmp_path / f"{threads}", 3, in_threads(threads), **rules)
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
 
 
 def test_a_pass_shows_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    over = with_progress(in_threads(2), [10, 20, 5], "select@1: a pass")
-    assert list(over(lambda number: number * number, 3)) == [0, 1, 4]
+    write_predictions(tmp_path / "p", teacher(35, 3, 3.0, 1), rows_per_shard=15)
+    selected(tmp_path / "p", tmp_path / "out", 3, in_threads(2))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == [
-        "select@1: a pass: 10/35 images",
-        "select@1: a pass: 30/35 images",
-        "select@1: a pass: 35/35 images",
-    ]
+    done = [f"select: {count}/35 images" for count in (15, 30, 35)]
+    assert [line.split(",")[0] for line in lines] == done * 2  # gathered, written
+
+
+def test_a_selection_holds_few_bytes_of_each_image() -> None:
+    count = 100_000
+    rows = np.random.default_rng(0)
+    candidates = Candidates(
+        rows.integers(0, 10, count, dtype=np.int32),
+        rows.random(count, dtype=np.float32),
+        rows.integers(0, 2**63, count, dtype=np.uint64),
+        np.zeros(count, np.bool_),
+    )
+    tracemalloc.start()
+    joined = Candidates.joined([candidates])
+    classes = [str(number) for number in range(10)]
+    cuts = find_cuts(joined, classes, SelectParams(fraction_per_class=0.5))
+    selection = select(joined, cuts)
+    audit(joined, selection, np.full(count, -1, np.int32), cuts.thresholds)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * count

@@ -15,6 +15,10 @@ from pipeline.params import PropagationParams
 Floats = NDArray[np.float32]
 
 
+def near(num_neighbors: int, alpha: float) -> PropagationParams:
+    return PropagationParams(num_neighbors=num_neighbors, alpha=alpha)
+
+
 def some(rows: int, seed: int = 0, width: int = 6) -> Floats:
     return np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32)
 
@@ -68,28 +72,28 @@ def test_what_is_passed_on_solves_the_equation(
     given = np.zeros((34, 3))
     given[np.arange(9), labels] = 1
     exact = np.linalg.solve(np.eye(34) - alpha * scaled, given)[9:]
-    found = propagated(labeled, labels, unlabeled, 3, num_neighbors=5, alpha=alpha)
+    found = propagated(labeled, labels, unlabeled, 3, near(5, alpha))
     np.testing.assert_allclose(found, exact / exact.sum(axis=1, keepdims=True), atol=1e-4)
 
 
 def test_labels_travel_along_a_chain_to_where_no_labelled_image_is_near() -> None:
     points = chain(20)
     labeled, labels = points[[0, 20]], np.array([0, 1])
-    found = propagated(labeled, labels, points, 2, num_neighbors=2, alpha=0.99)
+    found = propagated(labeled, labels, points, 2, near(2, 0.99))
     assert found.argmax(axis=1).tolist() == [0] * 20 + [1] * 20
 
 
 def test_an_image_that_nothing_reaches_has_equal_shares() -> None:
     labeled = np.array([[1, 0, 0], [0.9, 0.1, 0]], np.float32)
     alone = np.array([[0, 0, 1], [0, 0, 1.1], [1, 0.1, 0]], np.float32)
-    found = propagated(labeled, np.array([0, 0]), alone, 4, num_neighbors=1, alpha=0.9)
+    found = propagated(labeled, np.array([0, 0]), alone, 4, near(1, 0.9))
     assert found[:2].tolist() == [[0.25] * 4] * 2
     assert found[2].tolist() == [1, 0, 0, 0]
 
 
 def test_a_feature_of_zeros_is_near_to_nothing() -> None:
     labeled, zeros = np.eye(2, dtype=np.float32), np.zeros((3, 2), np.float32)
-    found = propagated(labeled, np.arange(2), zeros, 2, num_neighbors=2, alpha=0.9)
+    found = propagated(labeled, np.arange(2), zeros, 2, near(2, 0.9))
     assert (found == 0.5).all()
 
 
@@ -98,26 +102,23 @@ def predictions(rows: int) -> Floats:
     return logits.log_softmax(dim=1).numpy()
 
 
-EQUAL = np.full(3, 1 / 3)
-
-
 def test_the_teacher_decides_by_its_weight() -> None:
     features = (some(9), np.arange(9) % 3, some(25, seed=1))
     teacher, silent = predictions(25), PropagationParams(teacher_weight=0)
     strong = PropagationParams(teacher_weight=1000)
-    loud = combine_with_neighbors(teacher, *features, strong, EQUAL)
+    loud = combine_with_neighbors(teacher, *features, strong)
     assert (loud.argmax(axis=1) == teacher.argmax(axis=1)).all()
     one, other = (
-        combine_with_neighbors(said, *features, silent, EQUAL) for said in (teacher, teacher[::-1])
+        combine_with_neighbors(said, *features, silent) for said in (teacher, teacher[::-1])
     )
     np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(np.exp(loud).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_what_neighbours_say_has_the_shares_that_are_asked_for() -> None:
+def test_what_neighbours_say_has_the_shares_of_the_labels() -> None:
     features = (some(12), np.array([0] * 6 + [1] * 3 + [2] * 3), some(300, seed=1))
-    silent, shares = PropagationParams(teacher_weight=0), np.array([0.5, 0.2, 0.3])
-    found = combine_with_neighbors(predictions(300), *features, silent, shares)
+    silent, shares = PropagationParams(teacher_weight=0), np.array([0.5, 0.25, 0.25])
+    found = combine_with_neighbors(predictions(300), *features, silent)
     np.testing.assert_allclose(np.exp(found).mean(axis=0), shares, rtol=0.006)
 
 
@@ -130,7 +131,6 @@ def test_stored_features_of_half_precision_say_nearly_the_same() -> None:
             labels,
             unlabeled.astype(kind),
             PropagationParams(num_neighbors=5),
-            EQUAL,
         )
         for kind in (np.float32, np.float16)
     )
@@ -140,4 +140,4 @@ def test_stored_features_of_half_precision_say_nearly_the_same() -> None:
 def test_a_class_without_a_label_is_refused_by_its_number() -> None:
     features = (some(4), np.array([0, 0, 2, 2]), some(5))
     with pytest.raises(DataError, match=r"class number 1, .*predict\.propagation"):
-        combine_with_neighbors(predictions(5), *features, PropagationParams(), EQUAL)
+        combine_with_neighbors(predictions(5), *features, PropagationParams())

@@ -1,21 +1,17 @@
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from pipeline.data.predictions import read_predictions, read_pseudo_labels
+from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest
 from pipeline.errors import DataError, SelectionError
-from pipeline.labels.align import estimate_shares
 from pipeline.labels.audit import Audit
-from pipeline.labels.pseudo_label import select_pseudo_labels, target_shares
-from pipeline.labels.ties import tie_breaker
+from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.params import SelectParams
-from tests.labels.folders import write_labeled, write_predictions
+from tests.labels.folders import write_predictions
 
 PROBABILITIES = [
     [0.90, 0.05, 0.05],
@@ -28,16 +24,18 @@ PROBABILITIES = [
 
 
 def run(
-    predictions: Path, out: Path, truth: Mapping[str, int] | None = None, **changes: Any
+    predictions: Path,
+    out: Path,
+    *,
+    truth: Mapping[str, int] | None = None,
+    classes: Sequence[str] = ("cat", "dog", "owl"),
+    labeled: Path = Path("nowhere"),
+    **changes: Any,
 ) -> Audit:
     """Select with the defaults of params.yaml's section."""
-    shares = changes.pop("target_shares", None)
-    left_out = {"distribution_alignment", "strangers"}
-    options = SelectParams().model_dump(exclude=left_out) | changes
-    classes = changes.pop("classes", ("cat", "dog", "owl"))
-    options["classes"] = classes
+    params = SelectParams(**changes)
     return select_pseudo_labels(
-        predictions, out, target_shares=shares, truth=truth or {}, **options
+        predictions, out, params, classes=classes, labeled=labeled, truth=truth or {}
     )
 
 
@@ -109,74 +107,17 @@ def test_hard_targets_are_one_hot(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out").metadata["label_kind"] == "hard"
 
 
-def biased_teacher(count: int = 120) -> NDArray[np.float32]:
-    """Three equal classes of which the teacher sees class 0 most often and surest."""
-    generator = np.random.default_rng(0)
-    probabilities = np.empty((count, 3), np.float32)
-    for place in range(count):
-        label = 0 if generator.random() < 0.5 else place % 3
-        sure = {0: 0.95, 1: 0.7, 2: 0.6}[label] + generator.uniform(-0.04, 0.04)
-        probabilities[place] = (1 - sure) / 2
-        probabilities[place, label] = sure
-    return probabilities
-
-
-def test_a_biased_teacher_is_balanced_by_default_and_not_without(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions", biased_teacher(), rows_per_shard=50)
-    run(tmp_path / "predictions", tmp_path / "balanced")
-    seen = Counter(read_pseudo_labels(tmp_path / "balanced").targets.argmax(axis=1).tolist())
-    assert seen == {0: 40, 1: 40, 2: 40}
-    run(
-        tmp_path / "predictions",
-        tmp_path / "unbalanced",
-        fraction_per_class=None,
-        confidence_threshold=0.65,
-    )
-    alone = Counter(read_pseudo_labels(tmp_path / "unbalanced").targets.argmax(axis=1).tolist())
-    assert alone[0] > 3 * max(1, alone[1])
-    assert alone[2] == 0
-
-
-def test_the_choice_does_not_depend_on_the_shards(tmp_path: Path) -> None:
-    probabilities = biased_teacher(60).round(1)  # many equal confidences
-    ids = [f"picture {place}" for place in range(60)]
-    order = np.random.default_rng(1).permutation(60)
-    write_predictions(tmp_path / "a", probabilities, rows_per_shard=60, ids=ids)
-    write_predictions(
-        tmp_path / "b", probabilities[order], rows_per_shard=7, ids=[ids[place] for place in order]
-    )
-    kept = []
-    for name in ("a", "b"):
-        run(tmp_path / name, tmp_path / f"out_{name}", images_per_class=5)
-        kept.append({row["id"]: row["repeats"] for row in rows_of(tmp_path / f"out_{name}")})
-    assert kept[0] == kept[1]
-
-
-def test_the_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions", PROBABILITIES)
-    for name in ("a", "b"):
-        run(tmp_path / "predictions", tmp_path / name)
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), -1.0])
-def test_predictions_that_are_no_numbers_are_refused(tmp_path: Path, wrong: float) -> None:
+@pytest.mark.parametrize("kind", ["none", "uniform"])
+@pytest.mark.parametrize("wrong", [[np.nan] * 3, [0.0] * 3, [0.1, np.nan, 0.1]])
+def test_predictions_that_are_no_numbers_are_refused(
+    tmp_path: Path, kind: str, wrong: list[float]
+) -> None:
     values = np.array(PROBABILITIES)
-    values[4] = 0.0 if wrong < 0 else wrong  # log 0 of every class is no distribution either
+    values[4] = wrong  # log 0 of every class is no distribution either
     write_predictions(tmp_path / "predictions", values)
-    with pytest.raises(DataError, match="'image_4'") as caught:
-        run(tmp_path / "predictions", tmp_path / "out")
-    assert "1 predictions" in str(caught.value)
+    with pytest.raises(DataError, match=r"1 predictions .*'image_4'") as caught:
+        run(tmp_path / "predictions", tmp_path / "out", distribution_alignment=kind)
     assert "\n" not in str(caught.value)
-
-
-def test_a_single_nan_among_the_classes_is_refused(tmp_path: Path) -> None:
-    values = np.array(PROBABILITIES)
-    values[2, 1] = float("nan")
-    write_predictions(tmp_path / "predictions", values)
-    with pytest.raises(DataError, match="'image_2'"):
-        run(tmp_path / "predictions", tmp_path / "out", confidence_threshold=0.7)
 
 
 def test_a_class_of_probability_zero_is_no_fault(tmp_path: Path) -> None:
@@ -208,14 +149,6 @@ def test_unfinished_or_foreign_predictions_are_refused(tmp_path: Path) -> None:
         run(tmp_path / "predictions", tmp_path / "out")
 
 
-def test_a_tie_breaker_is_decided_by_the_id_alone() -> None:
-    numbers = {tie_breaker(f"image_{place}") for place in range(1000)}
-    assert len(numbers) == 1000
-    assert all(0 <= number < 2**64 for number in numbers)
-    assert tie_breaker("a") == tie_breaker("a")
-    assert sum(number < 2**63 for number in numbers) == pytest.approx(500, abs=80)
-
-
 def test_thresholds_by_class_decide_and_are_told(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", PROBABILITIES)
     named = {"cat": 0.7, "owl": 0.9}
@@ -235,104 +168,6 @@ def test_thresholds_by_class_decide_and_are_told(tmp_path: Path) -> None:
             confidence_threshold=0.99,
             class_thresholds={"cat": 1.0},
         )
-
-
-def test_relative_thresholds_let_a_class_in_of_which_little_is_sure(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions", biased_teacher())
-    options: dict[str, Any] = {"confidence_threshold": 0.7, "fraction_per_class": None}
-    fixed = run(tmp_path / "predictions", tmp_path / "fixed", **options)
-    relative = run(
-        tmp_path / "predictions", tmp_path / "relative", threshold_kind="relative", **options
-    )
-    assert fixed.images[2] == 0
-    assert relative.images[2] > 10
-    assert relative.images[0] == fixed.images[0]
-    assert relative.thresholds[0] == pytest.approx(0.7)
-    assert relative.thresholds[2] == 0.0
-
-
-def slow_aligned(probabilities: Any, target: list[float]) -> NDArray[np.float64]:
-    """Each probability times target / mean, each row again of sum 1, over and over."""
-    moved = np.exp(np.log(probabilities).astype(np.float16).astype(np.float64))
-    for _ in range(1000):
-        moved = moved * (np.array(target) / moved.mean(axis=0))
-        moved = moved / moved.sum(axis=1, keepdims=True)
-    return np.asarray(moved)
-
-
-@pytest.mark.parametrize("rows_per_shard", [4, 100])
-def test_alignment_comes_before_the_choice_and_into_the_targets(
-    tmp_path: Path, rows_per_shard: int
-) -> None:
-    probabilities = biased_teacher(50)
-    write_predictions(tmp_path / "predictions", probabilities, rows_per_shard=rows_per_shard)
-    target = [0.2, 0.3, 0.5]
-    options: dict[str, Any] = {"fraction_per_class": None, "confidence_threshold": 0.72}
-    shares = np.array(target)
-    run(tmp_path / "predictions", tmp_path / "out", target_shares=shares, **options)
-    expected = slow_aligned(probabilities, target)
-    rows = rows_of(tmp_path / "out")
-    assert [row["label"] for row in rows] == expected.argmax(axis=1).tolist()
-    np.testing.assert_allclose([r["confidence"] for r in rows], expected.max(axis=1), atol=5e-3)
-    np.testing.assert_allclose([r["probabilities"] for r in rows], expected, atol=5e-3)
-    kept = [row["repeats"] for row in rows]
-    assert kept == (expected.max(axis=1) >= 0.72).astype(int).tolist()
-    run(tmp_path / "predictions", tmp_path / "plain", **options)
-    assert kept != [row["repeats"] for row in rows_of(tmp_path / "plain")]
-
-
-def test_predictions_that_are_no_numbers_are_refused_before_they_are_aligned(
-    tmp_path: Path,
-) -> None:
-    values = np.array(PROBABILITIES)
-    values[5] = float("nan")
-    write_predictions(tmp_path / "predictions", values)
-    with pytest.raises(DataError, match="'image_5'"):
-        run(tmp_path / "predictions", tmp_path / "out", target_shares=np.full(3, 1 / 3))
-
-
-def test_target_shares_are_equal_or_those_of_the_labelled_images(tmp_path: Path) -> None:
-    labeled = tmp_path / "labeled"
-    write_labeled(labeled, [str(n) for n in range(10)], [0, 1, 1, 2, 1, 1, 0, 1, 2, 1], rows=3)
-    assert target_shares("none", labeled, 3) is None
-    assert target_shares("uniform", tmp_path / "nowhere", 4) == pytest.approx([0.25] * 4)
-    assert target_shares("labeled", labeled, 3) == pytest.approx([0.2, 0.6, 0.2])
-    for kind in ("labeled", "estimated"):
-        with pytest.raises(DataError, match=f"class number 3.* = {kind} can't"):
-            target_shares(kind, labeled, 4)
-
-
-def skewed_teacher(count: int = 600) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What one of three equal classes says of images that are mostly of class 0, and the truth."""
-    generator = np.random.default_rng(0)
-    truth = generator.choice(3, count, p=[0.8, 0.15, 0.05])
-    logits = 2 * generator.normal(size=(count, 3)) + 4 * np.eye(3)[truth]
-    odds = np.exp(logits)
-    return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), truth
-
-
-def test_shares_are_estimated_from_what_alignment_reads_and_told(tmp_path: Path) -> None:
-    probabilities, truth = skewed_teacher()
-    write_predictions(tmp_path / "predictions", probabilities, rows_per_shard=100)
-    labeled = tmp_path / "labeled"
-    write_labeled(labeled, [str(n) for n in range(30)], [n % 3 for n in range(30)], rows=7)
-    right: dict[str, float] = {}
-    told: dict[str, Any] = {}
-    for kind in ("none", "labeled", "estimated"):
-        figures = run(
-            tmp_path / "predictions",
-            tmp_path / f"by_{kind}",
-            target_shares=target_shares(kind, labeled, 3),
-            fraction_per_class=None,
-            truth={f"image_{n}": int(label) for n, label in enumerate(truth)},
-        )
-        right[kind], told[kind] = figures.prediction_accuracy or 0, figures.class_shares
-    assert told["none"] is None
-    assert told["labeled"] == pytest.approx([1 / 3] * 3, abs=1e-6)
-    stored = [shard.log_probs for shard in read_predictions(tmp_path / "predictions")]
-    expected = estimate_shares(np.concatenate(stored), np.full(3, 10))
-    assert told["estimated"] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert right["estimated"] > right["none"] > right["labeled"]
 
 
 def test_predictions_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.data.sources import Row
 from pipeline.errors import DataError
 from pipeline.labels.doubt import class_pairs, diverse, doubt
 from pipeline.labels.pool import network_features, pixel_features, read_pool, sampled_rows
-from pipeline.labels.queue import doubtful_queue, same_images, typical_queue, way_to_ask
+from pipeline.labels.queue import choose_strategy, doubtful_queue, same_images, typical_queue
 from tests.data.helpers import ListSource, encoded, run_prepare
 from tests.labels.folders import write_predictions
 from tests.tiny import CLASSES, striped, tiny_network
@@ -45,9 +45,9 @@ def ids_of(folder: Path) -> list[str]:
 
 
 def test_few_labels_or_no_teacher_ask_for_typical_images() -> None:
-    assert way_to_ask(num_labels=29, num_classes=3, taught=True) == "typical"
-    assert way_to_ask(num_labels=30, num_classes=3, taught=True) == "doubtful"
-    assert way_to_ask(num_labels=30, num_classes=3, taught=False) == "typical"
+    assert choose_strategy(num_labels=29, num_classes=3, taught=True) == "typical"
+    assert choose_strategy(num_labels=30, num_classes=3, taught=True) == "doubtful"
+    assert choose_strategy(num_labels=30, num_classes=3, taught=False) == "typical"
 
 
 def test_typical_images_are_unlabelled_and_answered_ones_are_not_asked_again(
@@ -89,10 +89,10 @@ def test_a_pool_has_the_features_of_its_rows(prepared: Path) -> None:
     see = network_features(network, mean=[0.3], std=[0.25], batch_size=3)
     rows = np.array([0, 2, 15, 16, 40], np.int64)
     pool = read_pool(folder, rows, see, lambda amount=1, note="": None)
-    for row, features in zip(rows.tolist(), pool.features, strict=True):
+    for row, features in zip(rows.tolist(), pool, strict=True):
         alone = read_pool(folder, np.array([row]), see, lambda amount=1, note="": None)
-        np.testing.assert_allclose(features, alone.features[0], atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(pool.features, axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(features, alone[0], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(pool, axis=1), 1, rtol=1e-5)
 
 
 def test_pixels_of_large_images_are_averaged() -> None:

@@ -1,5 +1,6 @@
 from collections import Counter
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,13 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.data.distributions import as_stored
-from pipeline.labels.choice import choose_rows
-from pipeline.labels.select import Reason, Selection, class_target, sharpen, sharpened
-from pipeline.labels.ties import tie_breaker
+from pipeline.errors import ParameterError
+from pipeline.labels.select import (
+    Candidates,
+    Reason,
+    Selection,
+    check_class_names,
+    class_target,
+    class_thresholds,
+    find_cuts,
+    id_hashes,
+    select,
+    stored_confidences,
+)
 from pipeline.params import SelectParams
 
-Image = tuple[int, float, int]  # label, confidence, tie breaker
+Image = tuple[int, float, int]  # label, confidence, hash
+CLASSES = ("cat", "dog", "owl", "emu")
 
 
 def stored(confidence: float) -> float:
@@ -21,26 +32,24 @@ def stored(confidence: float) -> float:
     return float(np.exp(np.log(np.float32(confidence)).astype(np.float16).astype(np.float32)))
 
 
-def chosen(
-    images: list[Image],
-    *,
-    num_classes: int = 3,
-    confidence_threshold: float = 0.0,
-    images_per_class: int | None = None,
-    max_repeats: int = 4,
-) -> Selection:
-    return choose_rows(
+def candidates_of(images: list[Image]) -> Candidates:
+    """Images to select from, none of them a stranger."""
+    return Candidates(
         np.array([label for label, _, _ in images], np.int32),
         np.array([confidence for _, confidence, _ in images], np.float32),
-        np.array([tie for _, _, tie in images], np.uint64),
-        classes=[str(number) for number in range(num_classes)],
-        confidence_threshold=confidence_threshold,
-        class_thresholds={},
-        threshold_kind="fixed",
-        images_per_class=images_per_class,
-        fraction_per_class=None,
-        max_repeats=max_repeats,
+        np.array([number for _, _, number in images], np.uint64),
+        np.zeros(len(images), np.bool_),
     )
+
+
+def params_of(**changes: Any) -> SelectParams:
+    """Without a target of classes where none is given."""
+    return SelectParams(**{"fraction_per_class": None} | changes)
+
+
+def chosen(images: list[Image], classes: tuple[str, ...] = CLASSES, **changes: Any) -> Selection:
+    candidates = candidates_of(images)
+    return select(candidates, find_cuts(candidates, classes, params_of(**changes)))
 
 
 def slow_select(
@@ -83,21 +92,63 @@ image_lists = st.lists(
     unique_by=lambda image: image[2],
 )
 targets = st.none() | st.integers(1, 12)
-thresholds = st.sampled_from([0.0, 0.4, stored(0.5), 0.8, stored(0.9), 1.0])
 
 
-@given(image_lists, thresholds, targets, st.integers(1, 5))
-def test_it_keeps_what_a_slow_loop_keeps(
-    images: list[Image], threshold: float, target: int | None, max_repeats: int
+def slow_thresholds(
+    images: list[Image], common: float, named: dict[str, float], kind: str
+) -> list[float]:
+    """The threshold of each class, counting one image at a time."""
+    base = [named.get(name, common) for name in CLASSES]
+    sure = [0] * len(CLASSES)
+    for label, confidence, _ in images:
+        if np.float32(confidence) >= np.float32(base[label]):
+            sure[label] += 1
+    if kind == "fixed" or not any(sure):
+        return base
+    return [
+        base[k] if name in named else base[k] * sure[k] / max(sure)
+        for k, name in enumerate(CLASSES)
+    ]
+
+
+levels = st.sampled_from([0.0, 0.3, stored(0.5), 0.8, stored(0.9), 1.0])
+
+
+@given(
+    image_lists,
+    levels,
+    st.dictionaries(st.sampled_from(CLASSES), levels, max_size=3),
+    st.sampled_from(["fixed", "relative"]),
+    targets,
+    st.integers(1, 5),
+)
+def test_it_chooses_what_a_slow_loop_chooses(
+    images: list[Image],
+    common: float,
+    named: dict[str, float],
+    kind: str,
+    target: int | None,
+    max_repeats: int,
 ) -> None:
-    selection = chosen(
-        images,
-        num_classes=4,
-        confidence_threshold=threshold,
+    candidates = candidates_of(images)
+    params = params_of(
+        confidence_threshold=common,
+        class_thresholds=named,
+        threshold_kind=kind,
         images_per_class=target,
         max_repeats=max_repeats,
     )
-    repeats, reasons = slow_select(images, threshold, target, max_repeats)
+    cuts = find_cuts(candidates, CLASSES, params)
+    selection, found = select(candidates, cuts), cuts.thresholds.tolist()
+    thresholds = slow_thresholds(images, common, named, kind)
+    np.testing.assert_allclose(found, thresholds, rtol=1e-6)
+    repeats, reasons = [0] * len(images), [""] * len(images)
+    for k in range(len(CLASSES)):  # each class by itself, with the threshold it came to
+        places = [place for place, image in enumerate(images) if image[0] == k]
+        of_class = [images[place] for place in places]
+        some = slow_select(of_class, found[k], target, max_repeats)
+        for place, times, reason in zip(places, *some, strict=True):
+            repeats[place], reasons[place] = times, reason
     assert selection.repeats.tolist() == repeats
     assert texts(selection) == reasons
 
@@ -108,8 +159,8 @@ def test_the_order_of_the_images_is_of_no_matter(
 ) -> None:
     order = list(range(len(images)))
     random.shuffle(order)
-    first = chosen(images, num_classes=4, images_per_class=target)
-    second = chosen([images[place] for place in order], num_classes=4, images_per_class=target)
+    first = chosen(images, images_per_class=target)
+    second = chosen([images[place] for place in order], images_per_class=target)
     assert first.repeats[order].tolist() == second.repeats.tolist()
     assert first.reasons[order].tolist() == second.reasons.tolist()
 
@@ -119,13 +170,6 @@ def test_none_is_the_threshold_only_and_it_includes_its_value() -> None:
     selection = chosen(images, confidence_threshold=stored(0.8))
     assert selection.repeats.tolist() == [1, 1, 0, 1]
     assert texts(selection) == ["kept", "kept", "below_threshold", "kept"]
-
-
-def test_threshold_and_target_hold_together() -> None:
-    images = [(0, 0.9, 0), (0, 0.95, 1), (0, 0.6, 2), (1, 0.5, 3)]
-    selection = chosen(images, confidence_threshold=0.7, images_per_class=1)
-    assert selection.repeats.tolist() == [0, 1, 0, 0]
-    assert texts(selection) == ["over_class_target", "kept", "below_threshold", "below_threshold"]
 
 
 def test_of_equal_confidences_the_smaller_hash_is_kept() -> None:
@@ -141,23 +185,26 @@ def test_a_rare_class_is_repeated_surest_first_to_the_target() -> None:
     assert texts(selection) == ["kept"] * 5
 
 
-@pytest.mark.parametrize(("max_repeats", "expected"), [(1, 1), (4, 4), (9, 9), (20, 10)])
-def test_a_class_of_one_image_is_repeated_up_to_the_limit(max_repeats: int, expected: int) -> None:
-    selection = chosen([(0, 0.9, 0)], images_per_class=10, max_repeats=max_repeats)
-    assert selection.repeats.tolist() == [expected]
-
-
 def test_nothing_to_select_from_is_no_error() -> None:
     assert chosen([], images_per_class=3).repeats.shape == (0,)
 
 
-def test_the_target_is_a_number_or_a_share_of_an_equal_part() -> None:
-    assert class_target(100, 10, 7, 1.0) == 7
-    assert class_target(848, 10, None, 0.5) == 42
-    assert class_target(848, 10, None, 1.0) == 85
-    assert class_target(848, 10, None, 1.5) == 127
-    assert class_target(3, 10, None, 0.1) == 1
-    assert class_target(100, 10, None, None) is None
+@pytest.mark.parametrize(
+    ("images", "number", "fraction", "target"),
+    [
+        (100, 7, 1.0, 7),
+        (848, None, 0.5, 42),
+        (848, None, 1.0, 85),
+        (848, None, 1.5, 127),
+        (3, None, 0.1, 1),
+        (100, None, None, None),
+    ],
+)
+def test_the_target_is_a_number_or_a_share_of_an_equal_part(
+    images: int, number: int | None, fraction: float | None, target: int | None
+) -> None:
+    params = SelectParams(images_per_class=number, fraction_per_class=fraction)
+    assert class_target(images, 10, params) == target
 
 
 def biased(count: int = 300) -> list[Image]:
@@ -169,7 +216,7 @@ def biased(count: int = 300) -> list[Image]:
         label = 0 if generator.random() < 0.5 else label
         centre = {0: 0.95, 1: 0.7, 2: 0.55}[label]
         confidence = float(np.clip(generator.normal(centre, 0.05), 0.34, 1.0))
-        images.append((label, confidence, tie_breaker(f"image_{place}")))
+        images.append((label, confidence, int(id_hashes([f"image_{place}"])[0])))
     return images
 
 
@@ -181,42 +228,55 @@ def counted(images: list[Image], repeats: NDArray[np.int32]) -> list[int]:
 
 
 def test_balancing_is_on_by_default_and_works_on_a_biased_teacher() -> None:
-    params, images = SelectParams(), biased()
-    assert params.fraction_per_class == 1.0
-    target = class_target(len(images), 3, params.images_per_class, params.fraction_per_class)
-    assert target == 100
-    balanced = chosen(
-        images,
-        confidence_threshold=params.confidence_threshold,
-        images_per_class=target,
-        max_repeats=params.max_repeats,
-    )
+    images, candidates = biased(), candidates_of(biased())
+    balanced = select(candidates, find_cuts(candidates, CLASSES[:3], SelectParams()))
     assert counted(images, balanced.repeats) == [100, 100, 100]
     for threshold in (0.0, 0.6):
         alone = counted(images, chosen(images, confidence_threshold=threshold).repeats)
         assert alone[0] > 3 * max(1, alone[2])
 
 
-def test_sharpening_is_a_power_of_each_probability() -> None:
-    probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)
-    powered = probabilities.astype(np.float64) ** 2
-    expected = powered / powered.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(sharpen(probabilities, 0.5), expected, rtol=1e-5)
-    np.testing.assert_allclose(sharpen(probabilities, 1.0), probabilities, rtol=1e-6)
-    flat = sharpen(probabilities, 100.0)
-    np.testing.assert_allclose(flat, np.full((2, 3), 1 / 3), atol=0.01)
+def thresholds_of(num_sure: list[int], own: dict[str, float]) -> list[float]:
+    """Relative thresholds where so many images of each class are sure; three more are not."""
+    images = [(k, 0.95, 0) for k, count in enumerate(num_sure) for _ in range(count)]
+    images += [(k, 0.3, 0) for k in (0, 1, 3)]
+    params = params_of(confidence_threshold=0.9, class_thresholds=own, threshold_kind="relative")
+    return list(class_thresholds(candidates_of(images), CLASSES, params))
 
 
-def test_a_small_temperature_gives_a_hard_target_and_no_nan() -> None:
-    probabilities = np.full((1, 100), 0.6 / 99, np.float32)
-    probabilities[0, 3] = 0.4
-    np.testing.assert_allclose(sharpen(probabilities, 0.001), np.eye(100)[[3]], atol=1e-6)
+def test_a_class_of_which_little_is_sure_is_held_to_less() -> None:
+    assert thresholds_of([10, 5, 0, 0], {}) == pytest.approx([0.9, 0.45, 0.0, 0.0])
+    assert thresholds_of([10, 5, 0, 0], {"dog": 0.9})[1] == pytest.approx(0.9)
+    assert thresholds_of([0, 0, 0, 0], {}) == pytest.approx([0.9] * 4)  # nothing to go by
 
 
-def test_of_many_classes_the_rest_is_sharpened_as_if_each_were_there() -> None:
-    log_probs = np.log(np.random.default_rng(0).dirichlet(np.full(400, 0.05), 20) + 1e-9)
-    stored_ones = as_stored(log_probs.astype(np.float32))
-    for temperature in (0.5, 1.0, 3.0):
-        expected = sharpen(np.exp(stored_ones.dense()), temperature)
-        found = sharpened(stored_ones, temperature).dense()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+def test_a_named_class_has_its_own_threshold() -> None:
+    params = params_of(confidence_threshold=0.5, class_thresholds={"owl": 0.9, "cat": 0.0})
+    found = class_thresholds(candidates_of([]), CLASSES, params)
+    assert found.tolist() == pytest.approx([0.0, 0.5, 0.9, 0.5])
+
+
+def test_an_unknown_class_is_refused_with_those_there_are() -> None:
+    check_class_names(CLASSES, SelectParams(class_thresholds={"owl": 0.9}))
+    with pytest.raises(ParameterError) as caught:
+        check_class_names(CLASSES, SelectParams(class_thresholds={"owl": 0.9, "owls": 0.9}))
+    message = str(caught.value)
+    assert "select.class_thresholds: no class is named 'owls'" in message
+    assert "did you mean 'owl'?" in message
+    assert "'cat', 'dog', 'owl', 'emu'" in message
+    names = [str(number) for number in range(500)]
+    with pytest.raises(ParameterError, match="…"):
+        check_class_names(names, SelectParams(class_thresholds={"x": 0.5}))
+
+
+def test_confidences_are_in_the_precision_of_stored_ones() -> None:
+    logs = np.array([6e-8, 0.0, -0.0, -0.1234567, -np.inf, np.nan], np.float32)
+    expected = [1.0, 1.0, 1.0, stored(np.exp(np.float32(-0.1234567))), 0.0, np.nan]
+    np.testing.assert_array_equal(stored_confidences(logs), np.array(expected, np.float32))
+
+
+def test_a_hash_is_of_the_id_alone_and_spread_evenly() -> None:
+    names = ["", "a", "grün", "folder/image.png"]
+    assert id_hashes(names).tolist() == [int(id_hashes([name])[0]) for name in names]
+    hashes = id_hashes(str(number) for number in range(4000))
+    assert abs((hashes < 2**63).mean() - 0.5) < 0.05

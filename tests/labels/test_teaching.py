@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import as_stored
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
-from pipeline.labels.align import aligned, alignment_shift, label_shares
+from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.propagate import combine_with_neighbors
-from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
+from pipeline.labels.teaching import (
+    Teaching,
+    read_teaching,
+    sharpen,
+    sharpened,
+    targets_of_teacher,
+)
 from pipeline.params import PropagationParams
 
 Floats = NDArray[np.float32]
@@ -49,10 +56,8 @@ def test_hard_targets_are_the_likeliest_classes() -> None:
 def test_neighbours_alignment_and_temperature_come_in_this_order() -> None:
     log_probs, how = predictions(40), PropagationParams(num_neighbors=4)
     teaching = Teaching(how, "labeled", "soft", 0.5)
-    shares = label_shares(LABELS, 3)
-    said = combine_with_neighbors(
-        log_probs, features(6, 2), LABELS, features(40, 1), how, np.array([2, 1, 3]) / 6
-    )
+    shares = np.array([2, 1, 3]) / 6
+    said = combine_with_neighbors(log_probs, features(6, 2), LABELS, features(40, 1), how)
     moved = np.exp(aligned(said, alignment_shift(said, shares))).astype(np.float64) ** 2
     expected = moved / moved.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(taught(teaching, log_probs), expected, atol=1e-5)
@@ -63,3 +68,28 @@ def test_what_a_manifest_notes_comes_back_and_without_it_select_is_to_run_again(
     assert read_teaching(Path("folder"), Manifest(0, (), teaching.noted())) == teaching
     with pytest.raises(DataError, match="run select again"):
         read_teaching(Path("folder"), Manifest(0, ()))
+
+
+def test_sharpening_is_a_power_of_each_probability() -> None:
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)
+    powered = probabilities.astype(np.float64) ** 2
+    expected = powered / powered.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(sharpen(probabilities, 0.5), expected, rtol=1e-5)
+    np.testing.assert_allclose(sharpen(probabilities, 1.0), probabilities, rtol=1e-6)
+    flat = sharpen(probabilities, 100.0)
+    np.testing.assert_allclose(flat, np.full((2, 3), 1 / 3), atol=0.01)
+
+
+def test_a_small_temperature_gives_a_hard_target_and_no_nan() -> None:
+    probabilities = np.full((1, 100), 0.6 / 99, np.float32)
+    probabilities[0, 3] = 0.4
+    np.testing.assert_allclose(sharpen(probabilities, 0.001), np.eye(100)[[3]], atol=1e-6)
+
+
+def test_of_many_classes_the_rest_is_sharpened_as_if_each_were_there() -> None:
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.full(400, 0.05), 20) + 1e-9)
+    stored_ones = as_stored(log_probs.astype(np.float32))
+    for temperature in (0.5, 1.0, 3.0):
+        expected = sharpen(np.exp(stored_ones.dense()), temperature)
+        found = sharpened(stored_ones, temperature).dense()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)

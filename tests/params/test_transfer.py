@@ -107,11 +107,3 @@ def test_a_wrong_value_is_named_with_its_key(key: str, value: Any) -> None:
         params(given)
     with pytest.raises(ParameterError, match=rf"generations\.1\.student\.transfer\.{key} = "):
         params({}, first=given)
-
-
-def test_neighbours_are_off_or_at_least_one() -> None:
-    evaluate = SMALL["evaluate"]
-    assert params({}).evaluate.knn is None
-    assert params({}, evaluate=evaluate | {"knn": 5}).evaluate.knn == 5
-    with pytest.raises(ParameterError, match=r"evaluate\.knn = 0: "):
-        params({}, evaluate=evaluate | {"knn": 0})

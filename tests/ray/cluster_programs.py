@@ -12,7 +12,7 @@ from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import missing_shards
 from pipeline.errors import ClusterError
 from pipeline.labels.predict import ShardPredictor
-from pipeline.params import ModelParams, Training
+from pipeline.params import ModelParams, PredictParams, Training
 from pipeline.ray.map_shards import distributed_map
 from pipeline.train.run import TrainJob
 from pipeline.workflow.training import train_job
@@ -27,9 +27,9 @@ def predictor_of(work: Path, out: Path | StoredFolder) -> ShardPredictor:
         models=(work / "model",),
         folder=work / "prepared" / "unlabeled",
         out=out,
-        views="jitter",
-        jitter_views=40,
-        batch_size=16,
+        params=PredictParams(
+            views="jitter", jitter_views=40, batch_size=16, device="cpu", precision="float32"
+        ),
         seed=3,
     )
 

@@ -15,7 +15,7 @@ from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError
 from pipeline.labels.predict import ShardPredictor
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
-from pipeline.params import SelectParams
+from pipeline.params import PredictParams, SelectParams
 from pipeline.ray.map_shards import distributed_map, in_ray_tasks, packed, unpacked
 from tests.labels.folders import write_predictions
 from tests.labels.test_passes import teacher
@@ -36,14 +36,17 @@ def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = 
         return select_pseudo_labels(
             folder,
             out,
+            SelectParams(
+                images_per_class=100,
+                max_repeats=2,
+                temperature=0.5,
+                distribution_alignment="uniform",
+            ),
             classes=CLASSES,
-            label_kind="soft",
-            temperature=0.5,
-            target_shares=np.array([0.2, 0.3, 0.5]),
+            labeled=folder,
             truth={f"image_{place}": place % 3 for place in range(0, 900, 2)},
             stored=stored,
             map_shards=over,
-            **SelectParams(images_per_class=100, max_repeats=2).rules,
         )
 
 
@@ -72,9 +75,8 @@ def test_a_users_mistake_comes_out_of_a_task_as_itself(tmp_path: Path) -> None:
 
 
 def predictor_of(model: Path, images: Path, out: Path) -> ShardPredictor:
-    return ShardPredictor(
-        (model,), images, out, views="centre", jitter_views=1, batch_size=16, seed=3
-    )
+    params = PredictParams(batch_size=16, device="cpu", precision="float32")
+    return ShardPredictor((model,), images, out, params, seed=3)
 
 
 def test_models_arrive_whole_and_predict_the_same(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.result import evaluate
-from pipeline.evaluate.robustness import Robustness
+from pipeline.evaluate.result import Robustness, evaluate
 from pipeline.evaluate.significance import compare
 from pipeline.labels.audit import Audit
 from pipeline.labels.select import Reason

@@ -56,17 +56,14 @@ def make_pictures(root: Path) -> Pictures:
         out = root / "predictions" / generation
         write_predictions(out, values, rows_per_shard=SHARD, ids=ids, strangers=strangers)
         teachers.append(values)
-    chosen = SelectParams(confidence_threshold=0.7, fraction_per_class=None)
     predictions = [root / "predictions" / key for key in ("1", "2")]
     out = root / "pseudo_labels"
     select_pseudo_labels(
         predictions[-1],
         out,
+        SelectParams(confidence_threshold=0.7, fraction_per_class=None),
         classes=CLASSES,
-        label_kind=chosen.label_kind,
-        temperature=chosen.temperature,
-        target_shares=None,
+        labeled=prepared / "labeled",
         truth={},
-        **chosen.rules,
     )
     return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out, strangers)

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.errors import RegressionError
 from pipeline.files import write_json
-from pipeline.labels.audit import Audit, ByClass, Right, audit
+from pipeline.labels.audit import Audit, audit
+from pipeline.labels.select import Candidates, Reason, Selection
 from pipeline.params import Params, parse_params
 from pipeline.self_training.guard import check_selection, check_teacher, findings_about_student
 from tests.integration.project import SMALL
@@ -26,10 +27,16 @@ def params_of(folder: Path, lost: int = 20, **guard: Any) -> Params:
 
 def figures(kept: int = 1, images: int = 4) -> Audit:
     """Of images all of class "cat", the first so many kept."""
-    of_cat = np.array([images, 0])
-    chosen = np.array([kept, 0])
-    counted = ByClass(of_cat, chosen, chosen, chosen, chosen * 0.9, of_cat, chosen)
-    return audit(counted, Right.none(2), np.zeros(2, np.float32))
+    numbers = np.arange(images)
+    candidates = Candidates(
+        np.zeros(images, np.int32),
+        np.full(images, 0.9, np.float32),
+        numbers.astype(np.uint64),
+        np.zeros(images, np.bool_),
+    )
+    reasons = np.where(numbers < kept, Reason.KEPT, Reason.BELOW_THRESHOLD).astype(np.uint8)
+    selection = Selection((numbers < kept).astype(np.int32), reasons)
+    return audit(candidates, selection, np.full(images, -1, np.int32), np.zeros(2, np.float32))
 
 
 def test_warn_finds_and_goes_on(tmp_path: Path) -> None:

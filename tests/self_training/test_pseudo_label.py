@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import read_manifest, read_shard
 from pipeline.data.tensors import load_images
-from pipeline.labels.align import label_shares
 from pipeline.labels.pool import network_features
 from pipeline.labels.predict import finish_predictions, predict_folder
 from pipeline.labels.propagate import combine_with_neighbors
+from pipeline.labels.teaching import refine_predictions
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.params import PropagationParams
-from pipeline.self_training.pseudo_label import refine_predictions
+from pipeline.params import EvaluateParams, PropagationParams
 from tests.tiny import prepared_stripes, save_model
 
 NEIGHBORS = PropagationParams(num_neighbors=5)
@@ -26,7 +25,7 @@ def refined(folder: Path, propagation: PropagationParams | None) -> dict[str, ND
     prepared = prepared_stripes(folder / "prepared")
     save_model(folder / "teacher", seed=1)
     unlabeled, labeled = prepared / "unlabeled", prepared / "labeled"
-    predict_folder(folder / "teacher", unlabeled, folder / "alone", batch_size=16, threads=1)
+    predict_folder(folder / "teacher", unlabeled, folder / "alone", EvaluateParams(threads=1))
     network = load_checkpoint(folder / "teacher").network
     embed = network_features(network, mean=(0.3,), std=(0.25,), batch_size=16)
     images, known = load_images(unlabeled), load_images(labeled)
@@ -47,14 +46,12 @@ def test_neighbours_are_asked_over_all_shards_and_strangers_marked(tmp_path: Pat
     assert [shard.ids for shard in after] == [shard.ids for shard in before]
     assert len(after) > 1
     log_probs = np.concatenate([shard.log_probs for shard in before])
-    shares = label_shares(arrays["labels"], 3)
     expected = combine_with_neighbors(
         log_probs,
         arrays["labeled_features"],
         arrays["labels"],
         arrays["features"],
         NEIGHBORS,
-        shares,
     )
     found = np.concatenate([shard.log_probs for shard in after])
     np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-3)

@@ -88,7 +88,7 @@ def test_what_it_found_is_said_and_nothing_is_a_message(
     assert init(monkeypatch, "my_images", "--sample", "10") == 0
     said = capsys.readouterr().out
     assert "24 labelled images of 2 classes (blue 12, red 12), 36 unlabelled" in said
-    assert "RGB 10 of 10 looked at" in said
+    assert "RGB 10 of 10 sampled" in said
     assert init(monkeypatch, "nothing", "--force") == 1
     assert "init: nothing: no such folder" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
         Setting("data.source", source, SOURCE_WORDS[source]),
         Setting("data.path", path, counts),
         Setting("data.image_size", side, _why_size(inspection, preset)),
-        Setting("data.channels", 1, "no image looked at has a colour")
+        Setting("data.channels", 1, "no sampled image has a colour")
         if grey and preset == "folder_small"
         else Setting("data.channels", 3, "RGB"),
         Setting("data.labels", None, f"all {inspection.labeled.total()} labels"),
@@ -78,7 +79,7 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
         )
         settings.append(Setting("data.max_bad_fraction", share, why))
     if inspection.largest:
-        why = f"the largest value looked at of images of 16 bits is {inspection.largest}"
+        why = f"the largest value of sampled images of 16 bits is {inspection.largest}"
         settings.append(Setting("data.bits", usual_bits(inspection.largest), why))
     if grey and not are_photographs(inspection):
         why = "grey images often are writing; true where mirrored is fine"
@@ -138,18 +139,26 @@ def filled(advice: Advice, options: dict[str, str | None], *, root: Path) -> str
     return filled_preset(advice.preset, [*advice.settings, *named], opening, root=root)
 
 
-def describe(inspection: Inspection, source: str) -> list[str]:
+def summary(
+    inspection: Inspection, source: Source, kind: str, unread_tables: Sequence[str] = ()
+) -> list[str]:
+    """What there is, what becomes of it, and the warnings, in lines; kind: the source's name."""
+    lines = [*describe(inspection, kind), *source.notes, accounted(source), *warnings(inspection)]
+    return lines + [f"warning: {table}" for table in unread_tables]
+
+
+def describe(inspection: Inspection, kind: str) -> list[str]:
     """What there is, in lines."""
     counts = [f"{name} {count}" for name, count in inspection.labeled.most_common()]
     sides = sorted(inspection.sides)
     modes = ", ".join(f"{mode} {count}" for mode, count in inspection.modes.most_common())
     lines = [
-        f"{SOURCE_WORDS[source]} (source {source})",
+        f"{SOURCE_WORDS[kind]} (source {kind})",
         f"{inspection.labeled.total()} labelled images of {len(inspection.classes)} classes "
         f"({_listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.test.total()} for "
         "test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {inspection.median_side}; "
-        f"modes: {modes} of {inspection.decoded} looked at",
+        f"modes: {modes} of {inspection.decoded} sampled",
     ]
     if inspection.largest:
         bits = usual_bits(inspection.largest)
@@ -169,7 +178,7 @@ def warnings(inspection: Inspection) -> list[str]:
     labeled, lines = inspection.labeled, []
     if bad := inspection.bad:
         shown = _listed([f"{name}: {reason}" for name, reason in bad], 3, "; ")
-        lines.append(f"{len(bad)} of {inspection.decoded} looked at are unusable ({shown})")
+        lines.append(f"{len(bad)} of {inspection.decoded} sampled are unusable ({shown})")
     if inspection.duplicates:
         lines.append(f"{inspection.duplicates} are exact copies of others")
     if inspection.conflicts:

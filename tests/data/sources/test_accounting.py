@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.sources import open_source
 from pipeline.data.sources.recognise import recognise
-from pipeline.errors import SourceError
+from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import encoded, noise
 
 KINDS = st.sampled_from(["", "null", "-1", "nan", "0", "1", "cat", "dog"])
@@ -152,3 +153,15 @@ def test_every_row_and_file_of_parquet_is_accounted_for(
         rows = sum(pq.read_metadata(path).num_rows for path in read)
         assert len({*ids}) == len(ids) == len(source) == rows
         assert len(read) + len(left_out) == len(there)
+
+
+def test_groups_come_from_the_paths(tmp_path: Path) -> None:
+    for name in ("a/patient_1_x.png", "b/patient_2_x.png", "b/other.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PICTURE)
+    source = open_source("folder", str(tmp_path), seed=0, group_pattern=r"(patient_\d+)")
+    assert [row.group for row in source.rows()] == ["patient_1", None, "patient_2"]
+    assert source.notes == ["2 groups; 1 images belong to none"]
+    for pattern, message in (("(", "no regular"), ("a", "has 0 groups"), ("(emu)", "matches no")):
+        with pytest.raises(ParameterError, match=message):
+            open_source("folder", str(tmp_path), seed=0, group_pattern=pattern)

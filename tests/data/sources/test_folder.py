@@ -9,7 +9,7 @@ from pipeline.data.preparation.inspection import inspect_source
 from pipeline.data.sources import Row, open_source
 from pipeline.data.sources.files import SYSTEM
 from pipeline.data.sources.layout import part_of
-from pipeline.errors import ParameterError, SourceError
+from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise, photo, run_prepare
 
 
@@ -292,13 +292,3 @@ def test_pictures_are_known_by_content_and_others_by_ending(tmp_path: Path) -> N
         "b/x.heic": "HEIC: pip install pillow-heif, or export as JPEG",
         "b/x.mp4": "a video: export frames as images",
     }
-
-
-def test_groups_come_from_the_paths(tmp_path: Path) -> None:
-    taken(tmp_path, "a/patient_1_x.png", "b/patient_2_x.png", "b/other.png")
-    source = open_source("folder", str(tmp_path), seed=0, group_pattern=r"(patient_\d+)")
-    assert [row.group for row in source.rows()] == ["patient_1", None, "patient_2"]
-    assert source.notes == ["2 groups; 1 images belong to none"]
-    for pattern, message in (("(", "no regular"), ("a", "has 0 groups"), ("(emu)", "matches no")):
-        with pytest.raises(ParameterError, match=message):
-            open_source("folder", str(tmp_path), seed=0, group_pattern=pattern)
