@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("job")
     parser.add_argument("versions", type=json.loads)
     parser.add_argument("arguments", nargs="*")
-    return run_command("job", parser, lambda given: sys.exit(run(Path.cwd(), **vars(given))))
+    return run_command("job", parser, lambda args: sys.exit(run(Path.cwd(), **vars(args))))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def embed(stage: Stage) -> None:
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}
     storage = open_storage(stage.params.storage.url)
-    how = stage.params.run
+    throughput = stage.params.run
     with stage.run(inputs, {"embed": params.model_dump(mode="json")}) as run:
         body = run.scratch / "body"
         num_features = write_body(body, params, source, layout.prepared)
@@ -48,8 +48,8 @@ def embed(stage: Stage) -> None:
         ]
         distributed_map(
             *((work, missing_shards(work.folder, work.out)) for work in works),
-            actors=how.actor_range,
-            gpus_per_actor=how.gpus_per_actor,
+            actors=throughput.actor_range,
+            gpus_per_actor=throughput.gpus_per_actor,
             scratch=run.scratch,
             title=stage.title,
         )

@@ -36,7 +36,7 @@ def init(args: argparse.Namespace) -> None:
     from pipeline.data.preparation.listing import check_apart, warn_of_git
     from pipeline.data.sources import ColumnNames, open_source
     from pipeline.data.sources.recognise import recognise, unread_tables
-    from pipeline.models.passes import gpu_is_there
+    from pipeline.models.passes import has_gpu
     from pipeline.params.load import parse_text
     from pipeline.workflow.estimate import expected_time
 
@@ -51,7 +51,7 @@ def init(args: argparse.Namespace) -> None:
     tables = unread_tables(images) if name == "folder" else []
     for line in [*summary(inspection, source, name, tables), *warn_of_git(images, Path.cwd())]:
         say(f"init: {visible(line)}")
-    gpu = gpu_is_there()
+    gpu = has_gpu()
     advice = advise(inspection, name, args.images, gpu=gpu)
     text = filled(advice, {key: getattr(args, key) for key in OPTIONS}, root=Path.cwd())
     params = parse_text(text, str(args.out))

@@ -22,14 +22,14 @@ from pipeline.workflow.layout import Layout
 QUEUE = "queue.csv"
 
 
-def pick(given: argparse.Namespace) -> None:
+def pick(args: argparse.Namespace) -> None:
     """Write the queue that the command line asks for."""
-    if given.count < 1:
-        raise ParameterError(f"--count {given.count}: must be 1 or more")
-    if given.out.exists() and not given.force:
-        raise ParameterError(f"--out {given.out}: exists; give --force to replace it, or another")
-    if given.out.exists() and not (given.out / QUEUE).is_file():
-        raise ParameterError(f"--out {given.out}: no folder that stages.pick wrote; give another")
+    if args.count < 1:
+        raise ParameterError(f"--count {args.count}: must be 1 or more")
+    if args.out.exists() and not args.force:
+        raise ParameterError(f"--out {args.out}: exists; give --force to replace it, or another")
+    if args.out.exists() and not (args.out / QUEUE).is_file():
+        raise ParameterError(f"--out {args.out}: no folder that stages.pick wrote; give another")
     params, layout = load_params(), Layout(Path.cwd())
     import torch
 
@@ -37,18 +37,18 @@ def pick(given: argparse.Namespace) -> None:
     from pipeline.workflow.picking import pick_images
 
     torch.set_num_threads(params.evaluate.threads)
-    picked = pick_images(layout, params, count=given.count, way=given.by, features=given.features)
-    if not picked.asked:
+    picked = pick_images(layout, params, count=args.count, strategy=args.by, features=args.features)
+    if not picked.queries:
         say("pick: no unlabelled image is left to ask for; nothing was written")
         return
     publish_queue(
-        given.out,
+        args.out,
         picked,
         layout.prepared,
-        label_studio=given.label_studio,
-        fiftyone=given.fiftyone,
+        label_studio=args.label_studio,
+        fiftyone=args.fiftyone,
     )
-    say(f"pick: {len(picked.asked)} {picked.way} images, {picked.by}: {given.out}/index.html")
+    say(f"pick: {len(picked.queries)} {picked.strategy} images, {picked.by}: {args.out}/index.html")
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from pipeline.workflow.layout import Layout
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
-def preview(given: argparse.Namespace) -> None:
+def preview(args: argparse.Namespace) -> None:
     """Draw the sheet that the command line asks for."""
     from pipeline.data.tensors import load_images, read_dataset
     from pipeline.report.contact_sheet import draw_sheet, save_sheet
@@ -31,29 +31,29 @@ def preview(given: argparse.Namespace) -> None:
         preview_rows,
     )
 
-    if given.images < 1 or given.out.suffix not in (".png", ".html"):
-        wrong = f"--images {given.images}" if given.images < 1 else f"--out {given.out}"
+    if args.images < 1 or args.out.suffix not in (".png", ".html"):
+        wrong = f"--images {args.images}" if args.images < 1 else f"--out {args.out}"
         raise ParameterError(f"{wrong}: takes 1 or more images, and a name in .png or .html")
     layout, params = Layout(Path.cwd()), load_params()
     augment = with_choices(params, layout.choices).augment
-    images = load_images(layout.prepared / given.data, cache_gib=params.train.cache_gib)
-    chosen = choose_images(images.labels, given.images)
-    if not len(chosen):
-        raise ParameterError(f"--data {given.data}: there are no images in it")
+    images = load_images(layout.prepared / args.data, cache_gib=params.train.cache_gib)
+    rows_shown = choose_images(images.labels, args.images)
+    if not len(rows_shown):
+        raise ParameterError(f"--data {args.data}: there are no images in it")
     classes = read_dataset(layout.prepared).classes
-    labels = [classes[n] if n >= 0 else "" for n in images.labels[chosen].tolist()]
-    pixels = images.images[chosen].float() / 255
-    if given.corruptions:
-        rows = corruption_rows(images.images[chosen[len(chosen) // 2 :][:1]], params.seed)
+    labels = [classes[n] if n >= 0 else "" for n in images.labels[rows_shown].tolist()]
+    pixels = images.images[rows_shown].float() / 255
+    if args.corruptions:
+        rows = corruption_rows(images.images[rows_shown[len(rows_shown) // 2 :][:1]], params.seed)
         title = "common corruptions, as evaluate.robustness_images tests them"
-    elif given.all:
+    elif args.all:
         rows = every_operation_rows(pixels, params.seed)
         title = "every operation, by its magnitude (0 to 30, both ways) or the share it changes"
     else:
         rows = preview_rows(pixels, labels, augment, params.seed)
-        title = f"{len(chosen)} of {given.data}, as params.yaml augments them"
-    save_sheet(draw_sheet(title, rows), given.out)
-    say(f"{given.out}: {len(rows)} rows")
+        title = f"{len(rows_shown)} of {args.data}, as params.yaml augments them"
+    save_sheet(draw_sheet(title, rows), args.out)
+    say(f"{args.out}: {len(rows)} rows")
 
 
 def main() -> int:

@@ -52,12 +52,12 @@ def speckle_noise(images: Tensor, std: float, generator: torch.Generator) -> Ten
 def defocus_blur(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
     """Average over a disc; radius: what it has beyond half a pixel, share of the side."""
     pixels = 0.5 + radius * images.shape[-1]
-    reach = int(pixels + 0.5)
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    radius = int(pixels + 0.5)
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     distance = (steps[:, None].square() + steps.square()).sqrt()
     disc = (pixels + 0.5 - distance).clamp(0, 1)
     kernel = (disc / disc.sum()).expand(images.shape[1], 1, -1, -1)
-    padded = F.pad(images, (reach,) * 4, mode="replicate")
+    padded = F.pad(images, (radius,) * 4, mode="replicate")
     return F.conv2d(padded, kernel, groups=images.shape[1])
 
 

@@ -63,9 +63,9 @@ def accuracy_interval(correct: Flags, interval: float = 0.95) -> tuple[float, fl
 def _wilson(right: int, images: int, interval: float) -> tuple[float, float]:
     share, square = right / images, NormalDist().inv_cdf((1 + interval) / 2) ** 2
     middle = share + square / (2 * images)
-    reach = (square * (share * (1 - share) / images + square / (4 * images**2))) ** 0.5
+    margin = (square * (share * (1 - share) / images + square / (4 * images**2))) ** 0.5
     whole = 1 + square / images
-    low, high = (middle - reach) / whole, (middle + reach) / whole
+    low, high = (middle - margin) / whole, (middle + margin) / whole
     return (low if right else 0.0), (high if right < images else 1.0)
 
 
@@ -122,8 +122,8 @@ def _difference_interval(
     if max(counts) == images:
         otherwise = 1 - _wilson(images, images, bootstrap.interval)[0]
         difference = (gained - lost) / images
-        reach = otherwise * (1 + abs(difference))
-        return max(-1.0, difference - reach), min(1.0, difference + reach)
+        margin = otherwise * (1 + abs(difference))
+        return max(-1.0, difference - margin), min(1.0, difference + margin)
     generator = np.random.default_rng(bootstrap.seed)
     draws = generator.multinomial(images, np.array(counts) / images, size=bootstrap.samples)
     tail = (1 - bootstrap.interval) / 2

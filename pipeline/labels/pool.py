@@ -41,10 +41,10 @@ def read_pool(folder: Path, rows: Integers, embed: Embed, advance: Advance) -> F
     ends = np.cumsum([0, *(entry.rows for entry in manifest.shards)])
     parts: list[NDArray[np.float32]] = []
     for start, end in pairwise(ends.tolist()):
-        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
-        if len(here):
-            parts.append(embed(_decoded(folder, here.tolist())).numpy().astype(np.float32))
-            advance(len(here))
+        shard_rows = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
+        if len(shard_rows):
+            parts.append(embed(_decoded(folder, shard_rows.tolist())).numpy().astype(np.float32))
+            advance(len(shard_rows))
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 

@@ -113,10 +113,10 @@ class ShardPredictor:
 
     def fetched(self, fetch: Callable[[Path], Path]) -> Self:
         """The same with models and features where `fetch` says they lie here."""
-        here = copy(self)  # with the manifest that the driver has read: the folder may be far away
-        here.models = tuple(map(fetch, self.models))
-        here.features = None if self.features is None else fetch(self.features)
-        return here
+        clone = copy(self)  # with the manifest that the driver has read: the folder may be far away
+        clone.models = tuple(map(fetch, self.models))
+        clone.features = None if self.features is None else fetch(self.features)
+        return clone
 
     @cached_property
     def manifest(self) -> Manifest:

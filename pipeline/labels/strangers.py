@@ -139,8 +139,8 @@ def _without_own_fold(
     """
     rows, same = np.arange(len(labels)), labels * NUM_FOLDS + folds
     num_of_class = np.bincount(labels)[labels]
-    num_left = num_of_class - np.bincount(same)[same]
-    scale = np.where(num_left > 0, num_of_class / np.maximum(num_left, 1), np.nan)
+    num_remaining = num_of_class - np.bincount(same)[same]
+    scale = np.where(num_remaining > 0, num_of_class / np.maximum(num_remaining, 1), np.nan)
     outside: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
     return outside
 

@@ -52,9 +52,9 @@ class ShardEmbedder:
 
     def fetched(self, fetch: Callable[[Path], Path]) -> Self:
         """The same with the model where `fetch` says it lies here."""
-        here = copy(self)  # with the manifest that the driver has read: the folder may be far away
-        here.models = tuple(map(fetch, self.models))
-        return here
+        clone = copy(self)  # with the manifest that the driver has read: the folder may be far away
+        clone.models = tuple(map(fetch, self.models))
+        return clone
 
     @cached_property
     def manifest(self) -> Manifest:

@@ -155,13 +155,13 @@ def _units(module: nn.Module, path: str, head: tuple[str, ...], total: int) -> I
         if inner in head or not _holds(child):
             continue
         holds_head = any(_under(part, inner) for part in head)
-        if holds_head or _taken_apart(child, name, total):
+        if holds_head or _is_divided(child, name, total):
             yield from _units(child, inner, head, total)
         else:
             yield inner
 
 
-def _taken_apart(module: nn.Module, name: str, total: int) -> bool:
+def _is_divided(module: nn.Module, name: str, total: int) -> bool:
     members = [child for child in module.children() if _holds(child)]
     if isinstance(module, CONTAINERS):
         return not name[-1].isdigit() and len(members) >= LEAST_MEMBERS

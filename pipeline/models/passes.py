@@ -222,6 +222,6 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def gpu_is_there() -> bool:
+def has_gpu() -> bool:
     """Whether there is a GPU that torch can use."""
     return torch.cuda.is_available()

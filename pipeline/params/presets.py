@@ -45,11 +45,11 @@ def nearest_preset(params: Params, root: Path) -> tuple[str, list[Difference]] |
 
 def differences(params: Params, preset: Params) -> list[Difference]:
     """The parameters whose values differ, in the order of `params`, then those it lacks."""
-    here, there = dict(_leaves("", params)), dict(_leaves("", preset))
+    values, preset_values = dict(_leaves("", params)), dict(_leaves("", preset))
     return [
-        Difference(key, here.get(key), there.get(key))
-        for key in dict.fromkeys([*here, *there])
-        if here.get(key) != there.get(key)
+        Difference(key, values.get(key), preset_values.get(key))
+        for key in dict.fromkeys([*values, *preset_values])
+        if values.get(key) != preset_values.get(key)
         and not any(f"{key}.".startswith(f"{name}.") for name in OWN)
     ]
 

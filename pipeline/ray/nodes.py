@@ -81,16 +81,16 @@ def _blind_nodes(token: Path) -> list[str]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = {}
+    probes = {}
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             sees = ray.remote(Path.exists).options(num_cpus=0, scheduling_strategy=there)
-            asked[sees.remote(token)] = node["NodeManagerAddress"]
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+            probes[sees.remote(token)] = node["NodeManagerAddress"]
+    answered, _ = ray.wait(list(probes), num_returns=len(probes), timeout=PROBE_SECONDS)
     blind = []
     for answer in answered:
         with suppress(ray.exceptions.RayError):
             if not ray.get(answer):
-                blind.append(asked[answer])
+                blind.append(probes[answer])
     return sorted(blind)

@@ -108,8 +108,8 @@ def _fit(trainer: Any, state: Path, stop: Callable[[], bool]) -> None:
     """
     from ray.train import WorkerGroupError
 
-    wanted, ended = state / STOP, futures.Future[Any]()
-    wanted.unlink(missing_ok=True)
+    stop_file, ended = state / STOP, futures.Future[Any]()
+    stop_file.unlink(missing_ok=True)
 
     def work() -> None:
         try:
@@ -121,9 +121,11 @@ def _fit(trainer: Any, state: Path, stop: Callable[[], bool]) -> None:
     while not ended.done() and not stop():
         futures.wait([ended], POLL_SECONDS)
     if stop():
-        wanted.touch()
+        stop_file.touch()
         until = time.monotonic() + SAVE_SECONDS
-        while not (ended.done() or _is_newer(state / STATE, wanted)) and time.monotonic() < until:
+        while (
+            not (ended.done() or _is_newer(state / STATE, stop_file)) and time.monotonic() < until
+        ):
             futures.wait([ended], POLL_SECONDS)
         raise KeyboardInterrupt
     try:

@@ -47,7 +47,7 @@ def publish_queue(
     label_studio: also label_studio/tasks.json and config.xml; fiftyone: also the data set
     fiftyone/; both for import there.
     """
-    dataset, queries = read_dataset(prepared), picked.asked
+    dataset, queries = read_dataset(prepared), picked.queries
     rows = [query.row for query in queries]
     images = read_rows(prepared / "unlabeled", rows, ["image"]).column("image").to_pylist()
     likely: list[Probabilities] = [()] * len(rows)
@@ -61,7 +61,7 @@ def publish_queue(
     page = render(
         "pick.html",
         dataset=dataset.source,
-        galleries=[Gallery(picked.way, *TITLES[picked.way], shown)],
+        galleries=[Gallery(picked.strategy, *TITLES[picked.strategy], shown)],
         classes=dataset.classes,
         generation=picked.generation,
     )

@@ -181,7 +181,7 @@ def _trial_sentences(data: ReportData) -> list[str]:
     trial = data.trial
     if trial is None:
         return []
-    networks = trial["network"] > trial["head"]
+    networks = trial["network"] >= trial["head"]
     students = "fine-tuned networks" if networks else "classifiers on features"
     return [
         f"Students are {students}: of {trial['images']:,} labelled images, each held out once, a "

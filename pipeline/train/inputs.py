@@ -86,8 +86,8 @@ def training_data(
             torch.from_numpy(read_labels(prepared / "labeled")),
         )
     validation_images, validation_labels = load("validation")
-    for part, seen in (("labeled", labels), ("validation", validation_labels)):
-        _check_labels(prepared / part, seen, num_classes)
+    for part, part_labels in (("labeled", labels), ("validation", validation_labels)):
+        _check_labels(prepared / part, part_labels, num_classes)
     if len(validation_images):
         more |= {"validation_images": validation_images, "validation_labels": validation_labels}
     if pseudo_labels is not None:

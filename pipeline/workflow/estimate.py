@@ -112,10 +112,12 @@ def _embed_seconds(params: Params, images: Tensor) -> float:
     network = NetworkParams(name=embed.name, input_size=embed.input_size, stem="standard")
     body = network_of(_spec(params, network.model_dump())).to(device).eval()
     body = body.to(memory_format=torch.channels_last)
-    how = {"mean": [0.5] * params.data.channels, "std": [0.25] * params.data.channels}
-    batched_features(body, images[:2].to(device), **how, batch_size=2)  # the first pass is slower
+    normalization = {"mean": [0.5] * params.data.channels, "std": [0.25] * params.data.channels}
+    batched_features(
+        body, images[:2].to(device), **normalization, batch_size=2
+    )  # the first pass is slower
     start = time.perf_counter()
-    batched_features(body, images.to(device), **how, batch_size=len(images)).cpu()
+    batched_features(body, images.to(device), **normalization, batch_size=len(images)).cpu()
     return (time.perf_counter() - start) / len(images)
 
 

@@ -43,46 +43,48 @@ class Picked:
     teacher that is; None before any.
     """
 
-    way: Strategy
+    strategy: Strategy
     by: str
-    asked: list[Query]
+    queries: list[Query]
     predictions: Path | None
     generation: str | None
 
 
 def pick_images(
-    layout: Layout, params: Params, *, count: int, way: str = "auto", features: str = "auto"
+    layout: Layout, params: Params, *, count: int, strategy: str = "auto", features: str = "auto"
 ) -> Picked:
     """The `count` unlabelled images most worth a label that corrections.csv does not name yet.
 
-    way: auto, or typical or doubtful; features: as feature_maker takes it. Raises ParameterError
-    where what is asked for needs a teacher, and DataError where `prepared` is not there.
+    strategy: auto, typical or doubtful; features: as feature_maker takes it. Raises ParameterError
+    where the strategy needs a teacher, and DataError where `prepared` is not there.
     """
     dataset = read_dataset(layout.prepared)
     unlabeled, labeled = layout.prepared / "unlabeled", layout.prepared / "labeled"
     corrections = layout.root / CORRECTIONS
-    said = read_corrections(corrections, dataset.classes) if corrections.exists() else {}
+    answers = read_corrections(corrections, dataset.classes) if corrections.exists() else {}
     teachers = _teachers_so_far(layout, params, len(dataset.classes))
-    if way == "auto":
-        told = [name for name, label in said.items() if label != NONE_OF_THEM]
-        num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, told))
-        way = choose_strategy(
+    if strategy == "auto":
+        labeled_ids = [name for name, label in answers.items() if label != NONE_OF_THEM]
+        num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, labeled_ids))
+        strategy = choose_strategy(
             num_labels=num_labels, num_classes=len(dataset.classes), taught=bool(teachers)
         )
     generation, predictions = list(teachers.items())[-1] if teachers else (None, None)
-    if way == "doubtful":
+    if strategy == "doubtful":
         if not teachers:
             raise ParameterError(
                 "--by doubtful: no teacher has seen these images yet; run dvc repro, or give "
                 "--by typical"
             )
         folders = list(teachers.values())
-        asked = doubtful_queue(unlabeled, folders, dataset.classes, count=count, answered=said)
+        queries = doubtful_queue(unlabeled, folders, dataset.classes, count=count, answered=answers)
         by = f"by the teachers of generation {' and '.join(teachers)}"
-        return Picked("doubtful", by, asked, predictions, generation)
+        return Picked("doubtful", by, queries, predictions, generation)
     name, embed = feature_maker(layout, params, dataset, features)
-    asked = typical_queue(unlabeled, labeled, embed, count=count, answered=said, seed=params.seed)
-    return Picked("typical", f"by the features of {name}", asked, predictions, generation)
+    queries = typical_queue(
+        unlabeled, labeled, embed, count=count, answered=answers, seed=params.seed
+    )
+    return Picked("typical", f"by the features of {name}", queries, predictions, generation)
 
 
 def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[str, Path]:

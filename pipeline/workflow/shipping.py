@@ -105,11 +105,11 @@ def registered_name(params: Params) -> str:
 
 
 def _recipe(params: Params, weights: dict[str, float]) -> Recipe:
-    how = params.evaluate
+    evaluate = params.evaluate
     return Recipe(
         weights=weights,
-        views=how.views,
-        jitter_views=how.jitter_views,
+        views=evaluate.views,
+        jitter_views=evaluate.jitter_views,
         seed=params.seed,
         max_pixels=params.data.max_pixels,
     )
