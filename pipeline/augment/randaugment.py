@@ -42,6 +42,7 @@ GEOMETRY = (
     "elastic",
 )
 
+NEED_COLOURS = {"colour_shift", "pca_colour_shift"}  # a number a channel beside their level
 ColourOperation = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Each takes images, signed levels (N,) in [-1, 1], and three numbers (N, 3) in [-1, 1).
 COLOUR: dict[str, ColourOperation] = {
@@ -110,14 +111,13 @@ def draw_plan(draws: Draws, params: AugmentParams) -> Plan:
         magnitudes = magnitudes * draws.uniform(indices.shape[1])
     elif params.magnitude_std > 0:
         magnitudes = magnitudes + params.magnitude_std * draws.normal(indices.shape[1])
-    needs_colours = {"colour_shift", "pca_colour_shift"} & set(operations)
     return Plan(
         operations=operations,
         indices=indices,
         levels=magnitudes.clamp_(0, MAGNITUDES) / MAGNITUDES * sign,
         knots=draws.normal(2, KNOTS, KNOTS) if "elastic" in operations else None,
         corners=draws.uniform(4, 2) if "perspective" in operations else None,
-        colours=draws.signed(3) if needs_colours else None,
+        colours=draws.signed(3) if NEED_COLOURS & set(operations) else None,
     )
 
 

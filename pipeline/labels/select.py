@@ -32,7 +32,7 @@ class Reason(IntEnum):
 
     KEPT = 0
     BELOW_THRESHOLD = 1  # its confidence is under its class's threshold
-    OVER_CLASS_TARGET = 2  # surer images of its class already fill images_per_class
+    OVER_CLASS_TARGET = 2  # surer images of its class already fill class_target
     STRANGER = 3  # it shows none of the classes, and strangers are dropped
 
     @property
@@ -177,7 +177,8 @@ def class_thresholds(
 
 
 def class_target(num_images: int, num_classes: int, params: SelectParams) -> int | None:
-    """The number of images wanted of each class; None where nothing balances."""
+    """The number of images wanted of each class; None where classes are not
+    balanced (fraction_per_class: null)."""
     if params.images_per_class is not None:
         return params.images_per_class
     if params.fraction_per_class is None:

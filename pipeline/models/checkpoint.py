@@ -74,7 +74,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _check_size(spec: ModelSpec, count: int) -> None:
-    """Raise ValueError for a network far larger than its weights, before it takes the memory."""
+    """Raise ValueError for a network far larger than its weights, before it takes the memory.
+
+    A network of ours whose parameters set its size has a lower bound of its weights here.
+    """
     name, least = spec.network["name"], 0
     if name == "resnet_small":
         least = 100 * spec.network.get("depth", 1) * spec.network.get("width", 16) ** 2

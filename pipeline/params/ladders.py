@@ -13,7 +13,7 @@ Rung = Mapping[str, Any]
 # Image side of EfficientNet-B0 to B7 (Tan & Le 2019).
 COMPOUND_SIDES = (224, 240, 260, 300, 380, 456, 528, 600)
 
-RESNET_SMALL = ((8, 1), (16, 1), (32, 1), (32, 2), (64, 2), (64, 3), (128, 3), (128, 4), (256, 4))
+SMALL_SIZES = ((8, 1), (16, 1), (32, 1), (32, 2), (64, 2), (64, 3), (128, 3), (128, 4), (256, 4))
 WRN_WIDTHS = (1, 2, 4, 8, 10)
 RESNET_DEPTHS = (18, 34, 50, 101, 152)
 FAMILIES = (
@@ -42,7 +42,7 @@ def built_in_ladder(model: Rung) -> list[Rung]:
     name = model["name"]
     library, slash, bare = name.rpartition("/")
     if name == "resnet_small":
-        return [{"name": name, "width": w, "depth": d} for w, d in RESNET_SMALL]
+        return [{"name": name, "width": w, "depth": d} for w, d in SMALL_SIZES]
     if name == "efficientnet":
         return [
             {"name": name, "compound": compound, "input_size": _side(model, compound)}

@@ -143,7 +143,7 @@ class SelectParams(Section):
     images_per_class: int | None = Field(None, ge=1)
     """the surest so many of each class; null: see fraction_per_class"""
     fraction_per_class: float | None = Field(1.0, gt=0)
-    """the same as a share of (unlabelled images / classes); null: no balancing"""
+    """balancing: images_per_class as a share of (unlabelled images / classes); null: none"""
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
     strangers: Literal["keep", "drop"] = "keep"
     """images that predictions call strangers, of none of the classes: keep: treated as the others;

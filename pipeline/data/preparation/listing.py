@@ -33,6 +33,7 @@ CACHE_SCHEMA = pa.schema(
     ]
 )
 State = tuple[int, int, bytes]  # size, time of change, SHA-256 of the content
+SINGLE_FILES = (".parquet",)  # endings of sources that are one file each
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ def list_source(path: str, cache: Path, *, project: Path) -> Listing:
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder that a source lies in as a whole: itself, or a table's, but no Parquet file's."""
+    """The folder that a source lies in as a whole: itself, or a table's; None of a single file."""
     if path.is_dir():
         return path
-    return path.parent if path.is_file() and path.suffix.lower() != ".parquet" else None
+    return path.parent if path.is_file() and path.suffix.lower() not in SINGLE_FILES else None
 
 
 def check_apart(path: Path, project: Path) -> None:
