@@ -81,6 +81,10 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _suggestion(section: type[BaseModel], parts: list[str]) -> str:
+    run = section.model_fields.get("run")
+    for moved in sections_in(run.annotation) if run else ():
+        for name in {parts[-1], "_".join(parts[-2:])} & set(moved.model_fields):
+            return f"it is run.{name}, of all generations"
     names = list(_section_of(section, parts).model_fields)
     close = difflib.get_close_matches(parts[-1], names, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"

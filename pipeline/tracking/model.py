@@ -85,13 +85,17 @@ def register(
     version = _version(client, experiment, run_id, name, f"registry/{rights.name}")
     if version.description:
         return
-    held, before = client.get_registered_model(name).aliases.get("champion"), None
+    aliases = client.get_registered_model(name).aliases
+    held, before = aliases.get("champion"), None
     if held is not None and str(held) != str(version.version):  # else a sender was killed here
         before = _rights(client, client.get_model_version(name, held))
     decided = promote(before, read_json(rights), Bootstrap(**compared))
     alias = "champion" if decided.moves else "challenger"
-    client.set_registered_model_alias(name, alias, version.version)
-    if decided.moves:
+    # A sender that was killed may come back to a version after a later one was registered.
+    is_newest = int(aliases.get("challenger", 0)) <= int(version.version)
+    if decided.moves or is_newest:
+        client.set_registered_model_alias(name, alias, version.version)
+    if decided.moves and is_newest:
         client.delete_registered_model_alias(name, "challenger")
     came_as = f"Came as {alias}: {decided.reason}"
     client.update_model_version(name, version.version, description=came_as)

@@ -51,7 +51,7 @@ def serve(root: Path, uri: str | None, port: int) -> None:
             probe.bind((HOST, port))
     except (OSError, OverflowError) as error:
         raise ParameterError(
-            f"--port {port}: can't be used ({error}); name a free one, as --port {port + 1}"
+            f"--port {port}: can't be used ({error}); name a free one, from 1024 to 65535"
         ) from None
     say(f"MLflow shows {chosen} on http://{HOST}:{port} (ready in about 30 s; Ctrl-C ends it)")
     artifacts = (root.resolve() / "mlartifacts").as_uri()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,5 +71,9 @@ def check_folder(out: Path) -> None:
     above = next(parent for parent in out.absolute().parents if parent.exists())
     if not above.is_dir():
         raise ParameterError(f"--out {out}: {above} is a file, not a folder; name another place")
-    if not os.access(above, os.W_OK):
-        raise ParameterError(f"--out {out}: {above} can't be written to; name another place")
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError:
+        raise ParameterError(
+            f"--out {out}: {above} can't be written to; name another place"
+        ) from None

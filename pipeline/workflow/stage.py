@@ -230,8 +230,8 @@ def run_stage(
 
 def _check_model(params: Params, models: str | None, key: str) -> None:
     there = {
-        "generations": params.model_keys,
-        "ensemble": params.ensemble_keys,
+        "generations": [*params.generations],
+        "ensemble": [*params.generations, *params.seed_keys],
         "controls": params.control_keys,
         "all": params.all_models,
     }[str(models)]

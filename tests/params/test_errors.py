@@ -84,3 +84,15 @@ def test_a_wrong_override_is_named_where_it_stands() -> None:
     assert "generations.1.student.augment.operations.0 = 'spin': " in refused(
         generations={"1": generation}
     )
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "place"),
+    [
+        ("predict", "actors", "run.actors"),
+        ("select", "workers", "run.select_workers"),
+        ("train", "checkpoint_minutes", "run.checkpoint_minutes"),
+    ],
+)
+def test_how_fast_a_run_goes_is_pointed_to_its_section(section: str, key: str, place: str) -> None:
+    assert f"{section}.{key} is not a parameter; it is {place}" in refused(**{section: {key: 1}})

@@ -19,6 +19,7 @@ from stages.predict import main as predict
         (predict, ["images", "--out", "file/p.csv"], "file is a file, not a folder"),
         (export, ["--out", "file/m.onnx"], "file is a file, not a folder"),
         (export, ["--out", "file/model"], "file is a file, not a folder"),
+        (export, ["--out", "/proc/model"], "/proc can't be written to"),
     ],
 )
 def test_a_place_that_can_not_be_written_to_is_refused_first(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,7 +16,7 @@ from pipeline.files import write_json, write_text
 from pipeline.params import load_params
 from pipeline.tracking.spool import all_spools, read_events
 from pipeline.tracking.tracker import hold_spools
-from pipeline.workflow.stage import FINISHED, PARTS, Stage, prepare_scratch
+from pipeline.workflow.stage import FINISHED, PARTS, Stage, prepare_scratch, run_stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +66,19 @@ def test_an_exception_ends_the_tracked_run_as_what_it_is(
     events, _ = read_events(spool)
     assert events[1]["values"] == {"seed": "3"}
     assert [each["status"] for each in events if each["kind"] == "end"] == [status]
+
+
+@pytest.mark.parametrize("models", ["generations", "ensemble"])
+def test_a_student_s_stage_takes_no_generation_0(
+    models: Literal["generations", "ensemble"],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["select", "--generation", "0"])
+    with pytest.raises(SystemExit) as ended:
+        run_stage("select", lambda stage: None, models=models)
+    assert ended.value.code == 2
+    assert "--generation 0: params.yaml has 1, 2" in capsys.readouterr().err
