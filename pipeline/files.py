@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
 from pipeline.errors import DataError, DiskError
 
 REFUSALS = {errno.ENOSPC: "make space", errno.EDQUOT: "make space", errno.EROFS: "make it writable"}
@@ -130,6 +128,8 @@ def discard_folder(folder: Path) -> None:
 
 def remove_partials(folder: Path) -> None:
     """Remove what writers of this machine that were killed have left in `folder`, not below it."""
+    import psutil  # a served model has none
+
     for path in folder.glob(PARTIALS):
         writer = path.name.rsplit(".", 2)[-2]
         own = writer == str(os.getpid())  # of an earlier process of this number
