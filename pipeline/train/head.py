@@ -145,7 +145,7 @@ def _class_mass(blocks: Blocks, num_features: int, num_classes: int) -> tuple[Do
 
 L2_CANDIDATES = tuple(10.0**power for power in range(-3, 5))
 DEFAULT_L2 = 1.0  # where no class has two labelled images, so that nothing can be held out
-TAUGHT_L2 = 100.0  # of a head that pseudo-labels teach: docs/training.md has others
+TAUGHT_L2 = 100.0  # of a head that pseudo-labels teach
 TIE = 1e-4  # nats
 CHOICE_TOLERANCE = 1e-8
 ALWAYS_TRAINS = -1
