@@ -38,7 +38,7 @@ def files_of(module: str, imports: grimp.ImportGraph) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_depends_on_every_module_of_the_method_that_it_runs(
+def test_a_stage_depends_on_the_modules_of_the_method_that_it_runs_and_no_package_more(
     name: str, imports: grimp.ImportGraph
 ) -> None:
     stage = STAGES[name]
@@ -51,6 +51,9 @@ def test_a_stage_depends_on_every_module_of_the_method_that_it_runs(
         if not any(file == part or file.startswith(f"{part}/") for part in stage["deps"])
     }
     assert not unwatched
+    packages = [part for part in stage["deps"] if (ROOT / part).is_dir() and "pipeline/" in part]
+    unused = [part for part in packages if not any(file.startswith(f"{part}/") for file in files)]
+    assert set(unused) <= {"pipeline/report"}  # not of the method: its templates are the page
 
 
 def models_of(name: str, params: Params) -> list[str]:
