@@ -61,7 +61,7 @@ def measure_network(
     from pipeline.data.sliced import ShardSlices
     from pipeline.data.tensors import decoding_pool
     from pipeline.evaluate.checkpoints import checkpoint_log_probs
-    from pipeline.evaluate.robustness import chosen_rows, measure_robustness
+    from pipeline.evaluate.robustness import measure_robustness, sampled_rows
     from pipeline.models.checkpoint import load_checkpoint
     from pipeline.models.passes import resolve_device
 
@@ -83,7 +83,7 @@ def measure_network(
         centre = test_log_probs if params.views == "centre" else centre_log_probs(test)
         labels, robustness = read_labels(prepared / "test"), None
         if params.robustness_images is not None:
-            rows = chosen_rows(len(test), params.robustness_images, seed)
+            rows = sampled_rows(len(test), params.robustness_images, seed)
             some = torch.cat([test[row : row + 1] for row in rows])
             robustness = measure_robustness(centre_log_probs, some, labels[rows], seed=seed)
     return model_result(

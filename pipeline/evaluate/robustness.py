@@ -57,7 +57,7 @@ def corrupted(images: Tensor, name: str, severity: int, *, seed: int) -> Tensor:
     return torch.cat(parts)
 
 
-def chosen_rows(count: int, most: int, seed: int) -> list[int]:
+def sampled_rows(count: int, most: int, seed: int) -> list[int]:
     """`most` of `count` rows by seed, or all, in rising order."""
     if most >= count:
         return list(range(count))

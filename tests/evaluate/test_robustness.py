@@ -7,9 +7,9 @@ from torch import Tensor
 from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
 from pipeline.evaluate.robustness import (
     BLOCK,
-    chosen_rows,
     corrupted,
     measure_robustness,
+    sampled_rows,
 )
 from tests.tiny import striped
 
@@ -51,8 +51,8 @@ def test_draws_depend_on_the_place_and_not_on_what_follows() -> None:
 
 
 def test_rows_are_a_seeded_choice_or_all() -> None:
-    assert chosen_rows(5, 7, 0) == chosen_rows(5, 5, 0) == [0, 1, 2, 3, 4]
-    some = chosen_rows(1000, 50, 0)
+    assert sampled_rows(5, 7, 0) == sampled_rows(5, 5, 0) == [0, 1, 2, 3, 4]
+    some = sampled_rows(1000, 50, 0)
     assert some == sorted(set(some))
     assert len(some) == 50
-    assert some == chosen_rows(1000, 50, 0) != chosen_rows(1000, 50, 1)
+    assert some == sampled_rows(1000, 50, 0) != sampled_rows(1000, 50, 1)
