@@ -11,9 +11,10 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.models.build import build_network, count_parameters
+from pipeline.models.build import build_network
 from pipeline.params import Params, load_params, parse_params
 from pipeline.self_training.loop import Images, self_train
+from tests.tiny import count_parameters
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))

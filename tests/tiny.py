@@ -144,3 +144,8 @@ def pseudo_labeled_batch(*params: Any) -> tuple[Tensor, Tensor]:
     assert batch.noised is not None
     assert batch.targets is not None
     return batch.noised, batch.targets
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)

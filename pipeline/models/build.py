@@ -85,11 +85,6 @@ def network_side(name: str, image_size: int, input_size: int | None, compound: i
     return min(image_size, COMPOUND_SIDES[compound]) if name == "efficientnet" else image_size
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-
-
 def _ours(
     name: str,
     num_classes: int,

@@ -37,8 +37,6 @@ LATER = ("scale", "perspective", "elastic", "colour_shift", "pca_colour_shift")
 RANDAUGMENT: tuple[Operation, ...] = tuple(
     name for name in get_args(Operation) if name not in LATER
 )  # as Cubuk et al. 2020 have it
-WEAK = {"flip", "crop", "shift", "padding", "crop_area", "crop_ratio"}
-STRONG = {"operations", "num_ops", "magnitude", "magnitude_std", "cutout", "erasing"}
 
 
 class SearchParams(Section):

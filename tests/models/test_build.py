@@ -8,8 +8,8 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from pipeline.errors import ModelError
-from pipeline.models.build import build_network, count_parameters
-from tests.tiny import same_tensors, tiny_network
+from pipeline.models.build import build_network
+from tests.tiny import count_parameters, same_tensors, tiny_network
 
 
 def build(name: str, **changes: Any) -> nn.Module:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.models.build import build_network, count_parameters
+from pipeline.models.build import build_network
 from pipeline.models.library import library_network
+from tests.tiny import count_parameters
 
 # Of 1000 classes and 3 channels at 224 pixels, as torchvision and timm publish them.
 IMAGENET = {

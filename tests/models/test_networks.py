@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.models.build import build_network, count_parameters
+from pipeline.models.build import build_network
 from pipeline.models.networks import (
     LeNet5,
     ResidualBlock,
@@ -15,6 +15,7 @@ from pipeline.models.networks import (
     WideResNet,
     depth_and_width,
 )
+from tests.tiny import count_parameters
 
 
 def images(side: int) -> torch.Tensor:

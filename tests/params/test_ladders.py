@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from pipeline.errors import ParameterError
-from pipeline.models.build import build_network, count_parameters
+from pipeline.models.build import build_network
 from pipeline.models.library import library_network
 from pipeline.params import ModelParams
 from pipeline.params.ladders import COMPOUND_SIDES, FAMILIES, built_in_ladder, grown
+from tests.tiny import count_parameters
 
 
 def model(**changes: Any) -> dict[str, Any]:
