@@ -36,9 +36,9 @@ def test_spools_are_in_order_and_those_of_living_runs_are_not_unsent(tmp_path: P
 
 def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib; from pipeline.tracking.spool import Spool\n"
+        "import pathlib, time; from pipeline.tracking.spool import Spool\n"
         f"spool = Spool(pathlib.Path({str(tmp_path)!r}), 'train@0', {{}})\n"
-        "print('there', flush=True); input()"
+        "print('there', flush=True); time.sleep(600)"
     )
     with python("-c", code) as process:
         assert process.stdout is not None
