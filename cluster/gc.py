@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rich.filesize import decimal
 
 from cluster.named_prefixes import named_prefixes
 from pipeline.data.storage import StoredFolder, StoredObject, open_storage
-from pipeline.data.stored_shards import OBJECT_NAME, PREFIX_NAME, ROOT
+from pipeline.data.stored_shards import IN_USE, MARK_LASTS, OBJECT_NAME, PREFIX_NAME, ROOT
 from pipeline.errors import DataError, ParameterError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
@@ -41,9 +41,20 @@ class Prefix:
         """The time since something was last written there."""
         return now - max(item.written for item in self.objects)
 
+    def marked(self, now: datetime) -> bool:
+        """Whether a job that reads or writes there has said so just now."""
+        marks = [item for item in self.objects if item.path.endswith(f"/{IN_USE}")]
+        return any(now - mark.written <= MARK_LASTS for mark in marks)
+
     def in_use(self, now: datetime, min_age: timedelta) -> bool:
-        """Whether a job may be at work there: who writes shards renews an object of it."""
-        return self.age(now) <= min_age
+        """Whether a job is at work there, or may be: it was written to lately."""
+        return self.marked(now) or self.age(now) <= min_age
+
+    def as_it_is(self, shards: StoredFolder) -> Prefix:
+        """The same, listed anew."""
+        found = (shards / self.name).listing()
+        moved = [replace(item, path=f"{self.name}/{item.path}") for item in found]
+        return next(iter(prefixes_in(moved)), replace(self, objects=()))
 
     def remove_from(self, shards: StoredFolder) -> None:
         """Remove the folder, or, where something else lies in it, the shards alone."""
@@ -79,13 +90,14 @@ def collect(root: Path, *, delete: bool, newest: int | None, min_age: timedelta)
     if storage is None:
         raise ParameterError(f"{PARAMS_FILE}: storage.url = null: there is no storage to look at")
     named, unreadable, commits = named_prefixes(root, newest)
-    now, shards = datetime.now(UTC), storage / ROOT
+    now, shards = storage.clock() if delete else datetime.now(UTC), storage / ROOT
     prefixes = prefixes_in(shards.listing())
     unnamed = [prefix for prefix in prefixes if prefix.name not in named]
     unused = [prefix for prefix in unnamed if not prefix.in_use(now, min_age)]
     for prefix in unnamed:
         days = prefix.age(now) / timedelta(days=1)
-        note = "" if prefix in unused else ", young: left alone"
+        why = "in use" if prefix.marked(now) else "young"
+        note = "" if prefix in unused else f", {why}: left alone"
         count = len(prefix.objects)
         say(f"  {prefix.name}: {count} objects, {size_of([prefix])}, {days:.1f} days old{note}")
     say(
@@ -100,11 +112,20 @@ def collect(root: Path, *, delete: bool, newest: int | None, min_age: timedelta)
             "commits with --commits N"
         )
     if delete:
-        for prefix in unused:
-            prefix.remove_from(shards)
+        unused = [prefix for prefix in unused if removed(prefix, shards, now, min_age)]
     if delete or unused:
         done = "removed" if delete else "--delete removes"
         say(f"gc: {done} {len(unused)} ({size_of(unused)})")
+
+
+def removed(listed: Prefix, shards: StoredFolder, now: datetime, min_age: timedelta) -> bool:
+    """Remove a prefix unless a job has come to it since it was listed; whether it was removed."""
+    prefix = listed.as_it_is(shards)
+    if prefix.objects and prefix.in_use(now, min_age):
+        say(f"  {prefix.name}: in use since it was listed: left alone")
+        return False
+    prefix.remove_from(shards)
+    return True
 
 
 def gc(options: argparse.Namespace) -> None:

@@ -19,9 +19,9 @@ from cluster.package import git
 from cluster.remote import opened
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.storage import StoredFolder
+from pipeline.data.stored_shards import FOLDERS, manifests_in
 from pipeline.errors import DataError, SelftrainError
 
-SHARD_FOLDERS = ("prepared", "features", "predictions", "pseudo_labels")
 NO_SHARDS = "features/body"  # a model
 WORKING_TREE = "the working tree"
 LOCK = "dvc.lock"
@@ -38,9 +38,9 @@ def named_prefixes(root: Path, newest: int | None) -> tuple[set[str], list[str],
     unreadable: list[str] = []
     if git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
         unreadable.append("the commits that this shallow clone lacks (git fetch --unshallow)")
-    for path in sorted(p for name in SHARD_FOLDERS for p in root.glob(f"{name}/*/{MANIFEST}")):
+    for folder in manifests_in(root):
         try:
-            uris |= {entry.prefix for entry in read_manifest(path.parent).shards}
+            uris.add(read_manifest(folder).prefix)
         except SelftrainError as error:
             unreadable.append(f"{WORKING_TREE}: {error}")
     outputs: dict[tuple[str, str], str] = {}
@@ -69,7 +69,7 @@ def stored_outputs(lock: str) -> list[tuple[str, str]]:
             for stage in YAML(typ="safe", pure=True).load(lock)["stages"].values()
             if used_storage(stage)
             for out in stage.get("outs", [])
-            if str(out["path"]).split("/")[0] in SHARD_FOLDERS
+            if str(out["path"]).split("/")[0] in FOLDERS
             and out["path"] != NO_SHARDS
             and str(out["md5"]).endswith(".dir")
         ]

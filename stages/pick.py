@@ -17,6 +17,7 @@ from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
 
 QUEUE = "queue.csv"
@@ -41,13 +42,8 @@ def pick(args: argparse.Namespace) -> None:
     if not picked.queries:
         say("pick: no unlabelled image is left to ask for; nothing was written")
         return
-    publish_queue(
-        args.out,
-        picked,
-        layout.prepared,
-        label_studio=args.label_studio,
-        fiftyone=args.fiftyone,
-    )
+    tasks = {"label_studio": args.label_studio, "fiftyone": args.fiftyone}
+    publish_queue(args.out, picked, layout.prepared, **tasks)
     say(f"pick: {len(picked.queries)} {picked.strategy} images, {picked.by}: {args.out}/index.html")
 
 
@@ -71,7 +67,8 @@ def main() -> int:
     )
     parser.add_argument("--label-studio", action="store_true", help="write tasks for Label Studio")
     parser.add_argument("--fiftyone", action="store_true", help="write a FiftyOne data set")
-    return run_command("pick", parser, pick)
+    with Marks(Path.cwd()).renewed():
+        return run_command("pick", parser, pick)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.self_training.choices import with_choices
 from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
 
 PARTS = ("labeled", "unlabeled", "validation", "test")
@@ -65,7 +66,8 @@ def main() -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--all", action="store_true", help="every operation, at rising magnitudes")
     what.add_argument("--corruptions", action="store_true", help="what robustness is tested on")
-    return run_command("preview", parser, preview)
+    with Marks(Path.cwd()).renewed():
+        return run_command("preview", parser, preview)
 
 
 if __name__ == "__main__":

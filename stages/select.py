@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
-from pipeline.data.stored_shards import mark_in_use, stored_prefix
+from pipeline.data.stored_shards import stored_prefix
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
@@ -34,7 +34,7 @@ def select(stage: Stage) -> None:
         truth = read_shard(truth_file)
         stored = storage and stored_prefix(storage, "pseudo_labels", run.fingerprint)
         if stored is not None:
-            mark_in_use(stored)
+            run.marks.add(stored)
         with (
             in_ray_tasks(throughput.select_workers, stored=stored is not None)
             if throughput.select_workers

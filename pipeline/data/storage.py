@@ -110,6 +110,16 @@ class StoredFolder:
         with _named_errors(self.uri), suppress(FileNotFoundError):
             fs.delete_dir(path)
 
+    def clock(self) -> datetime:
+        """The time by the storage's own clock: that of an object which is written for this."""
+        fs, path = self._opened()
+        name = f"{PROBE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.write(name, b"selftrain\n")
+        with _named_errors(self.object_uri(name)):
+            written: datetime = fs.get_file_info(f"{path}/{name}").mtime
+        self.remove(name)
+        return written
+
     def _opened(self) -> tuple[Any, str]:
         return _filesystem(self.uri)
 
@@ -127,11 +137,8 @@ def open_storage(url: str | None, *, write: bool = True) -> StoredFolder | None:
     with _named_errors(url):
         if fs.type_name != "local":
             _check_bucket(fs, url, path.partition("/")[0])
-    if not write:
-        return root
-    name = f"{PROBE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    root.write(name, b"selftrain\n")
-    root.remove(name)
+    if write:
+        root.clock()
     return root
 
 

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.data.shards import (
+    MANIFEST,
     ROWS_PER_GROUP,
     Manifest,
     ShardEntry,
@@ -39,7 +41,9 @@ KINDS = (
     *("labeled", "unlabeled", "validation", "test"),
     *("features", "predictions", "pseudo_labels"),
 )
+FOLDERS = ("prepared", "features", "predictions", "pseudo_labels")  # of a repository
 IN_USE = "in_use"
+MARK_LASTS = timedelta(minutes=60)
 KEY_LENGTH = 32
 THREADS = 8
 PREFIX_NAME = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]{{{KEY_LENGTH}}}")
@@ -53,7 +57,13 @@ def stored_prefix(storage: StoredFolder, kind: str, digest: str) -> StoredFolder
 
 def mark_in_use(prefix: StoredFolder) -> None:
     """Renew the time of a prefix that is about to be used, for `cluster.gc` to leave it."""
-    prefix.write(IN_USE, b"selftrain\n")
+    with suppress(FileNotFoundError):  # a process of this number elsewhere renews it just now
+        prefix.write(IN_USE, b"selftrain\n")
+
+
+def manifests_in(root: Path) -> list[Path]:
+    """The folders of shards of the repository at `root` that are finished, by name."""
+    return sorted(path.parent for name in FOLDERS for path in root.glob(f"{name}/*/{MANIFEST}"))
 
 
 def upload_shards(folder: Path, storage: StoredFolder | None, kind: str) -> Manifest:

@@ -28,6 +28,7 @@ from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
+from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
 from pipeline.workflow.times import note_time
@@ -54,6 +55,7 @@ class Run:
     scratch: Path
     tracker: Tracker
     fingerprint: str
+    marks: Marks
     images: int = 0
 
     def destination(
@@ -65,11 +67,11 @@ class Run:
         """
         if storage is None:
             return folder
-        from pipeline.data.stored_shards import mark_in_use, stored_prefix
+        from pipeline.data.stored_shards import stored_prefix
 
         digest = value_digest([self.fingerprint, *parts]) if parts else self.fingerprint
         prefix = stored_prefix(storage, kind, digest)
-        mark_in_use(prefix)
+        self.marks.add(prefix)
         return prefix
 
 
@@ -87,6 +89,11 @@ class Stage:
     def layout(self) -> Layout:
         """Where the stages' outputs lie."""
         return Layout(self.root)
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Of what it works on in storage."""
+        return Marks(self.root)
 
     @property
     def title(self) -> str:
@@ -121,7 +128,7 @@ class Stage:
         scratch = prepare_scratch(self.root, f"{self.title}-{fingerprint[:16]}")
         commit = git_commit(self.root)
         tracker = self._tracker(fingerprint, dict(inputs), commit)
-        run = Run(scratch, tracker, fingerprint)
+        run = Run(scratch, tracker, fingerprint, self.marks)
         try:
             tracker.parameters(flat(parameters))
             tracker.inputs(self.params.data.source, self._datasets(inputs))
@@ -220,7 +227,7 @@ def run_stage(
         stage = Stage(name, generation, params, Path.cwd())
         interrupt_on_signals()
         end_with_dvc()
-        with _locked(stage):
+        with _locked(stage), stage.marks.renewed():
             stage.layout.remove_partials()
             work(stage)
 

@@ -112,7 +112,7 @@ def test_what_no_commit_names_is_listed_and_on_request_removed(
 
 
 def test_what_is_young_stays(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    (made.storage / "shards" / ORPHAN / "in_use").touch()
+    (made.storage / "shards" / ORPHAN / OBJECT).touch()
     assert made.gc("--delete") == 0
     assert "young: left alone" in capsys.readouterr().out
     assert (made.storage / "shards" / ORPHAN / OBJECT).exists()

@@ -1,0 +1,79 @@
+"""Marks in storage for as long as a command runs, so that `cluster.gc` leaves what it works on.
+
+One object in each prefix, renewed by one thread of the command's own process, whatever number of
+workers on whatever nodes read there. A killed command's marks grow old.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import SelftrainError
+
+if TYPE_CHECKING:
+    from pipeline.data.storage import StoredFolder
+
+RENEW_SECONDS = 600.0  # six times before a mark counts no more: stored_shards.MARK_LASTS
+
+
+class Marks:
+    """The marks of what the repository at `root` names in storage, and of what is added."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._warned = root, False
+        self._added: set[StoredFolder] = set()
+
+    def add(self, prefix: StoredFolder) -> None:
+        """Mark a prefix that is about to be written to, too; raises StorageError."""
+        from pipeline.data.stored_shards import mark_in_use
+
+        mark_in_use(prefix)
+        self._added.add(prefix)
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Mark now, and again every few minutes until the block ends."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(RENEW_SECONDS):
+                self._mark()
+
+        self._mark()
+        thread = threading.Thread(target=renew, name="marks", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _mark(self) -> None:
+        from pipeline.data.shards import read_manifest  # pyarrow takes a while to import
+        from pipeline.data.storage import StoredFolder
+        from pipeline.data.stored_shards import manifests_in, mark_in_use
+
+        prefixes = set(self._added)
+        for folder in manifests_in(self._root):
+            with suppress(SelftrainError):  # who reads it tells
+                if uri := read_manifest(folder).prefix:
+                    prefixes.add(StoredFolder(uri))
+        for prefix in sorted(prefixes, key=lambda each: each.uri):
+            try:
+                mark_in_use(prefix)
+            except SelftrainError as error:
+                self._warn(error)
+
+    def _warn(self, error: SelftrainError) -> None:
+        """Say once that something can't be marked."""
+        if not self._warned:
+            self._warned = True
+            print(
+                f"warning: not marked as in use, so cluster.gc may remove it: {error}",
+                file=sys.stderr,
+            )
