@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import zipfile
@@ -96,6 +97,115 @@ def test_a_link_is_sent_as_what_it_points_to(repository: Path, tmp_path: Path) -
     commit(repository)
     with pytest.raises(ParameterError, match=r"code/c\.py: a link that leads elsewhere"):
         sent(repository, tmp_path / "refused")
+
+
+@pytest.fixture
+def secrets(repository: Path) -> tuple[Path, ...]:
+    """Files that git does not know: ignored, beside the repository, in a folder of their own."""
+    places = (
+        repository / "data" / ".env",
+        repository.parent / "outside",
+        repository.parent / "folder" / "outside",
+    )
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("secret")
+    return places
+
+
+@pytest.mark.parametrize("allow_dirty", [False, True])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("code/c.py", "../data/.env"),
+        ("code/c.py", "{root}/data/.env"),
+        ("code/c.py", "../../outside"),
+        ("code/c.py", "{root}/../outside"),
+        ("code/c.py", "../../folder"),
+        ("code/c.py", "../code"),
+        ("code/c.py", "."),
+        ("code/c.py", "c.py"),
+        ("code/c.py", "nowhere"),
+        ("code/c.py", "../{up}{root}/data/.env"),
+        ("code/c.py", "/proc/self/environ"),
+        ("dvc.lock", "data/.env"),
+        ("metrics", "data"),
+    ],
+)
+def test_a_link_to_what_git_does_not_hold_is_refused(
+    repository: Path,
+    tmp_path: Path,
+    secrets: tuple[Path, ...],
+    name: str,
+    target: str,
+    allow_dirty: bool,
+) -> None:
+    target = target.format(root=repository, up="../" * 40)
+    (repository / name).symlink_to(target)
+    commit(repository)
+    with pytest.raises(ParameterError, match=rf"{name}.*: a link that leads elsewhere"):
+        sent(repository, tmp_path / "sent", allow_dirty=allow_dirty)
+    assert not (tmp_path / "sent.zip").exists()
+
+
+def test_links_that_lead_out_only_together_are_refused(
+    repository: Path, tmp_path: Path, secrets: tuple[Path, ...]
+) -> None:
+    """The first is judged before the second, further down, is there."""
+    deep = repository / "x" / "y" / "z"
+    deep.mkdir(parents=True)
+    (deep / "up").symlink_to("../../..")
+    (repository / "a").symlink_to(f"x/y/z/up/{'../' * 3}{str(secrets[1])[1:]}")
+    commit(repository)
+    with pytest.raises(ParameterError, match="a link that leads elsewhere"):
+        sent(repository, tmp_path / "sent")
+
+
+def test_results_are_not_taken_through_links(
+    repository: Path, tmp_path: Path, secrets: tuple[Path, ...]
+) -> None:
+    (repository / "metrics").mkdir()
+    (repository / "metrics" / "a.json").symlink_to(secrets[0])
+    with pytest.raises(ParameterError, match=r"metrics/a\.json: a link that leads elsewhere"):
+        sent(repository, tmp_path / "sent", allow_dirty=True)
+
+
+def test_a_tracked_file_that_became_a_link_is_one(
+    repository: Path, tmp_path: Path, secrets: tuple[Path, ...]
+) -> None:
+    (repository / "run.sh").unlink()
+    (repository / "run.sh").symlink_to(secrets[0])
+    with pytest.raises(ParameterError, match=r"run\.sh: a link that leads elsewhere"):
+        sent(repository, tmp_path / "sent", allow_dirty=True)
+
+
+def test_a_chain_of_links_within_is_sent_as_what_it_points_to(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "code" / "b.py").symlink_to("../code/a.py")
+    (repository / "c.py").symlink_to("code/b.py")
+    commit(repository)
+    assert sent(repository, tmp_path / "sent")["c.py"] == "a = 1\n"
+
+
+def test_a_submodule_is_not_sent_and_named(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = run(repository, "git", "rev-parse", "HEAD")
+    run(repository, "git", "update-index", "--add", "--cacheinfo", f"160000,{head},sub")
+    run(repository, "git", "commit", "-q", "-m", "sub")
+    (repository / "sub").mkdir()
+    assert "run.sh" in sent(repository, tmp_path / "sent")
+    assert capsys.readouterr().out == "sub: a submodule, not sent\n"
+
+
+def test_what_no_zip_can_hold_is_one_line(repository: Path, tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(repository) + b"/\xff.py")).write_text("")
+    with pytest.raises(ParameterError, match="not committed"):
+        sent(repository, tmp_path / "refused")
+    commit(repository)
+    with pytest.raises(ParameterError, match="can't be packed"):
+        sent(repository, tmp_path / "sent")
 
 
 def test_a_repository_in_a_folder_of_another_is_sent_alone(
