@@ -13,6 +13,7 @@ from functools import partial
 from http.client import HTTPException
 from typing import Any
 
+from pipeline.addresses import check_address
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.ray.session import quiet_ray
 
@@ -27,6 +28,7 @@ def open_client(address: str) -> Any:
     Raises ParameterError for an address of another form or a token that is missing or wrong, and
     ClusterError if no job server answers there.
     """
+    check_address("--address", address)
     if not address.startswith(("http://", "https://")):
         raise ParameterError(
             f"--address {address}: must be the URL of the cluster's dashboard, as http://HEAD:8265"

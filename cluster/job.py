@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cluster.remote import Remote, as_path, find_remote
+from pipeline.addresses import address_in
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
@@ -84,7 +85,7 @@ def check_versions(wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
 
 def tracking_server(uri: str | None) -> str | None:
     """MLFLOW_TRACKING_URI or tracking.uri, if that is a server; a file or database is not."""
-    chosen = os.environ.get("MLFLOW_TRACKING_URI") or uri or ""
+    chosen = address_in("MLFLOW_TRACKING_URI") or uri or ""
     return chosen if chosen.startswith(("http://", "https://")) else None
 
 

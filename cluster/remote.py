@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cluster.connect import first_line
+from pipeline.addresses import check_address
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.files import written_whole
 from pipeline.params import PARAMS_FILE, load_params
@@ -159,12 +160,14 @@ def opened(root: Path, settings: Mapping[str, Any] | None = None) -> Iterator[An
 def find_remote(root: Path, storage_url: str | None) -> Remote:
     """The repository's default DVC remote, else the one under `storage_url`.
 
-    Raises ParameterError if there is neither.
+    Raises ParameterError if there is neither, or it holds credentials.
     """
     with opened(root) as repo:
         name = repo.config["core"].get("remote")
         if name in repo.config["remote"]:
-            return Remote(root, dict(repo.config["remote"][name]))
+            settings = dict(repo.config["remote"][name])
+            check_address(f"the DVC remote {name}", str(settings["url"]))
+            return Remote(root, settings)
     if storage_url is None:
         raise ParameterError(
             "nothing to bring results back through: set storage.url in params.yaml, "

@@ -33,6 +33,7 @@ def submit(options: argparse.Namespace) -> None:
         raise ParameterError("--cpus and --gpus must be 0 or more")
     root = Path.cwd()
     params = load_params(root / PARAMS_FILE)
+    server = tracking_server(params.tracking.uri)
     remote = find_remote(root, params.storage.url)
     client = open_client(options.address)
     if job := options.resume:
@@ -41,7 +42,7 @@ def submit(options: argparse.Namespace) -> None:
         except RuntimeError:
             raise ParameterError(f"--resume {job}: no such job on the cluster") from None
     else:
-        job = send(client, remote, params, options)
+        job = send(client, remote, server, options)
     goes_on = (
         f"{job} goes on\n"
         f"  its results: python -m cluster.submit --address {options.address} --resume {job}\n"
@@ -60,15 +61,15 @@ def submit(options: argparse.Namespace) -> None:
     sys.exit(settle(remote, params, job, details))
 
 
-def send(client: Any, remote: Remote, params: Params, options: argparse.Namespace) -> str:
-    """Upload and start the run that the options name; the job's id."""
+def send(client: Any, remote: Remote, server: str | None, options: argparse.Namespace) -> str:
+    """Upload and start the run that the options name, logged to `server`; the job's id."""
     results = remote.small_outputs()
     commit = git(remote.root, "rev-parse", "--verify", "HEAD").decode().strip()
     job = f"selftrain-{commit[:8]}-{secrets.token_hex(4)}"
     entrypoint = ["python", "-m", "cluster.job", job, json.dumps(own_versions()), "--"]
     environment = {"SELFTRAIN_COMMIT": commit, "DVC_NO_ANALYTICS": "1"}
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    if server := tracking_server(params.tracking.uri):
+    if server:
         environment["MLFLOW_TRACKING_URI"] = server
     with tempfile.TemporaryDirectory(prefix="selftrain-") as temporary:
         folder = Path(temporary) / "repository"

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, name content by its digest, and check storage addresses."""
+"""Write files whole or not at all, and name content by its digest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.errors import DataError, DiskError
 
 REFUSALS = {errno.ENOSPC: "make space", errno.EDQUOT: "make space", errno.EROFS: "make it writable"}
-SCHEMES = ("file", "s3", "gs")  # of addresses of shared storage
 PARTIALS = ".*.partial"  # names of what is being written
 
 
@@ -164,28 +162,3 @@ def disk_error(error: BaseException | None) -> DiskError | None:
                 return DiskError(f"{where}{reason}; {advice}, and the same command goes on")
         error = getattr(error, "cause", None) or error.__cause__
     return None
-
-
-def storage_problem(url: str) -> str | None:
-    """What is wrong with an address of a folder in storage, None where nothing is."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        return str(error)
-    if parts.scheme not in SCHEMES:
-        return "must start with " + ", ".join(f"{name}://" for name in SCHEMES)
-    if "@" in parts.netloc:
-        return "credentials go into the environment, not into the address"
-    if parts.fragment or any(character.isspace() for character in url):
-        return "must hold no # and no blanks (%23 and %20 stand for them)"
-    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
-        return "must be an absolute path, as file:///shared/mine"
-    if parts.scheme != "file" and not parts.netloc:
-        return f"must name a bucket, as {parts.scheme}://bucket/mine"
-    return None
-
-
-def without_secrets(url: str) -> str:
-    """The address with what stands before an @ in it left out."""
-    scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}…@{rest.rpartition('@')[2]}" if mark and "@" in rest else url

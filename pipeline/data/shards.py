@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from pipeline.addresses import storage_problem, without_secrets
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, storage_problem, write_json, written_whole
+from pipeline.files import file_digest, write_json, written_whole
 from pipeline.params.errors import problem_of
 from pipeline.progress import progress
 
@@ -132,7 +133,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path}: can't be read ({error}); run its stage again") from None
     prefix, shards = manifest.prefix, manifest.shards
     if prefix is not None and storage_problem(prefix) is not None:
-        raise DataError(f"{path}: prefix = {prefix!r} is not an address in storage")
+        raise DataError(
+            f"{path}: prefix = {without_secrets(prefix)!r} is not an address in storage"
+        )
     for entry in shards:
         if not SAFE_NAME.fullmatch(entry.file):
             raise DataError(f"{path}: {entry.file!r} is not the name of a shard in its folder")

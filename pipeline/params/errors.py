@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from pipeline.addresses import without_secrets
 from pipeline.errors import ParameterError
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
@@ -35,7 +36,8 @@ def problem_of(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Input ")
-    return f"{key} = {str(first['input'])[:80]!r}: {message}" if key else message
+    value = without_secrets(str(first["input"]))[:80]
+    return f"{key} = {value!r}: {message}" if key else message
 
 
 def one_line(error: ValidationError, section: type[BaseModel], where: str) -> str:
@@ -46,7 +48,8 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(([where] if where else []) + parts)
-    value = repr(first["input"])
+    given = first["input"]
+    value = repr(without_secrets(given)) if isinstance(given, str) else without_secrets(repr(given))
     value = value if len(value) <= 80 else f"{value[:77]}..."
     if first["type"] == "extra_forbidden":
         line = f"{key} is not a parameter; {_suggestion(section, parts)}"

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from pipeline.files import storage_problem, without_secrets
+from pipeline.addresses import CREDENTIALS, has_credentials, storage_problem, without_secrets
 
 Device = Literal["auto", "cpu", "cuda"]
+ADDRESSES = ("uri", "url")  # fields that hold nothing else
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
 
 
@@ -22,6 +31,14 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_credentials(cls, value: Any, info: ValidationInfo) -> Any:
+        is_address = isinstance(value, str) and ("://" in value or info.field_name in ADDRESSES)
+        if is_address and has_credentials(value):
+            raise PydanticCustomError("credentials", CREDENTIALS)
+        return value
 
 
 class DataParams(Section):

@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
+from pipeline.addresses import address_in
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.files import read_json, write_json
 from pipeline.params import PARAMS_FILE, load_params
@@ -22,8 +23,11 @@ SQLITE = "sqlite:///"
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
-    """The server in use: MLFLOW_TRACKING_URI, else `uri`, else a sqlite file under `root`."""
-    chosen = os.environ.get("MLFLOW_TRACKING_URI") or uri or f"{SQLITE}mlflow.db"
+    """The server in use: MLFLOW_TRACKING_URI, else `uri`, else a sqlite file under `root`.
+
+    Raises ParameterError for one that holds credentials.
+    """
+    chosen = address_in("MLFLOW_TRACKING_URI") or uri or f"{SQLITE}mlflow.db"
     if chosen.startswith(SQLITE):
         return SQLITE + str(root.resolve() / chosen.removeprefix(SQLITE))
     return chosen

@@ -26,6 +26,7 @@ from pipeline.files import (
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
+from pipeline.tracking.server import tracking_uri
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
 from pipeline.workflow.in_use import Marks
@@ -222,6 +223,7 @@ def run_stage(
 
     def run() -> None:
         params = load_params()
+        tracking_uri(Path.cwd(), params.tracking.uri)  # refused before any work
         if generation is not None:
             _check_model(params, models, generation)
         stage = Stage(name, generation, params, Path.cwd())

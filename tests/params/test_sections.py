@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.files import storage_problem, without_secrets
+from pipeline.addresses import without_secrets
 from pipeline.params import RunParams, TrainParams, parse_params
 from pipeline.params.presets import differences
 from tests.params.test_load import GENERATION, refused, values
@@ -99,20 +99,6 @@ def test_the_watched_file_of_corrections_or_none_is_taken(given: str | None) -> 
 def test_another_file_is_refused_since_dvc_would_not_see_it_change(given: str) -> None:
     line = f"data.corrections = {given!r}: must be corrections.csv"
     assert line in refused(data={"corrections": given})
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "file:///shared/mine",
-        "file:///with%20blank/",
-        "s3://bucket",
-        "s3://bucket/mine?endpoint_override=127.0.0.1:9000&scheme=http",
-        "gs://bucket/some/folder",
-    ],
-)
-def test_addresses_that_may_be_storage(url: str) -> None:
-    assert storage_problem(url) is None
 
 
 @pytest.mark.parametrize(
