@@ -1,9 +1,20 @@
 """The errors a user can meet; each message is one line that says what, where and what would do."""
 
+MOST_SHOWN = 4000  # characters of a message
 
-def visible(text: str) -> str:
-    """`text` with what is not printable (line ends, control characters) written as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+def visible(text: str, most: int | None = None) -> str:
+    """`text` with what is not printable (line ends, control characters, marks of direction and of
+    no width, lone surrogates) written as escapes; the middle goes where it is over `most`
+    characters.
+
+    Whatever shows a name, on a terminal, a page or a figure, shows it through this.
+    """
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if most is None or len(shown) <= most:
+        return shown
+    tail = (most - 1) // 2
+    return f"{shown[: most - 1 - tail]}…{shown[-tail:]}"
 
 
 class SelftrainError(Exception):
@@ -13,7 +24,7 @@ class SelftrainError(Exception):
 
     def __str__(self) -> str:
         """The message on one line: what can't be printed, as in a file's name, is escaped."""
-        return visible(super().__str__())
+        return visible(super().__str__(), MOST_SHOWN)
 
 
 class ParameterError(SelftrainError):

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and name content by its digest."""
+"""Read regular files alone, write files whole or not at all, name content by its digest."""
 
 from __future__ import annotations
 
@@ -7,16 +7,50 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline.errors import DataError, DiskError
 
 REFUSALS = {errno.ENOSPC: "make space", errno.EDQUOT: "make space", errno.EROFS: "make it writable"}
 PARTIALS = ".*.partial"  # names of what is being written
+LARGEST_FILE = 512 << 20  # bytes of a file that is read whole
+BLOCK = 1 << 20
+
+
+def regular(path: Path) -> Path:
+    """`path`, for a library that opens it by itself; raises OSError where it is no regular file, or
+    an empty one: another would be waited for, or has no end (/dev/zero, /proc/kmsg)."""
+    with open_regular(path) as (_, size):
+        if not size:
+            raise OSError(errno.ENODATA, "empty", str(path))
+    return path
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file, or what a link to one leads to, and its size; never waits. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a device may do something
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        yield file, os.fstat(file.fileno()).st_size
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file, up to its size; raises OSError, also over LARGEST_FILE."""
+    with open_regular(path) as (file, size):
+        if size > LARGEST_FILE:
+            raise OSError(errno.EFBIG, f"larger than {LARGEST_FILE >> 20} MiB", str(path))
+        return file.read(size)
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a regular file, its line ends as they are; raises as read_bytes, ValueError."""
+    return read_bytes(path).decode(encoding)
 
 
 def _partial(path: Path) -> Path:
@@ -51,7 +85,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(read_text(path))
 
 
 def stage_json(path: Path) -> Any:
@@ -137,8 +171,12 @@ def remove_partials(folder: Path) -> None:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(path) as (file, size):
+        while size > 0 and (block := file.read(min(size, BLOCK))):
+            digest.update(block)
+            size -= len(block)
+    return digest.hexdigest()
 
 
 def value_digest(value: Any) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
+from pipeline.errors import visible
+
 LINE_SECONDS = 5.0
 RATE_SECONDS = 3600.0  # that a rate is averaged over
 
@@ -19,8 +21,8 @@ class Advance(Protocol):
 
 
 def say(line: str) -> None:
-    """Print one line at once, also when the output is a pipe."""
-    print(line, flush=True)
+    """Print one line at once, also when the output is a pipe; names in it are made visible."""
+    print(visible(line), flush=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.errors import ParameterError, visible
+from pipeline.errors import ParameterError
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE
 from pipeline.progress import say
@@ -50,13 +50,13 @@ def init(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     tables = unread_tables(images) if name == "folder" else []
     for line in [*summary(inspection, source, name, tables), *warn_of_git(images, Path.cwd())]:
-        say(f"init: {visible(line)}")
+        say(f"init: {line}")
     gpu = has_gpu()
     advice = advise(inspection, name, args.images, gpu=gpu)
     text = filled(advice, {key: getattr(args, key) for key in OPTIONS}, root=Path.cwd())
     params = parse_text(text, str(args.out))
     for line in predicted_warnings(inspection, params.data, params.seed):
-        say(f"init: warning: {visible(line)}")
+        say(f"init: warning: {line}")
     write_text(args.out, text)
     if advice.preset == "photographs":
         for line in expected_time(params, inspection, seconds, gpu=gpu):

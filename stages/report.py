@@ -29,7 +29,7 @@ def report(stage: Stage) -> None:
         run.tracker.tags({"mlflow.note.content": render_note(data)}, lineage=True)
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))
-    say(render_table(data, color=sys.stdout.isatty()))
+    print(render_table(data, color=sys.stdout.isatty()), flush=True)
     left = drain(stage.root, DRAIN_SECONDS)
     if left:
         say(f"MLflow has yet to get {left} runs; the next stage sends them")

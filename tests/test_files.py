@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from pipeline.files import (
     disk_error,
     file_digest,
     publish_folder,
+    read_bytes,
     read_json,
+    regular,
     remove_partials,
     replace_folder,
     value_digest,
@@ -21,6 +24,8 @@ from pipeline.files import (
     write_text,
     written_whole,
 )
+
+from tests.bad_input.special import special
 
 
 class BodyError(Exception):
@@ -153,3 +158,48 @@ def test_a_full_disk_is_told_from_other_errors_however_it_is_wrapped() -> None:
     assert str(disk_error(foreign)).startswith("No space left on device; ")
     assert disk_error(OSError(errno.ENOENT, "gone")) is None
     assert disk_error(ValueError("3")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("pipe", "not a regular file"),
+        ("socket", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("folder", "not a regular file"),
+        ("gone", "No such file"),
+        ("circle", "Too many levels"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_bytes, regular, file_digest, read_json])
+def test_only_regular_files_are_read(
+    tmp_path: Path, kind: str, reason: str, read: Callable[[Path], object]
+) -> None:
+    special(tmp_path / "target", kind)
+    (tmp_path / "link").symlink_to("target")
+    for name in ("target", "link"):
+        with pytest.raises(OSError, match=reason):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("path", ["/proc/self/pagemap", "/proc/kmsg", "/proc/self/mounts"])
+def test_files_without_a_size_are_empty(path: str) -> None:
+    try:
+        assert read_bytes(Path(path)) == b""
+        assert file_digest(Path(path)) == hashlib.sha256().hexdigest()
+        with pytest.raises(OSError, match="empty"):
+            regular(Path(path))
+    except (FileNotFoundError, PermissionError):
+        pytest.skip("not on this machine")
+
+
+def test_a_file_is_read_whole_and_through_links_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"12345678")
+    (tmp_path / "link").symlink_to("file")
+    assert read_bytes(tmp_path / "link") == b"12345678"
+    assert regular(tmp_path / "link") == tmp_path / "link"
+    monkeypatch.setattr("pipeline.files.LARGEST_FILE", 7)
+    with pytest.raises(OSError, match="larger than"):
+        read_bytes(tmp_path / "file")

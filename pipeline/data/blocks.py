@@ -21,6 +21,7 @@ from pipeline.data.predictions import pseudo_label_schema, repeats_of, targets_o
 from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry, read_manifest
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
+from pipeline.files import regular
 
 Integers = NDArray[np.int64]
 Targets = NDArray[np.float32]
@@ -72,7 +73,7 @@ class ShardFile:
         self._name = folder / entry.file
         try:
             if entry.prefix is None:
-                source = pa.memory_map(str(self._name))
+                source = pa.memory_map(str(regular(self._name)))
             else:
                 source = StoredFolder(entry.prefix).open(entry.stored_name)
             self.file: Any = pq.ParquetFile(source)

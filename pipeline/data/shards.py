@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pipeline.addresses import storage_problem, without_secrets
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, write_json, written_whole
+from pipeline.files import file_digest, read_bytes, write_json, written_whole
 from pipeline.params.errors import problem_of
 from pipeline.progress import progress
 
@@ -121,7 +121,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = _FROM_JSON.validate_json(path.read_bytes())
+        manifest = _FROM_JSON.validate_json(read_bytes(path))
     except FileNotFoundError:
         raise DataError(
             f"{path}: missing, so {folder} is unfinished; run its stage again"
@@ -158,8 +158,6 @@ def check_shard(folder: Path, entry: ShardEntry) -> Shard:
         return _fetched(folder, entry, StoredFolder(entry.prefix))
     path = folder / entry.file
     try:
-        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            raise DataError(f"{path}: not a regular file; run its stage again")
         digest = file_digest(path)
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror}); run its stage again") from None

@@ -34,7 +34,7 @@ from pipeline.data.shards import (
     read_shard,
 )
 from pipeline.errors import DataError
-from pipeline.files import written_whole
+from pipeline.files import read_bytes, written_whole
 from pipeline.params.errors import problem_of
 
 DATASET_FILE = "dataset.json"
@@ -65,7 +65,7 @@ def read_dataset(folder: Path) -> Dataset:
     """Read `dataset.json` of a prepared folder, or DataError."""
     path = folder / DATASET_FILE
     try:
-        dataset = TypeAdapter(Dataset).validate_json(path.read_bytes())
+        dataset = TypeAdapter(Dataset).validate_json(read_bytes(path))
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run the stage prepare") from None
     except ValidationError as error:

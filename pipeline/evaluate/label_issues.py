@@ -18,7 +18,7 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import shown_shards
 from pipeline.errors import DataError
 from pipeline.evaluate.ensemble import weighted_log_probs
-from pipeline.files import csv_text, csv_value, write_text
+from pipeline.files import csv_text, csv_value, read_text, write_text
 
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
 
@@ -85,12 +85,10 @@ def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
 def read_label_issues(path: Path) -> list[LabelIssue]:
     """What write_label_issues wrote; raises DataError for anything else."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                LabelIssue(
-                    csv_value(name), csv_value(label), csv_value(ensemble), *map(float, rest)
-                )
-                for name, label, ensemble, *rest in list(csv.reader(file))[1:]
-            ]
+        lines = io.StringIO(read_text(path), newline="")
+        return [
+            LabelIssue(csv_value(name), csv_value(label), csv_value(ensemble), *map(float, rest))
+            for name, label, ensemble, *rest in list(csv.reader(lines))[1:]
+        ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not a list of label issues ({error})") from None

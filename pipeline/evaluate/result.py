@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, visible
 from pipeline.evaluate import metrics
 from pipeline.evaluate.metrics import CalibrationBin, Flags, Floats, Integers, correct
 from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_interval, compare
-from pipeline.files import csv_text, read_json, write_json, write_text, written_whole
+from pipeline.files import csv_text, read_json, regular, write_json, write_text, written_whole
 
 RESULT_FILE = "result.json"
 UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError)
@@ -242,7 +242,9 @@ def load_result(folder: Path) -> ModelResult:
     try:
         figures = read_json(folder / RESULT_FILE)
         parts = {name: figures[name] and read(figures[name]) for name, read in readers.items()}
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+        arrays = {
+            name: np.load(regular(folder / f"{name}.npy"), allow_pickle=False) for name in ARRAYS
+        }
         return ModelResult(**parts, **arrays)
     except (*UNREADABLE, DataError) as error:
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
@@ -256,9 +258,9 @@ def _robustness_from_json(value: dict[str, Any]) -> Robustness:
 def write_confusion(path: Path, result: ModelResult, classes: Sequence[str]) -> None:
     """A row for each test image: its class and what the model says, for DVC's confusion plot.
 
-    DVC puts the names into a page's script as they are, so `<` becomes `‹`.
+    DVC puts the names into a page's script, so they are made visible, and `<` becomes `‹`.
     """
-    names = [csv_text(name.replace("<", "‹")) for name in classes]
+    names = [csv_text(visible(name).replace("<", "‹")) for name in classes]
     pairs = zip(result.test_labels.tolist(), result.test_log_probs.argmax(axis=1), strict=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

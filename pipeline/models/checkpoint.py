@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.files import folder_written_whole, write_json
+from pipeline.files import folder_written_whole, regular, write_json
 from pipeline.models.build import build_network
 from pipeline.models.networks import depth_and_width
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, read_spec
@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     spec = read_spec(folder)
     path = folder / WEIGHTS
     try:
-        weights = load_file(path)
+        weights = load_file(regular(path))
         _check_size(spec, sum(weight.numel() for weight in weights.values()))
         network = network_of(spec)
         network.load_state_dict(weights)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CheckpointError, DataError
-from pipeline.files import folder_written_whole, write_json, written_whole
+from pipeline.files import folder_written_whole, regular, write_json, written_whole
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 
 Floats = NDArray[np.float32]
@@ -71,7 +71,7 @@ def read_head(folder: Path) -> LinearHead:
     spec, path = read_spec(folder), folder / WEIGHTS
     name = _classifier_name(folder, spec)
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(regular(path), framework="numpy") as file:
             weight, bias = file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a classifier on features ({error})") from None
@@ -164,7 +164,7 @@ def read_folds(folder: Path) -> Folds | None:
     if not path.exists():
         return None
     try:
-        arrays = load_file(path)
+        arrays = load_file(regular(path))
         pairs = zip(arrays["weight"], arrays["bias"], strict=True)
         heads = tuple(LinearHead(weight, bias) for weight, bias in pairs)
         return Folds(heads, arrays["fold"], arrays["log_probs"])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError, ParameterError
-from pipeline.files import file_digest, value_digest
+from pipeline.files import file_digest, regular, value_digest
 from pipeline.models.parts import network_parts
 from pipeline.models.spec import SPEC, WEIGHTS, read_spec
 from pipeline.params.transfer import PACKAGED_NETWORK
@@ -215,9 +215,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(path)
+            tensors: dict[str, Tensor] = load_file(regular(path))
             return tensors
-        return _named_tensors(torch.load(path, map_location="cpu", weights_only=True))
+        return _named_tensors(torch.load(regular(path), map_location="cpu", weights_only=True))
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
     except Exception as error:  # torch's unpickler has many

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import CheckpointError
-from pipeline.files import file_digest, value_digest
+from pipeline.files import file_digest, read_bytes, value_digest
 from pipeline.params.errors import one_line, problem_of
 from pipeline.params.network import NetworkParams
 
@@ -56,7 +56,7 @@ def read_spec(folder: Path) -> ModelSpec:
     """The spec in `folder`; raises CheckpointError where it is missing or wrong."""
     path = folder / SPEC
     try:
-        spec = _FROM_JSON.validate_json(path.read_bytes())
+        spec = _FROM_JSON.validate_json(read_bytes(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a model folder?") from None
     except OSError as error:

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
+from pipeline.files import read_text
 from pipeline.params.errors import validated
 from pipeline.params.run import Params
 
@@ -22,7 +23,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises ParameterError, one line: the file, the key, its value and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file; run from the folder that holds it") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -89,7 +89,7 @@ def _cells(images: Tensor) -> list[Image.Image]:
 
 def _fitting(font: Font, text: str, width: int) -> str:
     """`text` on one line, cut where it is wider than `width` pixels."""
-    text = whole = visible(text)
+    text = whole = visible(text)[:width]  # no letter is narrower than a pixel
     while text and font.getlength(text) > width:
         whole = whole[:-1]
         text = f"{whole}…"

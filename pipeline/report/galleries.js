@@ -4,12 +4,16 @@
   const MOST_BUTTONS = 12;
   const byId = (id) => document.getElementById(id);
   const shots = [...document.querySelectorAll(".shot")];
-  const classes = [...byId("classes").options].map((option) => option.value);
+  // Ids and classes are kept as JSON: what a browser can't show stays exact.
+  const names = new Map(
+    [...byId("classes").options].map((option) => [option.dataset.class, option.value]),
+  ); // class → what is shown of its name
+  const classes = [...names.keys()];
   const chosen = new Map(); // id → class, "" for none of them
   const dialog = byId("choose");
   const tray = document.querySelector(".tray");
   // Classes of one character are keys themselves; others are numbered.
-  const oneKey = classes.every((name) => name.length === 1);
+  const oneKey = [...names.values()].every((shown) => shown.length === 1);
   let current = null;
   let saved = true;
 
@@ -31,7 +35,7 @@
       key.setAttribute("aria-hidden", "true");
       button.append(key);
     }
-    button.append(name);
+    button.append(names.get(name));
     button.addEventListener("click", () => choose(name));
     return button;
   }
@@ -81,7 +85,7 @@
   function mark(shot, name) {
     const said = shot.querySelector(".said");
     said.hidden = name === null;
-    said.textContent = name === null ? "" : `you: ${name || "none of them"}`;
+    said.textContent = name === null ? "" : `you: ${names.get(name) ?? "none of them"}`;
     shot.toggleAttribute("data-chosen", name !== null);
   }
 
@@ -91,7 +95,10 @@
     byId("save").disabled = number === 0;
   }
 
-  const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (json) => {
+    const text = JSON.parse(json || '""');
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
 
   function save() {
     const lines = [...chosen].map(([id, name]) => `${cell(id)},${cell(name)}\n`);
@@ -105,9 +112,9 @@
 
   function takeOther() {
     const field = byId("choose-other");
-    const known = classes.includes(field.value);
-    field.setCustomValidity(known ? "" : "No class of this data set");
-    if (known) choose(field.value);
+    const name = classes.find((other) => names.get(other) === field.value);
+    field.setCustomValidity(name ? "" : "No class of this data set");
+    if (name) choose(name);
     else field.reportValidity();
   }
 
@@ -145,13 +152,14 @@
       }
       return;
     }
-    const names = offered(current);
+    const buttons = offered(current);
+    const typed = JSON.stringify(event.key);
     if (event.key === "ArrowRight") go(1);
     else if (event.key === "ArrowLeft") go(-1);
     else if (event.key === "Delete") choose("");
-    else if (oneKey && names.includes(event.key)) choose(event.key);
-    else if (!oneKey && /^[1-9]$/.test(event.key) && event.key <= names.length)
-      choose(names[event.key - 1]);
+    else if (oneKey && buttons.includes(typed)) choose(typed);
+    else if (!oneKey && /^[1-9]$/.test(event.key) && event.key <= buttons.length)
+      choose(buttons[event.key - 1]);
     else return;
     event.preventDefault();
   });

@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.errors import visible
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report import figures
 from pipeline.report.data import ReportData
@@ -93,7 +94,6 @@ def render(template: str, **values: Any) -> str:
         "number": lambda count: ABSENT if count is None else f"{count:,}",
         "parameter": parameter_text,
         "name": lambda name: printable(str(name), NAME_LENGTH),
-        "whole": lambda name: str(name).encode("utf-8", "replace").decode("utf-8"),
         "sentence": lambda text: text[:1].upper() + text[1:],
         "digest": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
         "inline": lambda svg, label: Markup(inline(svg, label)),  # nosec B704 # escaped in the SVG
@@ -109,11 +109,12 @@ def parameter_text(value: Any) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What a template shows: numbers on one line with their %, a dash for what there is not."""
+    """What a template shows: names made visible, numbers on one line with their %, a dash for
+    what there is not."""
     if value is None:
         return ABSENT
     words = isinstance(value, str) and not isinstance(value, Markup)
-    return value.replace(" %", "\u00a0%") if words else value
+    return visible(value).replace(" %", "\u00a0%") if words else value
 
 
 def named_counts(data: ReportData) -> list[tuple[str, int]]:

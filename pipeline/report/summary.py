@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import visible
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import GenerationResult, ReportData
 from pipeline.report.svg import printable
@@ -134,7 +135,7 @@ def render_table(data: ReportData, *, width: int = 100, color: bool = False) -> 
     findings = [f"guard: {finding}" for finding in data.findings]
     for text in (*findings, *verdict.sentences, validation_note(data), issues_sentence(data)):
         if text:
-            console.print(text)
+            console.print(visible(text))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

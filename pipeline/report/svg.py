@@ -143,11 +143,7 @@ def count_by_class(ax: Axes, classes: Sequence[str]) -> None:
 def printable(name: str, most: int = 18) -> str:
     """A name that XML can hold, on one line, what can't be printed as escapes; the middle goes
     where it is over `most` characters."""
-    clean = " ".join(visible(name).split()) or "?"
-    if len(clean) <= most:
-        return clean
-    tail = (most - 1) // 2
-    return f"{clean[: most - 1 - tail]}…{clean[-tail:]}"
+    return visible(" ".join(visible(name).split()) or "?", most)
 
 
 def _tidied(svg: str, name: str) -> str:

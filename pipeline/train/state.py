@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
 from pipeline.errors import CheckpointError
-from pipeline.files import written_whole
+from pipeline.files import regular, written_whole
 from pipeline.models.checkpoint import FOREIGN
 
 STATE = "state.safetensors"
@@ -59,7 +59,7 @@ def load_state(
     if not path.exists():
         return 0
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             step = json.loads(file.metadata()["step"])
             if type(step) is not int or step < 0:
                 raise ValueError(f"step = {step!r}")

@@ -81,7 +81,7 @@ def awkward_names(root: Path) -> Outcome:
 
 
 def too_large_a_file(root: Path) -> Outcome:
-    with mock.patch("pipeline.data.sources.files.LARGEST_FILE", 1 << 20):
+    with mock.patch("pipeline.files.LARGEST_FILE", 1 << 20):
         return one_file(root, "huge.png", lambda path: path.write_bytes(bytes((1 << 20) + 1)))
 
 

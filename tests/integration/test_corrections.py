@@ -29,7 +29,7 @@ def test_labels_from_the_page_are_learnt_by_the_next_run(tmp_path: Path) -> None
     project.run("dvc", "repro", "--force", "--single-item", "report")
     assert (project.folder / "report" / "index.html").read_text() == page
 
-    first, second = list(dict.fromkeys(re.findall(r'data-id="(\w+)"', page)))[:2]
+    first, second = list(dict.fromkeys(re.findall(r"data-id='\"(\w+)\"'", page)))[:2]
     (project.folder / "corrections.csv").write_text(f"id,label\n{first},7\n{second},\n")
     parameters["data"]["corrections"] = "corrections.csv"
     project.set_parameters(parameters)
@@ -39,7 +39,7 @@ def test_labels_from_the_page_are_learnt_by_the_next_run(tmp_path: Path) -> None
     assert after["labeled"] == before["labeled"] + 1
     assert after["unlabeled"] == before["unlabeled"] - 2
     page = (project.folder / "report" / "index.html").read_text()
-    assert first not in re.findall(r'data-id="(\w+)"', page)
+    assert first not in re.findall(r"data-id='\"(\w+)\"'", page)
     assert "labelled by a person" in page
     (project.folder / "corrections.csv").write_text("id,label\nnobody,7\n")
     answer = project.run("dvc", "repro", "prepare", check=False)

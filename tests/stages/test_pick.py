@@ -68,7 +68,9 @@ def test_before_any_model_a_page_and_files_for_both_tools_are_written(
     page = (project / "pick" / "index.html").read_text(encoding="utf-8")
     reader = Reader(page)
     assert (reader.open, reader.wrong) == ([], [])
-    assert [value for _, key, value in reader.attributes if key == "data-id"] == ids
+    assert [
+        json.loads(value or "") for _, key, value in reader.attributes if key == "data-id"
+    ] == ids
     assert "teacher saw them" not in reader.words
     assert page.count("<script") == 1
     tasks = json.loads((project / "pick" / "label_studio" / "tasks.json").read_text())

@@ -21,7 +21,7 @@ from pipeline.data.preparation.corrections import (
 )
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.errors import SourceError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, read_text, write_json
 
 SIDES = ("unlabeled", "labeled", "validation")
 QUARANTINE = "quarantine.parquet"
@@ -72,7 +72,7 @@ def with_answers(
     text, known = ",".join(HEADER) + "\n", {}
     if path.exists():
         known = read_corrections(path, classes)
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     numbers = {name: number for number, name in enumerate(classes)} | {"": NONE_OF_THEM}
     new = [name for name, label in answers.items() if known.get(name) != numbers[label]]
     lines = io.StringIO()

@@ -7,6 +7,7 @@ label budget, never one to choose or test by, since nobody picked it at random.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.data.preparation.assign import Side
 from pipeline.data.preparation.duplicates import Ints
 from pipeline.data.preparation.records import Records, spilled_ids
 from pipeline.errors import SourceError
+from pipeline.files import read_text
 
 HEADER = ["id", "label"]
 NONE_OF_THEM = -1
@@ -53,22 +55,21 @@ def read_corrections(path: Path, classes: Sequence[str]) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(classes)} | {"": NONE_OF_THEM}
     corrections: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            if next(reader, None) != HEADER:
-                raise SourceError(f"{path}: line 1: must be id,label")
-            for row in reader:
-                if row and row != HEADER:  # a file appended to another brings its header
-                    where = f"{path}: line {reader.line_num}"
-                    if len(row) != len(HEADER) or not row[0]:
-                        line = ",".join(row)
-                        raise SourceError(f"{where}: {line!r}: must be an image's id and its label")
-                    if row[1] not in numbers:
-                        raise SourceError(
-                            f"{where}: label {row[1]!r}: no class; there are {_shown(classes)}, "
-                            "and an empty label for none"
-                        )
-                    corrections[row[0]] = numbers[row[1]]
+        reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig"), newline=""), strict=True)
+        if next(reader, None) != HEADER:
+            raise SourceError(f"{path}: line 1: must be id,label")
+        for row in reader:
+            if row and row != HEADER:  # a file appended to another brings its header
+                where = f"{path}: line {reader.line_num}"
+                if len(row) != len(HEADER) or not row[0]:
+                    line = ",".join(row)
+                    raise SourceError(f"{where}: {line!r}: must be an image's id and its label")
+                if row[1] not in numbers:
+                    raise SourceError(
+                        f"{where}: label {row[1]!r}: no class; there are {_shown(classes)}, "
+                        "and an empty label for none"
+                    )
+                corrections[row[0]] = numbers[row[1]]
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; set data.corrections: null without it") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from PIL import Image
 
 from pipeline.data.images import endings, readable_formats
 from pipeline.errors import SourceError
+from pipeline.files import open_regular, read_bytes
 
-LARGEST_FILE = 512 << 20  # bytes; a file is read whole
 SYSTEM = "a hidden or a system's file"
 LINK_TO_FOLDER = "a link to a folder, not followed"
 SYSTEM_NAMES = {
@@ -150,16 +151,14 @@ def is_system(name: str) -> bool:
 
 def reason_left_out(path: Path) -> str | None:
     """Why a file is no picture; None for one by its ending, or by its content."""
-    ending = path.suffix.lower()
+    ending = path_text(path.suffix.lower())
     if ending in endings():
         return None
-    if path.exists() and not path.is_file():
-        return "not a regular file"
     try:
         if ending not in NEVER_OPENED and _is_picture(path):
             return None
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return _problem(error)
     kind = f"{ending} file" if ending else "a file without ending"
     return REASON_OF.get(ending, f"{kind}, not an image")
 
@@ -167,7 +166,7 @@ def reason_left_out(path: Path) -> str | None:
 def _is_picture(path: Path) -> bool:
     """Whether the content begins as a picture does; raises OSError where it can't be read."""
     formats = [name for name in readable_formats() if name not in WEAK_FORMATS]
-    with path.open("rb") as file:
+    with open_regular(path) as (file, _):
         try:
             Image.open(file, formats=formats).close()
         except Exception:  # Pillow raises whatever odd bytes lead it to
@@ -178,15 +177,14 @@ def _is_picture(path: Path) -> bool:
 def read_image(path: Path) -> tuple[bytes, str | None]:
     """The bytes of a regular file, or the problem that kept them away."""
     try:
-        if path.exists() and not path.is_file():
-            return b"", "not a regular file"
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        return read_bytes(path), None
     except OSError as error:
-        return b"", f"unreadable: {error.strerror}"
-    if len(data) > LARGEST_FILE:
-        return b"", f"larger than {LARGEST_FILE >> 20} MiB"
-    return data, None
+        return b"", _problem(error)
+
+
+def _problem(error: OSError) -> str:
+    own = error.errno in (errno.EINVAL, errno.EFBIG)  # open_regular's and read_bytes' words
+    return str(error.strerror) if own else f"unreadable: {error.strerror}"
 
 
 def name_below(root: Path, path: Path) -> str:

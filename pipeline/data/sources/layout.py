@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from pipeline.data.sources.files import Folder
+from pipeline.data.sources.files import Folder, path_text
 from pipeline.data.sources.rows import SPLITS, in_words
 from pipeline.errors import SourceError
 
@@ -144,7 +144,7 @@ class Layout:
     def _leave_out(self, name: str, folder: Folder, parts: Iterable[str]) -> None:
         """Leave out a folder that lies beside `parts`."""
         beside = _shown(list(parts))
-        reason = f"in {name}/, which is neither a part nor a class; beside it: {beside}"
+        reason = f"in {path_text(name)}/, which is neither a part nor a class; beside it: {beside}"
         self.left_out += [(path, reason) for path in folder.pictures()]
 
     def _read_class(self, name: str, folder: Folder, split: str | None) -> None:
@@ -250,7 +250,9 @@ def _doubts(classes: Mapping[str, Folder]) -> list[str]:
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(f"{name}/" for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return ", ".join(f"{path_text(name)}/" for name in names[:3]) + (
+        ", …" if len(names) > 3 else ""
+    )
 
 
 def _others_in(folder: Path, unused: list[tuple[Path, str]]) -> str:

@@ -15,6 +15,7 @@ from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.files import SYSTEM, Walk
 from pipeline.data.sources.table import LABEL_NAMES, known
 from pipeline.errors import SourceError
+from pipeline.files import regular
 
 ROWS_AT_ONCE = 1024
 BESIDE = "beside Parquet files, which alone are read"
@@ -54,7 +55,7 @@ def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
 def open_parquet(file: Path) -> Any:
     """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(regular(file))
     except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
 

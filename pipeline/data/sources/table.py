@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import SourceError
+from pipeline.files import read_bytes
 
 LISTS = ".txt"  # a table only where it leads to files
 TABLES = (".csv", ".tsv", ".tab", ".psv", LISTS)
@@ -78,7 +79,7 @@ def known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 def read_table(path: Path) -> Table:
     """Read a table whole; raises SourceError where it can't be."""
     try:
-        text = _text(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        text = _text(read_bytes(path)).replace("\r\n", "\n").replace("\r", "\n")
         lines = text.splitlines(keepends=True)
         rows = [[cell.strip() for cell in row] for row in _cells(lines, _separator(lines))]
     except OSError as error:
