@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
@@ -12,6 +13,15 @@ from pydantic.fields import FieldInfo
 from pipeline.errors import ParameterError
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, of at most 80 characters; never written whole, as one of a few
+    bytes of YAML may stand for gigabytes."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, 80, 80, 80
+    text = short.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def validated(section: type[SectionType], values: dict[str, Any], where: str = "") -> SectionType:
@@ -46,8 +56,7 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(([where] if where else []) + parts)
-    value = repr(first["input"])
-    value = value if len(value) <= 80 else f"{value[:77]}..."
+    value = shortened(first["input"])
     if first["type"] == "extra_forbidden":
         line = f"{key} is not a parameter; {_suggestion(section, parts)}"
     elif first["type"] == "missing":
