@@ -65,8 +65,8 @@ class TrainingError(SelftrainError):
     """Training that can't go on, as with a loss that is not finite."""
 
 
-class DiskError(SelftrainError):
-    """A disk that is full, or can't be written to."""
+class MachineError(SelftrainError):
+    """A disk, a limit or a folder of the machine that does not let a stage work."""
 
 
 class BusyError(SelftrainError):

@@ -14,9 +14,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.errors import DataError, DiskError
+from pipeline.errors import DataError, MachineError
 
-REFUSALS = {errno.ENOSPC: "make space", errno.EDQUOT: "make space", errno.EROFS: "make it writable"}
+REFUSALS = {  # what a library that is not written in Python, or Ray, may tell in words alone
+    errno.ENOSPC: "make space",
+    errno.EDQUOT: "make space",
+    errno.EROFS: "make it writable",
+    errno.EFBIG: "raise ulimit -f",
+    errno.EMFILE: "raise ulimit -n",
+    errno.ENOMEM: "free memory, or raise ulimit -v",
+    errno.EAGAIN: "raise ulimit -u",
+    errno.EIO: "check the disk",
+}
+REMEDIES = REFUSALS | {
+    errno.EACCES: "give access to it",
+    errno.EPERM: "give access to it",
+    errno.EEXIST: "remove it",
+    errno.ENOTDIR: "remove what is in its place",
+    errno.EISDIR: "remove it",
+    errno.ENOENT: "put it back",
+}
 PARTIALS = ".*.partial"  # names of what is being written
 LARGEST_FILE = 512 << 20  # bytes of a file that is read whole
 BLOCK = 1 << 20
@@ -185,18 +202,21 @@ def value_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def disk_error(error: BaseException | None) -> DiskError | None:
-    """What a user reads where `error`, or what it came from, is a full or read-only disk; or None.
-
-    Libraries that are not written in Python, and Ray, tell the reason in words alone.
-    """
+def machine_error(error: BaseException | None) -> MachineError | None:
+    """What a user reads where `error`, or what it came from, is the machine's doing: a disk, a
+    limit, a file that is gone or in the way; None for any other."""
     while error is not None:
-        text = str(error)
-        for number, advice in REFUSALS.items():
+        text, number = str(error), getattr(error, "errno", None)
+        if isinstance(error, MemoryError):
+            number = errno.ENOMEM
+        elif text == "can't start new thread":
+            number = errno.EAGAIN
+        elif not (isinstance(error, OSError) and number):
+            number = next((each for each in REFUSALS if os.strerror(each) in text), None)
+        if number:
+            path = getattr(error, "filename", None)
+            where, remedy = f"{path}: " if path else "", REMEDIES.get(number, "mend that")
             reason = os.strerror(number)
-            if getattr(error, "errno", None) == number or reason in text:
-                path = getattr(error, "filename", None)
-                where = f"{path}: " if path else ""
-                return DiskError(f"{where}{reason}; {advice}, and the same command goes on")
+            return MachineError(f"{where}{reason}; {remedy}, and the same command goes on")
         error = getattr(error, "cause", None) or error.__cause__
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from pipeline.errors import visible
 
@@ -20,9 +22,32 @@ class Advance(Protocol):
     def __call__(self, amount: int = 1, note: str = "") -> None: ...
 
 
-def say(line: str) -> None:
-    """Print one line at once, also when the output is a pipe; names in it are made visible."""
-    print(visible(line), flush=True)
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Print one line at once, on standard output unless told otherwise, its names made visible.
+
+    Where nobody can read it any more (a closed pipe, a full disk) the work goes on unheard.
+    """
+    stream = stream or sys.stdout
+    try:
+        print(visible(line), file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_streams() -> None:
+    """See that the standard streams are open, and take any character as itself or as an escape.
+
+    The number of a closed one would go to the next file that is opened, and lines into that file.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Look at the source's files, so that a change of them reruns prepare."""
 
-from pipeline.files import value_digest, write_json
-from pipeline.workflow.stage import STATE, Stage, result_line, run_stage
+from pipeline.files import write_json
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def scan(stage: Stage) -> None:
@@ -15,8 +15,7 @@ def scan(stage: Stage) -> None:
     else:
         from pipeline.data.preparation.listing import list_source
 
-        cache = stage.root / STATE / "scan" / f"{value_digest(data.path)[:16]}.parquet"
-        listing = list_source(data.path, cache, project=stage.root)
+        listing = list_source(data.path, stage.layout.listing(data.path), project=stage.root)
         facts = {"files": listing.files, "bytes": listing.bytes, "digest": listing.digest}
         shown = f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
     write_json(stage.layout.source, facts)

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.files import (
     discard_folder,
-    disk_error,
     file_digest,
+    machine_error,
     publish_folder,
     read_bytes,
     read_json,
@@ -24,7 +24,6 @@ from pipeline.files import (
     write_text,
     written_whole,
 )
-
 from tests.bad_input.special import special
 
 
@@ -152,12 +151,26 @@ def test_a_full_disk_is_told_from_other_errors_however_it_is_wrapped() -> None:
     wrapped = RuntimeError("a task failed")
     wrapped.__cause__ = full
     for error in (full, wrapped):
-        told = str(disk_error(error))
+        told = str(machine_error(error))
         assert told.startswith("a/b.bin: No space left on device; ")
     foreign = ValueError("I/O error: No space left on device (os error 28)")
-    assert str(disk_error(foreign)).startswith("No space left on device; ")
-    assert disk_error(OSError(errno.ENOENT, "gone")) is None
-    assert disk_error(ValueError("3")) is None
+    assert str(machine_error(foreign)).startswith("No space left on device; ")
+    assert machine_error(ValueError("3")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOENT, "gone", "a/b"), "a/b: No such file or directory; put it back"),
+        (OSError(errno.EMFILE, "many"), "Too many open files; raise ulimit -n, and the same"),
+        (OSError(errno.ETIMEDOUT, "late"), "Connection timed out; mend that, and the same"),
+        (MemoryError(), "Cannot allocate memory; free memory, or raise ulimit -v"),
+        (RuntimeError("can't start new thread"), "Resource temporarily unavailable; raise ulimit"),
+        (RuntimeError("File too large (os error 27)"), "File too large; raise ulimit -f"),
+    ],
+)
+def test_what_a_machine_refuses_is_told_with_what_would_do(error: Exception, told: str) -> None:
+    assert str(machine_error(error)).startswith(told)
 
 
 @pytest.mark.parametrize(

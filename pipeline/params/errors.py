@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
@@ -13,6 +14,15 @@ from pipeline.addresses import without_secrets
 from pipeline.errors import ParameterError
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, of at most 80 characters; never written whole, as one of a few
+    bytes of YAML may stand for gigabytes."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, 80, 80, 80
+    text = short.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def validated(section: type[SectionType], values: dict[str, Any], where: str = "") -> SectionType:
@@ -49,8 +59,8 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     parts = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(([where] if where else []) + parts)
     given = first["input"]
-    value = repr(without_secrets(given)) if isinstance(given, str) else without_secrets(repr(given))
-    value = value if len(value) <= 80 else f"{value[:77]}..."
+    text = isinstance(given, str)
+    value = shortened(without_secrets(given)) if text else without_secrets(shortened(given))
     if first["type"] == "extra_forbidden":
         line = f"{key} is not a parameter; {_suggestion(section, parts)}"
     elif first["type"] == "missing":

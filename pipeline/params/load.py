@@ -11,10 +11,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
 from pipeline.files import read_text
-from pipeline.params.errors import validated
+from pipeline.params.errors import shortened, validated
 from pipeline.params.run import Params
 
 PARAMS_FILE = Path("params.yaml")
+LARGEST_FILE = 1 << 20  # bytes; parsing takes some 10 seconds for each
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -23,6 +24,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises ParameterError, one line: the file, the key, its value and what is allowed.
     """
     try:
+        if path.is_file() and path.stat().st_size > LARGEST_FILE:
+            raise ParameterError(f"{path}: can't be read (larger than {LARGEST_FILE >> 20} MiB)")
         text = read_text(path)
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file; run from the folder that holds it") from None
@@ -37,13 +40,16 @@ def parse_text(text: str, file: str = str(PARAMS_FILE)) -> Params:
         values = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise ParameterError(f"{file}: not YAML: {_yaml_reason(error)}") from None
+    except (ValueError, TypeError, RecursionError) as error:  # a number, a key, a depth
+        reason = str(error).partition("\n")[0]
+        raise ParameterError(f"{file}: not YAML that can be used: {reason}") from None
     return parse_params(values, file)
 
 
 def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
     """Check a dictionary as load_params does a file; `file` names it in the error."""
     if not isinstance(values, dict):
-        raise ParameterError(f"{file}: must be a mapping of parameters, not {values!r}")
+        raise ParameterError(f"{file}: must be a mapping of parameters, not {shortened(values)}")
     try:
         params = validated(Params, values)
         _check_keys(params)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ClusterError, MachineError
+from pipeline.files import machine_error
+
 PACKAGE = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
 SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PORT = 6379
 VERBOSE = "SELFTRAIN_VERBOSE"
+# What a session needs of each limit, and how much more for each CPU: measured with 1 to 3 of them.
+LIMITS = {
+    "NOFILE": ("n", 128, 8),
+    "NPROC": ("u", 256, 16),
+    "FSIZE": ("f", OBJECT_STORE_BYTES, 0),
+    "AS": ("v", 8 << 30, 0),
+}
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -65,13 +76,47 @@ def ray_session(num_cpus: int) -> Iterator[None]:
         options = {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}}
         if IN_A_JOB in os.environ:  # which has sent the repository already
             options = {}
+    else:
+        check_limits(num_cpus + SPARE_CPUS)
     level = logging.INFO if is_verbose() else logging.ERROR
-    with own_signals():
-        ray.init(log_to_driver=is_verbose(), logging_level=level, **options)
+    try:
+        with own_signals():
+            ray.init(log_to_driver=is_verbose(), logging_level=level, **options)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        remedy = "it needs memory, a HOME that can be written to, and a short TMPDIR"
+        raise machine_error(error) or ClusterError(
+            f"Ray did not start ({reason}); {remedy}"
+        ) from error
     try:
         yield
+    except ray.exceptions.RayTaskError:
+        raise  # an error of the work, with its own cause
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise machine_error(error) or ClusterError(
+            f"Ray lost a process ({reason}); the same command goes on from here"
+        ) from error
     finally:
         ray.shutdown()
+
+
+def check_limits(num_cpus: int) -> None:
+    """Raise this process's limits as far as they may be, and MachineError where Ray, which would
+    end with a dump of its stack, needs more."""
+    for name, (letter, need, each) in LIMITS.items():
+        number, wanted = getattr(resource, f"RLIMIT_{name}"), need + each * num_cpus
+        soft, hard = resource.getrlimit(number)
+        if name == "NPROC" and os.geteuid() == 0:  # whom the system does not limit
+            continue
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            unit = 1024 if name in ("FSIZE", "AS") else 1
+            raise MachineError(
+                f"ulimit -{letter} is {hard // unit}, and Ray needs {wanted // unit} for "
+                f"{num_cpus} CPUs; raise it, and the same command goes on"
+            )
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(number, (hard, hard))
 
 
 @contextmanager

@@ -121,11 +121,9 @@ def _fit(trainer: Any, state: Path, stop: Callable[[], bool]) -> None:
     while not ended.done() and not stop():
         futures.wait([ended], POLL_SECONDS)
     if stop():
+        before, until = _version(state / STATE), time.monotonic() + SAVE_SECONDS
         stop_file.touch()
-        until = time.monotonic() + SAVE_SECONDS
-        while (
-            not (ended.done() or _is_newer(state / STATE, stop_file)) and time.monotonic() < until
-        ):
+        while not ended.done() and _version(state / STATE) == before and time.monotonic() < until:
             futures.wait([ended], POLL_SECONDS)
         raise KeyboardInterrupt
     try:
@@ -135,8 +133,10 @@ def _fit(trainer: Any, state: Path, stop: Callable[[], bool]) -> None:
         raise next(known, error) from None
 
 
-def _is_newer(path: Path, other: Path) -> bool:
-    return path.exists() and path.stat().st_mtime_ns > other.stat().st_mtime_ns
+def _version(path: Path) -> tuple[int, int] | None:
+    """What differs once a file was replaced, whatever the clock says; None where there is none."""
+    status = path.stat() if path.exists() else None
+    return status and (status.st_ino, status.st_mtime_ns)
 
 
 def _train_worker(config: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import ParameterError, SelftrainError
-from pipeline.files import disk_error
+from pipeline.files import machine_error
+from pipeline.progress import open_streams, say
 
 INTERRUPTED = 130
 
@@ -19,6 +20,7 @@ def exit_code(name: str, work: Callable[[], None], interrupted: str) -> int:
 
     2 for a wrong parameter; interrupted: what is true then. Other errors keep their traceback.
     """
+    open_streams()
     try:
         work()
     except SelftrainError as error:
@@ -26,13 +28,13 @@ def exit_code(name: str, work: Callable[[], None], interrupted: str) -> int:
     except KeyboardInterrupt:
         reason, code = f"interrupted; {interrupted}", INTERRUPTED
     except Exception as error:
-        refused = disk_error(error)
+        refused = machine_error(error)
         if refused is None:
             raise
         reason, code = str(refused), refused.exit_code
     else:
         return 0
-    print(f"{name}: {reason}", file=sys.stderr, flush=True)
+    say(f"{name}: {reason}", sys.stderr)
     return code
 
 

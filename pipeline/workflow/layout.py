@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.files import file_digest, remove_partials, stage_json, value_digest
+from pipeline.workflow.scratch import STATE
 
 BY_MODEL = (
     *("models", "evaluations", "audits", "curves", "confusions"),
@@ -99,6 +100,10 @@ class Layout:
     def source(self) -> Path:
         """What the source's files are, as the stage scan saw them."""
         return self.root / "source.json"
+
+    def listing(self, source: str) -> Path:
+        """What is remembered of the files of the source at this path."""
+        return self.root / STATE / "scan" / f"{value_digest(source)[:16]}.parquet"
 
     @property
     def choices(self) -> Path:

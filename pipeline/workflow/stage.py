@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError, ParameterError
-from pipeline.files import (
-    discard_folder,
-    file_digest,
-    remove_partials,
-    value_digest,
-    write_text,
-)
+from pipeline.files import file_digest, value_digest
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
@@ -31,14 +25,15 @@ from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
 from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
+from pipeline.workflow.scratch import LOCK_FILE, STATE, finish_scratch, prepare_scratch
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
 from pipeline.workflow.times import note_time
+from pipeline.workflow.unchanged import unchanged_dependencies
 
 if TYPE_CHECKING:
     from pipeline.data.storage import StoredFolder
 
-STATE = Path(".selftrain")
-FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
+LOCK_SECONDS = 15.0  # that a stage which is asked to end, as when its DVC was killed, may take
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
@@ -133,7 +128,7 @@ class Stage:
         try:
             tracker.parameters(flat(parameters))
             tracker.inputs(self.params.data.source, self._datasets(inputs))
-            if (recorded := self.root / "dvc.lock").exists():
+            if (recorded := self.root / LOCK_FILE).exists():
                 tracker.artifact(recorded)  # as DVC has recorded what this stage reads
             yield run
             seconds = time.monotonic() - self.started
@@ -145,7 +140,7 @@ class Stage:
                 tracker.finish("KILLED" if killed else "FAILED")
             raise
         tracker.finish("FINISHED")
-        write_text(scratch / FINISHED, "")
+        finish_scratch(self.root, scratch)
 
     def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
         lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
@@ -180,26 +175,6 @@ class Stage:
         return {name: (folders[name], inputs[name]) for name in folders if name in inputs}
 
 
-def prepare_scratch(root: Path, name: str) -> Path:
-    """The scratch folder `name` under `root`; removes those that nobody needs any more.
-
-    A stage that runs after another shows that DVC has recorded that other's outputs, as does a
-    dvc.lock that is later than they.
-    """
-    above = root / STATE / "scratch"
-    scratch = above / name
-    recorded = root / "dvc.lock"
-    for finished in above.glob(f"*/{FINISHED}"):
-        with suppress(FileNotFoundError):
-            ended = finished.stat().st_mtime_ns
-            known = recorded.exists() and recorded.stat().st_mtime_ns > ended
-            if known or finished.parent != scratch:
-                discard_folder(finished.parent)
-    remove_partials(above)
-    scratch.mkdir(parents=True, exist_ok=True)
-    return scratch
-
-
 def run_stage(
     name: str,
     work: Callable[[Stage], None],
@@ -229,7 +204,7 @@ def run_stage(
         stage = Stage(name, generation, params, Path.cwd())
         interrupt_on_signals()
         end_with_dvc()
-        with _locked(stage), stage.marks.renewed():
+        with unchanged_dependencies(stage.root), _locked(stage), stage.marks.renewed():
             stage.layout.remove_partials()
             work(stage)
 
@@ -255,7 +230,7 @@ def _locked(stage: Stage) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{stage.title}.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise BusyError(
             f"another process runs {stage.title} in this folder; wait for it, or end it"

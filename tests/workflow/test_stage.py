@@ -16,7 +16,8 @@ from pipeline.files import write_json, write_text
 from pipeline.params import load_params
 from pipeline.tracking.spool import all_spools, read_events
 from pipeline.tracking.tracker import hold_spools
-from pipeline.workflow.stage import FINISHED, PARTS, Stage, prepare_scratch, run_stage
+from pipeline.workflow.scratch import finish_scratch, prepare_scratch
+from pipeline.workflow.stage import PARTS, Stage, run_stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,11 +30,10 @@ def test_finished_work_stays_until_dvc_has_recorded_it(tmp_path: Path) -> None:
     scratch = prepare_scratch(tmp_path, "select@1-a")
     write_text(scratch / "work.txt", "done")
     assert (prepare_scratch(tmp_path, "select@1-a") / "work.txt").exists()  # it was killed
-    write_text(scratch / FINISHED, "")
+    finish_scratch(tmp_path, scratch)
     assert (prepare_scratch(tmp_path, "select@1-a") / "work.txt").exists()  # DVC was
     write_text(tmp_path / "dvc.lock", "select@1")
-    later = (scratch / FINISHED).stat().st_mtime_ns + 1
-    os.utime(tmp_path / "dvc.lock", ns=(later, later))
+    os.utime(tmp_path / "dvc.lock", ns=(1, 1))  # the clock was set back: it does not count
     assert list(prepare_scratch(tmp_path, "select@1-a").iterdir()) == []
 
 
@@ -42,7 +42,7 @@ def test_another_stage_shows_that_it_is_recorded_but_not_that_a_killed_one_is(
 ) -> None:
     done, killed = (prepare_scratch(tmp_path, name) for name in ("select@1-a", "train_teacher-b"))
     write_text(killed / "state", "half")
-    write_text(done / FINISHED, "")
+    finish_scratch(tmp_path, done)
     prepare_scratch(tmp_path, "report-c")
     assert scratch_names(tmp_path) == ["report-c", "train_teacher-b"]
     assert (killed / "state").exists()

@@ -135,7 +135,7 @@ def _stat(name: bytes) -> State:
         return 0, 0, _named(str(error.strerror))
     if not stat.S_ISREG(status.st_mode):
         return 0, 0, _named("not a regular file")
-    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns), b""
+    return status.st_size, status.st_ctime_ns, b""  # no program can set it, as it can mtime
 
 
 def _content(name: bytes) -> bytes:

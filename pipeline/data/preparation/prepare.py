@@ -6,7 +6,7 @@ The outputs are a function of the source's images, the parameters and the seed.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -86,19 +86,22 @@ def prepare(
     threads: int | None = None,
     storage: StoredFolder | None = None,
     corrections: Path | None = None,
+    check_source: Callable[[], None] = lambda: None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
     go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
-    are beyond the budget. threads: None for one a core. Raises SourceError, ParameterError or
+    are beyond the budget. threads: None for one a core. check_source: called when all is read;
+    raises SourceError where the source has changed. Raises SourceError, ParameterError or
     StorageError, and then leaves what was there before.
     """
     check_classes(source.classes)
     answers = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
         records = ingest(source, scratch, data, threads=threads)
+        check_source()
         pixels = partial(pixels_of, records)
         assigned = assign_sides(records, len(source.classes), data, seed, pixels)
         corrected = apply_corrections(records, assigned.sides, answers)

@@ -1,0 +1,41 @@
+"""The scratch folders of the stages: what is half done, and what DVC has not yet recorded."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.files import discard_folder, file_digest, remove_partials, write_text
+
+STATE = Path(".selftrain")
+FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
+LOCK_FILE = "dvc.lock"
+
+
+def prepare_scratch(root: Path, name: str) -> Path:
+    """The scratch folder `name` under `root`; removes those that nobody needs any more.
+
+    A stage that runs after another shows that DVC has recorded that other's outputs, as does a
+    dvc.lock that is no longer the one at its end: no clock is asked, which may jump.
+    """
+    above = root / STATE / "scratch"
+    scratch = above / name
+    for finished in above.glob(f"*/{FINISHED}"):
+        with suppress(FileNotFoundError):
+            known = finished.read_bytes() != _recorded(root)
+            if known or finished.parent != scratch:
+                discard_folder(finished.parent)
+    remove_partials(above)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
+
+
+def finish_scratch(root: Path, scratch: Path) -> None:
+    """Note that the stage at work in `scratch` has come to its end."""
+    write_text(scratch / FINISHED, _recorded(root).decode())
+
+
+def _recorded(root: Path) -> bytes:
+    """The digest of what DVC has recorded by now."""
+    lock = root / LOCK_FILE
+    return file_digest(lock).encode() if lock.is_file() else b""
