@@ -1,25 +1,29 @@
 """From untrusted bytes to a square of stored pixels, through Pillow, and back to PNG.
 
 Only the raster formats below are opened: no format that starts another program. Sizes are read
-from the header before anything is decoded. Transparency is laid on white.
+from the header before anything is decoded. Transparency is laid on white. Bytes of strangers go
+through `decoding.py`, which runs this in a process with limits.
 """
 
 from __future__ import annotations
 
 import io
+import math
+import re
 import struct
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from pipeline.files import LARGEST_FILE
 
 Pixels = NDArray[np.uint8]
 
@@ -27,6 +31,7 @@ FORMATS = (  # those that are told by little come last
     *("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "DDS", "ICNS"),
     *("PPM", "PSD", "QOI", "SGI", "SUN", "MSP", "DIB", "ICO", "PCX", "XBM", "TGA"),
 )
+WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # known by their ending, not by content
 STORED = ("PNG", "JPEG")
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
@@ -42,7 +47,12 @@ PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 COLOUR_TYPES = {1: 0, 3: 2}  # of PNG, by channels: grey, RGB
 UP = 2  # the filter of a row that says what each pixel adds to the one above
 COMPRESSION = 3  # zlib's; 6 takes twice as long and saves 2 to 5 %
-_WARNINGS_LOCK = threading.Lock()
+SCAN = re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c][\x01-\x04]")  # the start of one in a JPEG
+MOST_SCANS = 100  # of a JPEG; a progressive one has about 10, and each passes over all pixels
+TILE_SIDES = 322, 323  # TIFF's tags of a tile's width and height
+MOST_ROWS = 4_000_000  # each takes 12 bytes at least
+CONVERTED = 1 << 22  # pixels at a time
+Reserve = Callable[[int, int], None]
 
 
 class BadImageError(Exception):
@@ -51,11 +61,18 @@ class BadImageError(Exception):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as it is kept: its file bytes, and its pixels (S, S, C) uint8."""
+    """An image as it is kept: its file bytes, and its pixels (S, S, C) uint8.
+
+    side: the shorter one of the image as it came, pixels; mode: Pillow's; largest: its largest
+    value where it has 16 bits, else 0.
+    """
 
     data: bytes
     pixels: Pixels
     animated: bool
+    side: int
+    mode: str
+    largest: int
 
 
 @cache
@@ -86,25 +103,62 @@ def decode(
     counts. Raises BadImageError with a short reason.
     """
     return store(
-        data, image_size=image_size, channels=channels, max_pixels=max_pixels, bits=bits
+        data,
+        image_size=image_size,
+        channels=channels,
+        max_pixels=max_pixels,
+        bits=bits,
+        encode=False,
     ).pixels
 
 
 def store(
-    data: bytes, *, image_size: int, channels: int, max_pixels: int, bits: int = 16
+    data: bytes,
+    *,
+    image_size: int,
+    channels: int,
+    max_pixels: int,
+    bits: int = 16,
+    encode: bool = True,
+    reserve: Reserve = lambda pixels, held: None,
 ) -> StoredImage:
     """Decode as `decode` does, and encode what is kept.
 
     A JPEG that already is of that size and mode stays as it is; all else becomes a new PNG.
+    encode: False for no bytes but the pixels. reserve: called before decoding with the pixels that
+    are passed over, and those in memory.
     """
     if not data:
         raise BadImageError("empty")
-    with (
-        _quiet_pillow(),
-        _short_reasons(),
-        Image.open(io.BytesIO(data), formats=readable_formats()) as image,
-    ):
-        return _stored(image, data, image_size, channels, max_pixels, bits)
+    if len(data) > LARGEST_FILE:
+        raise BadImageError(f"larger than {LARGEST_FILE >> 20} MiB")
+    with _short_reasons(), Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+        passed = _check_size(image, data, max_pixels)
+        animated = image.format in ("GIF", "PNG", "WEBP") and bool(
+            getattr(image, "is_animated", False)
+        )
+        mode, side, target = image.mode, min(image.size), "L" if channels == 1 else "RGB"
+        keep = _may_stay(image, data, image_size, target)
+        if image.format == "JPEG":  # decode large photographs at a fraction of their size
+            image.draft(image.mode, (2 * image_size, 2 * image_size))
+        reserve(passed, passed if image.info.get("progressive") else math.prod(image.size))
+        image.load()
+        scan = mode.startswith("I")
+        largest = max(int(np.asarray(part).max()) for part, _ in _strips(image)) if scan else 0
+        orientation = _orientation(image)
+        square = _square(_converted(image, target, bits), image_size)
+        if orientation in ORIENTATIONS:
+            square, keep = square.transpose(ORIENTATIONS[orientation]), False
+        pixels: Pixels = np.array(square, dtype=np.uint8).reshape(image_size, image_size, channels)
+        kept = b"" if not encode else data if keep else encode_png(pixels)
+        return StoredImage(kept, pixels, animated, side, mode, largest)
+
+
+def check_header(path: Path) -> None:
+    """Raises BadImageError where a file does not begin as an image known by its content does."""
+    formats = [name for name in readable_formats() if name not in WEAK_FORMATS]
+    with _short_reasons(), Image.open(path, formats=formats):
+        pass
 
 
 def decode_png(data: bytes) -> Pixels:
@@ -158,26 +212,20 @@ def _short_reasons() -> Iterator[None]:
         raise BadImageError(f"can't be decoded: {shown}"[:120]) from None
 
 
-def _stored(
-    image: Image.Image, data: bytes, image_size: int, channels: int, max_pixels: int, bits: int
-) -> StoredImage:
+def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> int:
+    """The pixels that decoding passes over, TIFF's whole tiles."""
     width, height = image.size
-    if width * height > max_pixels:
-        raise BadImageError(f"too many pixels: {width}x{height}")
     if width < 1 or height < 1:
         raise BadImageError(f"no pixels: {width}x{height}")
-    animated = image.format in ("GIF", "PNG", "WEBP") and bool(getattr(image, "is_animated", False))
-    target = "L" if channels == 1 else "RGB"
-    keep = _may_stay(image, data, image_size, target)
-    if image.format == "JPEG":  # decode large photographs at a fraction of their size
-        image.draft(image.mode, (2 * image_size, 2 * image_size))
-    image.load()
-    orientation = _orientation(image)
-    square = _square(_converted(image, target, bits), image_size)
-    if orientation in ORIENTATIONS:
-        square, keep = square.transpose(ORIENTATIONS[orientation]), False
-    pixels: Pixels = np.array(square, dtype=np.uint8).reshape(image_size, image_size, channels)
-    return StoredImage(data if keep else encode_png(pixels), pixels, animated)
+    if image.format in ("JPEG", "MPO") and len(SCAN.findall(data)) > MOST_SCANS:
+        raise BadImageError(f"a JPEG of more than {MOST_SCANS} scans")
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    across, down = (int(tags.get(tag, 1)) for tag in TILE_SIDES)
+    pixels = -(-width // across) * across * -(-height // down) * down
+    if pixels > max_pixels or height > MOST_ROWS:
+        tiles = f" in tiles of {across}x{down}" if across * down > 1 else ""
+        raise BadImageError(f"too many pixels: {width}x{height}{tiles}")
+    return pixels
 
 
 def _may_stay(image: Image.Image, data: bytes, image_size: int, target: str) -> bool:
@@ -199,7 +247,29 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _converted(image: Image.Image, target: str, bits: int) -> Image.Image:
-    """The image in mode L or RGB: 16 bits scaled, palettes resolved, transparency on white."""
+    """The image in mode L or RGB: 16 bits scaled, palettes resolved, transparency on white.
+
+    By rows, so that no other copy of a large image is in memory.
+    """
+    if image.mode == target and "transparency" not in image.info:
+        return image
+    converted = Image.new(target, image.size)
+    for strip, box in _strips(image):
+        converted.paste(_convert(strip, target, bits), box)
+    return converted
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, tuple[int, int, int, int]]]:
+    """Its parts of at most CONVERTED pixels, each with its place."""
+    across = min(image.width, CONVERTED)
+    down = CONVERTED // across
+    for top in range(0, image.height, down):
+        for left in range(0, image.width, across):
+            right, bottom = min(left + across, image.width), min(top + down, image.height)
+            yield image.crop((left, top, right, bottom)), (left, top, right, bottom)
+
+
+def _convert(image: Image.Image, target: str, bits: int) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         image = _eight_bits(image, bits)
     elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -229,28 +299,3 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     resample = Image.Resampling.BICUBIC if side > size else Image.Resampling.BILINEAR
     box = (left, top, left + side, top + side)
     return image.resize((size, size), resample, box=box, reducing_gap=3.0)
-
-
-_quiet_users = 0
-_quiet_filters: warnings.catch_warnings[None] | None = None
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings while any thread decodes; a plain filter would race."""
-    global _quiet_users, _quiet_filters
-    with _WARNINGS_LOCK:
-        if _quiet_users == 0:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _WARNINGS_LOCK:
-            _quiet_users -= 1
-            if _quiet_users == 0 and _quiet_filters is not None:
-                _quiet_filters.__exit__(None, None, None)
-                _quiet_filters = None

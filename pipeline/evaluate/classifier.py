@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.images import BadImageError, Pixels, decode
+from pipeline.data.decoding import decode_images
+from pipeline.data.images import StoredImage
 from pipeline.errors import CheckpointError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.ensemble import weighted_log_probs
@@ -22,6 +24,7 @@ from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.spec import ModelSpec
 
 Floats = NDArray[np.float32]
+BATCH = 16  # images that a thread has decoded at once
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,24 @@ def classify_encoded(
     """Classify the bytes of image files of any size and format; the bad ones say why."""
     spec, recipe = classifier.spec, classifier.recipe
 
-    def decoded(data: bytes) -> Pixels | str:
-        try:
-            return decode(
-                data,
-                image_size=spec.image_size,
-                channels=spec.channels,
-                max_pixels=recipe.max_pixels,
-                bits=spec.bits,
-            )
-        except BadImageError as error:
-            return str(error)
+    def decoded(batch: Sequence[bytes]) -> list[StoredImage | str]:
+        return decode_images(
+            batch,
+            image_size=spec.image_size,
+            channels=spec.channels,
+            max_pixels=recipe.max_pixels,
+            bits=spec.bits,
+        )
 
+    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     with ThreadPoolExecutor(threads) as pool:
-        outcomes = list(pool.map(decoded, images))
-    good = [row for row, pixels in enumerate(outcomes) if not isinstance(pixels, str)]
+        outcomes = list(chain.from_iterable(pool.map(decoded, batches)))
+    good = {row: found for row, found in enumerate(outcomes) if not isinstance(found, str)}
     table = np.full((len(images), len(spec.classes)), np.nan, np.float32)
     if good:
-        pixels = np.stack([outcomes[row] for row in good]).transpose(0, 3, 1, 2)
+        pixels = np.stack([found.pixels for found in good.values()]).transpose(0, 3, 1, 2)
         batch = torch.from_numpy(np.ascontiguousarray(pixels))
-        table[good] = np.exp(classifier.log_probs(batch))
+        table[list(good)] = np.exp(classifier.log_probs(batch))
     return Answers(table, [value if isinstance(value, str) else None for value in outcomes])
 
 

@@ -24,7 +24,12 @@ from tests.bad_input.outcome import (
     without_privileges,
 )
 from tests.data.helpers import encoded, noise, photo
-from tests.data.test_images import huge_png
+from tests.data.hostile_images import (
+    huge_png,
+    icon_of,
+    jpeg_of_scans,
+    tiled_tiff,
+)
 
 GREY_RAMP = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
 
@@ -129,6 +134,11 @@ IMAGE_CASES: dict[str, Case] = {
     "text named .jpg": file_of("a.jpg", b"Dear reader, I am no picture.\n" * 20),
     "a decompression bomb": file_of("a.png", huge_png(50_000, 50_000)),
     "more pixels than data.max_pixels": file_of("a.png", huge_png(2_000, 1_000)),
+    "a TIFF whose tiles are far larger than the image": file_of("a.tif", tiled_tiff(46_336)),
+    "a JPEG of hundreds of scans": file_of("a.jpg", jpeg_of_scans(500)),
+    "an image that takes far more memory than its size": file_of(
+        "a.icns", icon_of(huge_png(16_000, 10_000))
+    ),
     "a file over 512 MiB": too_large_a_file,
     "CMYK": file_of("a.jpg", encoded(photo().convert("CMYK"), "JPEG")),
     "16 bits a channel": file_of("a.png", encoded(Image.fromarray(GREY_RAMP))),

@@ -6,6 +6,7 @@ The stored bytes go to a temporary Parquet file and the thumbnails to a flat fil
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.images import BadImageError, store
+from pipeline.data.decoding import decode_images
+from pipeline.data.images import StoredImage
 from pipeline.data.preparation.duplicates import thumbnail, thumbnail_side
 from pipeline.data.preparation.records import (
     RECORD_SCHEMA,
@@ -45,13 +47,13 @@ def ingest(
     """
     thumbnail_file, spill_file = scratch / "thumbnails.u8", scratch / "spill.parquet"
     bad, parts, animated = list[tuple[str, str]](), list[Any](), 0
-    decode = partial(_decoded, data, len(source.classes))
+    ingested = partial(_ingested, data, len(source.classes))
     with (
         progress("prepare: decode", len(source)) as advance,
         thumbnail_file.open("wb") as thumbnails,
         pq.ParquetWriter(spill_file, SPILL_SCHEMA, compression="NONE") as spill,
     ):
-        for group in in_order(decode, source.rows(), threads or os.cpu_count() or 1):
+        for group in in_order(ingested, source.rows(), threads or os.cpu_count() or 1):
             usable = [each for each in group if isinstance(each, dict)]
             bad += [each for each in group if isinstance(each, tuple)]
             spill.write_table(pa.Table.from_pylist(usable, schema=SPILL_SCHEMA))
@@ -68,21 +70,27 @@ def ingest(
     return records
 
 
-def _decoded(data: DataParams, num_classes: int, row: Row) -> dict[str, Any] | tuple[str, str]:
-    """What is kept of a row, by RECORD_SCHEMA and SPILL_SCHEMA; (id, reason) of an unusable one."""
-    check_row(row, num_classes)
-    if row.problem is not None:
-        return row.id, row.problem
-    try:
-        stored = store(
-            row.image,
-            image_size=data.image_size,
-            channels=data.channels,
-            max_pixels=data.max_pixels,
-            bits=data.bits or 16,
-        )
-    except BadImageError as error:
-        return row.id, str(error)
+def _ingested(
+    data: DataParams, num_classes: int, rows: Sequence[Row]
+) -> list[dict[str, Any] | tuple[str, str]]:
+    """What is kept of rows, by RECORD_SCHEMA and SPILL_SCHEMA; (id, reason) of unusable ones."""
+    for row in rows:
+        check_row(row, num_classes)
+    images = decode_images(
+        [row.image for row in rows if row.problem is None],
+        image_size=data.image_size,
+        channels=data.channels,
+        max_pixels=data.max_pixels,
+        bits=data.bits or 16,
+        encode=True,
+    )
+    decoded = iter(images)
+    return [_kept(row, next(decoded) if row.problem is None else row.problem) for row in rows]
+
+
+def _kept(row: Row, stored: StoredImage | str) -> dict[str, Any] | tuple[str, str]:
+    if isinstance(stored, str):
+        return row.id, stored
     content = digest_of(row.image if row.content is None else row.content)
     return record(row, digest_of(stored.pixels.tobytes()), content) | {
         "id": row.id,

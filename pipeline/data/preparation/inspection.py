@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
-from pipeline.data.images import BadImageError, Pixels, decode, readable_formats
+from pipeline.data.decoding import decode_images
+from pipeline.data.images import Pixels, StoredImage
 from pipeline.data.preparation.assign import assign_sides, check_classes, check_sides
 from pipeline.data.preparation.duplicates import conflicting
 from pipeline.data.preparation.records import (
@@ -132,15 +132,22 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
     every = max(1, -(-len(source) // sample))
     ids, bad, parts = list[str](), list[tuple[str, str]](), list[Any]()
 
-    def inspect(numbered: tuple[int, Row]) -> tuple[Row, bool, ImageTraits | str | None, Any]:
-        """The row without its image, whether it was decoded, its traits or problem, its record."""
-        number, row = numbered
-        check_row(row, len(source.classes))
-        decoded = number % every == 0
-        traits = _traits(row) if decoded else row.problem
-        # the file's bytes stand for its pixels
-        digest = digest_of(row.image if row.content is None else row.content)
-        return replace(row, image=b"", content=None), decoded, traits, record(row, digest, digest)
+    def inspect(
+        numbered: Sequence[tuple[int, Row]],
+    ) -> list[tuple[Row, bool, ImageTraits | str | None, Any]]:
+        """Each row without its image, whether it was decoded, traits or problem, its record."""
+        for _, row in numbered:
+            check_row(row, len(source.classes))
+        usable = [row.image for number, row in numbered if number % every == 0 and not row.problem]
+        found, inspected = iter(_traits(usable)), []
+        for number, row in numbered:
+            decoded = number % every == 0
+            traits = row.problem or (next(found) if decoded else None)
+            # the file's bytes stand for its pixels
+            digest = digest_of(row.image if row.content is None else row.content)
+            plain = replace(row, image=b"", content=None)
+            inspected.append((plain, decoded, traits, record(row, digest, digest)))
+        return inspected
 
     with progress("init: look", len(source)) as advance:
         for group in in_order(inspect, enumerate(source.rows()), os.cpu_count() or 1):
@@ -182,24 +189,23 @@ def predicted_warnings(inspection: Inspection, data: DataParams, seed: int) -> l
     return check_sides(inspection.records.labels, assigned.sides, classes, data.held_out_fraction)
 
 
-def _traits(row: Row) -> ImageTraits | str:
-    """What an image is, or why it is unusable: prepare would say the same."""
-    if row.problem is not None:
-        return row.problem
-    try:
-        small, largest = _thumbnail(row.image, 16), 0
-    except BadImageError as error:
-        return str(error)
-    with Image.open(io.BytesIO(row.image), formats=readable_formats()) as image:
-        if image.mode.startswith("I"):
-            largest = int(np.asarray(image).max())
-            small = _thumbnail(row.image, usual_bits(largest))
-        grey = bool((small == small[:, :, :1]).all())
-        return ImageTraits(min(image.size), image.mode, grey, is_photographic(small), largest)
+def _traits(images: Sequence[bytes]) -> list[ImageTraits | str]:
+    """What images are, or why one is unusable: prepare would say the same."""
+    found = _thumbnails(images, 16)
+    for place, seen in enumerate(found):
+        if isinstance(seen, StoredImage) and seen.mode.startswith("I"):
+            found[place] = _thumbnails([images[place]], usual_bits(seen.largest))[0]
+    return [seen if isinstance(seen, str) else _traits_of(seen) for seen in found]
 
 
-def _thumbnail(data: bytes, bits: int) -> Pixels:
-    return decode(data, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS, bits=bits)
+def _traits_of(image: StoredImage) -> ImageTraits:
+    small = image.pixels
+    grey = bool((small == small[:, :, :1]).all())
+    return ImageTraits(image.side, image.mode, grey, is_photographic(small), image.largest)
+
+
+def _thumbnails(images: Sequence[bytes], bits: int) -> list[StoredImage | str]:
+    return decode_images(images, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS, bits=bits)
 
 
 def usual_bits(largest: int) -> int:

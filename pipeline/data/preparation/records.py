@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 DIGEST_BYTES = 16
 ROWS_PER_GROUP = 256
-ITEMS_IN_FLIGHT = 32  # a thread
+BATCH = 32  # items that a thread works on at once; as many wait
 NO_SPLIT = -1
 RECORD_SCHEMA = pa.schema(
     [
@@ -110,18 +110,18 @@ def record(row: Row, digest: bytes, content: bytes) -> dict[str, Any]:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+    work: Callable[[list[Item]], list[Result]], items: Iterable[Item], threads: int
 ) -> Iterator[list[Result]]:
-    """Yield the results of work(item) by ROWS_PER_GROUP, in order; done by threads, few wait."""
-    waiting = deque[Future[Result]]()
+    """Yield the results of work(items) by ROWS_PER_GROUP, in order; done by threads, few wait."""
+    waiting, rest = deque[Future[list[Result]]](), iter(items)
 
     def results() -> Iterator[Result]:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > ITEMS_IN_FLIGHT * threads:
-                yield waiting.popleft().result()
+        while batch := list(islice(rest, BATCH)):
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > 2 * threads:
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
     with ThreadPoolExecutor(threads) as pool:
         try:

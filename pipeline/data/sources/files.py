@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from pipeline.data.images import endings, readable_formats
+from pipeline.data.decoding import is_image
+from pipeline.data.images import endings
 from pipeline.errors import SourceError
 from pipeline.files import open_regular, read_bytes
 
@@ -20,7 +19,6 @@ SYSTEM_NAMES = {
     *("$recycle.bin", "@eadir", "#recycle", "__macosx", "__pycache__", "desktop.ini"),
     *("ehthumbs.db", "icon\r", "lost+found", "system volume information", "thumbs.db"),
 }
-WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # known by their ending, not by content
 REASONS = {
     "HEIC: pip install pillow-heif, or export as JPEG": "heic heif hif",
     "a camera's raw file: export it as JPEG": "arw cr2 cr3 crw dng nef nrw orf pef raf raw rw2 srw",
@@ -155,23 +153,14 @@ def reason_left_out(path: Path) -> str | None:
     if ending in endings():
         return None
     try:
-        if ending not in NEVER_OPENED and _is_picture(path):
+        with open_regular(path):
+            pass
+        if ending not in NEVER_OPENED and is_image(path):
             return None
     except OSError as error:
         return _problem(error)
     kind = f"{ending} file" if ending else "a file without ending"
     return REASON_OF.get(ending, f"{kind}, not an image")
-
-
-def _is_picture(path: Path) -> bool:
-    """Whether the content begins as a picture does; raises OSError where it can't be read."""
-    formats = [name for name in readable_formats() if name not in WEAK_FORMATS]
-    with open_regular(path) as (file, _):
-        try:
-            Image.open(file, formats=formats).close()
-        except Exception:  # Pillow raises whatever odd bytes lead it to
-            return False
-    return True
 
 
 def read_image(path: Path) -> tuple[bytes, str | None]:
