@@ -1,6 +1,6 @@
 """Run the pipeline on a Ray cluster, and have its results here as if it had run here.
 
-python -m cluster.submit --address http://HEAD:8265 [-- ARGUMENTS OF dvc repro]
+selftrain submit --address http://HEAD:8265 [-- ARGUMENTS OF dvc repro]
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def submit(options: argparse.Namespace) -> None:
         job = send(client, remote, params, options)
     goes_on = (
         f"{job} goes on\n"
-        f"  its results: python -m cluster.submit --address {options.address} --resume {job}\n"
+        f"  its results: selftrain submit --address {options.address} --resume {job}\n"
         f"  to stop it: ray job stop --address {options.address} {job}"
     )
     if options.detach:
@@ -112,7 +112,7 @@ def settle(remote: Remote, params: Params, job: str, details: Any) -> int:
 
 def main() -> int:
     """The exit code: the job's; 2 for a mistake in what was asked, 1 where the cluster fails."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.submit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="selftrain submit", description=__doc__)
     parser.add_argument("--address", required=True, help="URL of the dashboard, http://HEAD:8265")
     parser.add_argument("--detach", action="store_true", help="start the job and leave it")
     parser.add_argument("--resume", metavar="ID", help="take up a job again")

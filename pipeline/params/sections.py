@@ -181,7 +181,7 @@ class EnsembleParams(Section):
     """students trained once more with another seed, by generation and a number that counts up,
     quoted; {} for none"""
     ship: Literal["champion", "ensemble"] = "champion"
-    """what the stage ensemble logs and `python -m stages.predict` uses: the champion alone, or the
+    """what the stage ensemble logs and `selftrain predict` uses: the champion alone, or the
     ensemble; images are seen as evaluate says"""
     label_issue_margin: float = Field(0.5, ge=0, le=1)
     """how much surer of another class than of its label the models must be for a labelled image to

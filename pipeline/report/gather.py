@@ -21,6 +21,7 @@ from pipeline.models.head import reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import Params
 from pipeline.params.presets import nearest_preset
+from pipeline.program import program_file
 from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportData
 from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
 from pipeline.self_training.guard import findings_about_student
@@ -45,7 +46,7 @@ def _read(layout: Layout, params: Params) -> ReportData:
     ensemble = stage_json(layout.ensemble)
     champion = load_result(layout.evaluation(ensemble["champion"]))
     issues = read_label_issues(layout.label_issues)
-    preset, differences = nearest_preset(params, layout.root) or ("", [])
+    preset, differences = nearest_preset(params, program_file("presets"))
     trial = stage_json(layout.metrics("search"))
     galleries = [*_unlabeled(layout, params, dataset["classes"])]
     galleries += _issues(layout, issues, ensemble, dataset["classes"])

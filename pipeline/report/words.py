@@ -171,7 +171,7 @@ def _control_sentence(control: ControlResult) -> str:
     if control.champion.difference >= 0:
         return f"{sentence}: no gain beyond chance."
     return (
-        f"{sentence}; to ship it instead: python -m stages.export "
+        f"{sentence}; to ship it instead: selftrain export "
         f"--model models/0.{control.name}. The test images then no longer measure it fairly."
     )
 

@@ -28,14 +28,13 @@ from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
-from pipeline.workflow.layout import Layout
+from pipeline.workflow.layout import STATE, Layout
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
-from pipeline.workflow.times import note_time
+from pipeline.workflow.times import note_time, position
 
 if TYPE_CHECKING:
     from pipeline.data.storage import StoredFolder
 
-STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
@@ -204,7 +203,7 @@ def run_stage(
     ensemble.seeds, "0.longer" of controls; None: on no single one. A SelftrainError is shown as
     one line on stderr: exit code 2 for a wrong parameter, else 1.
     """
-    parser = command_parser(name, work.__doc__)
+    parser = command_parser(name, work.__doc__, "python -m stages.{}")
     if models is not None:
         parser.add_argument("--generation", required=True, help='generation, "0" for the labels')
     parser.add_argument("--verbose", action="store_true", help=f"show what Ray says; {VERBOSE}=1")
@@ -221,6 +220,8 @@ def run_stage(
         interrupt_on_signals()
         end_with_dvc()
         with _locked(stage):
+            if line := position(stage.title):
+                say(f"{stage.title}: {line}")
             stage.layout.remove_partials()
             work(stage)
 

@@ -108,7 +108,7 @@ def test_heads_and_networks_are_judged_in_words_of_their_own() -> None:
 def test_a_control_that_did_better_on_test_can_be_shipped_by_hand() -> None:
     data = example_report()
     ahead, behind = with_control(data, 9.0), with_control(data, 5.0)
-    command = "python -m stages.export --model models/0.longer"
+    command = "selftrain export --model models/0.longer"
     assert command in " ".join(answer(ahead).sentences)
     assert command not in " ".join(answer(behind).sentences)
     assert "no gain beyond chance" in answer(with_control(data, 7.2)).sentences[1]
