@@ -18,7 +18,8 @@ SCAN = "scan"  # runs always; alone it changes nothing
 
 
 def planned_stages(root: Path, params: Params) -> list[str]:
-    """The stages that `dvc repro` would run after scan, by name and in its order.
+    """The stages that `dvc repro` would run after scan, by the names that they give themselves, and
+    in its order.
 
     What follows from one that runs is among them, although it may turn out to be as before. Raises
     ClusterError where DVC can't read the project, SourceError where the images are not there.
@@ -36,7 +37,13 @@ def planned_stages(root: Path, params: Params) -> list[str]:
             after = any(before in planned for before in graph.successors(stage))
             if stage.addressing != SCAN and (after or stage.addressing in stale or reads & renewed):
                 planned[stage] = None
-        return [stage.addressing for stage in planned]
+        return [_title(stage.cmd) for stage in planned]
+
+
+def _title(command: str) -> str:
+    """What a stage calls itself: `python -m stages.evaluate --generation 0` is evaluate@0."""
+    name, _, generation = command.rpartition("stages.")[2].partition(" --generation ")
+    return f"{name}@{generation}" if generation else name
 
 
 def _renewed_by_scan(root: Path, params: Params) -> set[str]:
