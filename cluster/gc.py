@@ -24,7 +24,7 @@ from pipeline.data.stored_shards import OBJECT_NAME, PREFIX_NAME, ROOT
 from pipeline.errors import DataError, ParameterError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
-from pipeline.workflow.command import run_command
+from pipeline.workflow.command import command_parser, run_command
 
 NAMED = 3  # outputs that an error names
 
@@ -119,8 +119,7 @@ def gc(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """The exit code: 2 for a wrong parameter, 1 where something can't be read or reached."""
-    text = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="selftrain gc", description=text)
+    parser = command_parser("gc", __doc__)
     parser.add_argument("--delete", action="store_true", help="remove what is listed")
     parser.add_argument("--commits", type=int, help="only the newest N of each ref", metavar="N")
     parser.add_argument("--min-age", type=float, default=24.0, help="hours since the last write")

@@ -22,7 +22,7 @@ from cluster.remote import Remote, find_remote
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, Params, load_params
 from pipeline.progress import say
-from pipeline.workflow.command import INTERRUPTED, run_command
+from pipeline.workflow.command import INTERRUPTED, command_parser, run_command
 
 
 def submit(options: argparse.Namespace) -> None:
@@ -112,7 +112,7 @@ def settle(remote: Remote, params: Params, job: str, details: Any) -> int:
 
 def main() -> int:
     """The exit code: the job's; 2 for a mistake in what was asked, 1 where the cluster fails."""
-    parser = argparse.ArgumentParser(prog="selftrain submit", description=__doc__)
+    parser = command_parser("submit", __doc__)
     parser.add_argument("--address", required=True, help="URL of the dashboard, http://HEAD:8265")
     parser.add_argument("--detach", action="store_true", help="start the job and leave it")
     parser.add_argument("--resume", metavar="ID", help="take up a job again")

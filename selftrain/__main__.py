@@ -13,7 +13,7 @@ COMMANDS = {
     "status": ("selftrain.status", "what a run would do now, and how long it would take"),
     "run": ("selftrain.run", "run what is to be run; again after a stop, it goes on"),
     "report": ("selftrain.report", "the last run's table, and where its page is"),
-    "ui": ("pipeline.tracking.server", "every run, figure and model in MLflow"),
+    "ui": ("selftrain.ui", "every run, figure and model in MLflow"),
     "preview": ("selftrain.preview", "draw what augmentation does to your images"),
     "pick": ("selftrain.pick", "ask for labels of the images that are most worth one"),
     "answers": ("selftrain.answers", "take the answers of a labelling tool"),

@@ -49,6 +49,27 @@ def test_every_stage_is_there_for_every_generation(project: Project) -> None:
     }
 
 
+def test_status_knows_what_a_change_would_run(project: Project) -> None:
+    def status() -> list[str]:
+        return project.run("python", "-m", "selftrain", "status").stdout.splitlines()
+
+    assert status() == ["status: nothing to do: every output is up to date"]
+    before = project.parameters()
+    changed = copy.deepcopy(before)
+    changed["generations"]["2"]["select"] = {"confidence_threshold": 0.2}
+    project.set_parameters(changed)
+    first, second = status()
+    stages = ["select@2", "train_student@2", "evaluate@2", "ensemble", "report"]
+    assert first.startswith("status: 5 stages to run, about 1 minute")  # as they took before
+    assert second == f"status: {', '.join(stages)}"
+    project.set_parameters(before)
+    code = project.folder / "stages/baseline.py"
+    text = code.read_text()
+    code.write_text(text + "# another\n")
+    assert status()[1] == "status: baseline, report"
+    code.write_text(text)
+
+
 def test_metrics_files_hold_the_promised_keys(project: Project) -> None:
     prepared = project.json("metrics/prepare.json")
     assert prepared["labeled"] + prepared["validation"] == 100
