@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from pipeline.workflow.times import read_times
 SCAN = "scan"  # runs always; alone it changes nothing
 
 
-def planned_stages(root: Path, params: Params) -> list[str]:
-    """The stages that `dvc repro` would run after scan, by the names that they give themselves, and
-    in its order.
+def planned_stages(root: Path, params: Params, targets: Sequence[str] = ()) -> list[str]:
+    """The stages that `dvc repro` of all or these targets would run after scan, by the names that
+    they give themselves, and in its order.
 
     What follows from one that runs is among them, although it may turn out to be as before. Raises
     ClusterError where DVC can't read the project, SourceError where the images are not there.
@@ -29,7 +30,7 @@ def planned_stages(root: Path, params: Params) -> list[str]:
     with opened(root) as repo:
         stale = {name for name, why in repo.status().items() if why != ["always changed"]}
         graph = get_active_graph(repo.index.graph)
-        stages = plan_repro(graph, collect_stages(repo, ["dvc.yaml"]))
+        stages = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
         renewed = _renewed_by_scan(root, params)
         planned: dict[Any, None] = {}
         for stage in stages:

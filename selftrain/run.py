@@ -25,7 +25,7 @@ QUIET = {
 
 def run(args: argparse.Namespace) -> None:
     """Say the plan, then become `dvc repro`."""
-    seconds = plan("run")
+    seconds = plan("run", [each for each in args.arguments if not each.startswith("-")])
     programs = str(Path(sys.executable).parent)  # the `python` of dvc.yaml is this one
     environment = QUIET | dict(os.environ) | {PLAN: json.dumps(seconds)}
     environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", os.defpath)])

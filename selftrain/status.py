@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.params import load_params
@@ -12,12 +13,15 @@ from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.times import in_words
 
 
-def plan(command: str) -> dict[str, float | None]:
-    """Say what is about to run; the seconds of each stage, in order, None where not known."""
+def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
+    """Say what is about to run; the seconds of each stage, in order, None where not known.
+
+    targets: the stages that are asked for with those before them; none: all.
+    """
     from selftrain.plan import expected_seconds, planned_stages
 
     root, params = Path.cwd(), load_params()
-    stages = planned_stages(root, params)
+    stages = planned_stages(root, params, targets)
     if not stages:
         say(f"{command}: nothing to do: every output is up to date")
         return {}

@@ -14,7 +14,13 @@ from pipeline.params.load import load_params
 from pipeline.params.run import Params
 from pipeline.params.sections import Section
 
-OWN = ("data.path", "tracking", "storage", "run")  # of a run's place, whatever it was made from
+OWN = (
+    "data.path",
+    "data.name",
+    "tracking",
+    "storage",
+    "run",
+)  # of a run's place, whatever it was made from
 COMMENT_COLUMN = 30
 WIDTH = 4096  # no value is broken over lines
 

@@ -51,7 +51,7 @@ def _read(layout: Layout, params: Params) -> ReportData:
     galleries = [*_unlabeled(layout, params, dataset["classes"])]
     galleries += _issues(layout, issues, ensemble, dataset["classes"])
     return ReportData(
-        dataset=dataset["source"],
+        dataset=params.data.title,
         classes=tuple(dataset["classes"]),
         counts=stage_json(layout.metrics("prepare")),
         generations=tuple(_generation(layout, params, key) for key in params.model_keys),

@@ -139,7 +139,7 @@ class Stage:
         write_text(scratch / FINISHED, "")
 
     def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
-        lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
+        lineage_key, lineage_name = self.layout.lineage(self.params.data.title)
         tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": commit}
         tags |= {
             "mlflow.source.type": "LOCAL",
@@ -156,7 +156,7 @@ class Stage:
             lineage_name=lineage_name,
             tags=tags,
             started=time.time() - (time.monotonic() - self.started),
-            experiment=self.params.tracking.experiment,
+            experiment=self.params.tracking.experiment or self.params.data.title,
         )
         return Tracker(self.root, info, self.params.tracking.uri)
 

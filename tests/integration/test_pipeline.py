@@ -174,7 +174,7 @@ def test_mlflow_holds_one_parent_and_a_child_run_for_each_stage(project: Project
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("selftrain")
+    experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -198,7 +198,7 @@ def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
 
     uri = f"sqlite:///{project.folder}/mlflow.db"
     client = mlflow.MlflowClient(uri, registry_uri=uri)
-    experiment = client.get_experiment_by_name("selftrain")
+    experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], max_results=100)
     runs = {run.info.run_name: run for run in found}
