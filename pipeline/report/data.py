@@ -67,7 +67,8 @@ class ReportData:
     trained for longer; trial: how many labelled images were held out, and how many of them a head
     and a network had right, None without a trial; folds: validation is of heads on the labelled
     images, out of fold; label_issues: all that were found, worst first; preset: the nearest, "" for
-    none; parameters: those that differ from it.
+    none; parameters: those that differ from it; from_scratch: no model starts from weights, though
+    the images are large enough and coloured.
     """
 
     dataset: str
@@ -90,6 +91,7 @@ class ReportData:
     preset: str = ""
     parameters: tuple[Difference, ...] = ()
     unused: tuple[tuple[str, int, str], ...] = ()
+    from_scratch: bool = False
 
     @property
     def champion_result(self) -> GenerationResult:

@@ -28,6 +28,7 @@ from pipeline.self_training.guard import findings_about_student
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
 
+LARGE = 32  # pixels, from which on pretrained networks see enough
 COPY = re.compile("a copy of '.*", re.DOTALL)
 
 
@@ -73,7 +74,15 @@ def _read(layout: Layout, params: Params) -> ReportData:
         preset=preset,
         parameters=tuple(differences),
         unused=tuple(unused_files(layout.quarantine)),
+        from_scratch=_from_scratch(params),
     )
+
+
+def _from_scratch(params: Params) -> bool:
+    """Whether no model starts from weights, though the images are coloured and not small."""
+    sources = [params.embed.source, params.transfer.source, params.teacher.transfer.get("source")]
+    large = params.data.channels == 3 and params.data.image_size >= LARGE
+    return large and not any(sources)
 
 
 def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report import figures
 from pipeline.report.data import ReportData
+from pipeline.report.decisions import decisions
 from pipeline.report.summary import model_rows
 from pipeline.report.svg import MOST_NAMED, inline, printable
 from pipeline.report.words import (
@@ -57,6 +58,7 @@ def render_report(data: ReportData) -> str:
         "report.html",
         data=data,
         answer=answer(data),
+        decisions=decisions(data),
         validation_note=validation_note(data),
         bodies=body_sentences(data),
         champion=champion,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import GenerationResult, ReportData
+from pipeline.report.decisions import decisions
 from pipeline.report.svg import printable
 from pipeline.report.words import (
     ABSENT,
@@ -132,7 +133,14 @@ def render_table(data: ReportData, *, width: int = 100, color: bool = False) -> 
             against = f"generation {part.generation} against its teacher"
             console.print(f"{against}: {change(test)}: {test.verdict}")
     findings = [f"guard: {finding}" for finding in data.findings]
-    for text in (*findings, *verdict.sentences, validation_note(data), issues_sentence(data)):
+    advice = [f"next: {advice}" for advice in decisions(data)]
+    for text in (
+        *advice,
+        *findings,
+        *verdict.sentences,
+        validation_note(data),
+        issues_sentence(data),
+    ):
         if text:
             console.print(text)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
@@ -151,7 +159,8 @@ def render_note(data: ReportData) -> str:
     for row in model_rows(data):
         name = f"**{row.name}** (champion)" if row.champion else escaped(row.name)
         rows.append([name, *(getattr(row, column) for column in NOTE_COLUMNS)])
-    sentences = (*verdict.sentences, *data.findings, validation_note(data))
+    advice = [f"Next: {advice}" for advice in decisions(data)]
+    sentences = (*advice, *verdict.sentences, *data.findings, validation_note(data))
     lines = [
         f"## {escaped(data.dataset)}: {verdict.short}",
         "",
