@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.evaluate.champion import model_words
 from pipeline.report.data import ReportData
 from pipeline.report.words import answer, percent
 
@@ -32,7 +33,7 @@ def _ship(data: ReportData) -> str | None:
             "--out served_model"
         )
     if answer(data).tone == "better":
-        return f"Ship generation {data.champion}: selftrain export --out served_model"
+        return f"Ship {model_words(data.champion)}: selftrain export --out served_model"
     return None
 
 

@@ -70,7 +70,7 @@ def model_rows(data: ReportData) -> list[ModelRow]:
         rows.append(_row("ensemble", data.ensemble))
     for control in data.controls:
         name = f"labels alone, {control.steps:,} steps"
-        rows.append(_row(name, control.result.test, control.result))
+        rows.append(_row(name, control.result.test, control.result, data.champion))
     baseline = data.baseline
     if baseline is not None and baseline.accuracy is not None:
         rows.append(ModelRow(baseline.name, percent(baseline.accuracy), span(baseline)))

@@ -219,7 +219,7 @@ def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
         "evaluate@2": {f"figures/{n}.svg" for n in ("confusion", "per_class", "reliability")},
         "train_student@2": {f"figures/samples_{n}.png" for n in ("labeled", "pseudo_labeled")},
     }
-    champion = client.get_model_version_by_alias("selftrain-digits", "champion")
+    champion = client.get_model_version_by_alias("digits", "champion")
     assert champion.run_id == runs["ensemble"].info.run_id
 
 

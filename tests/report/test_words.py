@@ -51,7 +51,7 @@ def test_a_champion_that_saw_labels_alone_is_said_so() -> None:
     data = replace(example_report(skills=(7.0, 5.0)), champion="0")
     verdict = answer(data)
     assert verdict.short == "Not chosen."
-    assert "chosen over its students" in verdict.sentences[0]
+    assert "chosen over the students" in verdict.sentences[0]
     assert "Generation 1 is right on" in verdict.sentences[1]
 
 
