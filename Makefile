@@ -25,7 +25,7 @@ $(VENV)/.synced: requirements.lock pyproject.toml
 setup: $(VENV)/.synced ## make .venv from requirements.lock
 
 demo: setup ## the whole pipeline on handwritten digits, to report/index.html; VERBOSE=1 shows all that Ray and DVC say
-	SELFTRAIN_VERBOSE=$(VERBOSE) dvc repro $(if $(VERBOSE),--verbose)
+	selftrain run $(if $(VERBOSE),--verbose)
 
 cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
 	OMP_NUM_THREADS=1 python -m cluster.demo
@@ -97,4 +97,4 @@ ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of start
 	@python -m pipeline.ray.session
 
 ui: setup ## browse the runs in MLflow on 127.0.0.1
-	python -m pipeline.tracking.server
+	selftrain ui

@@ -1,6 +1,6 @@
 """List the shards in storage that no kept commit names, and remove them where asked to.
 
-python -m cluster.gc [--delete] [--commits N] [--min-age HOURS]
+selftrain gc [--delete] [--commits N] [--min-age HOURS]
 
 Kept are the working tree and all commits of every branch, tag and experiment, or the newest N of
 each. If what one of them names can't be read, nothing is removed. Only what selftrain wrote under
@@ -24,7 +24,7 @@ from pipeline.data.stored_shards import IN_USE, MARK_LASTS, OBJECT_NAME, PREFIX_
 from pipeline.errors import DataError, ParameterError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
-from pipeline.workflow.command import run_command
+from pipeline.workflow.command import command_parser, run_command
 
 NAMED = 3  # outputs that an error names
 
@@ -140,8 +140,7 @@ def gc(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """The exit code: 2 for a wrong parameter, 1 where something can't be read or reached."""
-    text = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m cluster.gc", description=text)
+    parser = command_parser("gc", __doc__)
     parser.add_argument("--delete", action="store_true", help="remove what is listed")
     parser.add_argument("--commits", type=int, help="only the newest N of each ref", metavar="N")
     parser.add_argument("--min-age", type=float, default=24.0, help="hours since the last write")

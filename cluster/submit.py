@@ -1,6 +1,6 @@
 """Run the pipeline on a Ray cluster, and have its results here as if it had run here.
 
-python -m cluster.submit --address http://HEAD:8265 [-- ARGUMENTS OF dvc repro]
+selftrain submit --address http://HEAD:8265 [-- ARGUMENTS OF dvc repro]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cluster.remote import Remote, find_remote
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, Params, load_params
 from pipeline.progress import say
-from pipeline.workflow.command import INTERRUPTED, run_command
+from pipeline.workflow.command import INTERRUPTED, command_parser, run_command
 
 
 def submit(options: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def submit(options: argparse.Namespace) -> None:
         job = send(client, remote, server, options)
     goes_on = (
         f"{job} goes on\n"
-        f"  its results: python -m cluster.submit --address {options.address} --resume {job}\n"
+        f"  its results: selftrain submit --address {options.address} --resume {job}\n"
         f"  to stop it: ray job stop --address {options.address} {job}"
     )
     if options.detach:
@@ -113,7 +113,7 @@ def settle(remote: Remote, params: Params, job: str, details: Any) -> int:
 
 def main() -> int:
     """The exit code: the job's; 2 for a mistake in what was asked, 1 where the cluster fails."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.submit", description=__doc__)
+    parser = command_parser("submit", __doc__)
     parser.add_argument("--address", required=True, help="URL of the dashboard, http://HEAD:8265")
     parser.add_argument("--detach", action="store_true", help="start the job and leave it")
     parser.add_argument("--resume", metavar="ID", help="take up a job again")

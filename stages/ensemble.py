@@ -1,5 +1,6 @@
 """All generations as one, the champion among them, and the labels that they contradict."""
 
+from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.ensemble import judge_ensemble
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
 from pipeline.evaluate.recipe import save_classifier
@@ -12,19 +13,22 @@ from pipeline.workflow.stage import Stage, result_line, run_stage
 
 def ensemble(stage: Stage) -> None:
     """Write ensemble.json, label_issues.csv and metrics/ensemble.json; log the model to ship."""
-    layout, params, generations = stage.layout, stage.params.ensemble, stage.params.model_keys
-    keys = stage.params.ensemble_keys
+    layout, params, keys = stage.layout, stage.params.ensemble, stage.params.ensemble_keys
+    candidates = [*stage.params.control_keys, *stage.params.model_keys]
     layout.remove_leftovers(stage.params.all_models)
     bootstrap = stage.params.evaluate.model_dump(include={"bootstrap_samples", "interval"})
     bootstrap["seed"] = stage.params.seed
-    inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
+    inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in stage.params.all_models}
     inputs |= layout.data_digests("labeled")
     inputs |= {f"model.{key}": model_digest(layout.model(key)) for key in keys}
     views = stage.params.evaluate.model_dump(include={"views", "jitter_views"})
     with stage.run(inputs, bootstrap | views | {"ensemble": params.model_dump(mode="json")}) as run:
-        results = {key: load_result(layout.evaluation(key)) for key in keys}
+        results = {key: load_result(layout.evaluation(key)) for key in stage.params.all_models}
         judged = judge_ensemble(
-            results, params.method, generations=generations, interval=bootstrap["interval"]
+            {key: results[key] for key in keys},
+            params.method,
+            candidates={key: results[key] for key in candidates},
+            interval=bootstrap["interval"],
         )
         issues = find_label_issues(
             layout.prepared / "labeled",
@@ -53,7 +57,7 @@ def ensemble(stage: Stage) -> None:
         count = len(judged.members)
         shown += f"{count} models; " if count > 1 else "1 model; "
     issue_note = f"; {len(issues)} labels contradicted: label_issues.csv" if issues else ""
-    champion = f"champion: generation {judged.champion}, {judged.champion_reason}"
+    champion = f"champion: {model_words(judged.champion)}, {judged.champion_reason}"
     result_line(stage, shown + champion + issue_note)
 
 

@@ -53,7 +53,8 @@ def pseudo_label(stage: Stage) -> None:
         run.tracker.metrics({"images": manifest.rows})
         run.images = manifest.rows
     by = f" by {len(models)} teachers" if len(models) > 1 else ""
-    result_line(stage, f"{manifest.rows} images in {len(manifest.shards)} shards{by}")
+    shards = f"{len(manifest.shards)} shard{'s' if len(manifest.shards) > 1 else ''}"
+    result_line(stage, f"{manifest.rows} images in {shards}{by}")
 
 
 def _predict(stage: Stage, run: Run, predictor: ShardPredictor) -> None:

@@ -33,7 +33,9 @@ def report(stage: Stage) -> None:
     left = drain(stage.root, DRAIN_SECONDS)
     if left:
         say(f"MLflow has yet to get {left} runs; the next stage sends them")
-    result_line(stage, f"open {page.relative_to(stage.root)}; `make ui` shows every run in MLflow")
+    result_line(
+        stage, f"open {page.relative_to(stage.root)}; `selftrain ui` shows every run in MLflow"
+    )
 
 
 if __name__ == "__main__":

@@ -1,23 +1,16 @@
-"""Look at the source's files, so that a change of them reruns prepare."""
+"""Look at the program and the source's files, so that what a change touches runs again."""
 
 from pipeline.files import write_json
+from pipeline.program import program_digests
+from pipeline.workflow.source import source_facts
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
 def scan(stage: Stage) -> None:
-    """Write source.json: how many files the source holds, and the digest of all."""
-    data = stage.params.data
-    if data.path is None:  # comes with an installed package
-        from importlib.metadata import version
-
-        facts: dict[str, int | str] = {"digest": f"scikit-learn {version('scikit-learn')}"}
-        shown = f"the {data.source} of {facts['digest']}"
-    else:
-        from pipeline.data.preparation.listing import list_source
-
-        listing = list_source(data.path, stage.layout.listing(data.path), project=stage.root)
-        facts = {"files": listing.files, "bytes": listing.bytes, "digest": listing.digest}
-        shown = f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
+    """Write program.json, digests of the code of each stage, and source.json: how many files the
+    source holds, and the digest of all."""
+    facts, shown = source_facts(stage.root, stage.params.data)
+    write_json(stage.layout.program, program_digests())
     write_json(stage.layout.source, facts)
     result_line(stage, shown)
 

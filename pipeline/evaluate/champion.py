@@ -11,12 +11,15 @@ import numpy as np
 from pipeline.evaluate.metrics import Flags
 from pipeline.evaluate.significance import BOOTSTRAP, Bootstrap, compare
 
+FEW = 50  # images, under which no difference is claimed
+
 
 def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
-    """The champion's generation and the reason, as the end of "Champion: generation g, …".
+    """The champion and the reason, as the end of "Champion: generation g, …".
 
-    rights: which of the same validation images each generation has right, (N,), in order of
-    generation; None where it was judged on none, and then it is the last. Else the latest that is
+    rights: which of the same validation images each candidate has right, (N,), the controls first
+    and then the generations in order; None where it was judged on none, and then the last
+    generation is champion. Else the latest that is
     within one standard error of every earlier one (the rule of Breiman et al. 1984, sec. 3.4.3, on
     paired differences). Not the most accurate: of a few dozen images that is the generation with
     most luck, while that students improve on their teachers is what self-training rests on. Nor
@@ -34,11 +37,10 @@ def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
         unjudged = ", ".join(key for key in keys if key not in flags)
         word = "generation" if len(rights) - len(flags) == 1 else "generations"
         return keys[-1], f"the last; no images were held out from {word} {unjudged} to choose by"
-    images = len(flags[keys[0]])
     for place in range(len(keys) - 1, 0, -1):
         if not any(_beats(flags[key], flags[keys[place]]) for key in keys[:place]):
-            return keys[place], _reason(place, len(keys), images)
-    return keys[0], _reason(0, len(keys), images)
+            return keys[place], _reason(flags, keys[place])
+    return keys[0], _reason(flags, keys[0])
 
 
 def _beats(earlier: Flags, later: Flags) -> bool:
@@ -47,13 +49,28 @@ def _beats(earlier: Flags, later: Flags) -> bool:
     return bool(lost - gained > np.sqrt(lost + gained))
 
 
-def _reason(place: int, generations: int, images: int) -> str:
-    if generations == 1:
+def _reason(flags: Mapping[str, Flags], champion: str) -> str:
+    keys, images = list(flags), len(flags[champion])
+    if len(keys) == 1:
         return "the only one"
-    if place == generations - 1:
-        return f"the latest, and no earlier one clearly better on {images} images held out"
-    later = "the later one is" if place == generations - 2 else "the later ones are"
-    return f"because {later} worse by over a standard error on {images} images held out"
+    if champion == keys[-1]:
+        return f"the latest, and no other one clearly better on {images} images held out"
+    last = keys[-1]
+    better = max(keys[:-1], key=lambda key: int(flags[key].sum()))
+    fewer = int(flags[better].sum()) - int(flags[last].sum())
+    unsure = ", too few to be sure" if images < FEW else ""
+    return (
+        f"since {model_words(last)} is right on {fewer} fewer of {images} images held out than "
+        f"{model_words(better)}{unsure}"
+    )
+
+
+def model_words(model: str) -> str:
+    """ "2" → "generation 2"; "2.1" → "generation 2 with seed 1"; "0.longer" → "control longer"."""
+    generation, _, name = model.partition(".")
+    if name and not name.isdigit():
+        return f"control {name}"
+    return f"generation {generation}" + (f" with seed {name}" if name else "")
 
 
 NAME_CHARACTERS = 16

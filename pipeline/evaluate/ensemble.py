@@ -130,20 +130,20 @@ def judge_ensemble(
     results: Mapping[str, ModelResult],
     method: str,
     *,
-    generations: Sequence[str],
+    candidates: Mapping[str, ModelResult],
     interval: float,
 ) -> EnsembleResult:
     """Choose on the validation images, then measure on test.
 
-    results: by model; generations: those of them that can be champion, in order, while the ensemble
-    is of all. method: "equal", "greedy" or "none". Greedy is equal where there are no
-    validation images.
+    results: by model, those of the ensemble; candidates: those that can be champion, controls
+    first, then the generations in order. method: "equal", "greedy" or "none". Greedy is equal where
+    there are no validation images.
     """
     rights = {
         key: None
-        if results[key].validation is None
-        else correct(results[key].validation_log_probs, results[key].validation_labels)
-        for key in generations
+        if result.validation is None
+        else correct(result.validation_log_probs, result.validation_labels)
+        for key, result in candidates.items()
     }
     champion, reason = choose_champion(rights)
     first = next(iter(results.values()))

@@ -10,13 +10,17 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.errors import ParameterError
 from pipeline.params.load import load_params
 from pipeline.params.run import Params
 from pipeline.params.sections import Section
 
-FOLDER = Path("presets")
-OWN = ("data.path", "tracking", "storage", "run")  # of a run's place, whatever it was made from
+OWN = (
+    "data.path",
+    "data.name",
+    "tracking",
+    "storage",
+    "run",
+)  # of a run's place, whatever it was made from
 COMMENT_COLUMN = 30
 WIDTH = 4096  # no value is broken over lines
 
@@ -30,17 +34,17 @@ class Difference:
     preset: Any
 
 
-def nearest_preset(params: Params, root: Path) -> tuple[str, list[Difference]] | None:
-    """The preset under `root` that differs in the fewest parameters, as presets/NAME.yaml.
+def nearest_preset(params: Params, presets: Path) -> tuple[str, list[Difference]]:
+    """The file in the folder `presets` that differs in the fewest parameters, as presets/NAME.yaml.
 
-    Parameters that say where a run takes place do not count. None where there are no presets.
-    Raises ParameterError for one that can't be read.
+    Parameters that say where a run takes place do not count. Raises ParameterError for one that
+    can't be read.
     """
-    presets = [
-        (str(FOLDER / path.name), differences(params, load_params(path)))
-        for path in sorted((root / FOLDER).glob("*.yaml"))
+    compared = [
+        (f"presets/{path.name}", differences(params, load_params(path)))
+        for path in sorted(presets.glob("*.yaml"))
     ]
-    return min(presets, key=lambda preset: len(preset[1]), default=None)
+    return min(compared, key=lambda preset: len(preset[1]))
 
 
 def differences(params: Params, preset: Params) -> list[Difference]:
@@ -64,18 +68,13 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def filled_preset(
-    name: str, settings: Iterable[tuple[str, Any, str]], opening: Iterable[str], *, root: Path
+    preset: Path, settings: Iterable[tuple[str, Any, str]], opening: Iterable[str]
 ) -> str:
-    """The text of presets/NAME.yaml under `root` with (dotted key, value, comment) set.
+    """The text of the file `preset` with (dotted key, value, comment) set.
 
-    `opening`: lines of comment in place of the preset's own. Raises ParameterError where the preset
-    is not there.
+    `opening`: lines of comment in place of the preset's own.
     """
-    path = root / FOLDER / f"{name}.yaml"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except FileNotFoundError:
-        raise ParameterError(f"{path}: no such file; run from the repository's folder") from None
+    lines = preset.read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(lines[next(n for n, line in enumerate(lines) if line[:1] != "#") :])
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = WIDTH, True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -47,6 +49,8 @@ class DataParams(Section):
     source: Literal["digits", "folder", "manifest", "parquet"]
     """what holds the images"""
     path: str | None = Field(None, description="folder, file or glob of the source")
+    name: str | None = Field(None, min_length=1, max_length=100)
+    """of the data in the report and in MLflow; null: the folder's or file's"""
     path_column: str | None = None
     """manifest, parquet: column of paths or images; null: found by name"""
     label_column: str | None = None
@@ -81,6 +85,14 @@ class DataParams(Section):
     corrections: str | None = None
     """corrections.csv: labels that a person gave to single images, beyond the budget
     (docs/corrections.md); null: not"""
+
+    @property
+    def title(self) -> str:
+        """`name`, else that of the folder or file, of a glob that of the folder it is in."""
+        if self.name or not self.path:
+            return self.name or self.source
+        parts = [part for part in Path(self.path).absolute().parts if not re.search(r"[*?[]", part)]
+        return re.sub(r"\.(parquet|csv|tsv)$", "", parts[-1]).strip("/") or self.source
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -198,7 +210,7 @@ class EnsembleParams(Section):
     """students trained once more with another seed, by generation and a number that counts up,
     quoted; {} for none"""
     ship: Literal["champion", "ensemble"] = "champion"
-    """what the stage ensemble logs and `python -m stages.predict` uses: the champion alone, or the
+    """what the stage ensemble logs and `selftrain predict` uses: the champion alone, or the
     ensemble; images are seen as evaluate says"""
     label_issue_margin: float = Field(0.5, ge=0, le=1)
     """how much surer of another class than of its label the models must be for a labelled image to
@@ -232,7 +244,7 @@ class TrackingParams(Section):
     """MLflow; MLFLOW_TRACKING_URI overrides uri."""
 
     uri: str | None = Field(None, description="null: sqlite:///mlflow.db in the repository")
-    experiment: str = Field("selftrain", min_length=1, description="MLflow experiment")
+    experiment: str | None = Field(None, min_length=1, description="MLflow's; null: data.name")
 
 
 class StorageParams(Section):

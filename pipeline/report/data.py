@@ -61,13 +61,14 @@ class ReportData:
     """All of a report; counts: as in metrics/prepare.json; unused: why files and rows are not
     used, how many, and one of them.
 
-    The first generation is "0", the labels alone; `champion` names one of `generations`, and
-    `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
+    The first generation is "0", the labels alone; `champion` names one of them or of the controls,
+    and `champion_reason` says how it was chosen. ensemble_weights: by model, empty where all are
     equal; num_seeds: students trained once more for the ensemble; controls: the labels alone,
     trained for longer; trial: how many labelled images were held out, and how many of them a head
     and a network had right, None without a trial; folds: validation is of heads on the labelled
     images, out of fold; label_issues: all that were found, worst first; preset: the nearest, "" for
-    none; parameters: those that differ from it.
+    none; parameters: those that differ from it; from_scratch: no model starts from weights, though
+    the images are large enough and coloured.
     """
 
     dataset: str
@@ -90,11 +91,13 @@ class ReportData:
     preset: str = ""
     parameters: tuple[Difference, ...] = ()
     unused: tuple[tuple[str, int, str], ...] = ()
+    from_scratch: bool = False
 
     @property
     def champion_result(self) -> GenerationResult:
-        """The generation that `champion` names."""
-        return next(part for part in self.generations if part.generation == self.champion)
+        """The generation or control that `champion` names."""
+        candidates = [*self.generations, *(control.result for control in self.controls)]
+        return next(part for part in candidates if part.generation == self.champion)
 
     @property
     def findings(self) -> list[str]:

@@ -21,12 +21,14 @@ from pipeline.models.head import reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import Params
 from pipeline.params.presets import nearest_preset
+from pipeline.program import program_file
 from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportData
 from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
 from pipeline.self_training.guard import findings_about_student
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
 
+LARGE = 32  # pixels, from which on pretrained networks see enough
 COPY = re.compile("a copy of '.*", re.DOTALL)
 
 
@@ -45,12 +47,12 @@ def _read(layout: Layout, params: Params) -> ReportData:
     ensemble = stage_json(layout.ensemble)
     champion = load_result(layout.evaluation(ensemble["champion"]))
     issues = read_label_issues(layout.label_issues)
-    preset, differences = nearest_preset(params, layout.root) or ("", [])
+    preset, differences = nearest_preset(params, program_file("presets"))
     trial = stage_json(layout.metrics("search"))
     galleries = [*_unlabeled(layout, params, dataset["classes"])]
     galleries += _issues(layout, issues, ensemble, dataset["classes"])
     return ReportData(
-        dataset=dataset["source"],
+        dataset=params.data.title,
         classes=tuple(dataset["classes"]),
         counts=stage_json(layout.metrics("prepare")),
         generations=tuple(_generation(layout, params, key) for key in params.model_keys),
@@ -72,7 +74,15 @@ def _read(layout: Layout, params: Params) -> ReportData:
         preset=preset,
         parameters=tuple(differences),
         unused=tuple(unused_files(layout.quarantine)),
+        from_scratch=_from_scratch(params),
     )
+
+
+def _from_scratch(params: Params) -> bool:
+    """Whether no model starts from weights, though the images are coloured and not small."""
+    sources = [params.embed.source, params.transfer.source, params.teacher.transfer.get("source")]
+    large = params.data.channels == 3 and params.data.image_size >= LARGE
+    return large and not any(sources)
 
 
 def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:

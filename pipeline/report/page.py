@@ -17,9 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.errors import visible
+from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report import figures
 from pipeline.report.data import ReportData
+from pipeline.report.decisions import decisions
 from pipeline.report.summary import model_rows
 from pipeline.report.svg import MOST_NAMED, inline, printable
 from pipeline.report.words import (
@@ -58,9 +60,11 @@ def render_report(data: ReportData) -> str:
         "report.html",
         data=data,
         answer=answer(data),
+        decisions=decisions(data),
         validation_note=validation_note(data),
         bodies=body_sentences(data),
         champion=champion,
+        champion_words=model_words(data.champion),
         rows=model_rows(data),
         counts=named_counts(data),
         confusions=worst_confusions(champion.test, data.classes),
@@ -140,14 +144,14 @@ def worst_confusions(test: Evaluation, classes: Sequence[str]) -> list[tuple[str
 def page_figures(data: ReportData) -> dict[str, str]:
     """The figures that the data allow, by the name that the page shows them under."""
     first, champion = data.generations[0], data.champion_result
-    both = {f"generation {part.generation}": part.test for part in (first, champion)}
+    both = {model_words(part.generation): part.test for part in (first, champion)}
     svgs = {
         "accuracy": figures.accuracy_figure(data),
         "reliability": figures.reliability_figure(both),
         "confusion": figures.confusion_figure(champion.test, data.classes),
     }
     if len(data.classes) <= MOST_NAMED:
-        name = f"champion (generation {data.champion})"
+        name = f"champion ({model_words(data.champion)})"
         models = {"generation 0": first.test, name: champion.test}
         svgs["per_class"] = figures.per_class_figure(models, data.classes)
     if data.taught:

@@ -13,6 +13,7 @@ from rich.text import Text
 from pipeline.errors import visible
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import GenerationResult, ReportData
+from pipeline.report.decisions import decisions
 from pipeline.report.svg import printable
 from pipeline.report.words import (
     ABSENT,
@@ -70,7 +71,7 @@ def model_rows(data: ReportData) -> list[ModelRow]:
         rows.append(_row("ensemble", data.ensemble))
     for control in data.controls:
         name = f"labels alone, {control.steps:,} steps"
-        rows.append(_row(name, control.result.test, control.result))
+        rows.append(_row(name, control.result.test, control.result, data.champion))
     baseline = data.baseline
     if baseline is not None and baseline.accuracy is not None:
         rows.append(ModelRow(baseline.name, percent(baseline.accuracy), span(baseline)))
@@ -133,7 +134,14 @@ def render_table(data: ReportData, *, width: int = 100, color: bool = False) -> 
             against = f"generation {part.generation} against its teacher"
             console.print(f"{against}: {change(test)}: {test.verdict}")
     findings = [f"guard: {finding}" for finding in data.findings]
-    for text in (*findings, *verdict.sentences, validation_note(data), issues_sentence(data)):
+    advice = [f"next: {advice}" for advice in decisions(data)]
+    for text in (
+        *advice,
+        *findings,
+        *verdict.sentences,
+        validation_note(data),
+        issues_sentence(data),
+    ):
         if text:
             console.print(visible(text))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
@@ -152,7 +160,8 @@ def render_note(data: ReportData) -> str:
     for row in model_rows(data):
         name = f"**{row.name}** (champion)" if row.champion else escaped(row.name)
         rows.append([name, *(getattr(row, column) for column in NOTE_COLUMNS)])
-    sentences = (*verdict.sentences, *data.findings, validation_note(data))
+    advice = [f"Next: {advice}" for advice in decisions(data)]
+    sentences = (*advice, *verdict.sentences, *data.findings, validation_note(data))
     lines = [
         f"## {escaped(data.dataset)}: {verdict.short}",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import Evaluation
 from pipeline.evaluate.significance import PairedTest
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
@@ -62,7 +63,8 @@ def answer(data: ReportData) -> Answer:
         sentences = ["Only generation 0 was trained, on the labels alone."]
     elif champion.against_first is None:
         short, tone = "Not chosen.", "worse"
-        sentences = ["Generation 0, trained on the labels alone, was chosen over its students."]
+        chosen = model_words(data.champion).capitalize()
+        sentences = [f"{chosen}, trained on the labels alone, was chosen over the students."]
         sentences += _gain(data.generations[-1])
     else:
         sentences = _gain(champion)
@@ -147,7 +149,7 @@ def _context(data: ReportData) -> list[str]:
     """What else bears on the answer: controls, champion, trial, ensemble and baseline."""
     return [
         *map(_control_sentence, data.controls),
-        f"Champion: generation {data.champion}, {data.champion_reason}.",
+        f"Champion: {model_words(data.champion)}, {data.champion_reason}.",
         *_trial_sentences(data),
         *_ensemble_sentences(data),
         *_baseline_sentences(data),
@@ -171,7 +173,7 @@ def _control_sentence(control: ControlResult) -> str:
     if control.champion.difference >= 0:
         return f"{sentence}: no gain beyond chance."
     return (
-        f"{sentence}; to ship it instead: python -m stages.export "
+        f"{sentence}; to ship it instead: selftrain export "
         f"--model models/0.{control.name}. The test images then no longer measure it fairly."
     )
 
@@ -200,18 +202,12 @@ def _ensemble_sentences(data: ReportData) -> list[str]:
         members += f" and {students} trained with other seeds"
     if data.ensemble_weights:
         weights = ", ".join(
-            f"{percent(weight, 0)} {_model_words(key)}"
+            f"{percent(weight, 0)} {model_words(key)}"
             for key, weight in data.ensemble_weights.items()
             if weight > 0
         )
         members = f"The ensemble chosen on the validation images ({weights})"
     return [f"{members} reaches {percent(data.ensemble.accuracy)} ({span(data.ensemble)})."]
-
-
-def _model_words(model: str) -> str:
-    """ "2" → "generation 2"; "2.1" → "generation 2 with seed 1"."""
-    generation, _, seed = model.partition(".")
-    return f"generation {generation}" + (f" with seed {seed}" if seed else "")
 
 
 def _baseline_sentences(data: ReportData) -> list[str]:

@@ -24,7 +24,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from pipeline.files import discard_folder, remove_partials, write_text
 from pipeline.tracking.model import log_model, register
-from pipeline.tracking.server import named_server
+from pipeline.tracking.server import named_server, note_experiment
 from pipeline.tracking.spool import (
     EVENTS,
     Event,
@@ -54,6 +54,7 @@ class SpooledRun:
         self.client, self.root, self.spool = client, root, spool
         header = read_events(spool)[0][0]
         self.experiment = _experiment(client, header["experiment"], root)
+        note_experiment(root, self.experiment)
         tags = {"selftrain.lineage": header["lineage_key"]}
         parent = self._run(header["lineage_name"], header["started"], tags)
         self.parent = str(parent.info.run_id)

@@ -1,20 +1,15 @@
-"""The MLflow server that the runs go to: which it is, and its interface on this machine.
-
-python -m pipeline.tracking.server [--port 5000]
-"""
+"""The MLflow server that the runs go to: which it is, and its interface on this machine."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
 from pathlib import Path
 
 from pipeline.addresses import address_in
-from pipeline.errors import ParameterError, SelftrainError
+from pipeline.errors import ParameterError
 from pipeline.files import read_json, write_json
-from pipeline.params import PARAMS_FILE, load_params
 from pipeline.progress import say
 from pipeline.tracking.spool import tracking_folder
 
@@ -43,11 +38,26 @@ def named_server(root: Path) -> str:
     return str(read_json(tracking_folder(root) / "server.json")["uri"])
 
 
+def note_experiment(root: Path, number: str) -> None:
+    """Keep under which id the server has the experiment that the runs go to."""
+    write_json(tracking_folder(root) / "experiment.json", {"id": number})
+
+
+def runs_address(root: Path, server: str) -> str:
+    """The address of the project's runs in the interface of `server`, else of the interface."""
+    try:
+        number = read_json(tracking_folder(root) / "experiment.json")["id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return server
+    return f"{server.rstrip('/')}/#/experiments/{number}/runs"
+
+
 def serve(root: Path, uri: str | None, port: int) -> None:
     """Become MLflow's interface, or say where the server is."""
     chosen = tracking_uri(root, uri)
     if chosen.startswith(("http://", "https://", "databricks")):
-        say(f"the runs are on a server of their own: {chosen}")
+        shown = runs_address(root, chosen) if chosen.startswith("http") else chosen
+        say(f"ui: the runs are on a server of their own: {shown}")
         return
     try:
         with socket.socket() as probe:
@@ -57,27 +67,10 @@ def serve(root: Path, uri: str | None, port: int) -> None:
         raise ParameterError(
             f"--port {port}: can't be used ({error}); name a free one, from 1024 to 65535"
         ) from None
-    say(f"MLflow shows {chosen} on http://{HOST}:{port} (ready in about 30 s; Ctrl-C ends it)")
+    address = runs_address(root, f"http://{HOST}:{port}")
+    say(f"ui: {address} (ready in about 30 s; Ctrl-C ends it)")
     artifacts = (root.resolve() / "mlartifacts").as_uri()
     where = ["--backend-store-uri", chosen, "--default-artifact-root", artifacts]
-    address = ["--host", HOST, "--port", str(port), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", *where, *address]
+    listening = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *where, *listening]
     os.execve(command[0], command, {"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ})
-
-
-def main() -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Browse the runs in MLflow.")
-    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1")
-    options = parser.parse_args()
-    try:
-        uri = load_params(PARAMS_FILE).tracking.uri if PARAMS_FILE.exists() else None
-        serve(Path(), uri, options.port)
-    except SelftrainError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

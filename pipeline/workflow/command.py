@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.errors import ParameterError, SelftrainError
 from pipeline.files import machine_error
@@ -45,10 +46,20 @@ def run_command(
     return exit_code(name, lambda: work(parser.parse_args()), "nothing was written")
 
 
-def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of `python -m stages.NAME`; the description is shown as it is written."""
-    return argparse.ArgumentParser(
-        prog=f"python -m stages.{name}",
+class _Parser(argparse.ArgumentParser):
+    """One whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def command_parser(
+    name: str, description: str | None, program: str = "selftrain {}"
+) -> argparse.ArgumentParser:
+    """The parser of a command; the description is shown as it is written."""
+    return _Parser(
+        prog=program.format(name),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

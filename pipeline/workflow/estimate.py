@@ -4,40 +4,86 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pipeline.data.preparation.inspection import Inspection
+from pipeline.evaluate.views import num_views
+from pipeline.files import read_json, write_json
 from pipeline.models.checkpoint import network_of
-from pipeline.models.packaged import read_packaged
 from pipeline.models.parts import batched_features
 from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
-from pipeline.params import NetworkParams, Params
+from pipeline.params import NetworkParams, Params, TransferParams
 from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
 from pipeline.train.trials import FOLDS
 from pipeline.train.worker import Worker
+from pipeline.workflow.layout import STATE, Layout
 from pipeline.workflow.times import stage_names
 
 EMBEDDED = 32  # images
 STEPS = 2
+LARGEST_STEP = 32  # images; a larger one takes as many times longer
 CLASSES = 10
 STAGE_SECONDS = 6.0  # to start Python, torch and often Ray, once a stage
+PASSES_A_STEP = 3  # forward, and backward twice as long
+COUNTS = STATE / "counts.json"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many images a run has: all, the unlabelled, those with a label (of validation and test
+    too); prepare: the seconds that preparing them takes."""
+
+    images: int
+    unlabeled: int
+    judged: int
+    prepare: float
+
+    @classmethod
+    def of(cls, inspection: Inspection, seconds: float) -> Counts:
+        """From an inspection, and how long that took; preparing takes twice the time of looking at
+        as many, as it reads each image once more and writes it."""
+        judged = inspection.labeled.total() + inspection.test.total()
+        prepare = 2 * seconds * inspection.images / max(1, inspection.decoded)
+        return cls(inspection.images, inspection.unlabeled, judged, prepare)
+
+
+def note_counts(root: Path, counts: Counts) -> None:
+    """Keep the counts of the project's images until prepare has its own."""
+    write_json(root / COUNTS, asdict(counts))
+
+
+def known_counts(root: Path) -> Counts | None:
+    """As prepare counted the images, else as an inspection did; None where neither has been."""
+    try:
+        prepared = read_json(Layout(root).metrics("prepare"))
+        judged = sum(prepared[part] for part in ("labeled", "validation", "test"))
+        return Counts(judged + prepared["unlabeled"], prepared["unlabeled"], judged, 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        return Counts(**read_json(root / COUNTS))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds: `embed` for an image by one actor, `step` for a step of a student."""
+    """Seconds: `embed` for an image by one actor, `step` for a step of a student, `predict` for an
+    image that a student sees once."""
 
     embed: float
     step: float
+    predict: float
 
 
 def measure_rates(params: Params) -> Rates:
-    """Time the packaged body on EMBEDDED images and STEPS steps of a student, as `params` say.
+    """Time the frozen body on EMBEDDED images and STEPS steps of a student, as `params` say.
 
     On the device and threads that the stages use; images are noise, at the size they are stored.
     """
@@ -47,63 +93,41 @@ def measure_rates(params: Params) -> Rates:
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     before = torch.get_num_threads()
     try:
-        return Rates(_embed_seconds(params, images), _step_seconds(params, images))
+        step = _step_seconds(params, images)
+        one = step / params.train.images_a_step(taught=True) / PASSES_A_STEP
+        return Rates(_embed_seconds(params, images) if params.embed.source else 0.0, step, one)
     finally:
         torch.set_num_threads(before)
 
 
-def estimate_seconds(
-    params: Params, found: Inspection, rates: Rates, *, looked: float
-) -> dict[str, float]:
-    """Seconds of each part of a run, in order; looked: what looking at the images took, seconds.
+def estimate_seconds(params: Params, counts: Counts, rates: Rates) -> dict[str, float]:
+    """Seconds of each stage, by name, in order.
 
-    Prepare reads each image once more, and writes it: twice the time of looking at as many. Where a
-    trial is to choose, students are taken to be networks.
+    Where a trial is to choose, students are taken to be networks.
     """
-    networks = [key for key in params.model_keys if params.training(key).transfer.mode != "head"]
-    controls = sum(control.steps for control in params.controls.values())
-    trial = FOLDS * params.transfer.trial_steps if params.transfer.mode == "auto" else 0
-    judged = found.labeled.total() + found.test.total()
-    predicted = (
-        len(networks[:-1]) * found.unlabeled + (len(networks) + len(params.controls)) * judged
-    )
     actors = min(params.run.actor_range[-1], os.cpu_count() or 1)
-    stages = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
-    return {
-        "prepare": 2 * looked * found.images / max(1, found.decoded),
-        "features": found.images * rates.embed / actors,
-        "trial": trial * rates.step,
-        "students": params.all_steps * rates.step,
-        "control": controls * rates.step,
-        "predictions": predicted * rates.embed / actors,
-        "starting stages": len(stages) * STAGE_SECONDS,
+    transfer = params.transfer
+    trial = FOLDS * transfer.trial_steps if transfer.mode == "auto" else 0
+    work = {
+        "prepare": counts.prepare,
+        "embed": counts.images * rates.embed / actors,
+        "search": trial * rates.step,
     }
-
-
-def expected_time(
-    params: Params, inspection: Inspection, seconds: float, *, gpu: bool
-) -> list[str]:
-    """How long a run will take here, and what would do more; seconds: what the inspection took."""
-    from pipeline.data.preparation.advise import LARGER_BODY
-
-    parts = estimate_seconds(params, inspection, measure_rates(params), looked=seconds)
-    faster = "" if gpu else "; a GPU affords larger images and networks"
-    return [
-        f"dvc repro will take {in_words(parts)} here, by a few images and steps just timed{faster}",
-        f"with a network to fetch weights, a larger body: embed: {LARGER_BODY}",
-    ]
-
-
-def in_words(parts: dict[str, float]) -> str:
-    """Seconds by part as a person says it: "about 25 minutes: students 14, control 9, …"."""
-    whole = sum(parts.values())
-    shown = ", ".join(
-        f"{name} {seconds / 60:.0f}"
-        for name, seconds in sorted(parts.items(), key=lambda part: -part[1])
-        if seconds >= 30
-    )
-    minutes = max(1, round(whole / 60))
-    return f"about {minutes} minute{'s' if minutes > 1 else ''}" + (f" ({shown})" if shown else "")
+    networks = {
+        key: params.training(key).train.steps
+        for key in params.all_models
+        if params.training(key).transfer.mode != "head"
+    }
+    for key, steps in networks.items():
+        kind = "train_control" if key in params.control_keys else "train_student"
+        work["train_teacher" if key == "0" else f"{kind}@{key}"] = steps * rates.step
+        work[f"evaluate@{key}"] = counts.judged * rates.predict * num_views(params.evaluate)
+    for key, generation in params.generations.items():
+        if generation.teacher in networks:
+            passes = counts.unlabeled * num_views(params.predict)
+            work[f"pseudo_label@{key}"] = passes * rates.predict / actors
+    names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
+    return {name: STAGE_SECONDS + work.get(name, 0.0) for name in [*names, "report"]}
 
 
 def _embed_seconds(params: Params, images: Tensor) -> float:
@@ -124,10 +148,10 @@ def _embed_seconds(params: Params, images: Tensor) -> float:
 def _step_seconds(params: Params, images: Tensor) -> float:
     training = params.shared_training
     few = {"steps": STEPS + 1, "log_every": 1, "finetune_steps": 0}
-    transfer = training.transfer.model_copy(update={"mode": "layerwise"})
     size = training.train.images_a_step(taught=True)
-    train = training.train.model_copy(update=few | {"batch_size": size})
-    training = training.model_copy(update={"train": train, "transfer": transfer})
+    few["batch_size"] = min(size, LARGEST_STEP)
+    train = training.train.model_copy(update=few)
+    training = training.model_copy(update={"train": train, "transfer": TransferParams()})
     torch.set_num_threads(train.threads)
     spec = _spec(params, training.model.network)
     labels = torch.arange(len(images)) % CLASSES
@@ -138,11 +162,10 @@ def _step_seconds(params: Params, images: Tensor) -> float:
         data,
         training,
         seed=0,
-        weights=read_packaged(training.model.name),
         worker=Worker(device=resolve_device(train.device)),
         log=lambda step, values: times.append(time.perf_counter()),
     )
-    return (times[-1] - times[0]) / (len(times) - 1)
+    return (times[-1] - times[0]) / (len(times) - 1) * size / few["batch_size"]
 
 
 def _spec(params: Params, network: dict[str, object]) -> ModelSpec:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.files import file_digest, remove_partials, stage_json, value_digest
-from pipeline.workflow.scratch import STATE
 
+STATE = Path(".selftrain")  # under the root: what no stage's output depends on
 BY_MODEL = (
     *("models", "evaluations", "audits", "curves", "confusions"),
     *("predictions", "pseudo_labels"),
@@ -95,6 +95,11 @@ class Layout:
     def confusion(self, generation: str) -> Path:
         """The class and the prediction of each test image as CSV."""
         return self.root / "confusions" / f"{generation}.csv"
+
+    @property
+    def program(self) -> Path:
+        """Digests of the code that makes each stage's outputs, as the stage scan saw it."""
+        return self.root / "program.json"
 
     @property
     def source(self) -> Path:

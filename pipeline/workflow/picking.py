@@ -12,6 +12,7 @@ from pipeline.data.rows import find_rows
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
 from pipeline.errors import DataError, ParameterError
+from pipeline.evaluate.champion import model_words
 from pipeline.labels.pool import Embed, network_features, pixel_features
 from pipeline.labels.queue import (
     Query,
@@ -138,7 +139,7 @@ def _champion(layout: Layout, params: Params, dataset: Dataset) -> tuple[str, nn
             f"{folder}: trained on other images than {layout.prepared} holds; run dvc repro, or "
             "give --features pixels"
         )
-    return f"generation {key}, the champion", checkpoint.network, spec
+    return f"{model_words(key)}, the champion", checkpoint.network, spec
 
 
 def _pretrained(

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.files import discard_folder, file_digest, remove_partials, write_text
+from pipeline.workflow.layout import STATE
 
-STATE = Path(".selftrain")
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
 LOCK_FILE = "dvc.lock"
 

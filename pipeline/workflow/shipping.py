@@ -100,8 +100,10 @@ def write_rights(
 
 
 def registered_name(params: Params) -> str:
-    """The registered model of a run: by experiment and source, in letters that MLflow takes."""
-    return re.sub(r"[/:.%]", "_", f"{params.tracking.experiment}-{params.data.source}")
+    """The registered model of a run: by the data's name, in letters that MLflow takes, and before
+    it the experiment's where that has one of its own."""
+    names = [params.tracking.experiment, params.data.title]
+    return re.sub(r"[/:.%]", "_", "-".join(name for name in names if name))
 
 
 def _recipe(params: Params, weights: dict[str, float]) -> Recipe:

@@ -24,10 +24,10 @@ from pipeline.tracking.server import tracking_uri
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
 from pipeline.workflow.in_use import Marks
-from pipeline.workflow.layout import Layout
-from pipeline.workflow.scratch import LOCK_FILE, STATE, finish_scratch, prepare_scratch
+from pipeline.workflow.layout import STATE, Layout
+from pipeline.workflow.scratch import LOCK_FILE, finish_scratch, prepare_scratch
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
-from pipeline.workflow.times import note_time
+from pipeline.workflow.times import note_time, position
 from pipeline.workflow.unchanged import unchanged_dependencies
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Stage:
         finish_scratch(self.root, scratch)
 
     def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
-        lineage_key, lineage_name = self.layout.lineage(self.params.data.source)
+        lineage_key, lineage_name = self.layout.lineage(self.params.data.title)
         tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": commit}
         tags |= {
             "mlflow.source.type": "LOCAL",
@@ -160,7 +160,7 @@ class Stage:
             lineage_name=lineage_name,
             tags=tags,
             started=time.time() - (time.monotonic() - self.started),
-            experiment=self.params.tracking.experiment,
+            experiment=self.params.tracking.experiment or self.params.data.title,
         )
         return Tracker(self.root, info, self.params.tracking.uri)
 
@@ -187,7 +187,7 @@ def run_stage(
     ensemble.seeds, "0.longer" of controls; None: on no single one. A SelftrainError is shown as
     one line on stderr: exit code 2 for a wrong parameter, else 1.
     """
-    parser = command_parser(name, work.__doc__)
+    parser = command_parser(name, work.__doc__, "python -m stages.{}")
     if models is not None:
         parser.add_argument("--generation", required=True, help='generation, "0" for the labels')
     parser.add_argument("--verbose", action="store_true", help=f"show what Ray says; {VERBOSE}=1")
@@ -205,6 +205,8 @@ def run_stage(
         interrupt_on_signals()
         end_with_dvc()
         with unchanged_dependencies(stage.root), _locked(stage), stage.marks.renewed():
+            if line := position(stage.title):
+                say(f"{stage.title}: {line}")
             stage.layout.remove_partials()
             work(stage)
 

@@ -1,7 +1,9 @@
-"""How long each stage took when it last ran here: in .selftrain/times, never in an output."""
+"""How long each stage took when it last ran here, and how far a run is: never in an output."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -9,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.files import read_json, write_json
+from pipeline.workflow.layout import STATE
 
-FOLDER = Path(".selftrain") / "times"
+FOLDER = STATE / "times"
+PLAN = "SELFTRAIN_PLAN"  # of the environment: the seconds of each stage that is to run, in order
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,34 @@ def stage_names(
     names += [f"{stage}@{key}" for key in seeds for stage in ("train_student", "evaluate")]
     names += [f"{stage}@{key}" for key in controls for stage in ("train_control", "evaluate")]
     return [*names, "ensemble", "baseline"]
+
+
+def position(stage: str) -> str | None:
+    """Where the stage is in the plan of `selftrain run`, and how long is left; None without one."""
+    plan: dict[str, float | None] = json.loads(os.environ.get(PLAN, "{}"))
+    if stage not in plan:
+        return None
+    number = [*plan].index(stage)
+    left = [seconds for seconds in [*plan.values()][number:] if seconds is not None]
+    known = f", {minutes(sum(left))} left" if len(left) == len(plan) - number else ""
+    return f"stage {number + 1} of {len(plan)}{known}"
+
+
+def in_words(seconds: dict[str, float]) -> str:
+    """Seconds by stage as a person says it: "about 25 minutes (train_student 14, embed 3, …)"."""
+    kinds: dict[str, float] = {}
+    for stage, each in seconds.items():
+        kind = stage.partition("@")[0]
+        kinds[kind] = kinds.get(kind, 0.0) + each
+    shown = ", ".join(
+        f"{kind} {each / 60:.0f}"
+        for kind, each in sorted(kinds.items(), key=lambda part: -part[1])
+        if each >= 30
+    )
+    return minutes(sum(seconds.values())) + (f" ({shown})" if shown else "")
+
+
+def minutes(seconds: float) -> str:
+    """A length of time as a person says it."""
+    whole = max(1, round(seconds / 60))
+    return f"about {whole} minute{'s' if whole > 1 else ''}"

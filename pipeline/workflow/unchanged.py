@@ -1,7 +1,8 @@
 """What DVC records of a stage is what the stage has read.
 
-DVC looks at a stage's dependencies once more when the stage has ended. A parameter, a file of code
-or of data that was changed meanwhile would be recorded as what the outputs were made of.
+DVC looks at a stage's dependencies once more when the stage has ended. A parameter or a file of
+data that was changed meanwhile would be recorded as what the outputs were made of. Code is not
+among them: of it program.json says what it was before.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def dependencies(root: Path, stage: str) -> dict[str, Any]:
             words |= {f"${{item.{word}}}": str(value) for word, value in item.items()}
             entry = entry["do"]
         found: dict[str, Any] = {}
-        for parameter in _named(entry.get("params", []), words):
+        parameters = [each for each in entry.get("params", []) if isinstance(each, str)]
+        for parameter in _named(parameters, words):
             found[f"{PARAMS}: {parameter}"] = _value(values, parameter)
     except Exception:  # whatever odd YAML leads to: load_params tells it
         return {}

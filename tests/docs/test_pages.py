@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import parse_params
+from selftrain.__main__ import COMMANDS
 from tests.docs.blocks import PAGES, ROOT, blocks
 
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
@@ -43,10 +44,10 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Each `make NAME` and `python -m MODULE` of the pages, in blocks and in the text."""
+    """Each `make NAME`, `selftrain NAME` and `python -m MODULE` of the pages."""
     for path, name in zip(PAGES, NAMES, strict=True):
         for text in (*re.findall(r"`([^`\n]+)`", prose(path)), *blocks(name, "bash")):
-            for kind, what in re.findall(r"\b(make|python -m) ([\w.-]+)", text):
+            for kind, what in re.findall(r"\b(make|python -m|selftrain) ([\w.-]+)", text):
                 yield name, f"{kind} {what}"
 
 
@@ -56,6 +57,9 @@ def test_commands_name_a_target_or_a_module() -> None:
     assert len(found) > 40
     for page, command in found:
         what = command.rsplit(" ", 1)[1]
+        if command.startswith("selftrain "):
+            assert what in COMMANDS or what.startswith("--"), f"{page}: {command}"
+            continue
         if command.startswith("make "):
             assert what in targets or what == "bench-NAME", f"{page}: {command}"
             continue

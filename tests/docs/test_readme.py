@@ -1,4 +1,4 @@
-"""README.md: its commands run word for word, its table of presets is whole.
+"""README.md and docs/runs.md: commands run word for word, the table of presets is whole.
 
 Its links and snippets are held by test_pages.py, as every page's.
 """
@@ -18,6 +18,7 @@ from tests.integration.project import SMALL, copy_project
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNS = (ROOT / "docs/runs.md").read_text(encoding="utf-8")
 
 
 def commands(text: str) -> list[str]:
@@ -26,17 +27,21 @@ def commands(text: str) -> list[str]:
 
 
 def test_the_table_of_presets_names_them_all() -> None:
-    named = re.findall(r"^\| `(\w+)` \|", README, re.M)
+    named = re.findall(r"^\| `(\w+)` \|", RUNS, re.M)
     presets = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     assert presets == set(named)
 
 
 def test_what_make_is_asked_for_is_there() -> None:
     targets = set(re.findall(r"\bmake ([a-z][a-z-]*)", README)) - {"and"}
-    assert {"demo", "ui", "test"} <= targets
+    assert {"demo", "test"} <= targets
     for target in targets:
         assert would_run(target)
-    assert would_run("demo")[-1].split()[-2:] == ["dvc", "repro"]
+    assert would_run("demo")[-1].split()[-2:] == ["selftrain", "run"]
+
+
+def test_it_is_read_in_three_minutes() -> None:
+    assert 500 <= len(README.split()) <= 700
 
 
 def would_run(target: str) -> list[str]:
@@ -52,7 +57,7 @@ def would_run(target: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_commands_of_a_run_do_what_they_say(tmp_path: Path) -> None:
-    block = next(text for text in blocks("README.md", "bash") if "dvc metrics diff" in text)
+    block = next(text for text in blocks("docs/runs.md", "bash") if "dvc metrics diff" in text)
     every = {"confidence_threshold": 0.0, "fraction_per_class": None}  # a threshold takes some
     project = copy_project(tmp_path, merged(SMALL, {"generations": {"2": {"select": every}}}))
     project.run("dvc", "repro", "prepare")  # as the page has run `make demo` before it

@@ -26,8 +26,21 @@ def test_one_that_falls_behind_is_not() -> None:
     rights = {"0": flags(70), "1": flags(90), "2": flags(60)}
     generation, reason = choose_champion(rights)
     assert generation == "1"
-    assert "later one is worse" in reason
+    assert reason == (
+        "since generation 2 is right on 30 fewer of 100 images held out than generation 1"
+    )
+    few = choose_champion({"0": flags(20, 20), "1": flags(10, 20)})[1]
+    assert few.endswith("10 fewer of 20 images held out than generation 0, too few to be sure")
     assert choose_champion({"0": flags(95), "1": flags(80), "2": flags(60)})[0] == "0"
+
+
+def test_a_control_is_champion_where_the_generations_are_clearly_worse() -> None:
+    rights = {"0.longer": flags(90), "0": flags(70), "1": flags(75)}
+    champion, reason = choose_champion(rights)
+    assert champion == "0.longer"
+    assert reason.endswith("15 fewer of 100 images held out than control longer")
+    assert choose_champion(rights | {"1": flags(90)})[0] == "1"
+    assert choose_champion({"0.longer": None, "0": None, "1": None})[0] == "1"
 
 
 def test_a_slow_decline_is_seen_although_no_step_of_it_is() -> None:

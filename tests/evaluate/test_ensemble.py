@@ -143,7 +143,7 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
 
 def together(method: str, **changes: Any) -> EnsembleResult:
     made = results(**changes)
-    return judge_ensemble(made, method, generations=list(made), interval=0.95)
+    return judge_ensemble(made, method, candidates=made, interval=0.95)
 
 
 def test_equal_weights_average_all() -> None:
@@ -190,7 +190,7 @@ def test_it_is_plain_json() -> None:
 def test_the_champion_is_that_of_the_validation_images() -> None:
     made = results()
     swapped = {"0": made["2"], "1": made["1"], "2": made["0"]}
-    found = judge_ensemble(swapped, "equal", generations=list("012"), interval=0.95)
+    found = judge_ensemble(swapped, "equal", candidates=swapped, interval=0.95)
     assert found.champion == "0"
     assert np.isfinite(list(found.metrics.values())).all()
 
@@ -198,6 +198,8 @@ def test_the_champion_is_that_of_the_validation_images() -> None:
 def test_a_student_of_another_seed_is_in_the_ensemble_but_no_champion() -> None:
     made = results()
     renamed = {"0": made["0"], "1": made["1"], "1.1": made["2"]}
-    found = judge_ensemble(renamed, "greedy", generations=["0", "1"], interval=0.95)
+    found = judge_ensemble(
+        renamed, "greedy", candidates={key: renamed[key] for key in ("0", "1")}, interval=0.95
+    )
     assert found.champion == "1"
     assert found.members["1.1"] > 0

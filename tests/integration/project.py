@@ -71,7 +71,7 @@ class Project:
         environment = os.environ | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "DVC_NO_ANALYTICS": "1",
-            "PYTHONPATH": "",
+            "PYTHONPATH": str(self.folder),  # so that `selftrain` is the copy's
             "OMP_NUM_THREADS": "1",
         }
         environment.pop("MLFLOW_TRACKING_URI", None)

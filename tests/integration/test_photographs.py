@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.data.shards import read_manifest
+from pipeline.errors import SourceError
 from pipeline.models.spec import model_digest, read_spec
+from selftrain import fit_folder
 from tests.integration.by_hand import start
 from tests.integration.photographs import small_parameters, write_pictures
 from tests.integration.project import Project, copy_project
@@ -129,3 +131,18 @@ def test_held_out_images_judge_a_head_where_params_say_so(project: Project, tmp_
     assert read_spec(again.folder / "models/0").temperature != 1.0
     assert metrics["test/accuracy"] > 0.6
     assert not (again.folder / "models/0/folds.safetensors").exists()
+
+
+def test_one_function_goes_on_with_the_project_and_classifies(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fitted = fit_folder(project.folder / "my_images", project.folder)
+    assert "nothing to do" in capfd.readouterr().out
+    files = sorted((project.folder / "my_images/test/spots").glob("*.png"))
+    *known, broken = fitted.predict([*files, files[0].read_bytes(), b"no image"])
+    assert known[0] == known[-1]
+    assert sum(each.label == "spots" for each in known) > len(known) / 2
+    assert all(1 / 3 <= each.confidence <= 1 for each in known)
+    assert broken == (None, 0.0, "not an image")
+    with pytest.raises(SourceError, match=r"nothing\.png: can't be read"):
+        fitted.predict(["nothing.png"])

@@ -49,6 +49,27 @@ def test_every_stage_is_there_for_every_generation(project: Project) -> None:
     }
 
 
+def test_status_knows_what_a_change_would_run(project: Project) -> None:
+    def status() -> list[str]:
+        return project.run("python", "-m", "selftrain", "status").stdout.splitlines()
+
+    assert status() == ["status: nothing to do: every output is up to date"]
+    before = project.parameters()
+    changed = copy.deepcopy(before)
+    changed["generations"]["2"]["select"] = {"confidence_threshold": 0.2}
+    project.set_parameters(changed)
+    first, second = status()
+    stages = ["select@2", "train_student@2", "evaluate@2", "ensemble", "report"]
+    assert first.startswith("status: 5 stages to run, about 1 minute")  # as they took before
+    assert second == f"status: {', '.join(stages)}"
+    project.set_parameters(before)
+    code = project.folder / "stages/baseline.py"
+    text = code.read_text()
+    code.write_text(text + "# another\n")
+    assert status()[1] == "status: baseline, report"
+    code.write_text(text)
+
+
 def test_metrics_files_hold_the_promised_keys(project: Project) -> None:
     prepared = project.json("metrics/prepare.json")
     assert prepared["labeled"] + prepared["validation"] == 100
@@ -153,7 +174,7 @@ def test_mlflow_holds_one_parent_and_a_child_run_for_each_stage(project: Project
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("selftrain")
+    experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -177,7 +198,7 @@ def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
 
     uri = f"sqlite:///{project.folder}/mlflow.db"
     client = mlflow.MlflowClient(uri, registry_uri=uri)
-    experiment = client.get_experiment_by_name("selftrain")
+    experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], max_results=100)
     runs = {run.info.run_name: run for run in found}
@@ -198,7 +219,7 @@ def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
         "evaluate@2": {f"figures/{n}.svg" for n in ("confusion", "per_class", "reliability")},
         "train_student@2": {f"figures/samples_{n}.png" for n in ("labeled", "pseudo_labeled")},
     }
-    champion = client.get_model_version_by_alias("selftrain-digits", "champion")
+    champion = client.get_model_version_by_alias("digits", "champion")
     assert champion.run_id == runs["ensemble"].info.run_id
 
 

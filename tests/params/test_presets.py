@@ -60,19 +60,16 @@ def test_a_section_in_place_of_null_is_shown_key_by_key() -> None:
 
 
 def test_the_preset_of_the_fewest_differences_is_nearest(tmp_path: Path) -> None:
-    assert nearest_preset(params(), tmp_path) is None
-    (tmp_path / "presets").mkdir()
     text = "data: {source: digits, image_size: 16, channels: 3}\ntrain: {steps: 10}\n"
-    (tmp_path / "presets" / "b.yaml").write_text(text + "seed: 1\n")
-    (tmp_path / "presets" / "a.yaml").write_text(text.replace("10", "20") + "seed: 1\n")
-    name, rows = nearest_preset(params(seed=2), tmp_path) or ("", [])
+    (tmp_path / "b.yaml").write_text(text + "seed: 1\n")
+    (tmp_path / "a.yaml").write_text(text.replace("10", "20") + "seed: 1\n")
+    name, rows = nearest_preset(params(seed=2), tmp_path)
     assert name == "presets/b.yaml"
     assert [(row.key, row.value, row.preset) for row in rows] == [("seed", 2, 1)]
 
 
 def test_a_preset_that_makes_no_sense_is_named(tmp_path: Path) -> None:
-    (tmp_path / "presets").mkdir()
-    (tmp_path / "presets" / "a.yaml").write_text("train: {steps: many}\n")
+    (tmp_path / "a.yaml").write_text("train: {steps: many}\n")
     with pytest.raises(ParameterError, match=r"a\.yaml"):
         nearest_preset(params(), tmp_path)
 
@@ -103,20 +100,14 @@ last: {a: 1}
 
 
 def test_keys_are_set_and_commented_and_the_rest_stays(tmp_path: Path) -> None:
-    (tmp_path / "presets").mkdir()
-    (tmp_path / "presets" / "mine.yaml").write_text(PRESET)
+    (tmp_path / "mine.yaml").write_text(PRESET)
     settings = [
         ("data.path", "a b", "quoted"),
         ("data.labels", None, "all"),
         ("data.size", 2, "a size"),
         ("data.more", True, "not there before"),
     ]
-    text = filled_preset("mine", settings, ["why", "because"], root=tmp_path)
+    text = filled_preset(tmp_path / "mine.yaml", settings, ["why", "because"])
     assert [line.replace('"', "").split() for line in text.splitlines()] == [
         line.replace('"', "").split() for line in FILLED.splitlines()
     ]
-
-
-def test_a_preset_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="run from the repository"):
-        filled_preset("mine", [], [], root=tmp_path)

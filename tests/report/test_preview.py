@@ -20,7 +20,7 @@ from pipeline.report.preview import (
     one_operation,
     preview_rows,
 )
-from stages import preview
+from selftrain import preview
 from tests.augment.images import shares
 from tests.tiny import prepared_stripes
 

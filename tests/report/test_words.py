@@ -51,7 +51,7 @@ def test_a_champion_that_saw_labels_alone_is_said_so() -> None:
     data = replace(example_report(skills=(7.0, 5.0)), champion="0")
     verdict = answer(data)
     assert verdict.short == "Not chosen."
-    assert "chosen over its students" in verdict.sentences[0]
+    assert "chosen over the students" in verdict.sentences[0]
     assert "Generation 1 is right on" in verdict.sentences[1]
 
 
@@ -108,7 +108,7 @@ def test_heads_and_networks_are_judged_in_words_of_their_own() -> None:
 def test_a_control_that_did_better_on_test_can_be_shipped_by_hand() -> None:
     data = example_report()
     ahead, behind = with_control(data, 9.0), with_control(data, 5.0)
-    command = "python -m stages.export --model models/0.longer"
+    command = "selftrain export --model models/0.longer"
     assert command in " ".join(answer(ahead).sentences)
     assert command not in " ".join(answer(behind).sentences)
     assert "no gain beyond chance" in answer(with_control(data, 7.2)).sentences[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load_params
+from pipeline.program import CODE_OF, program_digests
 from tests.stages.reads import read_members, read_parameters
 
 ROOT = Path(__file__).parents[2]
@@ -37,23 +39,38 @@ def files_of(module: str, imports: grimp.ImportGraph) -> set[str]:
     return {f"{path}.py" for path in paths if not (ROOT / path).is_dir()}
 
 
-@pytest.mark.parametrize("name", STAGES)
+def parameters(name: str) -> list[str]:
+    """The parameters of params.yaml that dvc.yaml names for a stage."""
+    return [entry for entry in STAGES[name].get("params", []) if isinstance(entry, str)]
+
+
+def program_keys(name: str) -> list[str]:
+    """What the stage depends on in program.json."""
+    entries = [entry for entry in STAGES[name]["params"] if not isinstance(entry, str)]
+    return [key for entry in entries for key in entry["program.json"]]
+
+
+def code_of(name: str) -> tuple[list[str], str]:
+    """The packages, and the pattern of stages, that the stage's key in program.json stands for."""
+    [key] = program_keys(name)
+    packages, pattern = CODE_OF[key]
+    return packages.split(), pattern
+
+
+@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"scan"}))  # which runs always
 def test_a_stage_depends_on_the_modules_of_the_method_that_it_runs_and_no_package_more(
     name: str, imports: grimp.ImportGraph
 ) -> None:
-    stage = STAGES[name]
-    module = "stages." + stage["cmd"].split("stages.")[1].split()[0]
+    module = "stages." + STAGES[name]["cmd"].split("stages.")[1].split()[0]
+    packages, pattern = code_of(name)
     files = files_of(module, imports)
     assert len(files) > 2
     unwatched = {
-        file
-        for file in files
-        if not any(file == part or file.startswith(f"{part}/") for part in stage["deps"])
+        file for file in files if not fnmatch(file, pattern) and file.split("/")[1] not in packages
     }
     assert not unwatched
-    packages = [part for part in stage["deps"] if (ROOT / part).is_dir() and "pipeline/" in part]
-    unused = [part for part in packages if not any(file.startswith(f"{part}/") for file in files)]
-    assert set(unused) <= {"pipeline/report"}  # not of the method: its templates are the page
+    unused = {name for name in packages if not any(f"pipeline/{name}/" in file for file in files)}
+    assert unused <= {"report"}  # not of the method: its templates are the page
 
 
 def models_of(name: str, params: Params) -> list[str]:
@@ -94,7 +111,7 @@ def test_a_stage_depends_on_every_parameter_that_it_reads(name: str, params: Par
         generation, _, key = model.partition(".")
         named = [
             entry.replace("${item.generation}", generation).replace("${key}", key or generation)
-            for entry in STAGES[name].get("params", [])
+            for entry in parameters(name)
         ]
         reads = read_parameters(members, params, model)
         if name == "pseudo_label":
@@ -113,25 +130,29 @@ def watched(read: str, named: list[str]) -> bool:
 
 
 def test_only_evaluation_and_the_baseline_see_what_is_made_of_test_images() -> None:
-    users = {name for name, stage in STAGES.items() if "features/test" in stage["deps"]}
+    users = {name for name, stage in STAGES.items() if "features/test" in stage.get("deps", [])}
     assert {name.partition("_")[0] for name in users} <= {"evaluate", "baseline"}
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_no_stage_runs_again_for_how_fast_it_goes(name: str) -> None:
-    params = STAGES[name].get("params", [])
-    assert not [key for key in params if key.partition(".")[0] == "run"]
+    assert not [key for key in parameters(name) if key.partition(".")[0] == "run"]
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_parameter_that_a_stage_names_is_in_the_file(path: Path) -> None:
     """DVC stops at one that is not, whatever its default."""
     values: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    for name, stage in STAGES.items():
-        for key in stage.get("params", []):
+    for name in STAGES:
+        for key in parameters(name):
             if "$" in key:
                 continue
             try:
                 reduce(lambda section, part: section[part], key.split("."), values)
             except KeyError:
                 pytest.fail(f"{path.name}: no {key}, which the stage {name} names")
+
+
+def test_program_json_has_a_digest_of_each_stage_that_dvc_yaml_names() -> None:
+    named = {key for name in STAGES if name != "scan" for key in program_keys(name)}
+    assert named == program_digests().keys()

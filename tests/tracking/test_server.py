@@ -59,3 +59,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, started: list[list[str]])
     with pytest.raises(ParameterError, match="--port 70000"):
         server.serve(tmp_path, None, 70000)
     assert started == []
+
+
+def test_where_the_runs_are_is_said_once_the_server_has_them(
+    tmp_path: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.note_experiment(tmp_path, "7")
+    port = free_port()
+    server.serve(tmp_path, None, port)
+    server.serve(tmp_path, "https://mlflow.example/", 5000)
+    said = capsys.readouterr().out
+    assert f"http://127.0.0.1:{port}/#/experiments/7/runs" in said
+    assert "https://mlflow.example/#/experiments/7/runs" in said

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.export import main as export
-from stages.predict import main as predict
+from selftrain.export import main as export
+from selftrain.predict import main as predict
 
 
 @pytest.mark.parametrize(

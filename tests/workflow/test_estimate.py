@@ -10,8 +10,19 @@ import torch
 from ruamel.yaml import YAML
 
 from pipeline.data.preparation.inspection import Inspection
+from pipeline.evaluate.views import num_views
+from pipeline.files import write_json
 from pipeline.params import Params, parse_params
-from pipeline.workflow.estimate import Rates, estimate_seconds, in_words, measure_rates
+from pipeline.workflow.estimate import (
+    STAGE_SECONDS,
+    Counts,
+    Rates,
+    estimate_seconds,
+    known_counts,
+    measure_rates,
+    note_counts,
+)
+from pipeline.workflow.times import stage_names
 
 PRESET = Path(__file__).parents[2] / "presets" / "photographs.yaml"
 
@@ -29,14 +40,29 @@ def photographs(input_size: int = 128) -> Params:
 def test_a_part_is_its_images_or_steps_times_their_rate() -> None:
     params = photographs()
     found = Inspection(["a", "b"], Counter(a=30, b=30), Counter(a=40), unlabeled=900, decoded=500)
-    parts = estimate_seconds(params, found, Rates(embed=0.1, step=0.5), looked=5.0)
-    assert parts["prepare"] == pytest.approx(2 * 5.0 * 1000 / 500)
-    assert parts["features"] == pytest.approx(1000 * 0.1)
-    assert parts["trial"] == pytest.approx(3 * params.transfer.trial_steps * 0.5)
-    assert parts["students"] == parts["control"] == pytest.approx(600 * 0.5)
-    # Generation 2, a network, teaches 3; both and the control see labelled and test images.
-    assert parts["predictions"] == pytest.approx((900 + 3 * 100) * 0.1)
-    assert parts["starting stages"] > 60
+    counts = Counts.of(found, seconds=5.0)
+    stages = estimate_seconds(params, counts, Rates(embed=0.1, step=0.5, predict=0.01))
+    work = {stage: seconds - STAGE_SECONDS for stage, seconds in stages.items()}
+    assert work["prepare"] == pytest.approx(2 * 5.0 * 1000 / 500)
+    assert work["embed"] == pytest.approx(1000 * 0.1)
+    assert work["search"] == pytest.approx(3 * params.transfer.trial_steps * 0.5)
+    assert work["train_teacher"] == work["train_student@1"] == 0.0  # classifiers on features
+    assert work["train_student@2"] + work["train_student@3"] == pytest.approx(600 * 0.5)
+    views = num_views(params.evaluate)
+    assert work["evaluate@3"] == pytest.approx(100 * views * 0.01)
+    assert work["pseudo_label@3"] == pytest.approx(900 * num_views(params.predict) * 0.01)
+    assert work["select@3"] == 0.0
+    assert stages.keys() == {*stage_names(["1", "2", "3"], [], params.control_keys), "report"}
+
+
+def test_counts_are_those_of_prepare_else_of_an_inspection(tmp_path: Path) -> None:
+    assert known_counts(tmp_path) is None
+    inspected = Counts(images=10, unlabeled=8, judged=2, prepare=3.0)
+    note_counts(tmp_path, inspected)
+    assert known_counts(tmp_path) == inspected
+    prepared = {"labeled": 3, "validation": 1, "test": 2, "unlabeled": 20, "quarantined": 1}
+    write_json(tmp_path / "metrics" / "prepare.json", prepared)
+    assert known_counts(tmp_path) == Counts(images=26, unlabeled=20, judged=6, prepare=0.0)
 
 
 def test_more_pixels_take_longer_and_nothing_of_torch_is_left_changed() -> None:
@@ -45,8 +71,3 @@ def test_more_pixels_take_longer_and_nothing_of_torch_is_left_changed() -> None:
     assert 0 < small.embed < large.embed
     assert small.step > 0
     assert torch.get_num_threads() == before
-
-
-def test_in_words_the_longest_part_comes_first() -> None:
-    assert in_words({"a": 20.0, "b": 120.0, "c": 600.0}) == "about 12 minutes (c 10, b 2)"
-    assert in_words({"a": 2.0}) == "about 1 minute"

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from pipeline.workflow.times import note_time, read_times, stage_names
+from pipeline.workflow.times import PLAN, in_words, note_time, position, read_times, stage_names
 
 
 def test_the_last_run_of_each_stage_is_kept_in_order(tmp_path: Path) -> None:
@@ -33,3 +34,23 @@ def test_stages_are_named_as_dvc_shows_them() -> None:
         *("train_student@1.1", "evaluate@1.1", "train_control@0.longer", "evaluate@0.longer"),
         *("ensemble", "baseline"),
     ]
+
+
+def test_in_words_the_longest_part_comes_first() -> None:
+    assert (
+        in_words({"a": 20.0, "b@1": 60.0, "b@2": 60.0, "c": 600.0})
+        == "about 12 minutes (c 10, b 2)"
+    )
+    assert in_words({"a": 2.0}) == "about 1 minute"
+
+
+def test_the_plan_says_which_stage_it_is_and_how_long_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert position("select@1") is None
+    plan: dict[str, float | None] = {"prepare": 60.0, "select@1": 120.0, "report": 61.0}
+    monkeypatch.setenv(PLAN, json.dumps(plan))
+    assert position("select@1") == "stage 2 of 3, about 3 minutes left"
+    assert position("scan") is None
+    monkeypatch.setenv(PLAN, json.dumps(plan | {"report": None}))
+    assert position("select@1") == "stage 2 of 3"

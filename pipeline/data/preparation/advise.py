@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
 from pipeline.data.sources.rows import Source, in_words
 from pipeline.params.presets import filled_preset
+from pipeline.program import program_file
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
 PHOTOGRAPH_SIDE = 48  # pixels of the shorter side from which a pretrained body is worth it
@@ -128,15 +128,16 @@ def image_side(median_side: int, preset: str) -> int:
     return min(max(median_side // 4 * 4, SMALLEST_SIDE), LARGEST_SIDE[preset])
 
 
-def filled(advice: Advice, options: dict[str, str | None], *, root: Path) -> str:
-    """The text of params.yaml: the preset under `root` with the settings of the advice, and with
-    the parameters of `data` among the options."""
+def filled(advice: Advice, options: dict[str, str | None]) -> str:
+    """The text of params.yaml: the preset with the settings of the advice, and with the parameters
+    of `data` among the options."""
     opening = [
-        f"Written by python -m stages.init from presets/{advice.preset}.yaml: {advice.reason}.",
-        "docs/parameters.md explains each parameter; python -m stages.preview shows the images.",
+        f"Written by selftrain init from presets/{advice.preset}.yaml: {advice.reason}.",
+        "docs/parameters.md explains each parameter; selftrain preview shows the images.",
     ]
     named = [Setting(f"data.{key}", value, "as asked") for key, value in options.items() if value]
-    return filled_preset(advice.preset, [*advice.settings, *named], opening, root=root)
+    preset = program_file("presets") / f"{advice.preset}.yaml"
+    return filled_preset(preset, [*advice.settings, *named], opening)
 
 
 def summary(

@@ -91,7 +91,7 @@ def _ids_of(prepared: Path, names: Set[str], file: Path) -> dict[str, str]:
     if unknown := sorted(names - by_name.keys()):
         raise SourceError(
             f"{file}: {unknown[0]}: no training image of this run has a file of that name; keep "
-            "the names that stages.pick gave the images"
+            "the names that selftrain pick gave the images"
         )
     return by_name
 
@@ -132,7 +132,7 @@ def _label_studio_answers(tasks: list[Any], where: str) -> dict[str, str]:
         if not isinstance(name, str) or not isinstance(annotations, list):
             raise SourceError(
                 f"{place}: must have data.{IMAGE_ID} and annotations, as in an export of the "
-                "tasks of stages.pick as JSON (not JSON-MIN)"
+                "tasks of selftrain pick as JSON (not JSON-MIN)"
             )
         for annotation in sorted(annotations, key=lambda each: str(_get(each, "updated_at") or "")):
             if (choice := _choice(annotation, place)) is not None:

@@ -42,7 +42,7 @@ def values(advice: Advice) -> dict[str, Any]:
 
 
 def parameters(advice: Advice) -> Params:
-    return parse_text(filled(advice, {}, root=ROOT))
+    return parse_text(filled(advice, {}))
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_what_was_found_is_described() -> None:
 
 def test_every_choice_has_its_reason_in_the_file() -> None:
     advice = advise(found(labeled=Counter(a=9, b=9)), "folder", "my: #1", gpu=False)
-    text = filled(advice, {"group_column": "who"}, root=ROOT)
-    assert text.startswith(f"# Written by python -m stages.init from presets/{advice.preset}.yaml")
+    text = filled(advice, {"group_column": "who"})
+    assert text.startswith(f"# Written by selftrain init from presets/{advice.preset}.yaml")
     assert parse_text(text).data.group_column == "who"
     for _, _, comment in advice.settings:
         assert f"# {comment}\n" in text

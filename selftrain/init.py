@@ -7,6 +7,7 @@ path and label; a CSV; or Parquet.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 from pipeline.errors import ParameterError
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE
+from pipeline.program import program_file
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.times import in_words
 
 OPTIONS = {
     "path_column": "the table's column of paths",
@@ -27,23 +30,25 @@ OPTIONS = {
 
 def init(args: argparse.Namespace) -> None:
     """Write params.yaml as the command line says."""
-    if args.out.exists() and not args.force:
-        raise ParameterError(f"{args.out}: exists; give --force to write it anew, or --out")
-    if args.sample < 1:
-        raise ParameterError(f"--sample {args.sample}: must be 1 or more")
-    from pipeline.data.preparation.advise import advise, filled, summary
+    from pipeline.data.preparation.advise import LARGER_BODY, advise, filled, summary
     from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
     from pipeline.data.preparation.listing import check_apart, warn_of_git
     from pipeline.data.sources import ColumnNames, open_source
     from pipeline.data.sources.recognise import recognise, unread_tables
     from pipeline.models.passes import has_gpu
     from pipeline.params.load import parse_text
-    from pipeline.workflow.estimate import expected_time
+    from pipeline.workflow.estimate import Counts, estimate_seconds, measure_rates, note_counts
 
     images = Path(args.images)
     check_apart(images, Path.cwd())
     columns = ColumnNames(args.path_column, args.label_column, args.group_column)
     name, pattern = recognise(args.images, columns), args.group_pattern
+    if args.out.exists() and not args.force and not _replaceable(args.out):
+        raise ParameterError(
+            f"{args.out}: git has no copy of it; give --force to replace it, or --out"
+        )
+    if args.sample < 1:
+        raise ParameterError(f"--sample {args.sample}: must be 1 or more")
     start = time.perf_counter()
     source = open_source(name, args.images, seed=0, columns=columns, group_pattern=pattern)
     inspection = inspect_source(source, args.sample)
@@ -53,15 +58,34 @@ def init(args: argparse.Namespace) -> None:
         say(f"init: {line}")
     gpu = has_gpu()
     advice = advise(inspection, name, args.images, gpu=gpu)
-    text = filled(advice, {key: getattr(args, key) for key in OPTIONS}, root=Path.cwd())
+    text = filled(advice, {key: getattr(args, key) for key in OPTIONS})
     params = parse_text(text, str(args.out))
     for line in predicted_warnings(inspection, params.data, params.seed):
         say(f"init: warning: {line}")
     write_text(args.out, text)
+    counts = Counts.of(inspection, seconds)
+    note_counts(Path.cwd(), counts)
+    expected = in_words(estimate_seconds(params, counts, measure_rates(params)))
+    say(f"init: a run will take {expected} here, by a few images and steps that were just timed")
     if advice.preset == "photographs":
-        for line in expected_time(params, inspection, seconds, gpu=gpu):
-            say(f"init: {line}")
-    say(f"init: {args.out} from presets/{advice.preset}.yaml ({advice.reason}); next: dvc repro")
+        faster = "" if gpu else "; a GPU affords larger images and networks"
+        say(f"init: with a network to fetch weights, a larger body: embed: {LARGER_BODY}{faster}")
+    say(
+        f"init: {args.out} from presets/{advice.preset}.yaml ({advice.reason}); next: selftrain run"
+    )
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether nothing is lost with the file: git has it as it is, or it is the one of the demo."""
+    shipped = program_file("params.yaml")
+    if shipped.resolve() != path.resolve() and shipped.read_bytes() == path.read_bytes():
+        return True
+    command = ["git", "status", "--porcelain", "--ignored", "--", path.name]
+    try:
+        answer = subprocess.run(command, cwd=path.parent, capture_output=True, check=False)
+    except OSError:
+        return False
+    return answer.returncode == 0 and not answer.stdout
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Classify your images with the champion, offline: one table, bad files listed with their reason.
 
-python -m stages.predict IMAGES --out predictions.csv [--model champion]
+selftrain predict IMAGES --out predictions.csv [--model champion]
 
 IMAGES: a folder, a file, a glob in quotes, or Parquet with a column `image`.
 """

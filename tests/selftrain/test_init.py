@@ -16,7 +16,7 @@ from pipeline.models.build import build_network
 from pipeline.params import TrainParams, load_params
 from pipeline.train.fit import fit
 from pipeline.train.inputs import training_data
-from stages.init import main
+from selftrain.init import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the presets and, in my_images, JPEGs of two classes, most unlabelled."""
-    (tmp_path / "presets").symlink_to(ROOT / "presets")
     for number in range(60):
         place = ("red", "blue")[number % 2] if number < 24 else "unlabeled"
         pixels = np.random.default_rng(number).integers(0, 120, (30, 44, 3), np.uint8)

@@ -1,8 +1,8 @@
 """Add the answers of a labelling tool to corrections.csv.
 
-python -m stages.answers FILE [--out corrections.csv]
+selftrain answers FILE [--out corrections.csv]
 
-FILE: Label Studio's export as JSON, or FiftyOne's labels.json or its folder, of what stages.pick
+FILE: Label Studio's export as JSON, or FiftyOne's labels.json or its folder, of what selftrain pick
 wrote.
 """
 

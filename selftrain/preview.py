@@ -1,6 +1,6 @@
 """Look at what the parameters do to some real images: a contact sheet of their augmentation.
 
-python -m stages.preview [--data labeled] [--images 8] [--out preview.png]
+selftrain preview [--data labeled] [--images 8] [--out preview.png]
                           [--all | --corruptions]
 """
 

@@ -1,7 +1,7 @@
 """Take the champion elsewhere: as an ONNX file, or as a folder that MLflow serves.
 
-python -m stages.export --out model.onnx [--model champion]
-python -m stages.export --out served_model
+selftrain export --out model.onnx [--model champion]
+selftrain export --out served_model
 
 An ONNX file sees an image once, from the centre; the folder as `evaluate` says.
 """

@@ -1,4 +1,4 @@
-"""stages.pick and stages.answers, as a user calls them, on a small prepared folder."""
+"""selftrain.pick and selftrain.answers, as a user calls them, on a small prepared folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stages.answers
-import stages.pick
+import selftrain.answers
+import selftrain.pick
 from pipeline.data.preparation.answers import image_name
 from pipeline.files import write_json
 from pipeline.labels.queue import doubtful_queue
@@ -47,7 +47,7 @@ def teach(project: Path) -> list[Path]:
 
 def run(monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", [stage, *arguments])
-    return {"pick": stages.pick.main, "answers": stages.answers.main}[stage]()
+    return {"pick": selftrain.pick.main, "answers": selftrain.answers.main}[stage]()
 
 
 def queue(folder: Path) -> list[dict[str, str]]:
@@ -131,7 +131,7 @@ def test_the_champion_makes_the_features_where_there_is_one(
     [
         (["--count", "0"], "--count 0: must be 1 or more"),
         (["--count", "1", "--out", "prepared"], "--out prepared: exists; give --force"),
-        (["--count", "1", "--out", "prepared", "--force"], "no folder that stages.pick wrote"),
+        (["--count", "1", "--out", "prepared", "--force"], "no folder that selftrain pick wrote"),
         (["--count", "1", "--by", "doubtful"], "no teacher has seen these images yet"),
         (["--count", "1", "--features", "pretrained"], "transfer.source = null"),
     ],

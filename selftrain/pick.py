@@ -1,6 +1,6 @@
 """List the unlabelled images that are most worth a label, with a page to label them on.
 
-python -m stages.pick --count N [--out pick] [--by typical] [--features pixels]
+selftrain pick --count N [--out pick] [--by typical] [--features pixels]
                       [--label-studio] [--fiftyone]
 
 Typical images while labels are few, doubtful ones later. It needs what `dvc repro prepare` makes,
@@ -30,7 +30,7 @@ def pick(args: argparse.Namespace) -> None:
     if args.out.exists() and not args.force:
         raise ParameterError(f"--out {args.out}: exists; give --force to replace it, or another")
     if args.out.exists() and not (args.out / QUEUE).is_file():
-        raise ParameterError(f"--out {args.out}: no folder that stages.pick wrote; give another")
+        raise ParameterError(f"--out {args.out}: no folder that selftrain pick wrote; give another")
     params, layout = load_params(), Layout(Path.cwd())
     import torch
 

@@ -1,0 +1,79 @@
+"""What to do next, by rule, in at most three lines."""
+
+from __future__ import annotations
+
+from pipeline.evaluate.champion import model_words
+from pipeline.report.data import ReportData
+from pipeline.report.words import answer, percent
+
+MOST = 3
+NAMED = 3  # classes
+WEAK = 0.95  # accuracy under which a class is worth more labels
+FEWEST = 5  # test images of a class that is judged
+MANY_STRANGERS = 0.05  # of the unlabelled images
+
+
+def decisions(data: ReportData) -> list[str]:
+    """What the figures advise, the most important first; each names what does it."""
+    rules = (_ship, _look_at_strangers, _start_from_weights, _label, _stop)
+    return [advice for rule in rules if (advice := rule(data))][:MOST]
+
+
+def _ship(data: ReportData) -> str | None:
+    best = max(data.controls, key=lambda each: each.result.test.accuracy, default=None)
+    if best is not None and best.champion.verdict == "worse":
+        return (
+            f"Ship the labels alone, trained for longer, which did better: "
+            f"selftrain export --model models/0.{best.name} --out served_model"
+        )
+    first = data.champion_result.against_first
+    if first is not None and first.verdict == "worse":
+        return (
+            "Ship generation 0, which did better: selftrain export --model models/0 "
+            "--out served_model"
+        )
+    if answer(data).tone == "better":
+        return f"Ship {model_words(data.champion)}: selftrain export --out served_model"
+    return None
+
+
+def _look_at_strangers(data: ReportData) -> str | None:
+    last = [*data.taught.values()][-1:]
+    images = sum(sum(audit.reasons.values()) for audit in last)
+    strangers = sum(audit.strangers or 0 for audit in last)
+    if not images or strangers < MANY_STRANGERS * images:
+        return None
+    return (
+        f"Look at the {strangers:,} unlabelled images ({percent(strangers / images, 0)}) that seem "
+        "to show none of the classes, in the gallery of strangers; select.strangers: drop leaves "
+        "them out"
+    )
+
+
+def _start_from_weights(data: ReportData) -> str | None:
+    if not data.from_scratch:
+        return None
+    return (
+        "If these are photographs, start from pretrained weights: selftrain init chooses them, "
+        "presets/photographs.yaml has them"
+    )
+
+
+def _label(data: ReportData) -> str | None:
+    test = data.champion_result.test
+    weak = sorted(
+        (accuracy, name)
+        for name, accuracy, row in zip(data.classes, test.per_class, test.confusion, strict=True)
+        if accuracy is not None and accuracy < WEAK and sum(row) >= FEWEST
+    )
+    if not weak:
+        return None
+    named = ", ".join(f"{name} ({percent(accuracy, 0)} right)" for accuracy, name in weak[:NAMED])
+    return f"Label more images, of these classes first: {named}; selftrain pick --count 50"
+
+
+def _stop(data: ReportData) -> str | None:
+    last = data.generations[-1]
+    if last.against_teacher is None or last.against_teacher.verdict == "better":
+        return None
+    return f"Add no generation: generation {last.generation} is not clearly better than its teacher"

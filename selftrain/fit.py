@@ -1,0 +1,84 @@
+"""The commands new, init and run as one function, and the classifier that comes of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.errors import SelftrainError, SourceError
+from pipeline.program import program_file
+
+if TYPE_CHECKING:
+    from pipeline.evaluate.classifier import Classifier
+
+
+class Prediction(NamedTuple):
+    """The class of an image and its probability, or why the image can't be read."""
+
+    label: str | None
+    confidence: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A project that has run; its report is report/index.html in the folder."""
+
+    project: Path
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """What `selftrain export` ships; raises DataError before the project has run."""
+        from pipeline.params import load_params
+        from pipeline.workflow.layout import Layout
+        from pipeline.workflow.shipping import named_classifier
+
+        params = load_params(self.project / "params.yaml")
+        return named_classifier(None, Layout(self.project), params, "cpu")
+
+    def predict(self, images: Sequence[str | Path | bytes]) -> list[Prediction]:
+        """Classify image files, by their paths or as bytes; raises SourceError for no such file."""
+        from pipeline.evaluate.classifier import classify_encoded
+
+        try:
+            files = [
+                each if isinstance(each, bytes) else Path(each).read_bytes() for each in images
+            ]
+        except OSError as error:
+            raise SourceError(f"{error.filename}: can't be read ({error.strerror})") from None
+        answers = classify_encoded(self.classifier, files)
+        classes = self.classifier.spec.classes
+        return [
+            Prediction(None, 0.0, problem)
+            if problem
+            else Prediction(classes[row.argmax()], float(row.max()), None)
+            for row, problem in zip(answers.probabilities, answers.problems, strict=True)
+        ]
+
+
+def fit_folder(images: str | Path, project: str | Path) -> Fitted:
+    """Train on `images`, as `selftrain init` takes them, in the folder `project`.
+
+    A project that is not there is made; one that is there goes on with its params.yaml as it is, so
+    that it can be changed between two calls. Raises SelftrainError where a step ends with an error,
+    which it has printed.
+    """
+    folder = Path(project)
+    params = folder / "params.yaml"
+    if not params.exists():
+        _run("new", str(folder))
+    if params.read_bytes() == program_file("params.yaml").read_bytes():  # still those of digits
+        _run("init", str(Path(images).resolve()), folder=folder)
+    _run("run", folder=folder)
+    return Fitted(folder)
+
+
+def _run(command: str, *arguments: str, folder: Path | None = None) -> None:
+    answer = subprocess.run([sys.executable, "-m", "selftrain", command, *arguments], cwd=folder)
+    if answer.returncode:
+        raise SelftrainError(f"selftrain {command}: ended with code {answer.returncode}, see above")

@@ -1,0 +1,86 @@
+"""Which stages a run would go through now, and how long each will take here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.remote import opened
+from pipeline.files import read_json
+from pipeline.params import Params
+from pipeline.program import program_digests
+from pipeline.workflow.layout import Layout
+from pipeline.workflow.source import source_facts
+from pipeline.workflow.times import read_times
+
+SCAN = "scan"  # runs always; alone it changes nothing
+
+
+def planned_stages(root: Path, params: Params, targets: Sequence[str] = ()) -> list[str]:
+    """The stages that `dvc repro` of all or these targets would run after scan, by the names that
+    they give themselves, and in its order.
+
+    What follows from one that runs is among them, although it may turn out to be as before. Raises
+    ClusterError where DVC can't read the project, SourceError where the images are not there.
+    """
+    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+    with opened(root) as repo:
+        stale = {name for name, why in repo.status().items() if why != ["always changed"]}
+        graph = get_active_graph(repo.index.graph)
+        stages = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
+        renewed = _renewed_by_scan(root, params)
+        planned: dict[Any, None] = {}
+        for stage in stages:
+            reads = {name for dependency in stage.deps for name in _names(dependency)}
+            after = any(before in planned for before in graph.successors(stage))
+            if stage.addressing != SCAN and (after or stage.addressing in stale or reads & renewed):
+                planned[stage] = None
+        return [_title(stage.cmd) for stage in planned]
+
+
+def _title(command: str) -> str:
+    """What a stage calls itself: `python -m stages.evaluate --generation 0` is evaluate@0."""
+    name, _, generation = command.rpartition("stages.")[2].partition(" --generation ")
+    return f"{name}@{generation}" if generation else name
+
+
+def _renewed_by_scan(root: Path, params: Params) -> set[str]:
+    """What scan will write otherwise than it is: source.json, and keys of program.json."""
+    layout = Layout(root)
+    before = read_json(layout.program) if layout.program.exists() else {}
+    renewed = {key for key, digest in program_digests().items() if before.get(key) != digest}
+    facts = read_json(layout.source) if layout.source.exists() else None
+    if facts != source_facts(root, params.data)[0]:
+        renewed.add(layout.source.name)
+    return renewed
+
+
+def _names(dependency: Any) -> list[str]:
+    """A dependency's file name, or of program.json the keys that count."""
+    name = Path(dependency.fs_path).name
+    return list(dependency.params) if name == "program.json" else [name]
+
+
+def expected_seconds(root: Path, params: Params, stages: list[str]) -> dict[str, float | None]:
+    """The seconds of each of `stages`: those that it took here last, else an estimate from a few
+    images and steps, which are timed now; None where nothing is known of the images yet."""
+    known = {each.stage: each.seconds for each in read_times(root, stages)}
+    missing = [stage for stage in stages if stage not in known]
+    estimate = _estimate(root, params) if missing else {}
+    return {stage: known.get(stage, estimate.get(stage)) for stage in stages}
+
+
+def _estimate(root: Path, params: Params) -> dict[str, float]:
+    from pipeline.data.preparation.inspection import inspect_source
+    from pipeline.data.sources import open_source
+    from pipeline.workflow.estimate import Counts, estimate_seconds, known_counts, measure_rates
+
+    counts = known_counts(root)
+    if counts is None and params.data.path is None:  # small, and installed
+        start = time.perf_counter()
+        inspection = inspect_source(open_source(params.data.source, None, seed=params.seed))
+        counts = Counts.of(inspection, time.perf_counter() - start)
+    return estimate_seconds(params, counts, measure_rates(params)) if counts else {}

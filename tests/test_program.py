@@ -1,0 +1,54 @@
+"""The digest of a stage's code changes with its code, and what comes beside the code is found."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline import program
+from pipeline.errors import DataError
+from pipeline.program import program_digests, program_file
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("pipeline", "stages", "presets"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    monkeypatch.setattr(program, "CODE", tmp_path)
+    return tmp_path
+
+
+def test_a_change_of_the_code_changes_the_digests_of_the_stages_that_run_it(copied: Path) -> None:
+    before = program_digests()
+    (copied / "pipeline/labels/select.py").write_text("# another\n")
+    changed = {key for key, digest in program_digests().items() if digest != before[key]}
+    assert changed == {"train", "pseudo_label", "select", "evaluate", "report"}
+    (copied / "stages/embed.py").write_text("# another\n")
+    (copied / "presets/digits_50.yaml").write_text("seed: 1\n")
+    changed |= {key for key, digest in program_digests().items() if digest != before[key]}
+    assert changed == before.keys() - {"prepare", "search", "ensemble", "baseline"}
+
+
+def test_what_python_compiles_changes_no_digest(copied: Path) -> None:
+    before = program_digests()
+    (copied / "pipeline/labels/__pycache__").mkdir(exist_ok=True)
+    (copied / "pipeline/labels/__pycache__/select.cpython-311.pyc").write_bytes(b"x")
+    assert program_digests() == before
+
+
+def test_the_files_beside_the_code_are_those_of_the_repository() -> None:
+    assert program_file("dvc.yaml") == ROOT / "dvc.yaml"
+
+
+def test_without_a_repository_and_an_installation_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "CODE", tmp_path)
+    monkeypatch.setattr(program, "files", lambda name: [])
+    with pytest.raises(DataError, match=r"dvc\.yaml: was not installed with selftrain"):
+        program_file("dvc.yaml")
