@@ -56,7 +56,7 @@ def stored_prefix(storage: StoredFolder, kind: str, digest: str) -> StoredFolder
 
 
 def mark_in_use(prefix: StoredFolder) -> None:
-    """Renew the time of a prefix that is about to be used, for `cluster.gc` to leave it."""
+    """Renew the time of a prefix that is about to be used, for `selftrain gc` to leave it."""
     with suppress(FileNotFoundError):  # a process of this number elsewhere renews it just now
         prefix.write(IN_USE, b"selftrain\n")
 

@@ -1,4 +1,4 @@
-"""Marks in storage for as long as a command runs, so that `cluster.gc` leaves what it works on.
+"""Marks in storage for as long as a command runs, so that `selftrain gc` leaves what it works on.
 
 One object in each prefix, renewed by one thread of the command's own process, whatever number of
 workers on whatever nodes read there. A killed command's marks grow old.
@@ -74,6 +74,6 @@ class Marks:
         if not self._warned:
             self._warned = True
             print(
-                f"warning: not marked as in use, so cluster.gc may remove it: {error}",
+                f"warning: not marked as in use, so selftrain gc may remove it: {error}",
                 file=sys.stderr,
             )

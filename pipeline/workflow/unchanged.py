@@ -81,8 +81,7 @@ def _files(root: Path, path: Path) -> Iterator[Path]:
         yield path
         return
     for folder, _, names in os.walk(root / path):
-        if not folder.endswith("__pycache__"):
-            yield from (Path(folder, name).relative_to(root) for name in names)
+        yield from (Path(folder, name).relative_to(root) for name in names)
 
 
 def _state(path: Path) -> tuple[int, int, int]:

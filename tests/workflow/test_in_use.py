@@ -123,7 +123,7 @@ def test_a_mark_that_can_not_be_written_is_a_warning(
             pass
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith("warning: not marked as in use, so cluster.gc may remove it: file://")
+    assert said.startswith("warning: not marked as in use, so selftrain gc may remove it: file://")
 
 
 def test_without_storage_nothing_is_marked(tmp_path: Path) -> None:
