@@ -214,7 +214,7 @@ def machine_error(error: BaseException | None) -> MachineError | None:
         elif not (isinstance(error, OSError) and number):
             number = next((each for each in REFUSALS if os.strerror(each) in text), None)
         if number:
-            path = getattr(error, "filename", None)
+            path = getattr(error, "filename2", None) or getattr(error, "filename", None)
             where, remedy = f"{path}: " if path else "", REMEDIES.get(number, "mend that")
             reason = os.strerror(number)
             return MachineError(f"{where}{reason}; {remedy}, and the same command goes on")

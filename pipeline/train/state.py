@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ def save_state(
         tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()}
     plain = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     with written_whole(folder / STATE) as partial:
-        save_file(plain, partial, metadata={"step": json.dumps(step)})
+        metadata = {"step": json.dumps(step), "sha256": _digest(plain)}
+        save_file(plain, partial, metadata=metadata)
 
 
 def load_state(
@@ -64,6 +66,8 @@ def load_state(
             if type(step) is not int or step < 0:
                 raise ValueError(f"step = {step!r}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if _digest(tensors) != file.metadata().get("sha256"):
+                raise ValueError("other bytes than were saved")
         network.load_state_dict(_under("network/", tensors))
         for key, value in _under("average/", tensors).items():
             average[key].copy_(value)
@@ -74,6 +78,15 @@ def load_state(
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: not this run's state ({reason}); delete it") from None
     return step
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors on the CPU and their names."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.errors import DataError, SelftrainError
 from pipeline.files import discard_folder, file_digest, remove_partials, write_text
 from pipeline.workflow.layout import STATE
 
@@ -33,6 +34,16 @@ def prepare_scratch(root: Path, name: str) -> Path:
 def finish_scratch(root: Path, scratch: Path) -> None:
     """Note that the stage at work in `scratch` has come to its end."""
     write_text(scratch / FINISHED, _recorded(root).decode())
+
+
+def scratch_damage(scratch: Path, error: BaseException) -> DataError | None:
+    """What a user reads where `error` comes of what an earlier run left in `scratch`, else None."""
+    if isinstance(error, SelftrainError):
+        return DataError(f"{error}; delete {scratch}") if str(scratch) in str(error) else None
+    if not isinstance(error, ValueError | LookupError | TypeError):
+        return None
+    reason = str(error).partition("\n")[0][:200]
+    return DataError(f"{scratch}: can't be taken up ({reason}); delete it")
 
 
 def _recorded(root: Path) -> bytes:

@@ -25,7 +25,7 @@ from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
 from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import STATE, Layout
-from pipeline.workflow.scratch import LOCK_FILE, finish_scratch, prepare_scratch
+from pipeline.workflow.scratch import LOCK_FILE, finish_scratch, prepare_scratch, scratch_damage
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
 from pipeline.workflow.times import note_time, position
 from pipeline.workflow.unchanged import unchanged_dependencies
@@ -33,7 +33,7 @@ from pipeline.workflow.unchanged import unchanged_dependencies
 if TYPE_CHECKING:
     from pipeline.data.storage import StoredFolder
 
-LOCK_SECONDS = 15.0  # that a stage which is asked to end, as when its DVC was killed, may take
+LOCK_SECONDS = 8.0  # that a stage which is asked to end, as when its DVC was killed, may take
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
@@ -122,6 +122,7 @@ class Stage:
             }
         )
         scratch = prepare_scratch(self.root, f"{self.title}-{fingerprint[:16]}")
+        taken_up = any(scratch.iterdir())
         commit = git_commit(self.root)
         tracker = self._tracker(fingerprint, dict(inputs), commit)
         run = Run(scratch, tracker, fingerprint, self.marks)
@@ -138,6 +139,8 @@ class Stage:
             killed = isinstance(error, KeyboardInterrupt)
             with suppress(OSError):  # a full disk, which `error` tells of
                 tracker.finish("KILLED" if killed else "FAILED")
+            if taken_up and (damage := scratch_damage(scratch, error)):
+                raise damage from error
             raise
         tracker.finish("FINISHED")
         finish_scratch(self.root, scratch)

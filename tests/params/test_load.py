@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from pipeline.errors import ParameterError
 from pipeline.params import Params, load_params, parse_params
+from pipeline.params.load import parse_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GENERATION: dict[str, Any] = {"teacher": "0", "select": {}, "student": {}}
@@ -214,6 +216,45 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00seed")
     with pytest.raises(ParameterError, match="can't be read"):
         load_params(tmp_path / "params.yaml")
+
+
+NEEDED = "data: {source: digits, image_size: 8}\ntrain: {steps: 1}\n"
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{BOMB}seed: *a11", "seed = [[["),
+        (f"{NEEDED}{BOMB}embed: {{source: *a11}}", "embed.source = [[["),
+        (f"{BOMB}--- *a11", "not YAML"),
+        (f"{NEEDED}embed: &e {{source: *e}}", "embed.source = {"),
+        (f"seed: {'[' * 5000}{']' * 5000}", "not YAML that can be used: maximum recursion"),
+        (f"seed: {'9' * 5000}", "not YAML that can be used: Exceeds the limit"),
+        ("seed: 1\nseed: 2", "not YAML: line 2, column 1: found duplicate key"),
+        ("seed: !!python/object/apply:os.system [id]", "not YAML: line 1"),
+        ("<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> b", "not YAML: line 2"),
+        ("- seed", "must be a mapping of parameters, not ['seed']"),
+    ],
+)
+def test_damaged_and_hostile_yaml_is_one_short_line(text: str, told: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_text(text)
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.timeout(30)
+def test_what_is_no_file_of_parameters_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "huge").write_bytes(b"#" * ((1 << 20) + 1))
+    for name in ("pipe", "zero", "huge"):
+        with pytest.raises(ParameterError, match="can't be read \\("):
+            load_params(tmp_path / name)
 
 
 def test_neighbours_have_parameters_of_their_own() -> None:

@@ -108,6 +108,15 @@ def test_a_cut_state_is_refused(tmp_path: Path, keep: int) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_a_state_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    Run(0, 2).save(tmp_path, 2)
+    data = bytearray((tmp_path / STATE).read_bytes())
+    data[-5] ^= 1
+    (tmp_path / STATE).write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"not this run's state \(other bytes.*delete it"):
+        Run(0, 0).load(tmp_path)
+
+
 def test_a_state_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
     Run(0, 1, width=6).save(tmp_path, 1)
     with pytest.raises(CheckpointError, match="delete it") as caught:
