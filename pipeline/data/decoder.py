@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,6 +61,9 @@ def _serve(turn: int) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed
     readable_formats()
+    with suppress(ImportError):  # else it takes the address space of a thread for each core
+        plugin: Any = import_module("PIL.AvifImagePlugin")
+        plugin.DEFAULT_MAX_THREADS = 1
     limits, most = _Limits(turn), _address_space() + MEMORY
     while _address_space() <= most:  # else a decoder has not given back its memory
         try:

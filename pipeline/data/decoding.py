@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -82,10 +83,10 @@ class _EndedError(Exception):
 
 
 class _Pool:
-    """Processes that wait for images, one for each thread that asks; started when needed."""
+    """Processes that wait for images, at most one for each core; started when needed."""
 
     def __init__(self) -> None:
-        self._idle = deque[_Child]()
+        self._idle, self._cores = deque[_Child](), threading.Semaphore(os.cpu_count() or 1)
         self._turn = tempfile.TemporaryFile()  # noqa: SIM115  # locked by whoever holds a large one
         atexit.register(self.close)
 
@@ -103,14 +104,14 @@ class _Pool:
     def _ask(self, images: Sequence[bytes], form: dict[str, Any]) -> list[StoredImage | str]:
         for last in (False, True):
             try:
-                child = (None if last else self._waiting()) or _Child(self._turn.fileno())
-                answers = child.ask(images, form)
+                with self._cores:
+                    child = (None if last else self._waiting()) or _Child(self._turn.fileno())
+                    answers = child.ask(images, form)
+                    self._idle.append(child)
+                    return answers
             except _EndedError as ended:  # one that others end is tried again
                 if last or ended.reason is not None:
                     raise
-            else:
-                self._idle.append(child)
-                return answers
         raise AssertionError
 
     def _waiting(self) -> _Child | None:

@@ -198,7 +198,7 @@ def _short_reasons() -> Iterator[None]:
     """Turn whatever hostile bytes lead Pillow's decoders to into BadImageError."""
     try:
         yield
-    except (BadImageError, MemoryError, ImportError):
+    except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise BadImageError("too many pixels") from None

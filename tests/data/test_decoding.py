@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -123,9 +125,18 @@ def test_why_a_process_ended(number: signal.Signals, reason: str | None) -> None
 
 def test_large_images_are_decoded_one_at_a_time() -> None:
     large = encoded(Image.new("L", (4100, 4000)))
+    turn = decoding._pool(os.getpid())._turn
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(decode, [large] * 4))
-    assert all(isinstance(answer, StoredImage) for answer in found)
+        fcntl.lockf(turn, fcntl.LOCK_EX)  # as a process that has a large image does
+        try:
+            waiting = pool.submit(decode, large)
+            assert isinstance(decode(encoded(photo())), StoredImage)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+        finally:
+            fcntl.lockf(turn, fcntl.LOCK_UN)
+        assert isinstance(waiting.result(), StoredImage)
+        assert all(isinstance(found, StoredImage) for found in pool.map(decode, [large] * 3))
 
 
 def test_no_process_outlives_a_parent_that_is_killed() -> None:

@@ -22,6 +22,7 @@ from pipeline.evaluate.classify import classify
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.tracking.server import tracking_uri
+from tests.data.hostile_images import tiled_tiff
 from tests.tracking.isolated import Isolated, post
 from tests.tracking.tracked import QUIET_MLFLOW, send_all, tracked
 
@@ -85,17 +86,19 @@ def test_base64_text_bytes_and_plain_lists_are_the_same_image(folder: Path) -> N
 
 
 def test_a_bad_image_says_why_and_the_others_are_answered(folder: Path) -> None:
-    images = [png(0), b"text, no image", "no base64!", 5, "bm8gaW1hZ2U=", png(1)]
+    hostile = tiled_tiff(46_336)
+    images = [png(0), b"text, no image", "no base64!", 5, "bm8gaW1hZ2U=", png(1), hostile]
     answer = classify(load_classifier(folder), images)
     np.testing.assert_allclose(
         answer["confidence"][[0, 5]].astype(float),
         expected(folder, [png(0), png(1)]).max(1),
         atol=1e-5,
     )
-    assert answer["error"].isna().tolist() == [True, False, False, False, False, True]
+    assert answer["error"].isna().tolist() == [True, False, False, False, False, True, False]
     assert answer["error"][1] == answer["error"][4] == "not an image"
     assert answer["error"][2].startswith("not base64 text")
     assert answer["error"][3] == "bytes or base64 text needed, got int"
+    assert answer["error"][6] == "too many pixels: 64x64 in tiles of 46336x46336"
     records = json.loads(json.dumps(answer.to_dict("records"), allow_nan=False))
     assert set(records[1]) == set(records[0])
     assert [value for key, value in records[1].items() if key != "error"] == [None] * 5
