@@ -24,7 +24,6 @@ from pipeline.files import (
     write_text,
     written_whole,
 )
-
 from tests.bad_input.special import special
 
 

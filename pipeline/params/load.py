@@ -37,6 +37,9 @@ def parse_text(text: str, file: str = str(PARAMS_FILE)) -> Params:
         values = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise ParameterError(f"{file}: not YAML: {_yaml_reason(error)}") from None
+    except (ValueError, TypeError, RecursionError) as error:  # a number, a key, a depth
+        reason = str(error).partition("\n")[0]
+        raise ParameterError(f"{file}: not YAML that can be used: {reason}") from None
     return parse_params(values, file)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files import write_text
+from pipeline.files import read_text, write_text
 
 Log = Callable[[int, dict[str, float]], None]
 LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
@@ -32,7 +32,7 @@ def read_history(path: Path) -> list[Point]:
     A run that was killed leaves a torn last line, which does not count.
     """
     points: dict[tuple[int, tuple[str, ...]], Point] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in read_text(path).splitlines() if path.exists() else []:
         try:
             point = Point(**json.loads(line))
         except (json.JSONDecodeError, TypeError):
@@ -71,12 +71,11 @@ def write_curves(folder: Path, history: Sequence[Point]) -> None:
 
 def read_curve(path: Path) -> dict[str, list[float]]:
     """The columns of a curve by name."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns: dict[str, list[float]] = {name: [] for name in reader.fieldnames or []}
-        for row in reader:
-            for name, value in row.items():
-                columns[name].append(float(value))
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    columns: dict[str, list[float]] = {name: [] for name in reader.fieldnames or []}
+    for row in reader:
+        for name, value in row.items():
+            columns[name].append(float(value))
     return columns
 
 
