@@ -132,10 +132,10 @@ def _records(root: Path, names: Sequence[str], count: int, place: int) -> Iterat
         command += ["--child", str(Path(scratch) / "made"), str(place), "--only", *names]
         ended = "ended its process"
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         ) as child:
             assert child.stdout is not None
-            while line := child.stdout.readline() if _has_more(child.stdout) else "":
+            while line := child.stdout.readline() if _has_more(child.stdout) else b"":
                 yield json.loads(line)
                 place += 1
             if child.poll() is None and not _has_more(child.stdout, 1):

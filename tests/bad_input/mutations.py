@@ -143,25 +143,23 @@ def _parquet(data: bytes, random: Random) -> bytes:
         [None if random.random() < 0.3 else v for v in column.to_pylist()], column.type
     )
     text = pa.array([str(random.choice(VALUES)).encode("utf-8", "replace") for _ in rows])
-    changed = random.choice(
-        [
-            lambda: table.drop_columns([name]),
-            lambda: table.append_column(name, column),
-            lambda: table.set_column(place, name, pa.nulls(len(table))),
-            lambda: table.set_column(place, name, nulls),
-            lambda: table.set_column(place, name, column.cast(random.choice(kinds), safe=False)),
-            lambda: table.set_column(place, name, text.cast(column.type, safe=False)),
-            lambda: table.set_column(place, name, pa.array([[v] for v in column.to_pylist()])),
-            lambda: table.rename_columns(
-                [random.choice(("", "x", "label", "\0")), *table.column_names[1:]]
-            ),
-            lambda: table.slice(0, random.choice((0, 1))),
-            lambda: table.take(pa.array([random.choice(rows) for _ in rows])),
-            lambda: table.replace_schema_metadata(metadata),
-        ]
-    )()
+    changes: list[Callable[[], Any]] = [
+        lambda: table.drop_columns([name]),
+        lambda: table.append_column(name, column),
+        lambda: table.set_column(place, name, pa.nulls(len(table))),
+        lambda: table.set_column(place, name, nulls),
+        lambda: table.set_column(place, name, column.cast(random.choice(kinds), safe=False)),
+        lambda: table.set_column(place, name, text.cast(column.type, safe=False)),
+        lambda: table.set_column(place, name, pa.array([[v] for v in column.to_pylist()])),
+        lambda: table.rename_columns(
+            [random.choice(("", "x", "label", "\0")), *table.column_names[1:]]
+        ),
+        lambda: table.slice(0, random.choice((0, 1))),
+        lambda: table.take(pa.array([random.choice(rows) for _ in rows])),
+        lambda: table.replace_schema_metadata(metadata),
+    ]
     out = io.BytesIO()
-    pq.write_table(changed, out)
+    pq.write_table(random.choice(changes)(), out)
     return out.getvalue()
 
 
