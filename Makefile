@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-gpu ablation chaos
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-gpu ablation chaos fuzz
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -91,6 +91,9 @@ ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet
 
 chaos: setup ## kill every stage at each of its file operations, and runs at random moments; hours; to docs/reliability.md
 	python -m benchmarks.chaos
+
+fuzz: setup ## mutate every format that is read, 2,000 times each; hours
+	OMP_NUM_THREADS=1 python -m tests.bad_input.fuzz
 
 ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of starting their own
 	@umask 077; ray get-auth-token --generate > /dev/null

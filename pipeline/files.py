@@ -51,7 +51,7 @@ def regular(path: Path) -> Path:
 @contextmanager
 def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A regular file, or what a link to one leads to, and its size; never waits. Raises OSError."""
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a device may do something
+    if "\0" in str(path) or not stat.S_ISREG(path.stat().st_mode):  # opened, a device may act
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         yield file, os.fstat(file.fileno()).st_size

@@ -4,7 +4,7 @@ import sys
 
 from pipeline.files import write_text
 from pipeline.progress import say
-from pipeline.report.gather import gather_report
+from pipeline.report.gather import as_written, gather_report
 from pipeline.report.page import render_report, render_times
 from pipeline.report.summary import headline, render_note, render_table
 from pipeline.tracking.tracker import drain
@@ -21,15 +21,18 @@ def report(stage: Stage) -> None:
     layout.remove_leftovers(keys)
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
     with stage.run(inputs, {"report": {}}) as run:
-        data = gather_report(layout, params)
         page = layout.report / "index.html"
-        write_text(page, render_report(data))
+        with as_written(stage.root):
+            data = gather_report(layout, params)
+            html, note, figures = render_report(data), render_note(data), headline(data)
+            table = render_table(data, color=sys.stdout.isatty())
+        write_text(page, html)
         run.tracker.artifact(page)
-        run.tracker.headline(headline(data))
-        run.tracker.tags({"mlflow.note.content": render_note(data)}, lineage=True)
+        run.tracker.headline(figures)
+        run.tracker.tags({"mlflow.note.content": note}, lineage=True)
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))
-    print(render_table(data, color=sys.stdout.isatty()), flush=True)
+    print(table, flush=True)
     left = drain(stage.root, DRAIN_SECONDS)
     if left:
         say(f"MLflow has yet to get {left} runs; the next stage sends them")

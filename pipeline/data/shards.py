@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pipeline.addresses import storage_problem, without_secrets
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, read_bytes, write_json, written_whole
+from pipeline.files import file_digest, read_bytes, regular, write_json, written_whole
 from pipeline.params.errors import problem_of
 from pipeline.progress import progress
 
@@ -185,8 +185,8 @@ def read_shard(shard: Shard, columns: list[str] | None = None, optional: Sequenc
 
     columns: those that must be there; None for all.
     """
-    source = shard if isinstance(shard, Path) else pa.BufferReader(shard.data)
     try:
+        source = regular(shard) if isinstance(shard, Path) else pa.BufferReader(shard.data)
         with pq.ParquetFile(source, pre_buffer=False) as file:  # half the time of few columns
             if columns is not None:
                 there = file.schema_arrow.names

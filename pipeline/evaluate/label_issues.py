@@ -85,10 +85,12 @@ def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
 def read_label_issues(path: Path) -> list[LabelIssue]:
     """What write_label_issues wrote; raises DataError for anything else."""
     try:
-        lines = io.StringIO(read_text(path), newline="")
+        header, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"the header must be {','.join(COLUMNS)}")
         return [
             LabelIssue(csv_value(name), csv_value(label), csv_value(ensemble), *map(float, rest))
-            for name, label, ensemble, *rest in list(csv.reader(lines))[1:]
+            for name, label, ensemble, *rest in rows
         ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not a list of label issues ({error})") from None

@@ -18,7 +18,6 @@ from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_inter
 from pipeline.files import csv_text, read_json, regular, write_json, write_text, written_whole
 
 RESULT_FILE = "result.json"
-UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 ARRAYS = ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
 
 
@@ -245,8 +244,12 @@ def load_result(folder: Path) -> ModelResult:
         arrays = {
             name: np.load(regular(folder / f"{name}.npy"), allow_pickle=False) for name in ARRAYS
         }
-        return ModelResult(**parts, **arrays)
-    except (*UNREADABLE, DataError) as error:
+        result = ModelResult(**parts, **arrays)
+        correct(result.test_log_probs, result.test_labels)
+        if len(result.validation_labels):
+            correct(result.validation_log_probs, result.validation_labels)
+        return result
+    except Exception as error:  # numpy reads the header of an array by Python's own parser
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
 
 

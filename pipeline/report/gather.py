@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from jinja2 import UndefinedError
 
 from pipeline.data.shards import read_shard
 from pipeline.data.sources.rows import reasons
@@ -29,20 +32,28 @@ from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
 
 LARGE = 32  # pixels, from which on pretrained networks see enough
+UNFIT = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(MemoryError, RecursionError, UndefinedError),
+)
 COPY = re.compile("a copy of '.*", re.DOTALL)
 
 
-def gather_report(layout: Layout, params: Params) -> ReportData:
-    """Read everything that the stages of `params` wrote under `layout`; raises DataError."""
+@contextmanager
+def as_written(root: Path) -> Iterator[None]:
+    """Raise DataError for what the block can't read or show of the outputs under `root`: their
+    figures are those of the stages, or somebody else's."""
     try:
-        return _read(layout, params)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        yield
+    except UNFIT as error:
         raise DataError(
-            f"{layout.root}: what the stages wrote is cut or altered ({error!r}); run dvc repro"
+            f"{root}: what the stages wrote is cut or altered ({error!r}); run dvc repro"
         ) from None
 
 
-def _read(layout: Layout, params: Params) -> ReportData:
+def gather_report(layout: Layout, params: Params) -> ReportData:
+    """Read everything that the stages of `params` wrote under `layout`, in a block of as_written;
+    raises DataError."""
     dataset = stage_json(layout.prepared / "dataset.json")
     ensemble = stage_json(layout.ensemble)
     champion = load_result(layout.evaluation(ensemble["champion"]))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from pipeline.errors import DataError
 from pipeline.evaluate.guard import (
     SELECTION_REMEDY,
     STUDENT_REMEDY,
+    ValidationCounts,
     selection_findings,
     stop_on,
     student_findings,
@@ -15,6 +20,8 @@ from pipeline.evaluate.guard import (
 from pipeline.files import stage_json
 from pipeline.labels.audit import Audit
 from pipeline.params import Params
+
+_COUNTS = TypeAdapter(ValidationCounts)
 
 
 def findings_about_student(params: Params, generation: str, counts: Path) -> list[str]:
@@ -25,9 +32,14 @@ def findings_about_student(params: Params, generation: str, counts: Path) -> lis
     guard = params.guard
     if guard.on_regression == "ignore":
         return []
-    return student_findings(
-        generation, stage_json(counts), interval=guard.interval, seed=params.seed
-    )
+    written = stage_json(counts)
+    try:
+        known = asdict(_COUNTS.validate_python(written))
+        return student_findings(generation, known, interval=guard.interval, seed=params.seed)
+    except (ValueError, ArithmeticError):  # also counts that do not add up
+        raise DataError(
+            f"{counts}: not counts of validation images; run dvc repro to make it again"
+        ) from None
 
 
 def check_teacher(params: Params, generation: str, counts: Path) -> list[str]:

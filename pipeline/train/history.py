@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files import write_text
+from pipeline.errors import TrainingError
+from pipeline.files import read_bytes, read_text, write_text
 
 Log = Callable[[int, dict[str, float]], None]
 LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
@@ -29,16 +30,23 @@ class Point:
 def read_history(path: Path) -> list[Point]:
     """The points in a file of JSON lines, by step; of a step trained twice, the last.
 
-    A run that was killed leaves a torn last line, which does not count.
+    A run that was killed leaves a torn last line, which does not count. Raises TrainingError for
+    what is no regular file.
     """
     points: dict[tuple[int, tuple[str, ...]], Point] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    try:
+        lines = read_bytes(path).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise TrainingError(f"{path}: can't be read ({error.strerror}); remove it") from None
+    for line in lines:
         try:
             point = Point(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
+            points[int(point.step), tuple(sorted(point.values))] = point
+        except (ValueError, TypeError, OverflowError, RecursionError):
             continue
-        points[point.step, tuple(sorted(point.values))] = point
-    return sorted(points.values(), key=lambda point: point.step)
+    return sorted(points.values(), key=lambda point: int(point.step))
 
 
 def drop_torn_line(path: Path) -> None:
@@ -71,12 +79,11 @@ def write_curves(folder: Path, history: Sequence[Point]) -> None:
 
 def read_curve(path: Path) -> dict[str, list[float]]:
     """The columns of a curve by name."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns: dict[str, list[float]] = {name: [] for name in reader.fieldnames or []}
-        for row in reader:
-            for name, value in row.items():
-                columns[name].append(float(value))
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    columns: dict[str, list[float]] = {name: [] for name in reader.fieldnames or []}
+    for row in reader:
+        for name, value in row.items():
+            columns[name].append(float(value))
     return columns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,16 @@ def no_parquet(root: Path) -> Outcome:
     return stops(lambda: open_source("parquet", str(root / "t.parquet"), seed=0))
 
 
+def a_pipe(root: Path) -> Outcome:
+    os.mkfifo(root / "t.parquet")
+    return stops(lambda: open_source("parquet", str(root / "t.parquet"), seed=0))
+
+
+def many_columns(root: Path) -> Outcome:
+    (root / "t.csv").write_text("path,label" + ",x" * 5001)
+    return stops(lambda: open_source("manifest", str(root / "t.csv"), seed=0))
+
+
 def few_of_a_class(root: Path) -> Outcome:
     for place, kind in enumerate(("cat", "dog")):
         images(root / "labeled" / kind, 3 if place else 1, 1000 * place)
@@ -166,6 +177,11 @@ SOURCE_CASES: dict[str, Case] = {
     "a column of another type": table(lambda columns: columns.update(label=[0.5] * 24)),
     "a column twice": two_columns,
     "text in Parquet that is not UTF-8": table(lambda columns: columns.update(split=BROKEN_TEXT)),
+    "a pipe or a device as the file": a_pipe,
+    "folders in each other, over 100": changed(
+        lambda root: (root / "labeled" / "cat" / "/".join("a" * 101)).mkdir(parents=True)
+    ),
+    "a table of over 5,000 columns": many_columns,
     "a label outside the classes": named_classes(
         "cat|dog", lambda columns: columns.update(label=[7] * 24)
     ),

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources.files import is_system
 from pipeline.errors import SourceError
-from pipeline.files import file_digest, written_whole
+from pipeline.files import file_digest, regular, written_whole
 from pipeline.progress import progress
 
 CACHE_SCHEMA = pa.schema(
@@ -164,7 +164,7 @@ def _digest(states: dict[bytes, State], root: Path | None) -> str:
 
 def _read_cache(cache: Path) -> dict[bytes, State]:
     try:
-        columns = pq.read_table(cache, schema=CACHE_SCHEMA).to_pydict()
+        columns = pq.read_table(regular(cache), schema=CACHE_SCHEMA).to_pydict()
     except (OSError, pa.ArrowException):
         return {}
     states = zip(columns["size"], columns["changed"], columns["content"], strict=True)

@@ -15,7 +15,7 @@ from pipeline.errors import ParameterError, SourceError
 NUMBERED = 10  # rows from which labels that all differ are the rows' numbers
 NO_LABEL = {"", "na", "nan", "null", "n/a", "#n/a", "<na>", "nil", "nolabel", "missing"}
 NO_LABEL_OR_CLASS = {"none", "-1", "-1.0"}  # of other classes the names, where these are few
-SEPARATOR = re.compile(r"\s*[|;,]\s*")
+SEPARATOR = re.compile("[|;,]")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def missing_labels(values: Iterable[str], where: Path) -> set[str]:
     """
     labels = set(values)
     for value in sorted(labels):
-        classes = SEPARATOR.split(value)
+        classes = [name.strip() for name in SEPARATOR.split(value)]
         if len(classes) > 1 and all(name in labels for name in classes if name):
             raise SourceError(
                 f"{where}: label {value!r} names several classes; an image has one: "

@@ -13,6 +13,7 @@ from pipeline.data.images import endings
 from pipeline.errors import SourceError
 from pipeline.files import open_regular, read_bytes
 
+DEEPEST = 100  # folders in each other
 SYSTEM = "a hidden or a system's file"
 LINK_TO_FOLDER = "a link to a folder, not followed"
 SYSTEM_NAMES = {
@@ -83,14 +84,16 @@ class Walk:
         """The unused files, by their names below the root."""
         return [(self.name(path), reason) for path, reason in sorted(self.unused)]
 
-    def _folder(self, path: Path) -> Folder:
+    def _folder(self, path: Path, depth: int = 0) -> Folder:
+        if depth > DEEPEST:
+            raise SourceError(f"{path}: over {DEEPEST} folders in each other; move it further up")
         tree = Folder(path)
         for entry in _entries(path):
             inner = Path(entry.path)
             if is_system(entry.name):
                 self.unused += [(file, SYSTEM) for file in _files_of(entry)]
             elif _is_folder(entry) and self._is_followed(entry):
-                tree.folders[entry.name] = self._folder(inner)
+                tree.folders[entry.name] = self._folder(inner, depth + 1)
             elif _is_folder(entry):
                 self.unused.append((inner, LINK_TO_FOLDER))
             elif reason := reason_left_out(inner):

@@ -20,9 +20,11 @@ PARTS = {
     "unlabeled": "un_?l[abel]{3,}d?|(no|not|without)l[abel]{3,}(s|d)?|unannotated|unsupervised",
 }
 SPELLINGS = {kind: re.compile(pattern) for kind, pattern in PARTS.items()}
-ADDED = "set|split|part|data|dataset|images?|imgs?|pictures?|pics?|photos?|samples?|folder|files?"
-GENERIC = re.compile(f"({ADDED}|jpe?g|jpegimages|png|all|raw)+")
-BEFORE, AFTER = re.compile(f"^({ADDED})+(?=.)"), re.compile(f"(?<=.)({ADDED}|[0-9]+)+$")
+LONGEST_NAME = 255  # of a file
+# No two of these are a third: names that are made of many would take exponential time.
+ADDED = "set|split|part|data|images?|imgs?|pictures?|pics?|photos?|samples?|folder|files?"
+GENERIC = re.compile(f"({ADDED}|jpe?g|png|all|raw)+")
+BEFORE, AFTER = re.compile(f"^({ADDED})+(?=.)"), re.compile(f"(?<=.)({ADDED}|[0-9]++)+$")
 NO_CLASS = "in no class's folder"
 
 
@@ -42,6 +44,8 @@ class Place:
 @cache
 def part_of(name: str) -> str | None:
     """The part that a folder's name stands for, in any usual spelling; None for others."""
+    if len(name) > LONGEST_NAME:  # some cell of a table
+        return None
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     for spelling in (plain, AFTER.sub("", plain), BEFORE.sub("", AFTER.sub("", plain))):
         for kind, pattern in SPELLINGS.items():

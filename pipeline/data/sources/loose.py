@@ -39,8 +39,8 @@ class LooseImages:
             with open_parquet(table) as opened:
                 names = opened.schema_arrow.names
                 self._count += opened.metadata.num_rows
-            if "image" not in names:
-                raise SourceError(f"{table}: no column 'image'")
+            if names.count("image") != 1:
+                raise SourceError(f"{table}: no column 'image', or two")
             self._columns[table] = [name for name in ("id", "image") if name in names]
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.sources.files import SYSTEM, Walk, is_system, name_below, reason_left_out
@@ -17,6 +18,8 @@ from pipeline.errors import SourceError
 
 VALUES_COMPARED = 50  # of a column, evenly spread, compared with the files
 MISSING = "unreadable: No such file or directory"
+FOLDERS_COMPARED = 32  # that all paths begin with
+LONGEST_PATH, MOST_FOLDERS = 4096, 256  # of a name that may be a file's
 LEADING = 0.5  # share of them that lead to files, where a column is one of paths
 
 
@@ -101,6 +104,8 @@ class NamedFiles:
         links may lead elsewhere."""
         if "\0" in name:
             return None
+        if len(name) > LONGEST_PATH or sum(map(name.count, "/\\")) > MOST_FOLDERS:
+            return NamedFile(None, MISSING)
         written = start / (name if _exists(start / name) else name.replace("\\", "/"))
         inside = Path(os.path.relpath(written, self.root))
         if inside.is_absolute() or inside.parts[:1] == ("..",):
@@ -165,7 +170,8 @@ def _prefixes(values: list[str]) -> Iterator[str]:
     """The folders that all paths begin with, as text up to a slash: the fewest first."""
     names = [value.replace("\\", "/") for value in values if value]
     common = os.path.commonprefix(names)  # noqa: RUF071 - by characters
-    return (common[: place + 1] for place, letter in enumerate(common) if letter == "/")
+    prefixes = (common[: place + 1] for place, letter in enumerate(common) if letter == "/")
+    return islice(prefixes, FOLDERS_COMPARED)
 
 
 def _exists(path: Path) -> bool:

@@ -15,6 +15,7 @@ LISTS = ".txt"  # a table only where it leads to files
 TABLES = (".csv", ".tsv", ".tab", ".psv", LISTS)
 SEPARATORS = (",", ";", "\t", "|")
 ROWS_COMPARED = 50  # to find the separator
+MOST_COLUMNS = 5000
 PATH_NAMES = (
     *("path", "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imgfile"),
     *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo", "id"),
@@ -73,7 +74,8 @@ def plain(name: str) -> str:
 
 def known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     """The columns whose names are among `names`, in the order of these."""
-    return [column for name in names for column in columns if plain(column) == name]
+    plains = [(plain(column), column) for column in columns]
+    return [column for name in names for found, column in plains if found == name]
 
 
 def read_table(path: Path) -> Table:
@@ -89,6 +91,8 @@ def read_table(path: Path) -> Table:
     rows = [row for row in rows if any(row)]
     if not rows:
         raise SourceError(f"{path}: holds no rows; needs columns path and label")
+    if (columns := max(map(len, rows))) > MOST_COLUMNS:
+        raise SourceError(f"{path}: {columns} columns, over {MOST_COLUMNS}; no table of labels")
     return Table(path, rows[0], rows[1:])
 
 
@@ -120,7 +124,7 @@ def _separator(lines: list[str]) -> str:
             rows = _cells(lines[:ROWS_COMPARED], separator) or [[]]
         except csv.Error:
             return 0, 0.0, 0
-        header = [cell.strip() for cell in rows[0]]
+        header = [cell.strip() for cell in rows[0][: MOST_COLUMNS + 1]]
         names = sum(bool(known(header, names)) for names in (PATH_NAMES, LABEL_NAMES))
         alike = sum(len(row) == len(header) for row in rows) / len(rows)
         return names, alike if len(header) > 1 else 0.0, len(header)
