@@ -91,7 +91,10 @@
     byId("save").disabled = number === 0;
   }
 
-  const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  // As pipeline/files.py has it: what a spreadsheet would take for a formula gets a quote before it.
+  const plain = (text) => (/^[=+\-@＝＋－＠\t\r\n']/.test(text) ? `'${text}` : text);
+  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (text) => quoted(plain(text));
 
   function save() {
     const lines = [...chosen].map(([id, name]) => `${cell(id)},${cell(name)}\n`);

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files import write_text
+from pipeline.files import csv_rows, write_text
 
 Log = Callable[[int, dict[str, float]], None]
 LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
@@ -82,9 +82,7 @@ def read_curve(path: Path) -> dict[str, list[float]]:
 
 def _table(history: Sequence[Point], names: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", *names])
-    for point in history:
-        if names[0] in point.values:
-            writer.writerow([point.step, *(point.values[name] for name in names)])
+    points = [point for point in history if names[0] in point.values]
+    rows = [[point.step, *(point.values[name] for name in names)] for point in points]
+    csv_rows(text, [["step", *names], *rows])
     return text.getvalue()
