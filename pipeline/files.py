@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -9,10 +10,10 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import DataError, MachineError
 
@@ -37,6 +38,9 @@ REMEDIES = REFUSALS | {
 PARTIALS = ".*.partial"  # names of what is being written
 LARGEST_FILE = 512 << 20  # bytes of a file that is read whole
 BLOCK = 1 << 20
+MOST_JSON = 16 << 20  # bytes of a JSON file; parsed it can take 100 times as much
+LONGEST_NAME = 255  # bytes of a file's name
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 
 
 def regular(path: Path) -> Path:
@@ -100,9 +104,45 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in `path`."""
-    return json.loads(read_text(path))
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
+    """The JSON value in `path`; raises OSError, or ValueError as parse_json does and for a file of
+    more than `most` bytes."""
+    with open_regular(path) as (file, size):
+        if size > most:
+            raise ValueError(f"larger than {most >> 20} MiB")
+        return parse_json(file.read(size))
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of JSON in UTF-8; raises ValueError for anything else.
+
+    That is also a key that comes twice, NaN, a number or a nesting too large for Python, and half
+    of a surrogate pair.
+    """
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_each_key_once)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key comes twice")
+    return value
+
+
+def plain_name(name: str) -> str:
+    """`name`, which a file says, fit to be that of a file or folder in a folder of ours.
+
+    Raises ValueError for a path, a hidden name, and one that can't be printed.
+    """
+    fits = name.isprintable() and not set(name) & {"/", "\\"} and not name.startswith(".")
+    if not name or not fits or len(name.encode()) > LONGEST_NAME:
+        raise ValueError("must be a plain name: no path, not hidden, printable")
+    return name
 
 
 def stage_json(path: Path) -> Any:
@@ -111,22 +151,39 @@ def stage_json(path: Path) -> Any:
         return read_json(path)
     except OSError as error:
         reason = str(error.strerror)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = f"not JSON: {error}"
     raise DataError(f"{path}: can't be read ({reason}); run dvc repro to make it again")
+
+
+class _LineEnds:
+    """Ends rows in a line feed. The writer ends them in both characters: it quotes only those in a
+    cell that end its rows."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> int:
+        return self.file.write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows of a CSV that a spreadsheet may open: text by `csv_text`, None as nothing."""
+    writer = csv.writer(_LineEnds(file), lineterminator="\r\n")
+    writer.writerows([csv_text(v) if isinstance(v, str) else v for v in row] for row in rows)
 
 
 def csv_text(value: str) -> str:
     """`value` for a CSV that a spreadsheet opens: what it would take for a formula gets a quote.
 
-    A leading quote gets one too, so that `csv_value` is exact.
+    What begins with such a quote gets one too, so that `csv_value` is exact.
     """
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else value
+    return f"'{value}" if value.startswith((*FORMULA, "'")) else value
 
 
 def csv_value(text: str) -> str:
-    """The value that `csv_text` wrote."""
-    return text.removeprefix("'")
+    """The value that `csv_text` wrote; a quote that someone wrote before anything else stays."""
+    return text[1:] if text.startswith(tuple(f"'{sign}" for sign in (*FORMULA, "'"))) else text
 
 
 def replace_folder(finished: Path, target: Path) -> None:

@@ -32,8 +32,7 @@ def export(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     if out.suffix not in ("", ".onnx"):
         raise ParameterError(f"--out {out}: a name in .onnx, or a folder's without ending")
-    write = _onnx if out.suffix else _served
-    write(out, arguments.model)
+    (_onnx if out.suffix else _served)(out, arguments.model)
 
 
 def _onnx(out: Path, model: str | None) -> None:
@@ -55,14 +54,16 @@ def _served(out: Path, model: str | None) -> None:
     check_folder(out)
     if out.exists() and not (out / "MLmodel").exists():
         raise ParameterError(f"--out {out}: exists and is no exported model; name another folder")
+    from pipeline.evaluate.classifier import open_classifier
     from pipeline.evaluate.recipe import save_classifier
     from pipeline.tracking.model import save_model
     from pipeline.workflow.shipping import named_models
 
+    models, recipe = named_models(model, Layout(Path.cwd()), load_params())
+    open_classifier(models, recipe)  # raises for what could not be used
     with folder_written_whole(out) as finished:
-        classifier = finished.with_name("classifier")
-        save_classifier(classifier, *named_models(model, Layout(Path.cwd()), load_params()))
-        save_model(finished, classifier)
+        save_classifier(finished.with_name("classifier"), models, recipe)
+        save_model(finished, finished.with_name("classifier"))
     serve = f"mlflow models serve -m {quote(str(out))} --env-manager local --port 5001"
     say(f"export: {out}; serve it: {serve}")
 

@@ -1,5 +1,7 @@
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -10,9 +12,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import (
+    FORMULA,
+    csv_rows,
+    csv_value,
     discard_folder,
     file_digest,
     machine_error,
+    parse_json,
+    plain_name,
     publish_folder,
     read_bytes,
     read_json,
@@ -81,6 +88,85 @@ def test_json_that_others_could_not_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "value.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            b"",
+            b"{",
+            b"NaN",
+            b"[-Infinity]",
+            b"1e999",
+            b"9" * 5000,
+            b"[" * 100_000,
+            b"\xff",
+            b"{} {}",
+        ),
+        *(b'{"a": 1, "a": 2}', b'["\\ud800"]', "\ufeff{}".encode()),
+    ],
+)
+def test_what_is_not_plain_json_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(data)
+
+
+def test_a_large_json_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "value.json").write_bytes(b" " * 2000 + b"{}")
+    assert read_json(tmp_path / "value.json", 2002) == {}
+    with pytest.raises(ValueError, match="larger than"):
+        read_json(tmp_path / "value.json", 2001)
+
+
+@pytest.mark.parametrize("name", ["0", "2.1", "my model", "größer", "a..b", "x" * 255])
+def test_a_plain_name_is_itself(name: str) -> None:
+    assert plain_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", ".hidden", "a/b", "/etc", "a/../../../evil", "a\\b", "a\0", "a\nb"),
+        *("\u202eevil", "\ud800", "x" * 256, "é" * 128),
+    ],
+)
+def test_what_is_no_plain_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="plain name"):
+        plain_name(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@A1",
+        "＝1",
+        "\tx",
+        "\r=x",
+        "\n",
+        "'quoted",
+        "''",
+        "'=1",
+        "plain",
+        "",
+        "a\r=b",
+    ],
+)
+def test_no_cell_is_a_formula_and_each_comes_back(text: str) -> None:
+    file = io.StringIO(newline="")
+    csv_rows(file, [(text, 1.5, None), ("next", 2, "")])
+    rows = list(csv.reader(io.StringIO(file.getvalue(), newline="")))
+    assert not rows[0][0].startswith(FORMULA)
+    assert csv_value(rows[0][0]) == text
+    assert [rows[0][1:], *rows[1:]] == [["1.5", ""], ["next", "2", ""]]
+    assert file.getvalue().endswith("\nnext,2,\n")
+
+
+def test_a_quote_that_was_written_by_hand_stays() -> None:
+    assert csv_value("'quoted' cat.png") == "'quoted' cat.png"
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:

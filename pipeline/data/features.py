@@ -25,9 +25,23 @@ MOST_FEATURES = 1 << 16
 
 
 def features_table(ids: Sequence[str], features: NDArray[Any]) -> Any:
-    """A shard of features (n, F) as a `pyarrow.Table`, stored as float16."""
-    column = list_column(np.ascontiguousarray(features, np.float16))
+    """A shard of features (n, F) as a `pyarrow.Table`, stored as float16; raises DataError where
+    one is too large for that."""
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(features, np.float16)
+    check_finite(stored)
+    column = list_column(stored)
     return pa.table({"id": pa.array(ids, pa.string()), COLUMN: column})
+
+
+def check_finite(features: NDArray[Any], where: str = "features") -> None:
+    """Raise DataError, with their count, where rows of features (N, F) are not finite."""
+    wrong = ~np.isfinite(features).all(axis=1)
+    if wrong.any():
+        raise DataError(
+            f"{where} of {int(wrong.sum())} of {len(features)} images are not finite, the first "
+            f"that of row {int(wrong.argmax())}; embed these images again, or by another body"
+        )
 
 
 def features_metadata(images: Path, body: str, num_features: int) -> dict[str, Any]:
@@ -67,7 +81,9 @@ def read_feature_shard(folder: Path, manifest: Manifest, number: int) -> Feature
     kind = pa.list_(pa.float16(), num_features_of(folder, manifest))
     schema = pa.schema([pa.field(COLUMN, kind)])
     table = read_entry(folder, manifest.shards[number], [COLUMN])
-    return list_values(check_schema(table, schema, folder).column(COLUMN))
+    features: Features = list_values(check_schema(table, schema, folder).column(COLUMN))
+    check_finite(features, f"{folder}: features")
+    return features
 
 
 def load_features(folder: Path, images: Path) -> Features:

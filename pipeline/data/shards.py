@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, FailFast, Field, TypeAdapter
 
 from pipeline.addresses import storage_problem, without_secrets
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
-from pipeline.files import file_digest, read_bytes, regular, write_json, written_whole
-from pipeline.params.errors import problem_of
+from pipeline.files import file_digest, regular, write_json, written_whole
+from pipeline.params.errors import read_typed
 from pipeline.progress import progress
 
 MANIFEST = "manifest.json"
@@ -76,7 +76,7 @@ class Manifest:
     """
 
     rows: int
-    shards: tuple[ShardEntry, ...]
+    shards: Annotated[tuple[ShardEntry, ...], FailFast()]
     metadata: dict[str, Any] = field(default_factory=dict)
     prefix: str | None = None
     __pydantic_config__: ClassVar = STRICT
@@ -121,15 +121,12 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = _FROM_JSON.validate_json(read_bytes(path))
+        manifest = read_typed(path, _FROM_JSON)
     except FileNotFoundError:
         raise DataError(
             f"{path}: missing, so {folder} is unfinished; run its stage again"
         ) from None
-    except ValidationError as error:
-        problem = problem_of(error)
-        raise DataError(f"{path}: can't be read ({problem}); run its stage again") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read ({error}); run its stage again") from None
     prefix, shards = manifest.prefix, manifest.shards
     if prefix is not None and storage_problem(prefix) is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from pipeline.data.shards import (
     MANIFEST,
@@ -33,7 +34,7 @@ from pipeline.data.shards import (
 )
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelftrainError
-from pipeline.files import file_digest, value_digest
+from pipeline.files import file_digest, parse_json, value_digest
 from pipeline.progress import progress
 
 ROOT = "shards"
@@ -45,6 +46,7 @@ FOLDERS = ("prepared", "features", "predictions", "pseudo_labels")  # of a repos
 IN_USE = "in_use"
 MARK_LASTS = timedelta(minutes=60)
 KEY_LENGTH = 32
+_ENTRY = TypeAdapter(ShardEntry)
 THREADS = 8
 PREFIX_NAME = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]{{{KEY_LENGTH}}}")
 OBJECT_NAME = re.compile(rf"shard_\d+(-[0-9a-f]{{16}}\.parquet|\.json)|{IN_USE}")
@@ -170,8 +172,9 @@ def _stored_entry(folder: StoredFolder, name: str, sizes: dict[str, int]) -> Sha
     if _note_name(name) not in sizes:
         return None
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        note = json.loads(folder.read(_note_name(name)).to_pybytes())
-        entry = ShardEntry(name, int(note["rows"]), str(note["sha256"]), folder.uri)
+        note = parse_json(folder.read(_note_name(name)).to_pybytes())
+        said = {"file": name, "rows": note["rows"], "sha256": note["sha256"]}
+        entry = replace(_ENTRY.validate_json(json.dumps(said)), prefix=folder.uri)
         if sizes.get(entry.stored_name) == note["bytes"]:
             return entry
     return None

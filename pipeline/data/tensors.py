@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter
 from torch import Tensor
 
 from pipeline.data.images import BadImageError, Pixels, decode_png, verify_png
@@ -34,8 +34,8 @@ from pipeline.data.shards import (
     read_shard,
 )
 from pipeline.errors import DataError
-from pipeline.files import read_bytes, written_whole
-from pipeline.params.errors import problem_of
+from pipeline.files import written_whole
+from pipeline.params.errors import read_typed
 
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 16
@@ -52,11 +52,11 @@ class Dataset:
     """
 
     source: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], FailFast()]
     image_size: int
     channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Annotated[tuple[float, ...], FailFast()]
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], FailFast()]
     seed: int
     bits: int
 
@@ -65,13 +65,13 @@ def read_dataset(folder: Path) -> Dataset:
     """Read `dataset.json` of a prepared folder, or DataError."""
     path = folder / DATASET_FILE
     try:
-        dataset = TypeAdapter(Dataset).validate_json(read_bytes(path))
+        dataset = read_typed(path, TypeAdapter(Dataset))
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run the stage prepare") from None
-    except ValidationError as error:
-        raise DataError(f"{path}: not as prepare writes it ({problem_of(error)})") from None
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not as prepare writes it ({error})") from None
     if not len(dataset.mean) == len(dataset.std) == dataset.channels:
         raise DataError(f"{path}: mean and std need {dataset.channels} numbers each")
     return dataset

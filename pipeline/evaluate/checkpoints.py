@@ -14,9 +14,11 @@ from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.significance import compare
 from pipeline.evaluate.views import CENTRE, num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
+from pipeline.models.head import check_answers
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ViewParams
+from pipeline.params.errors import shortened
 from pipeline.progress import Advance
 
 
@@ -34,10 +36,10 @@ def checkpoint_log_probs(
     see predict_log_probs.
 
     The normalisation and temperature are those of its own spec, so that models that differ in them
-    can stand side by side.
+    can stand side by side. Raises CheckpointError for what is not finite.
     """
     spec = checkpoint.spec
-    return predict_log_probs(
+    log_probs = predict_log_probs(
         checkpoint.network,
         images,
         mean=spec.mean,
@@ -50,6 +52,8 @@ def checkpoint_log_probs(
         device=checkpoint.device,
         advance=advance,
     )
+    check_answers(log_probs, f"the model of generation {shortened(spec.generation)!r}")
+    return log_probs
 
 
 def checkpoint_passes(

@@ -19,7 +19,7 @@ from pipeline.data.images import StoredImage
 from pipeline.errors import CheckpointError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.ensemble import weighted_log_probs
-from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
+from pipeline.evaluate.recipe import RECIPE, Recipe, name_of, read_recipe
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.spec import ModelSpec
 
@@ -101,7 +101,7 @@ def load_classifier(folder: Path) -> Classifier:
     Raises CheckpointError where a file is missing or wrong, or the models do not fit together.
     """
     if not (folder / RECIPE).exists():
-        return open_classifier({folder.name: folder}, Recipe({folder.name: 1.0}))
+        return open_classifier({name_of(folder): folder}, Recipe({name_of(folder): 1.0}))
     recipe = read_recipe(folder)
     return open_classifier({name: folder / name for name in recipe.weights}, recipe)
 
@@ -111,9 +111,7 @@ def open_classifier(
 ) -> Classifier:
     """The models of the recipe as one, from their folders by name; raises as load_classifier."""
     loaded = {name: load_checkpoint(models[name]) for name in recipe.weights}
-    first = next(iter(loaded), None)
-    if first is None:
-        raise CheckpointError("a classifier needs at least one model")
+    first = next(iter(loaded))
     for name, model in loaded.items():
         if _inputs_and_classes(model.spec) != _inputs_and_classes(loaded[first].spec):
             raise CheckpointError(

@@ -18,7 +18,7 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import shown_shards
 from pipeline.errors import DataError
 from pipeline.evaluate.ensemble import weighted_log_probs
-from pipeline.files import csv_text, csv_value, read_text, write_text
+from pipeline.files import csv_rows, csv_value, read_text, write_text
 
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
 
@@ -74,11 +74,9 @@ def find_label_issues(
 def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:
     """Write the issues as CSV, probabilities with six digits; no name can be a formula."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for issue in issues:
-        values = [getattr(issue, name) for name in COLUMNS]
-        writer.writerow(f"{v:.6f}" if isinstance(v, float) else csv_text(v) for v in values)
+    rows = [[getattr(issue, name) for name in COLUMNS] for issue in issues]
+    shown = [[f"{v:.6f}" if isinstance(v, float) else v for v in row] for row in rows]
+    csv_rows(text, [COLUMNS, *shown])
     write_text(path, text.getvalue())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.data.sources.rows import Row
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
 from pipeline.evaluate.recipe import BATCH_SIZE
-from pipeline.files import written_whole
+from pipeline.files import csv_rows, written_whole
 from pipeline.progress import progress
 
 NAMED = 3
@@ -112,19 +111,14 @@ def _writer(ending: str, path: Path, classes: Sequence[str]) -> Iterator[Write]:
             yield file.write_table
         return
     with path.open("w", encoding="utf-8", newline="") as text:
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(empty.schema.names)
+        csv_rows(text, [empty.schema.names])
 
         def write(table: Any) -> None:
-            columns = [_texts(column) for column in table.columns]
-            rows.writerows(zip(*columns, strict=True))
+            csv_rows(text, zip(*map(_texts, table.columns), strict=True))
 
         yield write
 
 
-def _texts(column: Any) -> list[str]:
-    """CSV's form of a column: null is empty, a probability has six decimals."""
-    return [
-        "" if value is None else f"{value:.6f}" if isinstance(value, float) else value
-        for value in column.to_pylist()
-    ]
+def _texts(column: Any) -> list[str | None]:
+    """CSV's form of a column: a probability has six decimals."""
+    return [f"{v:.6f}" if isinstance(v, float) else v for v in column.to_pylist()]

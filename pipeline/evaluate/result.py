@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from pipeline.errors import DataError, visible
 from pipeline.evaluate import metrics
 from pipeline.evaluate.metrics import CalibrationBin, Flags, Floats, Integers, correct
 from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_interval, compare
-from pipeline.files import csv_text, read_json, regular, write_json, write_text, written_whole
+from pipeline.files import csv_rows, read_json, regular, write_json, write_text, written_whole
 
 RESULT_FILE = "result.json"
 ARRAYS = ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
@@ -263,10 +262,10 @@ def write_confusion(path: Path, result: ModelResult, classes: Sequence[str]) -> 
 
     DVC puts the names into a page's script, so they are made visible, and `<` becomes `‹`.
     """
-    names = [csv_text(visible(name).replace("<", "‹")) for name in classes]
+    names = [visible(name).replace("<", "‹") for name in classes]
     pairs = zip(result.test_labels.tolist(), result.test_log_probs.argmax(axis=1), strict=True)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["actual", "predicted"])
-    writer.writerows([names[label], names[guess]] for label, guess in pairs)
+    csv_rows(
+        text, [("actual", "predicted"), *((names[label], names[guess]) for label, guess in pairs)]
+    )
     write_text(path, text.getvalue())

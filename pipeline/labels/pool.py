@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.data.features import check_finite
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest
 from pipeline.data.tensors import decode_images, stored_shape
@@ -70,7 +71,9 @@ def network_features(
             batched_features(network, part.to(device), mean=mean, std=std, batch_size=batch_size)
             for part in torch.split(images, batch_size)
         ]
-        return F.normalize(torch.cat(parts)).cpu()
+        found = F.normalize(torch.cat(parts)).cpu()
+        check_finite(found.numpy())
+        return found
 
     return embed
 

@@ -6,12 +6,14 @@ seen that fold either: the same teaching, by the heads of the teacher's own fold
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.data.distributions import Distributions
 from pipeline.data.predictions import predictions_table, read_predictions
@@ -32,8 +34,9 @@ class Teaching:
     propagation: PropagationParams | None = None
     distribution_alignment: str = "none"
     label_kind: str = "soft"
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     taught: bool = False
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
     def noted(self) -> dict[str, Any]:
         """What the manifest of pseudo-labels notes."""
@@ -41,12 +44,13 @@ class Teaching:
         return {KEY: vars(self) | {"propagation": propagation}}
 
 
+_FROM_JSON = TypeAdapter(Teaching)
+
+
 def read_teaching(folder: Path, manifest: Manifest) -> Teaching:
     """What the manifest of the pseudo-labels in `folder` notes; raises DataError."""
     try:
-        value = dict(manifest.metadata[KEY])
-        known = value.pop("propagation")
-        return Teaching(known and PropagationParams.model_validate(known), **value)
+        return _FROM_JSON.validate_json(json.dumps(manifest.metadata[KEY]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: not as select writes it ({error}); run select again") from None
 

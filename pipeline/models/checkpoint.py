@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import CheckpointError
-from pipeline.files import folder_written_whole, regular, write_json
+from pipeline.files import folder_written_whole, write_json
 from pipeline.models.build import build_network
-from pipeline.models.networks import depth_and_width
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, read_spec
+from pipeline.models.tensor_files import Form, read_safetensors
 
+# The number types of torch as safetensors names them.
+TYPES = {"float": "F", "bfloat": "BF", "complex": "C", "int": "I", "uint": "U", "bool": "BOOL"}
 FOREIGN = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 
 
@@ -54,35 +57,39 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], spec: ModelSpec) -
 def load_checkpoint(folder: Path) -> Checkpoint:
     """The model in `folder`, in evaluation mode on the CPU.
 
-    Raises CheckpointError where a file is missing, cut, or does not fit the network.
+    Raises CheckpointError where a file is missing, cut, or does not fit the network, which is first
+    built without memory for its weights.
     """
-    spec = read_spec(folder)
-    path = folder / WEIGHTS
+    spec, path = read_spec(folder), folder / WEIGHTS
     try:
-        weights = load_file(regular(path))
-        _check_size(spec, sum(weight.numel() for weight in weights.values()))
+        forms = {key: _form(value) for key, value in _without_memory(spec).state_dict().items()}
+        weights = read_safetensors(path, "pt", forms=forms)
         network = network_of(spec)
         network.load_state_dict(weights)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not readable as safetensors ({error})") from None
     except FOREIGN as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit {folder / SPEC} ({reason})") from None
     return Checkpoint(network.eval(), spec)
 
 
-def _check_size(spec: ModelSpec, count: int) -> None:
-    """Raise ValueError for a network far larger than its weights, before it takes the memory.
+def _without_memory(spec: ModelSpec) -> nn.Module:
+    with torch.device("meta"):
+        try:
+            return network_of(spec)
+        except NotImplementedError:
+            with _CountedOnCpu():
+                return network_of(spec)
 
-    A network of ours whose parameters set its size has a lower bound of its weights here.
-    """
-    name, least = spec.network["name"], 0
-    if name == "resnet_small":
-        least = 100 * spec.network.get("depth", 1) * spec.network.get("width", 16) ** 2
-    elif (size := depth_and_width(name)) is not None:
-        deep, wide = size
-        least = (deep - 4) // 6 * 9 * (64 * wide) ** 2
-    if least > count:
-        raise ValueError(f"over {least:,} weights, where there are {count:,}")
+
+class _CountedOnCpu(TorchFunctionMode):
+    """Keeps the numbers in memory by which torchvision's regnet computes its widths and depths."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        here = {"device": "cpu"} if func in (torch.arange, torch.tensor) else {}
+        return func(*args, **(kwargs or {}) | here)
+
+
+def _form(tensor: Tensor) -> Form:
+    name = str(tensor.dtype).removeprefix("torch.")
+    kind = name.rstrip("0123456789")
+    return TYPES[kind] + name.removeprefix(kind), tuple(tensor.shape)

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import CheckpointError, DataError
-from pipeline.files import folder_written_whole, regular, write_json, written_whole
+from pipeline.data.features import check_finite
+from pipeline.errors import CheckpointError
+from pipeline.files import folder_written_whole, write_json, written_whole
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
+from pipeline.models.tensor_files import read_safetensors
 
 Floats = NDArray[np.float32]
 
@@ -36,26 +38,28 @@ class LinearHead:
     def log_probs(self, features: NDArray[Any], temperature: float = 1.0) -> Floats:
         """log softmax(logits / temperature) of features (N, F): (N, K) float32.
 
-        Raises DataError for features that are not finite.
+        Raises DataError for features that are not finite, CheckpointError where the result is not.
         """
         result = np.empty((len(features), len(self.bias)), np.float32)
         for start in range(0, len(features), ROWS_AT_ONCE):
             part = features[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False)
             check_finite(part)
-            logits = (part @ self.weight.T + self.bias) / np.float32(temperature)
-            logits -= logits.max(axis=1, keepdims=True)
-            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            with np.errstate(over="ignore", invalid="ignore"):
+                logits = (part @ self.weight.T + self.bias) / np.float32(temperature)
+                logits -= logits.max(axis=1, keepdims=True)
+                logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
             result[start : start + ROWS_AT_ONCE] = logits
+        check_answers(result)
         return result
 
 
-def check_finite(features: NDArray[Any]) -> None:
-    """Raise DataError, with their count, where rows of features (N, F) are not finite."""
-    wrong = ~np.isfinite(features).all(axis=1)
+def check_answers(log_probs: Floats, whose: str = "a head") -> None:
+    """Raise CheckpointError where a model's log-probabilities (N, K) are not finite."""
+    wrong = ~np.isfinite(log_probs).all(axis=1)
     if wrong.any():
-        raise DataError(
-            f"features of {int(wrong.sum())} of {len(features)} images are not finite, the first "
-            f"that of row {int(wrong.argmax())}; embed these images again"
+        raise CheckpointError(
+            f"the answers of {whose} to {int(wrong.sum())} of {len(log_probs)} images are not "
+            "numbers: its weights are too large; train it anew, or take another"
         )
 
 
@@ -66,19 +70,14 @@ def reads_features(spec: ModelSpec) -> bool:
 
 def read_head(folder: Path) -> LinearHead:
     """The classifier in the model folder of a head; raises CheckpointError."""
-    from safetensors import SafetensorError, safe_open
-
     spec, path = read_spec(folder), folder / WEIGHTS
-    name = _classifier_name(folder, spec)
-    try:
-        with safe_open(regular(path), framework="numpy") as file:
-            weight, bias = file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a classifier on features ({error})") from None
-    classes = len(spec.classes)
-    if len(weight) != classes or bias.shape != (classes,):
+    name, classes = _classifier_name(folder, spec), len(spec.classes)
+    names = f"{name}.weight", f"{name}.bias"
+    weight, bias = read_safetensors(path, "numpy", names=names).values()
+    fits = weight.shape[:1] == bias.shape == (classes,) and weight.ndim > 1 and weight.size
+    if not fits or not weight.dtype == bias.dtype == np.float32:
         raise CheckpointError(f"{path}: not a classifier of {classes} classes")
-    return LinearHead(weight.reshape(classes, -1).astype(np.float32), bias.astype(np.float32))
+    return LinearHead(weight.reshape(classes, -1), bias)
 
 
 def save_head(
@@ -93,13 +92,13 @@ def save_head(
     notes: dict[str, Any] | None = None,
 ) -> None:
     """Write the whole network to `folder`, whole or not at all: that of `body`, with this head."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import save_file
 
     spec = read_spec(body)
     if spec.classes != list(classes):
         raise CheckpointError(f"{body}: of other classes than the images; run the stage embed")
     name = _classifier_name(body, spec)
-    weights = load_file(body / WEIGHTS)
+    weights = read_safetensors(body / WEIGHTS, "numpy")
     weights[f"{name}.weight"] = head.weight.reshape(weights[f"{name}.weight"].shape)
     weights[f"{name}.bias"] = head.bias
     described = replace(
@@ -157,16 +156,14 @@ def save_folds(folder: Path, folds: Folds) -> None:
 
 def read_folds(folder: Path) -> Folds | None:
     """What save_folds wrote; None where the model was not cross-validated."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = folder / FOLDS
     if not path.exists():
         return None
-    try:
-        arrays = load_file(regular(path))
-        pairs = zip(arrays["weight"], arrays["bias"], strict=True)
-        heads = tuple(LinearHead(weight, bias) for weight, bias in pairs)
-        return Folds(heads, arrays["fold"], arrays["log_probs"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not as training writes it ({error})") from None
+    names = ("weight", "bias", "fold", "log_probs")
+    weight, bias, fold, log_probs = read_safetensors(path, "numpy", names=names).values()
+    fits = weight.ndim == 3 and weight.shape[:2] == bias.shape and fold.ndim == 1
+    fits = fits and log_probs.shape == (len(fold), bias.shape[1]) and fold.dtype == np.int64
+    if not fits or not -1 <= fold.min(initial=-1) <= fold.max(initial=-1) < len(weight):
+        raise CheckpointError(f"{path}: not as training writes it; run dvc repro")
+    heads = tuple(LinearHead(*pair) for pair in zip(weight, bias, strict=True))
+    return Folds(heads, fold, log_probs)

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.errors import ModelError
 from pipeline.models.stem import first_convolution, replace_convolution
+from pipeline.params.errors import SHOWN
 
 TORCHVISION_NOISE = {"dropout_rate": "dropout", "stochastic_depth_rate": "stochastic_depth_prob"}
 OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8")
@@ -28,9 +29,9 @@ def library_network(
     if library in ("", "timm") and bare in _timm_names():
         return _from_timm(bare, num_classes, channels, noise)
     names = [*OURS, *_torchvision_names(), *_timm_names()]
-    close = difflib.get_close_matches(bare, list(dict.fromkeys(names)), n=3)
+    close = difflib.get_close_matches(bare[:SHOWN], list(dict.fromkeys(names)), n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise ModelError(f"model.name = {name!r}: neither torchvision nor timm has it{hint}")
+    raise ModelError(f"model.name = {name[:SHOWN]!r}: neither torchvision nor timm has it{hint}")
 
 
 def _torchvision_names() -> list[str]:

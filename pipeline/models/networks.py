@@ -150,7 +150,7 @@ def depth_and_width(name: str) -> tuple[int, int] | None:
 
     Raises ModelError for a depth that is not 6n + 4.
     """
-    if not (match := re.fullmatch(r"wrn_(\d+)_(\d+)", name)):
+    if not (match := re.fullmatch(r"wrn_(\d{1,3})_(\d{1,3})", name)):
         return None
     depth, width = int(match[1]), int(match[2])
     if depth < 10 or (depth - 4) % 6 or width < 1:

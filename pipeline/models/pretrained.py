@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,13 @@ from pipeline.errors import CheckpointError, ParameterError
 from pipeline.files import file_digest, regular, value_digest
 from pipeline.models.parts import network_parts
 from pipeline.models.spec import SPEC, WEIGHTS, read_spec
+from pipeline.models.tensor_files import check_numbers, read_safetensors
+from pipeline.params.errors import shortened
 from pipeline.params.transfer import PACKAGED_NETWORK
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others keep the weights
 LEAST_SHARE = 0.5  # of the body's weights that must fit
+ZIP = b"PK\x03\x04"  # how torch's files begin, but for old ones
 HUB_HOSTS = {"timm": "huggingface.co", "torchvision": "download.pytorch.org"}
 OFFLINE = f"; transfer.source: packaged with model.name: {PACKAGED_NETWORK} needs no network"
 
@@ -175,9 +179,10 @@ def load_weights(network: nn.Module, weights: Weights, *, head: bool, source: st
         fitting = _fitting(tensors.get(key), value)
         if fitting is None:
             has = f"is {tuple(tensors[key].shape)}" if key in tensors else "is not there"
-            skipped[key] = f"{has}, not {tuple(value.shape)}"
+            skipped[key] = f"{shortened(has)}, not {tuple(value.shape)}"
         else:
-            loaded[key] = fitting
+            loaded[key] = fitting.to(value.dtype)
+    check_numbers(loaded, f"transfer.source = {source!r}")
     sizes = {key: w.numel() for key, w in network.named_parameters() if key not in is_head}
     fits = sum(size for key, size in sizes.items() if key in loaded)
     total = sum(sizes.values())
@@ -210,19 +215,35 @@ def _fitting(weight: Tensor | None, target: Tensor) -> Tensor | None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a .safetensors, .pth or .pt file, by name; raises CheckpointError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, "pt")
     try:
-        if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(regular(path))
-            return tensors
-        return _named_tensors(torch.load(regular(path), map_location="cpu", weights_only=True))
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
+        size = regular(path).stat().st_size
+        _check_zip(path, size)
+        tensors = _named_tensors(torch.load(path, map_location="cpu", weights_only=True))
+        for name, tensor in tensors.items():
+            plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+            if not plain or tensor.is_quantized or tensor.nbytes > size:
+                raise ValueError(f"{shortened(name)}: not a plain tensor that the file holds")
+    except (OSError, ValueError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
     except Exception as error:  # torch's unpickler has many
         reason = f"{type(error).__name__}: only tensors are read from a torch file"
+    else:
+        return tensors
     raise CheckpointError(f"transfer.source = '{path}': not readable as weights ({reason})")
+
+
+def _check_zip(path: Path, size: int) -> None:
+    """Raise an error unless what torch would unpack takes no more than the file's own `size`."""
+    with path.open("rb") as file:
+        if file.read(len(ZIP)) != ZIP:
+            return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > size:
+        raise ValueError("compressed, as torch never writes it")
 
 
 def _named_tensors(value: Any) -> dict[str, Tensor]:

@@ -29,8 +29,11 @@ def check_size(
 
     The error names the least size that would do and `key`, the parameter that says the size. With
     `trace` only shapes are computed, which a large network does faster, but torch needs seconds
-    to load what it takes. The network comes back in training mode.
+    to load what it takes. The network comes back in training mode. One on the device `meta`, which
+    is built for its shapes alone, is not tried.
     """
+    if next(network.parameters()).is_meta:
+        return
 
     def failure(other: int) -> str | None:
         images = (2, channels, other, other)

@@ -8,17 +8,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
+from pipeline.data.predictions import MOST_CLASSES
 from pipeline.errors import CheckpointError
-from pipeline.files import file_digest, read_bytes, value_digest
-from pipeline.params.errors import one_line, problem_of
+from pipeline.files import file_digest, value_digest
+from pipeline.params.errors import one_line, read_typed
 from pipeline.params.network import NetworkParams
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
-Number = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
+MOST_BYTES = 4 << 20  # of a model.json: of so many classes, in 40 letters each
+Number = Annotated[float, Field(gt=-1e6, lt=1e6)]
+Deviation = Annotated[float, Field(gt=1e-6, lt=1e6)]
+Temperature = Annotated[float, Field(ge=0.001, le=1000)]  # fitted between 0.05 and 20
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class ModelSpec:
     `bits`: those in use of images of 16 bits.
     """
 
-    network: dict[str, Any]
-    classes: Annotated[list[str], Field(min_length=1)]
+    network: Annotated[dict[str, Any], Field(max_length=32)]
+    classes: Annotated[list[str], Field(min_length=1, max_length=MOST_CLASSES), FailFast()]
     image_size: Annotated[int, Field(ge=1, le=1024)]
     channels: int
-    mean: list[Number]
-    std: list[Positive]
+    mean: Annotated[list[Number], Field(max_length=3), FailFast()]
+    std: Annotated[list[Deviation], Field(max_length=3), FailFast()]
     generation: str
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     teacher: str | None = None
     bfloat16_agrees: bool = False
     body: str | None = None
@@ -56,13 +59,13 @@ def read_spec(folder: Path) -> ModelSpec:
     """The spec in `folder`; raises CheckpointError where it is missing or wrong."""
     path = folder / SPEC
     try:
-        spec = _FROM_JSON.validate_json(read_bytes(path))
+        spec = read_typed(path, _FROM_JSON, MOST_BYTES)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a model folder?") from None
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error})") from None
-    except ValidationError as error:
-        problem: str | None = problem_of(error)
+    except ValueError as error:
+        problem: str | None = str(error)
     else:
         problem = _problem(spec)
     if problem is not None:

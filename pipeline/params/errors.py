@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import json
 import reprlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.addresses import without_secrets
 from pipeline.errors import ParameterError
+from pipeline.files import MOST_JSON, read_json
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
+Kind = TypeVar("Kind")
+SHOWN = 80  # characters of a value or a key
 
 
-def shortened(value: Any) -> str:
-    """A value as Python writes it, of at most 80 characters; never written whole, as one of a few
-    bytes of YAML may stand for gigabytes."""
+def shown_value(value: Any) -> str:
+    """A value as Python writes it, shortened; never written whole, as one of a few bytes of YAML
+    may stand for gigabytes."""
     short = reprlib.Repr()
-    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, 80, 80, 80
-    text = short.repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, SHOWN, SHOWN, SHOWN
+    return shortened(short.repr(value))
 
 
 def validated(section: type[SectionType], values: dict[str, Any], where: str = "") -> SectionType:
@@ -41,13 +45,31 @@ def merged(base: SectionType, overrides: dict[str, Any], where: str) -> SectionT
     return validated(type(base), base.model_dump() | overrides, where)
 
 
-def problem_of(error: ValidationError) -> str:
+def read_typed(path: Path, kind: TypeAdapter[Kind], most: int = MOST_JSON) -> Kind:
+    """The JSON in `path`, at most `most` bytes, as `kind`; raises OSError, or ValueError that says
+    in one line what is wrong."""
+    value = read_json(path, most)
+    try:
+        return kind.validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise ValueError(_problem_of(error)) from None
+
+
+def _problem_of(error: ValidationError) -> str:
     """The first of the errors in `error`, as "key = value: what is allowed"."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Input ")
-    value = without_secrets(str(first["input"]))[:80]
-    return f"{key} = {value!r}: {message}" if key else message
+    key = shortened(".".join(str(part) for part in first["loc"] if part != "[key]"))
+    message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return (
+        f"{key} = {shortened(without_secrets(str(first['input'])))!r}: {message}"
+        if key
+        else message
+    )
+
+
+def shortened(text: str) -> str:
+    """`text`, of a long one the beginning."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def one_line(error: ValidationError, section: type[BaseModel], where: str) -> str:
@@ -57,17 +79,17 @@ def one_line(error: ValidationError, section: type[BaseModel], where: str) -> st
     """
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part != "[key]"]
-    key = ".".join(([where] if where else []) + parts)
+    key = shortened(".".join(([where] if where else []) + parts))
     given = first["input"]
     text = isinstance(given, str)
-    value = shortened(without_secrets(given)) if text else without_secrets(shortened(given))
+    value = shown_value(without_secrets(given)) if text else without_secrets(shown_value(given))
     if first["type"] == "extra_forbidden":
         line = f"{key} is not a parameter; {_suggestion(section, parts)}"
     elif first["type"] == "missing":
         field = _section_of(section, parts).model_fields.get(parts[-1])
         line = f"{key} is missing ({(field and description_of(field)) or 'needed'})"
     elif first["type"] == "invalid_key" or "[key]" in first["loc"]:
-        line = f'{key}: keys must be quoted strings: "{parts[-1]}"'
+        line = f'{key}: keys must be quoted strings: "{shortened(parts[-1])}"'
     elif first["type"] == "value_error":
         line = first["msg"].removeprefix("Value error, ")
     else:

@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
 from pipeline.files import read_text
-from pipeline.params.errors import shortened, validated
+from pipeline.params.errors import shown_value, validated
 from pipeline.params.run import Params
 
 PARAMS_FILE = Path("params.yaml")
@@ -49,7 +49,7 @@ def parse_text(text: str, file: str = str(PARAMS_FILE)) -> Params:
 def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:
     """Check a dictionary as load_params does a file; `file` names it in the error."""
     if not isinstance(values, dict):
-        raise ParameterError(f"{file}: must be a mapping of parameters, not {shortened(values)}")
+        raise ParameterError(f"{file}: must be a mapping of parameters, not {shown_value(values)}")
     try:
         params = validated(Params, values)
         _check_keys(params)

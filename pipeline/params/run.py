@@ -40,7 +40,7 @@ class Generation(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    seed: int = Field(0, ge=0, lt=2**31, description="of the split and of every random draw")
+    seed: sections.Seed = Field(0, description="of the split and of every random draw")
     data: sections.DataParams
     embed: EmbedParams = EmbedParams()
     model: ModelParams = ModelParams()

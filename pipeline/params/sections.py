@@ -21,6 +21,9 @@ from pipeline.addresses import CREDENTIALS, has_credentials, storage_problem, wi
 Device = Literal["auto", "cpu", "cuda"]
 ADDRESSES = ("uri", "url")  # fields that hold nothing else
 Views = Literal["centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter"]
+JitterViews = Annotated[int, Field(ge=1, le=256)]
+MaxPixels = Annotated[int, Field(ge=64)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Section(BaseModel):
@@ -75,7 +78,7 @@ class DataParams(Section):
     """share tested on, where the source names no test images"""
     bits: int | None = Field(None, ge=8, le=16)
     """those in use of images of 16 bits, as 12 of scans; null: 16"""
-    max_pixels: int = Field(64_000_000, ge=64, description="larger images are quarantined")
+    max_pixels: MaxPixels = Field(64_000_000, description="larger images are quarantined")
     max_bad_fraction: float = Field(0.05, ge=0, le=1)
     """share of unusable images past which prepare fails"""
     near_duplicate_distance: float = Field(1.0, ge=0, le=255)
@@ -127,7 +130,7 @@ class ViewParams(Section):
     """How a trained network sees an image."""
 
     views: Views = Field("centre", description="views averaged for each image")
-    jitter_views: int = Field(8, ge=1, le=256, description="number of views where views is jitter")
+    jitter_views: JitterViews = Field(8, description="number of views where views is jitter")
     batch_size: int = Field(512, ge=1)
     """most images a forward pass; long predictions on a CPU take the fastest number of them"""
 

@@ -95,10 +95,10 @@
     byId("save").disabled = number === 0;
   }
 
-  const cell = (json) => {
-    const text = JSON.parse(json || '""');
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
+  // As pipeline/files.py has it: what a spreadsheet would take for a formula gets a quote before it.
+  const plain = (text) => (/^[=+\-@＝＋－＠\t\r\n']/.test(text) ? `'${text}` : text);
+  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (json) => quoted(plain(JSON.parse(json || '""')));
 
   function save() {
     const lines = [...chosen].map(([id, name]) => `${cell(id)},${cell(name)}\n`);

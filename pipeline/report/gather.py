@@ -18,7 +18,7 @@ from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import ModelResult, evaluation_from_json, load_result
 from pipeline.evaluate.significance import Bootstrap, compare
-from pipeline.files import stage_json
+from pipeline.files import plain_name, stage_json
 from pipeline.labels.audit import Audit
 from pipeline.models.head import reads_features
 from pipeline.models.spec import read_spec
@@ -56,7 +56,7 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
     raises DataError."""
     dataset = stage_json(layout.prepared / "dataset.json")
     ensemble = stage_json(layout.ensemble)
-    champion = load_result(layout.evaluation(ensemble["champion"]))
+    champion = load_result(layout.evaluation(plain_name(ensemble["champion"])))
     issues = read_label_issues(layout.label_issues)
     preset, differences = nearest_preset(params, program_file("presets"))
     trial = stage_json(layout.metrics("search"))
@@ -149,7 +149,7 @@ def _issues(
 ) -> list[Gallery]:
     weights = {key: weight for key, weight in ensemble["weights"].items() if weight > 0}
     weights = weights or {ensemble["champion"]: 1.0}
-    predictions = {key: layout.labeled_predictions(key) for key in weights}
+    predictions = {key: layout.labeled_predictions(plain_name(key)) for key in weights}
     return issue_gallery(layout.prepared / "labeled", issues, predictions, weights, classes)
 
 

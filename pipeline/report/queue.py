@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pipeline.data.predictions import read_log_probs
 from pipeline.data.preparation.answers import labeling_config, task, write_dataset
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
-from pipeline.files import csv_text, folder_written_whole, write_json, write_text
+from pipeline.files import csv_rows, folder_written_whole, write_json, write_text
 from pipeline.labels.queue import Query
 from pipeline.report.galleries import (
     Gallery,
@@ -86,10 +85,9 @@ def queue_csv(queries: Sequence[Query], likely: Sequence[Probabilities]) -> str:
     likely: the likeliest classes of each, () without a model.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    csv_rows(text, [COLUMNS])
     for rank, (query, classes) in enumerate(zip(queries, likely, strict=True), start=1):
         guess = (classes[0][0], f"{classes[0][1]:.6f}") if classes else ("", "")
-        row = (str(rank), query.id, *guess, f"{query.score:.6g}", query.why)
-        writer.writerow(csv_text(value) for value in row)
+        row = (rank, query.id, *guess, f"{query.score:.6g}", query.why)
+        csv_rows(text, [row])
     return text.getvalue()

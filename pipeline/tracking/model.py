@@ -23,13 +23,14 @@ from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from pipeline.evaluate.champion import promote
 from pipeline.evaluate.significance import Bootstrap
-from pipeline.files import read_json
+from pipeline.files import plain_name, read_json
 
 PACKAGES = (
     *("mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "ruamel.yaml", "safetensors"),
     *("timm", "torch", "torchvision"),
 )
 RIGHTS_TAG = "selftrain.rights"
+MOST_RIGHTS = 1 << 30  # bytes: of some ten million images
 DESCRIPTION = "What each run would ship: docs/tracking.md says what `champion` and `challenger` are"
 
 
@@ -119,6 +120,7 @@ def _rights(client: Any, version: Any) -> dict[str, bool]:
     """Which validation images a version has right; none of one that was registered by hand."""
     if RIGHTS_TAG not in version.tags:
         return {}
+    name = plain_name(version.tags[RIGHTS_TAG].removeprefix("registry/"))
     with tempfile.TemporaryDirectory() as scratch:
-        path = client.download_artifacts(version.run_id, version.tags[RIGHTS_TAG], scratch)
-        return dict(read_json(Path(path)))
+        path = client.download_artifacts(version.run_id, f"registry/{name}", scratch)
+        return dict(read_json(Path(path), MOST_RIGHTS))

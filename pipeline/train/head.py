@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.features import check_finite
 from pipeline.errors import DataError
-from pipeline.models.head import LinearHead, check_finite
+from pipeline.models.head import LinearHead
 from pipeline.train.logistic import Chunk, Chunks, Doubles, solve
 
 Floats = NDArray[np.float32]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import TrainingError
-from pipeline.files import read_bytes, read_text, write_text
+from pipeline.files import csv_rows, read_bytes, read_text, write_text
 
 Log = Callable[[int, dict[str, float]], None]
 LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
@@ -89,9 +89,7 @@ def read_curve(path: Path) -> dict[str, list[float]]:
 
 def _table(history: Sequence[Point], names: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", *names])
-    for point in history:
-        if names[0] in point.values:
-            writer.writerow([point.step, *(point.values[name] for name in names)])
+    points = [point for point in history if names[0] in point.values]
+    rows = [[point.step, *(point.values[name] for name in names)] for point in points]
+    csv_rows(text, [["step", *names], *rows])
     return text.getvalue()

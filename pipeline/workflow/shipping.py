@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.champion import rights_by_content
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.recipe import RECIPE, Recipe, read_recipe
+from pipeline.evaluate.recipe import RECIPE, Name, Recipe, name_of, read_recipe
 from pipeline.evaluate.result import ModelResult
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params
+from pipeline.params.errors import read_typed
 from pipeline.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from pipeline.evaluate.classifier import Classifier
 
 CHOICES = ("champion", "ensemble")
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """What of ensemble.json says what is shipped; weights: empty where there is no ensemble."""
+
+    champion: Name
+    weights: dict[Name, Annotated[float, Field(ge=0, le=1)]]
+    __pydantic_config__: ClassVar = ConfigDict(strict=True)
+
+
+_FROM_JSON = TypeAdapter(_Ensemble)
 
 
 def shipped(
@@ -33,20 +49,19 @@ def shipped(
     ensemble.json.
     """
     try:
-        found = read_json(layout.ensemble)
-        weights = {str(key): float(value) for key, value in found["weights"].items() if value > 0}
-        champion = str(found["champion"])
+        found = read_typed(layout.ensemble, _FROM_JSON)
     except FileNotFoundError:
         raise DataError(
             f"{layout.ensemble}: missing, so no champion is chosen yet; run dvc repro, or name a "
             "model's folder"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"{layout.ensemble}: not as the stage ensemble writes it ({error!r})"
+            f"{layout.ensemble}: not as the stage ensemble writes it ({error})"
         ) from None
+    weights = {key: weight for key, weight in found.weights.items() if weight > 0}
     alone = (which or params.ensemble.ship) == "champion" or not weights
-    recipe = _recipe(params, {champion: 1.0} if alone else weights)
+    recipe = _recipe(params, {found.champion: 1.0} if alone else weights)
     return {key: layout.model(key) for key in recipe.weights}, recipe
 
 
@@ -68,7 +83,7 @@ def named_models(
             f"--model {name}: no model folder (with {SPEC} in it); name one, or one of "
             f"{', '.join(CHOICES)}"
         )
-    return {folder.name: folder}, _recipe(params, {folder.name: 1.0})
+    return {name_of(folder): folder}, _recipe(params, {name_of(folder): 1.0})
 
 
 def named_classifier(name: str | None, layout: Layout, params: Params, device: str) -> Classifier:

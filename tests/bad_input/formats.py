@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pipeline.data.decoding import decode_images
 from pipeline.data.features import load_features
-from pipeline.data.images import BadImageError, readable_formats, store
+from pipeline.data.images import readable_formats
 from pipeline.data.predictions import read_predictions, read_pseudo_labels
 from pipeline.data.preparation.answers import read_answers
 from pipeline.data.preparation.corrections import read_corrections
@@ -54,7 +55,7 @@ from tests.tiny import CLASSES
 from tests.train.test_state import Run
 
 WEIGHT_FILES = {"weights.pth": "bytes", "old.pth": "bytes", "weights.safetensors": "safetensors"}
-IMAGE_OPTIONS = {"max_pixels": 64_000_000, "image_size": 16, "channels": 3}
+IMAGE_OPTIONS: dict[str, Any] = {"max_pixels": 64_000_000, "image_size": 16, "channels": 3}
 
 
 @dataclass(frozen=True)
@@ -233,10 +234,10 @@ def _images(root: Path) -> dict[str, Format]:
     def stored(path: Path) -> Callable[[], object]:
         def read() -> object:
             data, problem = read_image(path)
-            try:
-                return problem or store(data, **IMAGE_OPTIONS)
-            except BadImageError as error:
-                raise DataError(str(error)) from None  # what goes into quarantine
+            answer = problem or decode_images([data], **IMAGE_OPTIONS)[0]
+            if isinstance(answer, str):
+                raise DataError(answer)  # what goes into quarantine
+            return answer
 
         return read
 

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors.numpy import load_file, save_file
 
 from pipeline.data.distributions import Distributions
 from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import MANIFEST, iter_shards, read_manifest, write_manifest, write_shard
+from pipeline.evaluate.classifier import classify_encoded, load_classifier
+from pipeline.evaluate.recipe import RECIPE, Recipe, save_classifier
 from pipeline.evaluate.result import load_result
 from pipeline.labels.predict import predict_folder
 from pipeline.labels.pseudo_label import select_pseudo_labels
@@ -27,6 +30,7 @@ from pipeline.train.state import STATE
 from pipeline.train.worker import Worker
 from pipeline.workflow.layout import Layout
 from tests.bad_input.outcome import Case, Outcome, stops
+from tests.data.helpers import encoded, noise
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
 
 RULES: dict[str, Any] = {
@@ -115,6 +119,55 @@ def spec(**changes: Any) -> Case:
         (folder / SPEC).write_text(json.dumps(value | changes))
 
     return model(change)
+
+
+def weights(change: Callable[[dict[str, Any]], object]) -> Case:
+    """A case of a model whose weights are changed."""
+
+    def case(root: Path) -> Outcome:
+        save_model(root / "model")
+        state = load_file(root / "model" / WEIGHTS)
+        change(state)
+        save_file(state, root / "model" / WEIGHTS)
+        image = encoded(noise(1))
+        return stops(lambda: classify_encoded(load_classifier(root / "model"), [image]))
+
+    return case
+
+
+def not_finite(state: dict[str, Any]) -> None:
+    state["classifier.weight"][0, 0] = np.nan
+
+
+def negative_variance(state: dict[str, Any]) -> None:
+    state["stem.1.running_var"][0] = -1.0
+
+
+def too_large(state: dict[str, Any]) -> None:
+    for name in state:
+        if name.endswith("weight"):
+            state[name][...] = 1e38
+
+
+def classifier(**changes: Any) -> Case:
+    """A case of a classifier.json with other values."""
+
+    def case(root: Path) -> Outcome:
+        save_model(root / "0")
+        save_classifier(root / "out", {"0": root / "0"}, Recipe({"0": 1.0}))
+        path = root / "out" / RECIPE
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return stops(lambda: load_classifier(root / "out"))
+
+    return case
+
+
+def linked_weights(root: Path) -> Outcome:
+    save_model(root / "0")
+    os.replace(root / "0" / WEIGHTS, root / "elsewhere")
+    (root / "0" / WEIGHTS).symlink_to(root / "elsewhere")
+    models, recipe = {"0": root / "0"}, Recipe({"0": 1.0})
+    return stops(lambda: save_classifier(root / "out", models, recipe))
 
 
 def predictions(change: Callable[[Any], Any], **metadata: Any) -> Case:
@@ -216,7 +269,14 @@ OUTPUT_CASES: dict[str, Case] = {
     ),
     "weights of another network": model(other_weights),
     "a model.json with a wrong value": spec(image_size="8"),
-    "a model.json of a far larger network": spec(network={"name": "wrn_1006_99"}),
+    "a model.json of a far larger network": spec(network={"name": "wrn_994_99"}),
+    "a temperature that is none": spec(temperature=1e-320),
+    "weights that are not finite": weights(not_finite),
+    "a negative variance": weights(negative_variance),
+    "weights too large to compute with": weights(too_large),
+    "a classifier.json that names a path": classifier(weights={"a/../../../evil": 1.0}),
+    "a classifier.json with a wrong value": classifier(jitter_views=10**8),
+    "a model whose file is a link to elsewhere": linked_weights,
     "predictions that are not numbers": predictions(not_a_number),
     "predictions of other classes": predictions(lambda values: values[:, :2], num_classes=2),
     "predictions of another shape": predictions(lambda values: values[:, :2]),

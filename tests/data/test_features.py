@@ -1,17 +1,20 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import list_column
 from pipeline.data.features import (
+    COLUMN,
     check_features,
     features_metadata,
     features_table,
     load_features,
     read_feature_shard,
 )
-from pipeline.data.shards import read_manifest, write_manifest
+from pipeline.data.shards import read_manifest, write_manifest, write_shard
 from pipeline.data.stored_shards import finish_derived, missing_shards, write_derived
 from pipeline.errors import DataError
 from tests.tiny import prepared_stripes
@@ -69,6 +72,25 @@ def test_a_shard_of_another_width_is_refused(images: Path, tmp_path: Path) -> No
     manifest = read_manifest(tmp_path)
     write_manifest(tmp_path, manifest.shards, manifest.metadata | {"num_features": 6})
     with pytest.raises(DataError, match="column 'features' is"):
+        load_features(tmp_path, images)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
+def test_features_that_are_not_finite_are_neither_written_nor_read(
+    images: Path, tmp_path: Path, value: float
+) -> None:
+    wrong = some(3)
+    wrong[1, 2] = value
+    with pytest.raises(DataError, match="features of 1 of 3 images are not finite"):
+        features_table(["a", "b", "c"], wrong)
+    stored(images, tmp_path)
+    manifest = read_manifest(tmp_path)
+    path = tmp_path / manifest.shards[0].file
+    with np.errstate(over="ignore"):
+        column = np.full((manifest.shards[0].rows, 5), value, np.float16)
+    table = pq.read_table(path).set_column(1, COLUMN, [list_column(column)])
+    write_manifest(tmp_path, [write_shard(path, table), *manifest.shards[1:]], manifest.metadata)
+    with pytest.raises(DataError, match=f"{tmp_path}: features of 16 of 16 images"):
         load_features(tmp_path, images)
 
 

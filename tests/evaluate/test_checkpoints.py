@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.tensors import load_images
+from pipeline.errors import CheckpointError
 from pipeline.evaluate.checkpoints import (
     bfloat16_agrees,
     checkpoint_log_probs,
@@ -33,6 +34,18 @@ def counted(student: Path, teacher: Path | None, prepared: Path) -> dict[str, ob
         student, teacher, prepared / "validation", threads=1, cache_gib=1.0, device="cpu"
     )
     return vars(counts)
+
+
+def test_answers_that_are_no_numbers_are_refused(prepared: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    checkpoint, images = load_checkpoint(tmp_path / "model"), load_images(prepared / "test").images
+    with torch.no_grad():
+        for weight in checkpoint.network.parameters():
+            weight.fill_(1e38)
+    with pytest.raises(
+        CheckpointError, match=r"model of generation '0' to \d+ of \d+ images are not numbers"
+    ):
+        checkpoint_log_probs(checkpoint, images)
 
 
 def test_a_model_sees_images_as_its_spec_says(prepared: Path, tmp_path: Path) -> None:

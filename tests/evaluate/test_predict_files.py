@@ -15,6 +15,7 @@ from pipeline.data.sources.loose import LooseImages
 from pipeline.data.sources.rows import Row
 from pipeline.evaluate.classifier import Classifier, classify_encoded, load_classifier
 from pipeline.evaluate.predict_files import predict_files
+from pipeline.files import FORMULA, csv_value
 from tests.data.helpers import encoded, noise, photo
 from tests.tiny import CLASSES, save_model
 
@@ -74,6 +75,27 @@ def test_csv_says_the_same(folder: Path, classifier: Classifier, tmp_path: Path)
         for key, value in want.items():
             text_value = "" if value is None else value
             assert row[key] == (f"{value:.6f}" if isinstance(value, float) else text_value)
+
+
+class Formulas:
+    """Images whose ids a spreadsheet would compute."""
+
+    ids = ("=cmd|' /C calc'!A0.png", "+1", "-1", "@A1", "\t=1", "a\r=1", "'=1", "plain")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self) -> Iterator[Row]:
+        return (Row(name, encoded(noise(1))) for name in self.ids)
+
+
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
+    save_model(tmp_path / "0", classes=["=a", "+b", "@c\r=d"])
+    predict_files(load_classifier(tmp_path / "0"), Formulas(), tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(newline="") as text:
+        rows = list(csv.reader(text))
+    assert [csv_value(row[0]) for row in rows[1:]] == list(Formulas.ids)
+    assert not any(cell.startswith(FORMULA) for row in rows for cell in row)
 
 
 class Failing:

@@ -10,6 +10,7 @@ from pipeline.errors import DataError
 from pipeline.labels.align import aligned, alignment_shift
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.teaching import (
+    KEY,
     Teaching,
     read_teaching,
     sharpen,
@@ -68,6 +69,10 @@ def test_what_a_manifest_notes_comes_back_and_without_it_select_is_to_run_again(
     assert read_teaching(Path("folder"), Manifest(0, (), teaching.noted())) == teaching
     with pytest.raises(DataError, match="run select again"):
         read_teaching(Path("folder"), Manifest(0, ()))
+    for change in ({"temperature": 0}, {"temperature": "1"}, {"taught": 1}, {"x": 1}):
+        noted = {KEY: teaching.noted()[KEY] | change}
+        with pytest.raises(DataError, match="run select again"):
+            read_teaching(Path("folder"), Manifest(0, (), noted))
 
 
 def test_sharpening_is_a_power_of_each_probability() -> None:

@@ -1,4 +1,5 @@
 import json
+import resource
 from dataclasses import asdict
 from pathlib import Path
 
@@ -112,6 +113,35 @@ def test_a_spec_with_unknown_names_is_refused(tmp_path: Path) -> None:
     assert "hue" in refused(tmp_path / "model")
     path.write_text(json.dumps(asdict(spec) | {"network": {"name": "resnet_smal"}}))
     assert "resnet_small" in refused(tmp_path / "model", ModelError)
+
+
+@pytest.mark.parametrize(
+    "temperature", ["1e-320", "0", "-1", "1e300", "NaN", "1e999", "null", '"1"']
+)
+def test_a_temperature_that_is_none_is_refused(tmp_path: Path, temperature: str) -> None:
+    save_model(tmp_path / "model")
+    path = tmp_path / "model" / SPEC
+    text = path.read_text()
+    path.write_text(text.replace('"temperature": 1.0', f'"temperature": {temperature}'))
+    assert path.read_text() != text
+    refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["wrn_994_999", "torchvision/vit_h_14", "timm/vit_giant_patch14_224", "regnet_y_128gf"]
+)
+def test_a_huge_network_takes_no_memory(tmp_path: Path, name: str) -> None:
+    save_model(tmp_path / "model")
+    path = tmp_path / "model" / SPEC
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"network": {"name": name}}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "does not fit" in refused(tmp_path / "model")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # KiB
+
+
+def test_a_network_whose_widths_torch_computes_comes_back(tmp_path: Path) -> None:
+    spec = save_model(tmp_path / "model", network={"name": "regnet_x_400mf"}, image_size=32)
+    assert load_checkpoint(tmp_path / "model").spec == spec
 
 
 def chain(folder: Path, first_seed: int = 0, first_temperature: float = 1.0) -> list[Path]:

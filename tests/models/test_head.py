@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from pipeline.errors import CheckpointError, DataError
 from pipeline.models.checkpoint import load_checkpoint
@@ -91,6 +93,34 @@ def test_features_that_are_not_finite_are_refused() -> None:
         some_head(4).log_probs(features)
 
 
+def test_answers_that_are_no_numbers_are_refused() -> None:
+    head = LinearHead(np.full((3, 4), 3e38, np.float32), np.zeros(3, np.float32))
+    with pytest.raises(CheckpointError, match="answers of a head to 2 of 2 images are not numbers"):
+        head.log_probs(np.ones((2, 4), np.float16))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fold": np.array([0, 1, 2])},
+        {"fold": np.array([0, 1, -2])},
+        {"fold": np.array([0.0, 1.0, 1.0])},
+        {"bias": np.zeros((2, 4), np.float32)},
+        {"weight": np.zeros((2, 3), np.float32)},
+        {"log_probs": np.zeros((4, 3), np.float32)},
+        {"log_probs": np.full((3, 3), np.nan, np.float32)},
+        {"weight": np.full((2, 3, 4), np.inf, np.float32)},
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    folds = Folds((some_head(4),) * 2, np.array([0, 1, -1]), np.zeros((3, 3), np.float32))
+    save_folds(tmp_path, folds)
+    path = tmp_path / "folds.safetensors"
+    save_file(load_file(path) | changes, path)
+    with pytest.raises(CheckpointError, match=r"not as training writes it|not finite"):
+        read_folds(tmp_path)
+
+
 def test_folds_come_back_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
     assert read_folds(tmp_path) is None
     heads = (some_head(4), some_head(4))
@@ -101,5 +131,5 @@ def test_folds_come_back_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
     assert again.held_out.tolist() == [True, True, False]
     np.testing.assert_array_equal(again.heads[1].weight, heads[1].weight)
     (tmp_path / "folds.safetensors").write_bytes(b"no")
-    with pytest.raises(CheckpointError, match="not as training writes it"):
+    with pytest.raises(CheckpointError, match="not readable as safetensors"):
         read_folds(tmp_path)

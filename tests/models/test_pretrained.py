@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,10 +147,65 @@ def test_what_holds_no_weights_is_refused_and_never_run(
         torch.save([1, 2], path)
     else:
         path.write_bytes(b"no weights")
-    with pytest.raises(CheckpointError, match="not readable as weights") as caught:
+    with pytest.raises(CheckpointError, match="not readable as ") as caught:
         read_file(path, "resnet_small")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def nan(state: dict[str, Tensor]) -> None:
+    state["stem.0.weight"][0] = torch.nan
+
+
+def overflow(state: dict[str, Tensor]) -> None:
+    state["stem.0.weight"] = state["stem.0.weight"].double() * 0 + 1e300
+
+
+def overflow_of_the_sum(state: dict[str, Tensor]) -> None:
+    state["stem.0.weight"] = torch.full((4, 3, 3, 3), 3e38)
+
+
+def negative_variance(state: dict[str, Tensor]) -> None:
+    state["stem.1.running_var"][1] = -1.0
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize("change", [nan, overflow, overflow_of_the_sum, negative_variance])
+def test_weights_that_are_none_are_refused(
+    tmp_path: Path, ending: str, change: Callable[[dict[str, Tensor]], None]
+) -> None:
+    state, path = tiny_network(seed=4).state_dict(), tmp_path / f"weights.{ending}"
+    change(state)
+    save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"not finite|negative variance") as caught:
+        load_weights(tiny_network(), read_file(path, "resnet_small"), head=True, source=str(path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(10**6, 10**6),
+        torch.zeros(2, device="meta"),
+    ],
+)
+def test_a_tensor_that_the_file_does_not_hold_is_refused(tmp_path: Path, value: Tensor) -> None:
+    torch.save({"w": value}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="not a plain tensor that the file holds"):
+        read_file(tmp_path / "w.pth", "resnet_small")
+
+
+def test_a_compressed_torch_file_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(10**6)}, tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in whole.infolist():
+            bomb.writestr(entry.filename, whole.read(entry))
+    assert (tmp_path / "bomb.pth").stat().st_size < 10_000
+    with pytest.raises(CheckpointError, match="compressed"):
+        read_file(tmp_path / "bomb.pth", "resnet_small")
 
 
 def test_a_digest_names_a_folder_or_a_file_by_all_that_counts(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_strange_ids_and_many_classes_come_through(
     browser: Any, galleries: list[Gallery], tmp_path: Path
 ) -> None:
     classes = tuple(f'class "{number}", <b>' for number in range(30))
-    strange = ['a,"b"', "</script><script>alert(1)</script>", "line\nbreak", "ünï – 画"]
+    strange = ['=a,"b"', "</script><script>alert(1)</script>", "line\nbreak", "ünï – 画"]
     images = tuple(
         replace(image, id=name, probabilities=((classes[3], 0.9), (classes[1], 0.1)))
         for image, name in zip(galleries[0].images, strange, strict=False)
@@ -186,7 +186,7 @@ def test_strange_ids_and_many_classes_come_through(
         rows = list(csv.reader(file))
     assert rows == [
         ["id", "label"],
-        [strange[0], classes[1]],
+        [f"'{strange[0]}", classes[1]],
         [strange[1], classes[29]],
         [strange[2], classes[3]],
         [strange[3], ""],

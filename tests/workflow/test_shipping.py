@@ -62,6 +62,23 @@ def test_what_is_not_there_is_said(layout: Layout, tmp_path: Path) -> None:
         named_models("nothing", layout, params())
     with pytest.raises(DataError, match="run dvc repro"):
         shipped(Layout(tmp_path / "empty"), params())
-    layout.ensemble.write_text("[]")
-    with pytest.raises(DataError, match="not as the stage ensemble writes it"):
-        shipped(layout, params())
+    for text in ("[]", "[" * 9999, '{"champion": 1, "weights": {}}'):
+        layout.ensemble.write_text(text)
+        with pytest.raises(DataError, match="not as the stage ensemble writes it"):
+            shipped(layout, params())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"champion": "../../elsewhere"},
+        {"weights": {"a/../../../evil": 1.0}},
+        {"weights": {"0": -1.0}},
+        {"weights": {"0": "1"}},
+    ],
+)
+def test_an_ensemble_that_names_a_path_is_refused(layout: Layout, changes: dict[str, Any]) -> None:
+    write_json(layout.ensemble, {"champion": "1", "weights": {"0": 1.0}} | changes)
+    with pytest.raises(DataError, match="not as the stage ensemble writes it") as caught:
+        shipped(layout, params(ship="ensemble"))
+    assert str(caught.value).isprintable()

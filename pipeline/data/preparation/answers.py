@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import re
@@ -21,13 +20,14 @@ from pipeline.data.preparation.corrections import (
 )
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.errors import SourceError
-from pipeline.files import read_json, read_text, write_json
+from pipeline.files import csv_rows, read_json, read_text, write_json
 
 SIDES = ("unlabeled", "labeled", "validation")
 QUARANTINE = "quarantine.parquet"
 CLASSES_SHOWN = 12
 CHOICE, IMAGE, IMAGE_ID = "choice", "image", "image_id"  # Label Studio's two tags, and a task's id
 LABELS, PREDICTIONS, DATA = "labels.json", "predictions.json", "data"  # FiftyOne's
+MOST_ANSWERS = 1 << 30  # bytes: Label Studio sends the images back
 DIGITS = 20  # of the digest that names an image's file
 
 
@@ -39,10 +39,10 @@ def read_answers(path: Path, prepared: Path, classes: Sequence[str]) -> dict[str
     """
     file = path / LABELS if path.is_dir() else path
     try:
-        value = read_json(file)
+        value = read_json(file, MOST_ANSWERS)
     except FileNotFoundError:
         raise SourceError(f"{file}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise SourceError(f"{file}: not JSON ({error})") from None
     if isinstance(value, list):
         answers = _label_studio_answers(value, str(file))
@@ -76,7 +76,7 @@ def with_answers(
     numbers = {name: number for number, name in enumerate(classes)} | {"": NONE_OF_THEM}
     new = [name for name, label in answers.items() if known.get(name) != numbers[label]]
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows((name, answers[name]) for name in new)
+    csv_rows(lines, ((name, answers[name]) for name in new))
     between = "" if text.endswith("\n") else "\n"
     return text + between + lines.getvalue() if new else text, new
 

@@ -20,7 +20,7 @@ from pipeline.data.preparation.assign import Side
 from pipeline.data.preparation.duplicates import Ints
 from pipeline.data.preparation.records import Records, spilled_ids
 from pipeline.errors import SourceError
-from pipeline.files import read_text
+from pipeline.files import csv_value, read_text
 
 HEADER = ["id", "label"]
 NONE_OF_THEM = -1
@@ -58,8 +58,9 @@ def read_corrections(path: Path, classes: Sequence[str]) -> dict[str, int]:
         reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig"), newline=""), strict=True)
         if next(reader, None) != HEADER:
             raise SourceError(f"{path}: line 1: must be id,label")
-        for row in reader:
-            if row and row != HEADER:  # a file appended to another brings its header
+        for cells in reader:
+            if cells and cells != HEADER:  # a file appended to another brings its header
+                row = list(map(csv_value, cells))
                 where = f"{path}: line {reader.line_num}"
                 if len(row) != len(HEADER) or not row[0]:
                     line = ",".join(row)

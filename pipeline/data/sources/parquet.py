@@ -8,7 +8,6 @@ the labels; splits from the column, else from the files' names. Read by row grou
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from pipeline.data.sources.parquet_files import (
 )
 from pipeline.data.sources.rows import SPLITS, Row
 from pipeline.errors import SourceError
+from pipeline.files import parse_json
 
 MOST_CLASSES = 100_000
 
@@ -194,12 +194,12 @@ def _class_names(file: Path, label: str) -> list[str] | None:
     names: Any = None
     text = metadata.get(b"classes")
     if text is None:  # a ClassLabel of Hugging Face's datasets
-        with suppress(ValueError, RecursionError, KeyError, TypeError):
-            features = json.loads(metadata.get(b"huggingface", b""))["info"]["features"]
+        with suppress(ValueError, KeyError, TypeError):
+            features = parse_json(metadata.get(b"huggingface", b""))["info"]["features"]
             names = features[label]["names"]
         return names if _are_names(names) else None
-    with suppress(ValueError, RecursionError):
-        names = json.loads(text) if text.lstrip().startswith(b"[") else text.decode().split("|")
+    with suppress(ValueError):
+        names = parse_json(text) if text.lstrip().startswith(b"[") else text.decode().split("|")
     if not _are_names(names) or len(names) < 2:
         raise SourceError(f"{file}: metadata 'classes' is not a JSON list of names, or a|b|c")
     if len(set(names)) != len(names):

@@ -4,6 +4,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.data.preparation.answers import with_answers
 from pipeline.data.preparation.corrections import NONE_OF_THEM, read_corrections
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.shards import iter_shards
@@ -120,6 +121,18 @@ def test_the_last_line_of_an_image_counts_and_files_can_be_appended(tmp_path: Pa
         "a": NONE_OF_THEM,
         'b, "c"': 1,
     }
+
+
+def test_a_name_that_would_be_a_formula_comes_back(tmp_path: Path) -> None:
+    classes = ("=cat", "@dog")
+    said = {"=1+1.png": "=cat", "-1\r=x": "@dog", "'quoted": "", "plain": "@dog"}
+    text, new = with_answers(tmp_path / "none.csv", said, classes)
+    assert new == list(said)
+    assert text.startswith("id,label\n'=1+1.png,'=cat\n")
+    read = read_corrections(corrections(tmp_path, text), classes)
+    assert read == {"=1+1.png": 0, "-1\r=x": 1, "'quoted": -1, "plain": 1}
+    by_hand = corrections(tmp_path, "id,label\n=1+1.png,=cat\n'a' b.png,@dog\n")
+    assert read_corrections(by_hand, classes) == {"=1+1.png": 0, "'a' b.png": 1}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""Files of tensors, whoever wrote them: what they claim is checked before memory is taken for it,
+then their numbers. Read without torch, of whose tensors as of numpy's arrays this works."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import CheckpointError
+from pipeline.files import open_regular
+from pipeline.models.spec import SPEC
+from pipeline.params.errors import shortened
+
+MOST_HEADER = 4 << 20  # bytes: of some 40,000 tensors
+VARIANCE = "running_var"  # how torch names the variances of a batch normalisation
+Form = tuple[str, tuple[int, ...]]  # of a tensor: its type as safetensors names it, its shape
+
+
+def read_safetensors(
+    path: Path,
+    framework: Literal["pt", "numpy"],
+    *,
+    names: Collection[str] | None = None,
+    forms: Mapping[str, Form] | None = None,
+) -> dict[str, Any]:
+    """The tensors of a .safetensors file by name: all, or those of `names`.
+
+    forms: those that there must be, no others. Raises CheckpointError where the file can't be read,
+    lacks one, or holds what is no weight.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open_regular(path) as (file, _):
+            header = int.from_bytes(file.read(8), "little")
+        if header > MOST_HEADER:
+            raise ValueError(f"a header of {header:,} bytes")
+        with safe_open(path, framework) as file:
+            there = list(file.keys())
+            if forms is not None:
+                problem = _difference({name: _form(file, name) for name in there}, forms)
+                if problem is not None:
+                    raise CheckpointError(
+                        f"{path}: does not fit {path.with_name(SPEC)} ({problem})"
+                    )
+            tensors = {name: file.get_tensor(name) for name in names or there}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, ValueError, TypeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not readable as safetensors ({reason})") from None
+    check_numbers(tensors, path)
+    return tensors
+
+
+def _form(file: Any, name: str) -> Form:
+    piece = file.get_slice(name)
+    return piece.get_dtype(), tuple(piece.get_shape())
+
+
+def _difference(there: Mapping[str, Form], wanted: Mapping[str, Form]) -> str | None:
+    """The first tensor that is not as wanted; None where all are."""
+    for name in sorted(there.keys() | wanted.keys()):
+        found, needed = there.get(name), wanted.get(name)
+        if found != needed:
+            return f"{shortened(name)}: {_shown(found)}, where the network has {_shown(needed)}"
+    return None
+
+
+def _shown(form: Form | None) -> str:
+    return "none" if form is None else shortened(f"{form[0]} of {form[1]}")
+
+
+def check_numbers(tensors: Mapping[str, Any], where: object) -> None:
+    """Raise CheckpointError, which `where` opens, for NaN, infinity or a negative variance."""
+    for name, tensor in tensors.items():
+        if 0 in tensor.shape:
+            continue
+        try:
+            least, most = float(tensor.min()), float(tensor.max())
+        except (RuntimeError, TypeError):  # a type without order, which no network here has
+            continue
+        if not (math.isfinite(least) and math.isfinite(most)):
+            problem = "is not finite"
+        elif name.endswith(VARIANCE) and least < 0:
+            problem = f"has a negative variance, {least:g}"
+        else:
+            continue
+        raise CheckpointError(
+            f"{where}: {shortened(name)} {problem}; take weights of a sound training"
+        )
