@@ -38,7 +38,7 @@ REMEDIES = REFUSALS | {
 PARTIALS = ".*.partial"  # names of what is being written
 LARGEST_FILE = 512 << 20  # bytes of a file that is read whole
 BLOCK = 1 << 20
-MOST_JSON = 16 << 20  # bytes of a JSON file; parsed it can take 100 times as much
+MOST_JSON = 8 << 20  # bytes of a JSON file; parsed it can take 130 times as much
 LONGEST_NAME = 255  # bytes of a file's name
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 
