@@ -101,7 +101,8 @@ def write_rights(
 
 def registered_name(params: Params) -> str:
     """The registered model of a run: by experiment and source, in letters that MLflow takes."""
-    return re.sub(r"[/:.%]", "_", f"{params.tracking.experiment}-{params.data.source}")
+    name = f"{params.tracking.experiment[:200]}-{params.data.source}"
+    return re.sub(r"[^\w -]", "_", name)
 
 
 def _recipe(params: Params, weights: dict[str, float]) -> Recipe:
