@@ -15,24 +15,26 @@ CREDENTIALS = (
     "credentials go into the environment, not into an address (MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
 )
-_AUTHORITY = re.compile(r"(?P<scheme>[\w+.-]*)://(?P<host>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+ENCODED = 8  # times that an address may be percent-encoded; what is more often is of no use
 _SECRET = re.compile(r"pass|pwd|secret|token|credential|auth|sig|(?<!ssl)key", re.IGNORECASE)
 
 
 def has_credentials(address: str) -> bool:
     """Whether an address holds a user's password or key, or a parameter that is named as one."""
-    while (plain := unquote(address)) != address:
-        address = plain
-    found = _AUTHORITY.search(address)
-    if found is None:
-        return bool(re.search(r"[\w+.~-]+:.*@", address))
-    scheme, host, rest = found["scheme"].lower(), found["host"], found["rest"]
+    for _ in range(ENCODED):
+        address = unquote(address)
+    before, mark, rest = address.partition("://")
+    if not mark:
+        return bool(re.search(r"[\w+.~-]:", address.rpartition("@")[0]))
+    scheme = re.split(r"[^\w+.-]", before)[-1].lower()
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    rest = rest[len(host) :]
     user, at, server = host.rpartition("@")
     query = "".join(re.split("[?#]", rest, maxsplit=1)[1:])
     names = [part.partition("=")[0] for part in re.split("[&;?#]", query)]
     return bool(
         (at and (":" in user or scheme in KEYS_FOR_USERS))
-        or "@" in address[: found.start()] + query
+        or "@" in before + query
         or (":" in server and ("@" in rest or scheme in BUCKETS))  # a password with a slash
         or any(map(_SECRET.search, names))
     )

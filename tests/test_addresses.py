@@ -97,6 +97,12 @@ def test_a_secret_is_found_and_not_shown(address: str) -> None:
     assert not any(part in line for part in ("hunter2", "me:", "ter2", "key:", "\n"))
 
 
+@pytest.mark.parametrize("part", ["a", "a:", "25", "a@", "://", "a@:", "k&"])
+def test_a_long_address_is_judged_at_once(part: str) -> None:
+    has_credentials("s3://b?%" + part * 100_000)
+    has_credentials("%" + part * 100_000)
+
+
 def minimal(**sections: Any) -> dict[str, Any]:
     data = {"source": "digits", "image_size": 16} | sections.pop("data", {})
     return {"data": data, "train": {"steps": 1}, **sections}

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import signal
+import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ClusterError, MachineError
+from pipeline.addresses import address_in
+from pipeline.errors import ClusterError, MachineError, ParameterError
 from pipeline.files import machine_error
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -23,6 +27,8 @@ OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel throu
 SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PORT = 6379
+ANSWER_SECONDS = 10.0
+NO_ADDRESS = ("", "auto", "local")  # where Ray looks for itself
 VERBOSE = "SELFTRAIN_VERBOSE"
 # What a session needs of each limit, and how much more for each CPU: measured with 1 to 3 of them.
 LIMITS = {
@@ -62,7 +68,11 @@ def quiet_ray() -> None:
 
 @contextmanager
 def ray_session(num_cpus: int) -> Iterator[None]:
-    """Ray with `num_cpus` CPUs of work: the cluster at RAY_ADDRESS, else one started here."""
+    """Ray with `num_cpus` CPUs of work: the cluster at RAY_ADDRESS, else one started here.
+
+    Raises ParameterError for an address or a token that is none, ClusterError if none answers.
+    """
+    check_answers()
     prepare_environment()
     import ray
 
@@ -79,15 +89,9 @@ def ray_session(num_cpus: int) -> Iterator[None]:
     else:
         check_limits(num_cpus + SPARE_CPUS)
     level = logging.INFO if is_verbose() else logging.ERROR
-    try:
-        with own_signals():
-            ray.init(log_to_driver=is_verbose(), logging_level=level, **options)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        remedy = "it needs memory, a HOME that can be written to, and a short TMPDIR"
-        raise machine_error(error) or ClusterError(
-            f"Ray did not start ({reason}); {remedy}"
-        ) from error
+    with own_signals(), _refusals():
+        _try_once(os.environ.get("RAY_ADDRESS", ""))
+        ray.init(log_to_driver=is_verbose(), logging_level=level, **options)
     try:
         yield
     except ray.exceptions.RayTaskError:
@@ -117,6 +121,61 @@ def check_limits(num_cpus: int) -> None:
             )
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(number, (hard, hard))
+
+
+def check_answers() -> None:
+    """Raise for a RAY_ADDRESS of another form, or where nothing listens: Ray tries for minutes."""
+    address = address_in("RAY_ADDRESS")
+    if address in NO_ADDRESS:
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not re.fullmatch(r"[\w.-]+|\[[\da-fA-F:.]+\]", host) or not re.fullmatch(r"\d{1,5}", port):
+        raise ParameterError(f"RAY_ADDRESS = {address[:200]!r}: must be HOST:PORT, as head:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ClusterError(f"RAY_ADDRESS = {address!r}: nothing answers there ({error})") from None
+
+
+def _try_once(address: str) -> None:
+    """Ask a cluster once, without Ray's own warnings: `ray.init` tries 20 times, aloud."""
+    if address in NO_ADDRESS or address.startswith("ray://"):
+        return
+    from ray._private.authentication import authentication_token_setup as authentication
+    from ray._private.services import canonicalize_bootstrap_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    authentication.ensure_token_if_auth_enabled(create_token_if_missing=False)
+    sys.stderr.flush()
+    shown = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        GcsClient(address=canonicalize_bootstrap_address(address))
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in one line why Ray can't be joined, as without its token."""
+    try:
+        yield
+    except Exception as error:
+        where = os.environ.get("RAY_ADDRESS", "Ray")
+        if "AuthenticationError" in "".join(traceback.format_exception(error)):
+            raise ParameterError(
+                f"{where}: the token is missing or wrong; set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to the file that holds it"
+            ) from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "RAY_ADDRESS" in os.environ:
+            raise ClusterError(f"RAY_ADDRESS = {where!r}: can't be joined ({reason})") from error
+        remedy = "it needs memory, a HOME that can be written to, and a short TMPDIR"
+        raise machine_error(error) or ClusterError(
+            f"Ray did not start ({reason}); {remedy}"
+        ) from error
 
 
 @contextmanager

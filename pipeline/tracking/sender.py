@@ -21,7 +21,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.validation import (
+    MAX_EXPERIMENT_NAME_LENGTH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_TAG_VAL_LENGTH,
+)
 
+from pipeline.errors import visible
 from pipeline.files import discard_folder, remove_partials, write_text
 from pipeline.tracking.model import log_model, register
 from pipeline.tracking.server import named_server, note_experiment
@@ -53,7 +59,8 @@ class SpooledRun:
     def __init__(self, client: Any, root: Path, spool: Path) -> None:
         self.client, self.root, self.spool = client, root, spool
         header = read_events(spool)[0][0]
-        self.experiment = _experiment(client, header["experiment"], root)
+        name = shown(header["experiment"], MAX_EXPERIMENT_NAME_LENGTH)
+        self.experiment = _experiment(client, name, root)
         note_experiment(root, self.experiment)
         tags = {"selftrain.lineage": header["lineage_key"]}
         parent = self._run(header["lineage_name"], header["started"], tags)
@@ -61,17 +68,20 @@ class SpooledRun:
         tags = {"selftrain.run_key": header["run_key"], "mlflow.parentRunId": self.parent}
         run = self._run(header["name"], header["started"], tags | header["tags"])
         self.run_id = str(run.info.run_id)
+        if not (self.parent and self.run_id):
+            raise ConnectionError("the answers are not those of an MLflow server")
         self._steps = {last.key: last.step for last in run.data.to_proto().metrics}
         self._offset, self._ended = 0, False
         self._monitor: Any = None
 
     def _run(self, name: str, started: float, tags: dict[str, str]) -> Any:
         """The run that has the first of the tags, with all of them; made where there is none."""
+        tags = {name: shown(value, MAX_TAG_VAL_LENGTH) for name, value in tags.items()}
         tag, key = next(iter(tags.items()))
         found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{key}'")
         if not found:
             began = int(1000 * started)
-            return self.client.create_run(self.experiment, began, tags, run_name=name)
+            return self.client.create_run(self.experiment, began, tags, shown(name, 250))
         self.client.log_batch(found[0].info.run_id, tags=[RunTag(*each) for each in tags.items()])
         return found[0]
 
@@ -105,16 +115,20 @@ class SpooledRun:
         elif kind == "metrics":
             client.log_batch(run_id, metrics=self._unlogged(batch))
         elif kind == "parameters":
-            client.log_batch(run_id, params=[Param(*each) for each in values])
+            params = [Param(name, shown(value, MAX_PARAM_VAL_LENGTH)) for name, value in values]
+            client.log_batch(run_id, params=params)
         elif kind == "headline":
             points = [Metric(name, value, event["time"], 0) for name, value in values]
             client.log_batch(self.parent, metrics=points)
         elif kind == "tags":
             tagged = self.parent if event["lineage"] else run_id
-            client.log_batch(tagged, tags=[RunTag(*each) for each in values])
+            tags = [RunTag(name, shown(value, MAX_TAG_VAL_LENGTH)) for name, value in values]
+            client.log_batch(tagged, tags=tags)
         elif kind == "inputs":
-            tags = {part: [InputTag("mlflow.data.context", part)] for part, _ in values}
-            inputs = [DatasetInput(Dataset(**about), tags[part]) for part, about in values]
+            inputs = [
+                DatasetInput(Dataset(**about), [InputTag("mlflow.data.context", part)])
+                for part, about in values
+            ]
             client.log_inputs(run_id, inputs)
         elif kind == "artifact":
             client.log_artifact(run_id, str(path), event["folder"])
@@ -162,6 +176,12 @@ class SpooledRun:
                 file.write(json.dumps(event | about) + "\n")
 
 
+def shown(text: str, limit: int) -> str:
+    """`text` as MLflow takes it: escapes for what can't be printed, but for line ends, and cut."""
+    lines = "\n".join(visible(line) for line in text.split("\n"))
+    return lines if len(lines) <= limit else f"{lines[: limit - 1]}…"
+
+
 def _experiment(client: Any, name: str, root: Path) -> str:
     """The id of the experiment, made or restored where there is none."""
     found = client.get_experiment_by_name(name)
@@ -179,7 +199,7 @@ class Sender:
 
     def __init__(self, root: Path) -> None:
         self.root, self.uri = root, named_server(root)
-        self._client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self._client: Any = None
         self._error = tracking_folder(root) / "last_error.txt"
         self._runs: dict[Path, SpooledRun] = {}
 
@@ -189,6 +209,8 @@ class Sender:
         for spool in all_spools(self.root):
             run = self._runs.pop(spool, None)
             try:
+                # Here, for a store that is damaged, locked or of another MLflow.
+                self._client = self._client or MlflowClient(self.uri, registry_uri=self.uri)
                 run = run or SpooledRun(self._client, self.root, spool)
                 if run.send():
                     discard_folder(spool)
@@ -197,7 +219,7 @@ class Sender:
             except Exception as error:  # whatever it is, the spool is kept and the user is told
                 taken = False
                 first = (str(error).strip().splitlines() or [""])[0]
-                write_text(self._error, f"{type(error).__name__}: {first}"[:500] + "\n")
+                write_text(self._error, visible(f"{type(error).__name__}: {first}")[:500] + "\n")
                 if run:
                     run.stop_monitor()
         if taken:

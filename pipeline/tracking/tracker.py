@@ -32,6 +32,7 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what was asked twice would be there twice
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # what is logged goes to the server that was named
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,24 +57,25 @@ class Marks:
     def _mark(self) -> None:
         from pipeline.data.shards import read_manifest  # pyarrow takes a while to import
         from pipeline.data.storage import StoredFolder
-        from pipeline.data.stored_shards import manifests_in, mark_in_use
+        from pipeline.data.stored_shards import THREADS, manifests_in, mark_in_use
+
+        def problem(prefix: StoredFolder) -> SelftrainError | None:
+            try:
+                mark_in_use(prefix)
+            except SelftrainError as error:
+                return error
+            return None
 
         prefixes = set(self._added)
         for folder in manifests_in(self._root):
             with suppress(SelftrainError):  # who reads it tells
                 if uri := read_manifest(folder).prefix:
                     prefixes.add(StoredFolder(uri))
-        for prefix in sorted(prefixes, key=lambda each: each.uri):
-            try:
-                mark_in_use(prefix)
-            except SelftrainError as error:
-                self._warn(error)
-
-    def _warn(self, error: SelftrainError) -> None:
-        """Say once that something can't be marked."""
-        if not self._warned:
+        with ThreadPoolExecutor(THREADS) as pool:  # storage may take its time to fail
+            problems = list(filter(None, pool.map(problem, prefixes)))
+        if problems and not self._warned:
             self._warned = True
             print(
-                f"warning: not marked as in use, so selftrain gc may remove it: {error}",
+                f"warning: not marked as in use, so selftrain gc may remove it: {problems[0]}",
                 file=sys.stderr,
             )

@@ -117,8 +117,8 @@ def write_rights(
 def registered_name(params: Params) -> str:
     """The registered model of a run: by the data's name, in letters that MLflow takes, and before
     it the experiment's where that has one of its own."""
-    names = [params.tracking.experiment, params.data.title]
-    return re.sub(r"[/:.%]", "_", "-".join(name for name in names if name))
+    names = [(params.tracking.experiment or "")[:100], params.data.title]
+    return re.sub(r"[^\w -]", "_", "-".join(name for name in names if name))
 
 
 def _recipe(params: Params, weights: dict[str, float]) -> Recipe:

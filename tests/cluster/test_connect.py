@@ -108,3 +108,42 @@ def test_a_token_that_is_missing_or_wrong_is_refused(
     )
     assert word in answer.stdout
     assert "RAY_AUTH_TOKEN_PATH" in answer.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.nodes
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({}, False),
+        ({"RAY_AUTH_MODE": "disabled"}, True),
+        ({"HOME": "/nonexistent"}, True),
+        ({"RAY_AUTH_TOKEN": "a" * 64}, True),
+        ({"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, True),
+    ],
+)
+def test_a_stage_without_the_token_is_refused_in_one_line(
+    head: LocalCluster, environment: dict[str, str], refused: bool
+) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    code = (
+        "import sys\nfrom pipeline.ray.session import ray_session\n"
+        "from pipeline.workflow.command import exit_code\n"
+        "sys.exit(exit_code('stage', lambda: ray_session(1).__enter__(), ''))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=clean | head.environment | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == (2 if refused else 0), answer.stderr
+    if refused:
+        (line,) = answer.stderr.splitlines()
+        address = head.environment["RAY_ADDRESS"]
+        assert line.startswith(
+            f"stage: {address}: the token is missing or wrong; set RAY_AUTH_MODE"
+        )
+        assert "RAY_AUTH_TOKEN" in line

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.runs import ROOT
-from pipeline.ray.session import QUIET, VERBOSE, quiet_ray
+from pipeline.errors import ClusterError, ParameterError
+from pipeline.ray.session import QUIET, VERBOSE, quiet_ray, ray_session
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,48 @@ def test_a_limit_under_which_ray_would_break_is_told_or_raised(limit: str, told:
     )
     assert told in ended.stderr
     assert (ended.returncode == 0) == (not told)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "garbage",
+        "head:",
+        ":6379",
+        "head:port",
+        "http://head:8265",
+        "head:6379/x",
+        "a\nb:1",
+        "x" * 9999,
+    ],
+)
+def test_an_address_of_another_form_is_refused(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ParameterError, match=r"^RAY_ADDRESS = '.*must be HOST:PORT") as error:
+        ray_session(1).__enter__()
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter2@head:1", "ray://me:hunter2@head:1"])
+def test_an_address_with_credentials_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ParameterError, match="RAY_ADDRESS") as error:
+        ray_session(1).__enter__()
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_an_address_where_nothing_listens_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", "127.0.0.1:99999", "nosuch.invalid:1"):
+        monkeypatch.setenv("RAY_ADDRESS", form.format(address))
+        with pytest.raises(ClusterError, match="nothing answers there"):
+            ray_session(1).__enter__()
