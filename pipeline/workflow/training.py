@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pipeline.errors import CheckpointError
 from pipeline.evaluate.guard import ValidationCounts
 from pipeline.files import publish_folder, write_json
 from pipeline.params import Training
@@ -114,7 +115,9 @@ def train_job(job: TrainJob, tracker: Tracker, title: str) -> list[Point]:
             check_sync_batchnorm(train, device.type)
             with history_log(history) as log:
                 train_model(job, Worker(device=device, stop=stop), log)
-    return read_history(history)
+    if not (points := read_history(history)):
+        raise CheckpointError(f"{history}: gone or damaged; train again")
+    return points
 
 
 def _publish(stage: Stage, run: Run, history: Sequence[Point], counts: ValidationCounts) -> None:
