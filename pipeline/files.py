@@ -87,8 +87,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`."""
-    return json.loads(read_text(path))
+    """The JSON value in `path`; raises OSError or ValueError."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def stage_json(path: Path) -> Any:
