@@ -302,3 +302,9 @@ def test_a_file_is_read_whole_and_through_links_up_to_a_limit(
     monkeypatch.setattr("pipeline.files.LARGEST_FILE", 7)
     with pytest.raises(OSError, match="larger than"):
         read_bytes(tmp_path / "file")
+
+
+def test_json_that_nests_too_deeply_is_a_wrong_value(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(tmp_path / "deep.json")

@@ -176,17 +176,20 @@ def _changed(value: Any, random: Random) -> Any:
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         places = list(_places(value))
         if not places or random.random() < 0.02:
-            return random.choice(VALUES)
+            return deepcopy(random.choice(VALUES))
         inside, key = random.choice(places)
         kind = random.choice(("replace", "replace", "replace", "remove", "add", "swap", "nest"))
         if kind == "replace":
-            inside[key] = random.choice(VALUES)
+            inside[key] = deepcopy(random.choice(VALUES))
         elif kind == "remove":
             del inside[key]
         elif kind == "add" and isinstance(inside, dict):
-            inside[random.choice((f"{key}x", "", "\0", "__class__", "x" * 1000))] = inside[key]
+            inside[random.choice((f"{key}x", "", "\0", "__class__", "x" * 1000))] = deepcopy(
+                inside[key]
+            )
         elif kind == "add":
-            inside[key:key] = [inside[key]] * random.choice((1, 1, 300))
+            copies = random.choice((1, 1, 300))
+            inside[key:key] = [deepcopy(inside[key]) for _ in range(copies)]
         elif kind == "swap":
             other, there = random.choice(places)
             inside[key], other[there] = deepcopy(other[there]), deepcopy(inside[key])  # no circle
