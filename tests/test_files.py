@@ -1,7 +1,5 @@
-import csv
 import errno
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -12,9 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import (
-    FORMULA,
-    csv_rows,
-    csv_value,
     discard_folder,
     file_digest,
     machine_error,
@@ -134,39 +129,6 @@ def test_a_plain_name_is_itself(name: str) -> None:
 def test_what_is_no_plain_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="plain name"):
         plain_name(name)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "=1+1",
-        "+1",
-        "-1",
-        "@A1",
-        "＝1",
-        "\tx",
-        "\r=x",
-        "\n",
-        "'quoted",
-        "''",
-        "'=1",
-        "plain",
-        "",
-        "a\r=b",
-    ],
-)
-def test_no_cell_is_a_formula_and_each_comes_back(text: str) -> None:
-    file = io.StringIO(newline="")
-    csv_rows(file, [(text, 1.5, None), ("next", 2, "")])
-    rows = list(csv.reader(io.StringIO(file.getvalue(), newline="")))
-    assert not rows[0][0].startswith(FORMULA)
-    assert csv_value(rows[0][0]) == text
-    assert [rows[0][1:], *rows[1:]] == [["1.5", ""], ["next", "2", ""]]
-    assert file.getvalue().endswith("\nnext,2,\n")
-
-
-def test_a_quote_that_was_written_by_hand_stays() -> None:
-    assert csv_value("'quoted' cat.png") == "'quoted' cat.png"
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:

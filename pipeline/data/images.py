@@ -26,7 +26,6 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.files import LARGEST_FILE
 
 Pixels = NDArray[np.uint8]
-
 FORMATS = (  # those that are told by little come last
     *("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "DDS", "ICNS"),
     *("PPM", "PSD", "QOI", "SGI", "SUN", "MSP", "DIB", "ICO", "PCX", "XBM", "TGA"),

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import visible
 from pipeline.files import publish_folder, write_text
 from pipeline.progress import say
 from pipeline.tracking.server import name_server
@@ -64,7 +63,7 @@ class Tracker:
 
     def parameters(self, values: Mapping[str, object]) -> None:
         """Log parameters by name; a value is kept as its text."""
-        self._spool.append("parameters", values=_named(values, lambda value: visible(str(value))))
+        self._spool.append("parameters", values=_named(values, str))
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at `step`; where the run has one of that step, or a later, that one stays."""

@@ -113,7 +113,7 @@ def test_from_an_operation_on_the_disk_is_full(tmp_path: Path) -> None:
 
 def test_the_stages_are_those_of_dvc_yaml_in_its_order() -> None:
     first, *_, last = steps()
-    assert (first.command, first.outputs) == (["stages.scan"], ["source.json"])
+    assert first == Step("scan", ["stages.scan"], ["source.json", "program.json"])
     assert last == Step("report", ["stages.report"], ["report/index.html"])
     assert "pseudo_label@1" in TITLES
     assert len(TITLES) == 13
