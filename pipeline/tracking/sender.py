@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.validation import (
     MAX_EXPERIMENT_NAME_LENGTH,
     MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
     MAX_TAG_VAL_LENGTH,
 )
 
@@ -48,8 +49,8 @@ SAMPLE_SECONDS = 2.0
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "One parent run for each set of prepared images, and under it a run for "
-    "each stage and generation: docs/tracking.md.",
+    "mlflow.note.content": "One parent run for each set of prepared images and parameters, and "
+    "under it a run for each stage and generation: docs/tracking.md.",
 }
 
 
@@ -115,8 +116,7 @@ class SpooledRun:
         elif kind == "metrics":
             client.log_batch(run_id, metrics=self._unlogged(batch))
         elif kind == "parameters":
-            params = [Param(name, shown(value, MAX_PARAM_VAL_LENGTH)) for name, value in values]
-            client.log_batch(run_id, params=params)
+            self._log_parameters(self.parent if event["lineage"] else run_id, event["values"])
         elif kind == "headline":
             points = [Metric(name, value, event["time"], 0) for name, value in values]
             client.log_batch(self.parent, metrics=points)
@@ -138,6 +138,12 @@ class SpooledRun:
             register(client, experiment, run_id, event["name"], path, event["compared"])
         elif kind == "end":
             self._end(event["status"], event["time"])
+
+    def _log_parameters(self, run_id: str, values: Mapping[str, str]) -> None:
+        params = [Param(name, shown(value, MAX_PARAM_VAL_LENGTH)) for name, value in values.items()]
+        for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
+            some = params[start : start + MAX_PARAMS_TAGS_PER_BATCH]
+            self.client.log_batch(run_id, params=some)
 
     def _unlogged(self, events: Iterable[Event]) -> list[Metric]:
         """The points of metrics behind the last step of each name."""

@@ -61,9 +61,9 @@ class Tracker:
         self._spool = Spool(self.root, info.name, asdict(info))
         start_sender(self.root)
 
-    def parameters(self, values: Mapping[str, object]) -> None:
-        """Log parameters by name; a value is kept as its text."""
-        self._spool.append("parameters", values=_named(values, str))
+    def parameters(self, values: Mapping[str, object], *, lineage: bool = False) -> None:
+        """Log parameters of the run, or of its parent, by name; a value is kept as its text."""
+        self._spool.append("parameters", values=_named(values, str), lineage=lineage)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at `step`; where the run has one of that step, or a later, that one stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,8 @@ class Layout:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return value_digest({str(file.relative_to(folder)): file_digest(file) for file in files})
 
-    def lineage(self, source: str) -> tuple[str, str]:
-        """Key and name of all runs on the same prepared data."""
-        digest = value_digest(self.data_digests("labeled", "unlabeled", "validation", "test"))
-        return digest, f"{source} {digest[:8]}"
+    def lineage(self, name: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+        """Key and name of all runs on the same prepared data with the same parameters."""
+        data = self.data_digests("labeled", "unlabeled", "validation", "test")
+        digest = value_digest([data, dict(parameters)])
+        return digest, f"{name} {digest[:8]}"

@@ -128,6 +128,7 @@ class Stage:
         run = Run(scratch, tracker, fingerprint, self.marks)
         try:
             tracker.parameters(flat(parameters))
+            tracker.parameters(flat(self._parameters), lineage=True)
             tracker.inputs(self.params.data.source, self._datasets(inputs))
             if (recorded := self.root / LOCK_FILE).exists():
                 tracker.artifact(recorded)  # as DVC has recorded what this stage reads
@@ -145,8 +146,13 @@ class Stage:
         tracker.finish("FINISHED")
         finish_scratch(self.root, scratch)
 
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
+        """Those of the whole run that its outputs may depend on."""
+        return self.params.model_dump(mode="json", exclude={"run", "tracking", "storage"})
+
     def _tracker(self, fingerprint: str, inputs: dict[str, str], commit: str) -> Tracker:
-        lineage_key, lineage_name = self.layout.lineage(self.params.data.title)
+        lineage_key, lineage_name = self.layout.lineage(self.params.data.title, self._parameters)
         tags = {"stage": self.name, "fingerprint": fingerprint, "git_commit": commit}
         tags |= {
             "mlflow.source.type": "LOCAL",

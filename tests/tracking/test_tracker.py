@@ -26,6 +26,7 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
         tracker.artifact(report, "reports")
         report.write_text("later")
         tracker.tags({"mlflow.note.content": "**digits**"}, lineage=True)
+        tracker.parameters({f"p{number}": number for number in range(150)}, lineage=True)
         tracker.headline({"test/accuracy": 0.5})
         time.sleep(0.01)  # of one millisecond MLflow shows the largest
         tracker.headline({"test/accuracy": 0.25})
@@ -39,6 +40,7 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
     assert store.artifact("train@0", "reports/report.json", root) == "first"
     assert parent.data.tags["mlflow.note.content"] == "**digits**"
     assert parent.data.metrics == {"test/accuracy": 0.25}
+    assert len(parent.data.params) == 150
     assert "test/accuracy" not in child.data.metrics
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
 
