@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const MOST_BUTTONS = 12;
+  const KEYS = "1234567890";
   const byId = (id) => document.getElementById(id);
   const shots = [...document.querySelectorAll(".shot")];
   // Ids and classes are kept as JSON: what a browser can't show stays exact.
@@ -12,7 +13,7 @@
   const chosen = new Map(); // id → class, "" for none of them
   const dialog = byId("choose");
   const tray = document.querySelector(".tray");
-  // Classes of one character are keys themselves; others are numbered.
+  // Classes of one character are keys themselves; the first ten of others are numbered.
   const oneKey = [...names.values()].every((shown) => shown.length === 1);
   let current = null;
   let saved = true;
@@ -29,9 +30,9 @@
     button.type = "button";
     button.className = "press";
     button.setAttribute("aria-pressed", String(chosen.get(current.dataset.id) === name));
-    if (!oneKey && number < 9) {
+    if (!oneKey && number < KEYS.length) {
       const key = document.createElement("kbd");
-      key.textContent = number + 1;
+      key.textContent = KEYS[number];
       key.setAttribute("aria-hidden", "true");
       button.append(key);
     }
@@ -158,8 +159,8 @@
     else if (event.key === "ArrowLeft") go(-1);
     else if (event.key === "Delete") choose("");
     else if (oneKey && buttons.includes(typed)) choose(typed);
-    else if (!oneKey && /^[1-9]$/.test(event.key) && event.key <= buttons.length)
-      choose(buttons[event.key - 1]);
+    else if (!oneKey && KEYS.includes(event.key) && KEYS.indexOf(event.key) < buttons.length)
+      choose(buttons[KEYS.indexOf(event.key)]);
     else return;
     event.preventDefault();
   });

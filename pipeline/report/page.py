@@ -51,6 +51,7 @@ COUNT_NAMES = {
     "corrected": "labelled by a person",
     "excluded": "none of the classes (a person)",
 }
+ALWAYS = ("labeled", "unlabeled", "test")  # shown although there are none
 
 
 def render_report(data: ReportData) -> str:
@@ -123,9 +124,10 @@ def _shown(value: Any) -> Any:
 
 def named_counts(data: ReportData) -> list[tuple[str, int]]:
     """The counts with words for their keys, the known ones first."""
-    known = [(words, data.counts[key]) for key, words in COUNT_NAMES.items() if key in data.counts]
-    others = sorted(key for key in data.counts if key not in COUNT_NAMES)
-    return known + [(key.replace("_", " "), data.counts[key]) for key in others]
+    counts = {key: count for key, count in data.counts.items() if count or key in ALWAYS}
+    known = [(words, counts[key]) for key, words in COUNT_NAMES.items() if key in counts]
+    others = sorted(counts.keys() - COUNT_NAMES)
+    return known + [(key.replace("_", " "), counts[key]) for key in others]
 
 
 def worst_confusions(test: Evaluation, classes: Sequence[str]) -> list[tuple[str, str, int, float]]:
