@@ -12,12 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.errors import ParameterError
+from pipeline.errors import BusyError, ParameterError
 from pipeline.files import write_text
 from pipeline.params import PARAMS_FILE
 from pipeline.program import program_file
 from pipeline.progress import say
+from pipeline.tracking.spool import is_locked
 from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.layout import STATE
 from pipeline.workflow.times import in_words
 
 OPTIONS = {
@@ -47,6 +49,8 @@ def init(args: argparse.Namespace) -> None:
         raise ParameterError(
             f"{args.out}: git has no copy of it; give --force to replace it, or --out"
         )
+    if at_work := [path.stem for path in Path(STATE, "locks").glob("*.lock") if is_locked(path)]:
+        raise BusyError(f"{args.out}: {at_work[0]} is at work with it; wait for it, or end it")
     if args.sample < 1:
         raise ParameterError(f"--sample {args.sample}: must be 1 or more")
     start = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.remote import opened
+from pipeline.errors import DataError
 from pipeline.files import read_json
 from pipeline.params import Params
 from pipeline.program import program_digests
@@ -23,15 +24,16 @@ def planned_stages(root: Path, params: Params, targets: Sequence[str] = ()) -> l
     they give themselves, and in its order.
 
     What follows from one that runs is among them, although it may turn out to be as before. Raises
-    ClusterError where DVC can't read the project, SourceError where the images are not there.
+    ClusterError where DVC can't read the project, DataError for damaged files of scan, SourceError
+    where the images are not there.
     """
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
+    renewed = _renewed_by_scan(root, params)
     with opened(root) as repo:
         stale = {name for name, why in repo.status().items() if why != ["always changed"]}
         graph = get_active_graph(repo.index.graph)
         stages = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
-        renewed = _renewed_by_scan(root, params)
         planned: dict[Any, None] = {}
         for stage in stages:
             reads = {name for dependency in stage.deps for name in _names(dependency)}
@@ -50,12 +52,27 @@ def _title(command: str) -> str:
 def _renewed_by_scan(root: Path, params: Params) -> set[str]:
     """What scan will write otherwise than it is: source.json, and keys of program.json."""
     layout = Layout(root)
-    before = read_json(layout.program) if layout.program.exists() else {}
+    before = _read(layout.program)
     renewed = {key for key, digest in program_digests().items() if before.get(key) != digest}
-    facts = read_json(layout.source) if layout.source.exists() else None
-    if facts != source_facts(root, params.data)[0]:
+    if _read(layout.source) != source_facts(root, params.data)[0]:
         renewed.add(layout.source.name)
     return renewed
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What scan wrote, nothing where that is gone; raises DataError for what it can't have
+    written."""
+    try:
+        value = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: can't be read ({error}); remove it, scan writes it anew"
+        ) from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not as scan writes it; remove it, scan writes it anew")
+    return value
 
 
 def _names(dependency: Any) -> list[str]:

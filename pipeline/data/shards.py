@@ -159,7 +159,10 @@ def check_shard(folder: Path, entry: ShardEntry) -> Shard:
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror}); run its stage again") from None
     if digest != entry.sha256:
-        raise DataError(f"{path}: not the bytes that {MANIFEST} names; run its stage again")
+        raise DataError(
+            f"{path}: not the bytes that {MANIFEST} names; remove it, and its damaged copy in "
+            ".dvc/cache where a rerun brings that back, and run its stage again"
+        )
     return path
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -53,12 +53,12 @@ class Dataset:
 
     source: str
     classes: Annotated[tuple[str, ...], FailFast()]
-    image_size: int
-    channels: int
-    mean: Annotated[tuple[float, ...], FailFast()]
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], FailFast()]
+    image_size: Annotated[int, Field(ge=1, le=1024)]
+    channels: Literal[1, 3]
+    mean: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], FailFast()]
+    std: Annotated[tuple[Annotated[float, Field(gt=1e-6, le=1)], ...], FailFast()]
     seed: int
-    bits: int
+    bits: Annotated[int, Field(ge=8, le=16)]
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -71,9 +71,9 @@ def read_dataset(folder: Path) -> Dataset:
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})") from None
     except ValueError as error:
-        raise DataError(f"{path}: not as prepare writes it ({error})") from None
+        raise DataError(f"{path}: not as prepare writes it ({error}); run dvc repro") from None
     if not len(dataset.mean) == len(dataset.std) == dataset.channels:
-        raise DataError(f"{path}: mean and std need {dataset.channels} numbers each")
+        raise DataError(f"{path}: mean and std need {dataset.channels} numbers each; run dvc repro")
     return dataset
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from pipeline.data.preparation.prepare import prepare
@@ -98,3 +99,14 @@ def test_images_around_the_project_are_refused(
     assert init(monkeypatch, ".") == 1
     assert "holds this project's own folder" in capfd.readouterr().err
     assert not (project / "params.yaml").exists()
+
+
+def test_parameters_that_a_stage_works_with_stay(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").write_text("seed: 1\n")
+    (project / ".selftrain/locks").mkdir(parents=True)
+    with FileLock(project / ".selftrain/locks/train_teacher.lock"):
+        assert init(monkeypatch, "my_images", "--force") == 1
+    assert "params.yaml: train_teacher is at work with it" in capsys.readouterr().err
+    assert (project / "params.yaml").read_text() == "seed: 1\n"
