@@ -21,6 +21,7 @@ from cluster.package import MIB, copy_to_send, git, zip_folder
 from cluster.remote import Remote, find_remote
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.params import PARAMS_FILE, Params, load_params
+from pipeline.program import copy_program
 from pipeline.progress import say
 from pipeline.workflow.command import INTERRUPTED, command_parser, run_command
 
@@ -74,6 +75,7 @@ def send(client: Any, remote: Remote, server: str | None, options: argparse.Name
     with tempfile.TemporaryDirectory(prefix="selftrain-") as temporary:
         folder = Path(temporary) / "repository"
         copy_to_send(remote.root, results, folder, allow_dirty=options.allow_dirty)
+        copy_program(folder)
         load_params(folder / PARAMS_FILE)
         package = zip_folder(folder)
         say(f"pushing what is done here to {remote.url}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import files
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pipeline.errors import DataError
 from pipeline.files import file_digest, value_digest
 
 CODE = Path(__file__).parents[1]  # holds the packages `pipeline` and `stages`
+PACKAGES = ("pipeline", "stages", "cluster", "selftrain")
 SHARED = "share/selftrain"  # where pip puts dvc.yaml, params.yaml and presets
 
 # What the outputs of stages are made by, by their key in program.json: packages of the pipeline,
@@ -63,3 +65,10 @@ def program_file(name: str) -> Path:
         if file.as_posix().endswith(f"{SHARED}/dvc.yaml"):
             return Path(str(file.locate())).resolve().parent / name
     raise DataError(f"{name}: was not installed with selftrain; install it again")
+
+
+def copy_program(folder: Path) -> None:
+    """Put the program beside the files of a project in `folder`, where it is not among them."""
+    for source in (*(CODE / name for name in PACKAGES), program_file("presets")):
+        if not (folder / source.name).exists():
+            shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("*.pyc"))

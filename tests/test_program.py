@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import program
 from pipeline.errors import DataError
-from pipeline.program import program_digests, program_file
+from pipeline.program import copy_program, program_digests, program_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,3 +52,12 @@ def test_without_a_repository_and_an_installation_it_is_said(
     monkeypatch.setattr(program, "files", lambda name: [])
     with pytest.raises(DataError, match=r"dvc\.yaml: was not installed with selftrain"):
         program_file("dvc.yaml")
+
+
+def test_a_project_without_the_program_gets_it_and_another_keeps_its_own(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    copy_program(tmp_path)
+    assert [*(tmp_path / "stages").iterdir()] == []
+    for name in ("pipeline/report/page.css", "presets/digits_50.yaml", "selftrain/__main__.py"):
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+    assert not [*tmp_path.rglob("*.pyc")]
