@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.remote import opened
-from pipeline.errors import DataError
+from pipeline.errors import BusyError, DataError
 from pipeline.files import read_json
 from pipeline.params import Params
 from pipeline.program import program_digests
@@ -27,11 +27,16 @@ def planned_stages(root: Path, params: Params, targets: Sequence[str] = ()) -> l
     ClusterError where DVC can't read the project, DataError for damaged files of scan, SourceError
     where the images are not there.
     """
+    from dvc.lock import LockError
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
     renewed = _renewed_by_scan(root, params)
     with opened(root) as repo:
-        stale = {name for name, why in repo.status().items() if why != ["always changed"]}
+        try:
+            status = repo.status()
+        except LockError:
+            raise BusyError(f"{root}: a run is at work here; wait for it, or end it") from None
+        stale = {name for name, why in status.items() if why != ["always changed"]}
         graph = get_active_graph(repo.index.graph)
         stages = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
         planned: dict[Any, None] = {}

@@ -22,7 +22,7 @@ def report(args: argparse.Namespace) -> None:
     from pipeline.report.gather import gather_report
     from pipeline.report.summary import render_table
 
-    say(render_table(gather_report(layout, params), color=sys.stdout.isatty()))
+    print(render_table(gather_report(layout, params), color=sys.stdout.isatty()))  # made visible
     say(f"report: {page.as_uri()}")
 
 

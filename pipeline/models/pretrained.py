@@ -220,7 +220,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         size = regular(path).stat().st_size
         _check_zip(path, size)
-        tensors = _named_tensors(torch.load(path, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings():  # of tensors that are refused below
+            warnings.simplefilter("ignore")
+            tensors = _named_tensors(torch.load(path, map_location="cpu", weights_only=True))
         for name, tensor in tensors.items():
             plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
             if not plain or tensor.is_quantized or tensor.nbytes > size:

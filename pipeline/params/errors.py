@@ -26,7 +26,10 @@ def shown_value(value: Any) -> str:
     may stand for gigabytes."""
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, SHOWN, SHOWN, SHOWN
-    return shortened(short.repr(value))
+    try:
+        return shortened(short.repr(value))
+    except ValueError:  # an integer of more digits than Python writes
+        return f"an {type(value).__name__} too long to show"
 
 
 def validated(section: type[SectionType], values: dict[str, Any], where: str = "") -> SectionType:

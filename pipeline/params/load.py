@@ -28,7 +28,9 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
             raise ParameterError(f"{path}: can't be read (larger than {LARGEST_FILE >> 20} MiB)")
         text = read_text(path)
     except FileNotFoundError:
-        raise ParameterError(f"{path}: no such file; run from the folder that holds it") from None
+        raise ParameterError(
+            f"{path}: no such file; run in a project, which selftrain new makes"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: can't be read ({error})") from None
     return parse_text(text, str(path))
@@ -40,8 +42,8 @@ def parse_text(text: str, file: str = str(PARAMS_FILE)) -> Params:
         values = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise ParameterError(f"{file}: not YAML: {_yaml_reason(error)}") from None
-    except (ValueError, TypeError, RecursionError) as error:  # a number, a key, a depth
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # whatever odd text leads ruamel's constructors to
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ParameterError(f"{file}: not YAML that can be used: {reason}") from None
     return parse_params(values, file)
 

@@ -147,8 +147,9 @@ def _gain(result: GenerationResult) -> list[str]:
 
 def _context(data: ReportData) -> list[str]:
     """What else bears on the answer: controls, champion, trial, ensemble and baseline."""
+    heads = all(part.body is not None for part in data.generations)
     return [
-        *map(_control_sentence, data.controls),
+        *(_control_sentence(control, heads) for control in data.controls),
         f"Champion: {model_words(data.champion)}, {data.champion_reason}.",
         *_trial_sentences(data),
         *_ensemble_sentences(data),
@@ -156,13 +157,15 @@ def _context(data: ReportData) -> list[str]:
     ]
 
 
-def _control_sentence(control: ControlResult) -> str:
+def _control_sentence(control: ControlResult, heads: bool) -> str:
     """What the labels alone come to with more steps, and the champion against that."""
     match = "as many as all generations together"
-    if control.steps != control.all_steps:
+    if heads:  # which have no steps
+        match = "a fine-tuned network, where the generations are classifiers on features"
+    elif control.steps != control.all_steps:
         match = f"all generations together have {control.all_steps:,}"
     test = control.result.test
-    like = " as students are" if control.like == "student" else ""
+    like = " as students are" if control.like == "student" and not heads else ""
     sentence = (
         f"The labels alone, trained{like} for {control.steps:,} steps ({match}), reach "
         f"{percent(test.accuracy)} ({span(test)}); the champion against that: "

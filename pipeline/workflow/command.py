@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
     """One whose mistakes are one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; {self.prog} --help", file=sys.stderr)
+        say(f"{self.prog}: {message}; {self.prog} --help", sys.stderr)
         sys.exit(2)
 
 

@@ -267,3 +267,22 @@ def test_neighbours_have_parameters_of_their_own() -> None:
     assert "predict.propagation.alpha = 1.0: " in refused(predict={"propagation": {"alpha": 1.0}})
     assert "did you mean num_neighbors?" in refused(predict={"propagation": {"neighbors": 5}})
     assert "there are num_neighbors, alpha" in refused(predict={"propagation": {"reach": 0.9}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: !!bool x",
+        "seed: !!int ''",
+        "seed: !!float _",
+        "a: '\\UFFFFFFFF'",
+        "seed: 0x" + "f" * 9999,
+        'a: "\\UFFFFFFFF"',
+        "%YAML 1.99999999999999999999\n---\na: 1",
+    ],
+)
+def test_odd_scalars_are_one_line(text: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        parse_text(text)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400

@@ -64,3 +64,13 @@ def test_its_version_is_the_package_s(
 ) -> None:
     assert run(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.startswith("selftrain 0.")
+
+
+def test_what_the_command_line_holds_is_made_visible(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "predict", "a.png", "evil\x1b[2J\n\u202e.png", "--out", "o.csv")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "evil\\x1b[2J\\n\\u202e.png" in said

@@ -10,6 +10,9 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from pipeline.data.sources.files import SYSTEM, Walk, name_below, path_text, read_image
 from pipeline.data.sources.parquet_files import (
@@ -41,6 +44,8 @@ class LooseImages:
                 self._count += opened.metadata.num_rows
             if names.count("image") != 1:
                 raise SourceError(f"{table}: no column 'image', or two")
+            if names.count("id") > 1:
+                raise SourceError(f"{table}: there are two columns 'id'")
             self._columns[table] = [name for name in ("id", "image") if name in names]
 
     def __len__(self) -> int:
@@ -55,7 +60,7 @@ class LooseImages:
             row = 0
             for batch in row_batches(table, columns):
                 images = image_values(batch["image"], table)
-                ids = batch["id"].to_pylist() if "id" in columns else [None] * len(images)
+                ids = _ids(batch["id"], table) if "id" in columns else [None] * len(images)
                 for name, data in zip(ids, images, strict=True):
                     key = f"{self._name(table)}:{row}" if name is None else str(name)
                     yield Row(key, data or b"", problem=None if data is not None else "no image")
@@ -64,6 +69,15 @@ class LooseImages:
     def _name(self, path: Path) -> str:
         root = self._root
         return path_text(path.as_posix()) if root is None else name_below(root, path)
+
+
+def _ids(column: Any, table: Path) -> list[Any]:
+    """The values of a column, as text but for nulls; raises SourceError for a type that is none."""
+    try:
+        values: list[Any] = column.cast(pa.string()).to_pylist()
+    except (pa.ArrowException, ValueError, NotImplementedError):
+        raise SourceError(f"{table}: column 'id' is {column.type}; it must be text") from None
+    return values
 
 
 Files = tuple[dict[Path, str | None], list[Path]]  # files and their problems; Parquet files

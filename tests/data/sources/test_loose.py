@@ -69,3 +69,24 @@ def test_parquet_without_images_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": ["text"]}), tmp_path / "a.parquet")
     with pytest.raises(SourceError, match="column 'image' is string"):
         list(LooseImages(str(tmp_path / "a.parquet")).rows())
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([10**15], pa.timestamp("s", tz="Not/AZone")), "column 'id' is timestamp"),
+        (pa.array([[1]]), "column 'id' is list"),
+        (pa.array([b"\xff"]), "column 'id' is binary"),
+    ],
+)
+def test_ids_that_are_no_text_are_one_line(tmp_path: Path, column: pa.Array, reason: str) -> None:
+    pq.write_table(pa.table({"image": [b"x"], "id": column}), tmp_path / "t.parquet")
+    with pytest.raises(SourceError, match=reason):
+        ids(tmp_path / "t.parquet")
+
+
+def test_two_columns_of_ids_are_one_line(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([b"x"])] * 3, names=["image", "id", "id"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(SourceError, match="two columns 'id'"):
+        ids(tmp_path / "t.parquet")
