@@ -14,6 +14,8 @@ from pipeline.models.size import check_size
 from pipeline.models.stem import Stem, fit_stem, resize_inputs
 from pipeline.params.ladders import COMPOUND_SIDES
 
+LARGE_SIDE = 64  # pixels, above which our networks too are tried by their shapes alone
+
 
 def build_network(
     name: str,
@@ -68,7 +70,7 @@ def build_network(
             channels=channels,
             side=side,
             key="data.image_size or model.input_size" if input_size is None else "model.input_size",
-            trace=ours is None,
+            trace=ours is None or side > LARGE_SIDE,
         )
     if side != image_size:
         resize_inputs(network, side)

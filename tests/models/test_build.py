@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torchvision.ops import StochasticDepth
 
 from pipeline.errors import ModelError
@@ -159,3 +160,16 @@ def test_checking_the_size_leaves_running_statistics_alone() -> None:
     for name, value in tiny_network().state_dict().items():
         if name.endswith(("running_mean", "num_batches_tracked")):
             assert not value.any()
+
+
+@pytest.mark.parametrize(("side", "real"), [(64, True), (1024, False)])
+def test_large_images_are_tried_by_their_shapes_alone(side: int, real: bool) -> None:
+    seen = set[str]()
+    hook = register_module_forward_pre_hook(
+        lambda module, inputs: seen.add(inputs[0].device.type) if inputs else None
+    )
+    try:
+        build_network("resnet_small", num_classes=2, channels=3, image_size=side, seed=0)
+    finally:
+        hook.remove()
+    assert seen == {"cpu" if real else "meta"}
