@@ -26,6 +26,13 @@ from pipeline.progress import say
 from pipeline.workflow.command import INTERRUPTED, command_parser, run_command
 
 
+def say_goes_on(address: str, job: str) -> None:
+    """Say that a job goes on, how to have its results, and how to stop it."""
+    say(f"{job} goes on")
+    say(f"  its results: selftrain submit --address {address} --resume {job}")
+    say(f"  to stop it: ray job stop --address {address} {job}")
+
+
 def submit(options: argparse.Namespace) -> None:
     """Do what the command line asks, and exit with the job's code."""
     if options.resume and (options.detach or options.arguments):
@@ -44,18 +51,13 @@ def submit(options: argparse.Namespace) -> None:
             raise ParameterError(f"--resume {job}: no such job on the cluster") from None
     else:
         job = send(client, remote, server, options)
-    goes_on = (
-        f"{job} goes on\n"
-        f"  its results: selftrain submit --address {options.address} --resume {job}\n"
-        f"  to stop it: ray job stop --address {options.address} {job}"
-    )
     if options.detach:
-        say(goes_on)
+        say_goes_on(options.address, job)
         return
     try:
         details = asyncio.run(follow(client, job))
     except (KeyboardInterrupt, SelftrainError) as error:
-        say(goes_on)
+        say_goes_on(options.address, job)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         raise

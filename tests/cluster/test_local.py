@@ -101,7 +101,7 @@ def test_nothing_is_left_of_a_cluster_that_was_kept_up() -> None:
         rest = kept.stdout.read()
         assert kept.wait(30) == 0
     assert first.startswith("Ray 127.")
-    assert "cluster.submit --address http://127.0.0.1:" in rest
+    assert "selftrain submit --address http://127.0.0.1:" in rest
     assert rest.splitlines()[-1] == "stopped"
     assert len(nodes) > 2
     alive = [node for node in nodes if node.is_running()]  # or not yet reaped by init
