@@ -25,7 +25,7 @@ $(VENV)/.synced: requirements.lock pyproject.toml
 setup: $(VENV)/.synced ## make .venv from requirements.lock
 
 demo: setup ## the whole pipeline on handwritten digits, to report/index.html; VERBOSE=1 shows all that Ray and DVC say
-	selftrain run $(if $(VERBOSE),--verbose)
+	selftrain run $(if $(VERBOSE),--verbose -- --verbose)
 
 cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
 	OMP_NUM_THREADS=1 python -m cluster.demo

@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.errors import ParameterError, visible
+from pipeline.errors import ParameterError
 from pipeline.progress import say
 
 LIMIT_BYTES = 100 << 20  # Ray's dashboard takes no larger package
@@ -50,7 +50,7 @@ def copy_to_send(
         )
     for entry in os.fsdecode(git(root, "ls-tree", "-r", "-z", revision)).split("\0"):
         if entry.startswith("160000 "):
-            say(visible(f"{entry.partition(chr(9))[2]}: a submodule, not sent"))
+            say(f"{entry.partition(chr(9))[2]}: a submodule, not sent")
     try:
         with tarfile.open(
             fileobj=io.BytesIO(git(root, "archive", "--format=tar", revision))

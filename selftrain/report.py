@@ -19,10 +19,12 @@ def report(args: argparse.Namespace) -> None:
     page = layout.report / "index.html"
     if not page.exists():
         raise DataError(f"{page.relative_to(layout.root)}: not there yet; selftrain run makes it")
-    from pipeline.report.gather import gather_report
+    from pipeline.report.gather import as_written, gather_report
     from pipeline.report.summary import render_table
 
-    print(render_table(gather_report(layout, params), color=sys.stdout.isatty()))  # made visible
+    with as_written(layout.root):
+        table = render_table(gather_report(layout, params), color=sys.stdout.isatty())
+    print(table)  # several lines, in which names are visible already
     say(f"report: {page.as_uri()}")
 
 

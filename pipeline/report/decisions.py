@@ -15,7 +15,7 @@ MANY_STRANGERS = 0.05  # of the unlabelled images
 
 def decisions(data: ReportData) -> list[str]:
     """What the figures advise, the most important first; each names what does it."""
-    rules = (_ship, _look_at_strangers, _start_from_weights, _label, _stop)
+    rules = (_ship, _strangers, _start_from_weights, _label, _stop)
     return [advice for rule in rules if (advice := rule(data))][:MOST]
 
 
@@ -37,7 +37,7 @@ def _ship(data: ReportData) -> str | None:
     return None
 
 
-def _look_at_strangers(data: ReportData) -> str | None:
+def _strangers(data: ReportData) -> str | None:
     last = [*data.taught.values()][-1:]
     images = sum(sum(audit.reasons.values()) for audit in last)
     strangers = sum(audit.strangers or 0 for audit in last)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SelftrainError
+from pipeline.progress import say
 
 if TYPE_CHECKING:
     from pipeline.data.storage import StoredFolder
@@ -75,7 +76,5 @@ class Marks:
             problems = list(filter(None, pool.map(problem, prefixes)))
         if problems and not self._warned:
             self._warned = True
-            print(
-                f"warning: not marked as in use, so selftrain gc may remove it: {problems[0]}",
-                file=sys.stderr,
-            )
+            warning = f"not marked as in use, so selftrain gc may remove it: {problems[0]}"
+            say(f"warning: {warning}", sys.stderr)

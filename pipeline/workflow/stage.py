@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError, ParameterError
-from pipeline.files import file_digest, value_digest
+from pipeline.files import value_digest
 from pipeline.params import Params, load_params
+from pipeline.program import CODE, folder_digest
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
 from pipeline.tracking.server import tracking_uri
@@ -116,7 +117,7 @@ class Stage:
         fingerprint = value_digest(
             {
                 "stage": self.title,
-                "code": code_digest(),
+                "code": [folder_digest(CODE / "pipeline"), folder_digest(CODE / "stages")],
                 "inputs": dict(inputs),
                 "parameters": dict(parameters),
             }
@@ -250,13 +251,6 @@ def _locked(stage: Stage) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def code_digest() -> str:
-    """One digest of the program's own source files."""
-    package = Path(__file__).parents[1]
-    files = sorted([*package.rglob("*.py"), *package.parent.glob("stages/*.py")])
-    return value_digest({str(f.relative_to(package.parent)): file_digest(f) for f in files})
 
 
 def git_commit(root: Path) -> str:

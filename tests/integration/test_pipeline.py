@@ -70,6 +70,24 @@ def test_status_knows_what_a_change_would_run(project: Project) -> None:
     code.write_text(text)
 
 
+def test_the_last_table_is_shown_again_and_damage_is_one_line(project: Project) -> None:
+    shown = project.run("python", "-m", "selftrain", "report").stdout.splitlines()
+    assert [line.split()[1] for line in shown if line.startswith("generation")][:3] == [
+        "0",
+        "1",
+        "2",
+    ]
+    assert shown[-1].startswith("report: file://")
+    path = project.folder / "metrics/baseline.json"
+    text = path.read_text()
+    path.write_text('{"accuracy": "high"}')
+    answer = project.run("python", "-m", "selftrain", "report", check=False)
+    path.write_text(text)
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1
+    assert "cut or altered" in answer.stderr
+
+
 def test_metrics_files_hold_the_promised_keys(project: Project) -> None:
     prepared = project.json("metrics/prepare.json")
     assert prepared["labeled"] + prepared["validation"] == 100

@@ -85,10 +85,10 @@ def _ingested(
         encode=True,
     )
     decoded = iter(images)
-    return [_kept(row, next(decoded) if row.problem is None else row.problem) for row in rows]
+    return [_stored_row(row, next(decoded) if row.problem is None else row.problem) for row in rows]
 
 
-def _kept(row: Row, stored: StoredImage | str) -> dict[str, Any] | tuple[str, str]:
+def _stored_row(row: Row, stored: StoredImage | str) -> dict[str, Any] | tuple[str, str]:
     if isinstance(stored, str):
         return row.id, stored
     content = digest_of(row.image if row.content is None else row.content)
