@@ -1,7 +1,13 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
 from pipeline.data.shards import read_manifest
-from pipeline.evaluate.measure import images_predicted, measure_head, measure_network
+from pipeline.evaluate.measure import (
+    best_views,
+    images_predicted,
+    measure_head,
+    measure_network,
+    trial_images,
+)
 from pipeline.evaluate.result import (
     ModelResult,
     compare_with,
@@ -14,8 +20,10 @@ from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
+from pipeline.params.sections import Views
 from pipeline.progress import Advance, progress
 from pipeline.report.figures import write_evaluation_figures
+from pipeline.workflow.shipping import shipped_views
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
@@ -24,20 +32,24 @@ def evaluate(stage: Stage) -> None:
     layout, params, seed = stage.layout, stage.params.evaluate, stage.params.seed
     model, labeled = layout.model(stage.model), layout.prepared / "labeled"
     before = [] if stage.key == "0" else ["0", stage.params.generations[stage.key].teacher]
+    read = before if stage.model == "0" else [*before, "0"]
     inputs = layout.data_digests("labeled", "validation", "test")
     inputs |= {"model": model_digest(model)}
-    inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in before}
-    count = read_manifest(labeled).rows + images_predicted(model, layout.prepared, params)
+    inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in read}
     fingerprint = {"evaluate": params.model_dump(mode="json"), "seed": seed}
-    with stage.run(inputs, fingerprint) as run, progress(stage.title, count) as advance:
-        result = _measured(stage, advance)
-        if before:
-            first, teacher = (load_result(layout.evaluation(name)) for name in before)
-            result = compare_with(result, first, teacher, Bootstrap.of(params, seed))
-        out = run.scratch / "evaluation"
-        save_result(out, result)
-        features = layout.features("labeled")
-        predict_folder(model, labeled, out / "labeled", params, features=features, advance=advance)
+    with stage.run(inputs, fingerprint) as run:
+        views = _views(stage)
+        count = images_predicted(model, layout.prepared, params, views)
+        with progress(stage.title, read_manifest(labeled).rows + count) as advance:
+            result = _measured(stage, views, advance)
+            if before:
+                first, teacher = (load_result(layout.evaluation(name)) for name in before)
+                result = compare_with(result, first, teacher, Bootstrap.of(params, seed))
+            out, features = run.scratch / "evaluation", layout.features("labeled")
+            save_result(out, result)
+            predict_folder(
+                model, labeled, out / "labeled", params, features=features, advance=advance
+            )
         publish_folder(out, layout.evaluation(stage.model))
         write_json(layout.metrics("evaluate", stage.model), result.metrics)
         write_confusion(layout.confusion(stage.model), result, layout.classes)
@@ -52,16 +64,27 @@ def evaluate(stage: Stage) -> None:
     result_line(stage, shown + verdict)
 
 
-def _measured(stage: Stage, advance: Advance) -> ModelResult:
+def _views(stage: Stage) -> Views:
+    """The test-time views of every model: generation 0 chooses, where they are to be chosen."""
+    layout, params = stage.layout, stage.params.evaluate
+    if params.views != "auto" or stage.model != "0":
+        return shipped_views(layout, stage.params)
+    count = trial_images(layout.prepared)
+    with progress(f"{stage.title}: views", count) as advance:
+        model, seed = layout.model("0"), stage.params.seed
+        return best_views(model, layout.prepared, params, seed=seed, advance=advance)
+
+
+def _measured(stage: Stage, views: Views, advance: Advance) -> ModelResult:
     """The model's figures: of a head from stored features, of a network from the images."""
     layout, params = stage.layout, stage.params.evaluate
     model = layout.model(stage.model)
-    plain = params.views == "centre" and params.robustness_images is None
+    plain = views == "centre" and params.robustness_images is None
     if plain and reads_features(read_spec(model)):
         features = layout.features("test").parent
         return measure_head(model, layout.prepared, features, interval=params.interval)
     seed = stage.params.seed
-    return measure_network(model, layout.prepared, params, seed=seed, advance=advance)
+    return measure_network(model, layout.prepared, params, views=views, seed=seed, advance=advance)
 
 
 if __name__ == "__main__":

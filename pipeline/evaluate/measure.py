@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 from pipeline.data.features import body_of, load_features
 from pipeline.data.shards import read_labels, read_manifest
 from pipeline.errors import DataError
+from pipeline.evaluate.champion import FEW
+from pipeline.evaluate.choose_views import MOST_IMAGES, TRIED, choose_views
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.result import ModelResult, model_result
 from pipeline.models.head import read_folds, read_head
 from pipeline.models.spec import read_spec
 from pipeline.params import EvaluateParams
+from pipeline.params.sections import Views
 from pipeline.progress import Advance
 
 if TYPE_CHECKING:
     from pipeline.data.tensors import Images
+    from pipeline.models.checkpoint import Checkpoint
 
 
 def head_log_probs(model: Path, features: Path, images: Path) -> Floats:
@@ -51,36 +55,76 @@ def measure_head(model: Path, prepared: Path, features: Path, *, interval: float
     return model_result(test, test, test_labels, validation_log_probs, labels, interval=interval)
 
 
-def measure_network(
+def trial_images(prepared: Path) -> int:
+    """How many images best_views predicts, an image each time that it does."""
+    count = read_manifest(prepared / "validation").rows
+    return 0 if count < FEW else len(TRIED) * min(count, MOST_IMAGES)
+
+
+def best_views(
     model: Path, prepared: Path, params: EvaluateParams, *, seed: int, advance: Advance
+) -> Views:
+    """Those test-time views that pay on the validation images of `prepared`, or MOST_IMAGES of
+    them; the centre view where there are under FEW, which are no ground for a difference."""
+    labels = read_labels(prepared / "validation")
+    if len(labels) < FEW:
+        return "centre"
+    import torch
+
+    from pipeline.data.sliced import ShardSlices
+    from pipeline.data.tensors import decoding_pool
+    from pipeline.evaluate.checkpoints import checkpoint_log_probs
+    from pipeline.evaluate.robustness import sampled_rows
+
+    rows = sampled_rows(len(labels), MOST_IMAGES, seed)
+    checkpoint = _loaded(model, params)
+    with decoding_pool(params.threads) as pool:
+        images = ShardSlices(prepared / "validation", pool)
+        some = torch.cat([images[row : row + 1] for row in rows])
+    losses: dict[Views, Floats] = {}
+    for views in TRIED:
+        log_probs = checkpoint_log_probs(
+            checkpoint, some, params.seen(views), seed=seed, advance=advance
+        )
+        losses[views] = -log_probs[range(len(rows)), labels[rows]]
+    return choose_views(losses)
+
+
+def measure_network(
+    model: Path,
+    prepared: Path,
+    params: EvaluateParams,
+    *,
+    views: Views,
+    seed: int,
+    advance: Advance,
 ) -> ModelResult:
-    """Measure the network in the folder `model` on the validation and test images of `prepared`,
-    read shard by shard. Raises DataError without test images."""
+    """Measure the network in the folder `model` on the test images of `prepared`, in these views
+    and from the centre, and on the validation images from the centre, as training and the guard do.
+
+    Images are read shard by shard. Raises DataError without test images.
+    """
     import torch  # heads are measured without
 
     from pipeline.data.sliced import ShardSlices
     from pipeline.data.tensors import decoding_pool
     from pipeline.evaluate.checkpoints import checkpoint_log_probs
     from pipeline.evaluate.robustness import measure_robustness, sampled_rows
-    from pipeline.models.checkpoint import load_checkpoint
-    from pipeline.models.passes import resolve_device
 
     _check_test_images(prepared)
-    torch.set_num_threads(params.threads)
-    checkpoint = load_checkpoint(model)
-    checkpoint.network.to(resolve_device(params.device))
-    centre_params = params.model_copy(update={"views": "centre"})
+    checkpoint = _loaded(model, params)
+
+    def seen_in(views: Views, images: Images) -> Floats:
+        how = params.seen(views)
+        return checkpoint_log_probs(checkpoint, images, how, seed=seed, advance=advance)
 
     def centre_log_probs(images: Images) -> Floats:
-        return checkpoint_log_probs(checkpoint, images, centre_params, advance=advance)
+        return seen_in("centre", images)
 
     with decoding_pool(params.threads) as pool:
         test, validation = (ShardSlices(prepared / part, pool) for part in ("test", "validation"))
-        test_log_probs, validation_log_probs = (
-            checkpoint_log_probs(checkpoint, images, params, seed=seed, advance=advance)
-            for images in (test, validation)
-        )
-        centre = test_log_probs if params.views == "centre" else centre_log_probs(test)
+        test_log_probs, validation_log_probs = seen_in(views, test), centre_log_probs(validation)
+        centre = test_log_probs if views == "centre" else centre_log_probs(test)
         labels, robustness = read_labels(prepared / "test"), None
         if params.robustness_images is not None:
             rows = sampled_rows(len(test), params.robustness_images, seed)
@@ -92,15 +136,29 @@ def measure_network(
         labels,
         validation_log_probs.reshape(len(validation_log_probs), test_log_probs.shape[1]),
         read_labels(prepared / "validation"),
+        views=views,
         interval=params.interval,
         robustness=robustness,
     )
 
 
-def images_predicted(model: Path, prepared: Path, params: EvaluateParams) -> int:
+def _loaded(model: Path, params: EvaluateParams) -> Checkpoint:
+    """The network in the folder `model`, on the device and threads of `params`."""
+    import torch
+
+    from pipeline.models.checkpoint import load_checkpoint
+    from pipeline.models.passes import resolve_device
+
+    torch.set_num_threads(params.threads)
+    checkpoint = load_checkpoint(model)
+    checkpoint.network.to(resolve_device(params.device))
+    return checkpoint
+
+
+def images_predicted(model: Path, prepared: Path, params: EvaluateParams, views: Views) -> int:
     """How many images measure_network predicts, an image each time that it does."""
     test, validation = (read_manifest(prepared / part).rows for part in ("test", "validation"))
-    count = test * (1 if params.views == "centre" else 2) + validation
+    count = test * (1 if views == "centre" else 2) + validation
     if params.robustness_images is None:  # to count corruptions is to import torch
         return count
     from pipeline.evaluate.robustness import passes_an_image

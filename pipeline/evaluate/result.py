@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipeline.evaluate import metrics
 from pipeline.evaluate.metrics import CalibrationBin, Flags, Floats, Integers, correct
 from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_interval, compare
 from pipeline.files import csv_rows, read_json, regular, write_json, write_text, written_whole
+from pipeline.params.sections import Views
 
 RESULT_FILE = "result.json"
 ARRAYS = ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
@@ -63,8 +64,8 @@ class Robustness:
 class ModelResult:
     """A model's figures and what it thinks of each image, log-probabilities (N, K).
 
-    `test` is with the test-time views, `centre` the same images without; `robustness`: under
-    corruptions with the centre view, if that was asked for.
+    `test` is with the test-time views, `centre` the same images without, `validation` without;
+    `robustness`: under corruptions with the centre view, if that was asked for; `views`: which.
     """
 
     test: Evaluation
@@ -77,6 +78,7 @@ class ModelResult:
     against_teacher: PairedTest | None = None
     against_first: PairedTest | None = None
     robustness: Robustness | None = None
+    views: Views = "centre"
 
     @property
     def test_correct(self) -> Flags:
@@ -124,6 +126,7 @@ def model_result(
     validation_labels: Integers,
     *,
     interval: float,
+    views: Views = "centre",
     robustness: Robustness | None = None,
 ) -> ModelResult:
     """The figures of log-probabilities of test images, with views and without, and of validation
@@ -138,6 +141,7 @@ def model_result(
         validation_log_probs=validation,
         validation_labels=validation_labels,
         robustness=robustness,
+        views=views,
     )
 
 
@@ -220,7 +224,10 @@ def confusion_array(evaluation: Evaluation) -> np.ndarray[tuple[int, int], np.dt
 def save_result(folder: Path, result: ModelResult) -> None:
     """Write `result` to `folder`: figures as JSON, log-probabilities and labels as .npy."""
     figures = {name: value for name, value in vars(result).items() if name not in ARRAYS}
-    plain = {name: value and asdict(value) for name, value in figures.items()}
+    plain = {
+        name: value if value is None or name == "views" else asdict(value)
+        for name, value in figures.items()
+    }
     write_json(folder / RESULT_FILE, plain)
     for name in ARRAYS:
         with written_whole(folder / f"{name}.npy") as partial, partial.open("wb") as file:
@@ -236,6 +243,7 @@ def load_result(folder: Path) -> ModelResult:
         "against_teacher": lambda value: PairedTest(**value),
         "against_first": lambda value: PairedTest(**value),
         "robustness": _robustness_from_json,
+        "views": _known_views,
     }
     try:
         figures = read_json(folder / RESULT_FILE)
@@ -250,6 +258,19 @@ def load_result(folder: Path) -> ModelResult:
         return result
     except Exception as error:  # numpy reads the header of an array by Python's own parser
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
+
+
+def views_used(folder: Path) -> Views:
+    """The test-time views of the evaluation in `folder`; raises DataError as load_result."""
+    try:
+        return _known_views(read_json(folder / RESULT_FILE)["views"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
+
+
+def _known_views(value: Any) -> Views:
+    known: Mapping[str, Views] = {name: name for name in get_args(Views)}
+    return known[value]
 
 
 def _robustness_from_json(value: dict[str, Any]) -> Robustness:

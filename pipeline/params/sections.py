@@ -230,9 +230,15 @@ class ControlParams(Section):
     images as a student's, labelled ones alone"""
 
 
-class EvaluateParams(ViewParams):
-    """How models are measured."""
+class EvaluateParams(Section):
+    """How models are measured, and how what is shipped sees an image."""
 
+    views: Views | Literal["auto"] = "auto"
+    """views averaged for each image; auto: those with which generation 0 is clearly surer of its
+    validation images, one centre view where none are or there are under 50 of them"""
+    jitter_views: JitterViews = Field(8, description="number of views where views is jitter")
+    batch_size: int = Field(512, ge=1)
+    """most images a forward pass; long predictions on a CPU take the fastest number of them"""
     bootstrap_samples: int = Field(1000, ge=100)
     """resamples for the intervals of differences"""
     interval: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
@@ -241,6 +247,10 @@ class EvaluateParams(ViewParams):
     robustness_images: int | None = Field(None, ge=1)
     """also test on so many of the test images (all, where there are fewer) under common corruptions
     at five severities, one centre view: 75 more passes; null: not"""
+
+    def seen(self, views: Views) -> ViewParams:
+        """How an image is seen in these views."""
+        return ViewParams(views=views, jitter_views=self.jitter_views, batch_size=self.batch_size)
 
 
 class TrackingParams(Section):

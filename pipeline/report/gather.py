@@ -79,7 +79,7 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         if "folds/images" in trial
         else None,
         folds=params.data.validation == "folds",
-        views=params.evaluate.views,
+        views=champion.views,
         interval=params.evaluate.interval,
         galleries=tuple(galleries),
         preset=preset,

@@ -241,9 +241,10 @@ def _spec(images: Images, training: Training, key: str) -> ModelSpec:
 
 
 def _tested(model: Model, splits: Splits, params: Params) -> Generation:
-    truth, rules = splits.images.test_labels.numpy(), params.evaluate
-    log_probs = centre = model.log_probs(splits.test, rules, params.seed)
-    if rules.views != "centre":
+    truth, views = splits.images.test_labels.numpy(), params.evaluate.views
+    views = "centre" if views == "auto" else views  # nothing is held out here to choose by
+    log_probs = centre = model.log_probs(splits.test, params.evaluate.seen(views), params.seed)
+    if views != "centre":
         centre = model.log_probs(splits.test)
     accuracy, centre_accuracy = (
         float((each.argmax(axis=1) == truth).mean()) for each in (log_probs, centre)

@@ -118,10 +118,12 @@ def estimate_seconds(params: Params, counts: Counts, rates: Rates) -> dict[str, 
         for key in params.all_models
         if params.training(key).transfer.mode != "head"
     }
+    views = params.evaluate.views
+    seen = num_views(params.evaluate.seen("centre" if views == "auto" else views))
     for key, steps in networks.items():
         kind = "train_control" if key in params.control_keys else "train_student"
         work["train_teacher" if key == "0" else f"{kind}@{key}"] = steps * rates.step
-        work[f"evaluate@{key}"] = counts.judged * rates.predict * num_views(params.evaluate)
+        work[f"evaluate@{key}"] = counts.judged * rates.predict * seen
     for key, generation in params.generations.items():
         if generation.teacher in networks:
             passes = counts.unlabeled * num_views(params.predict)

@@ -15,11 +15,12 @@ from pipeline.evaluate.champion import rights_by_content
 from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.recipe import RECIPE, Name, Recipe, name_of, read_recipe
-from pipeline.evaluate.result import ModelResult
+from pipeline.evaluate.result import ModelResult, views_used
 from pipeline.files import write_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params
 from pipeline.params.errors import read_typed
+from pipeline.params.sections import Views
 from pipeline.workflow.layout import Layout
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def shipped(
         ) from None
     weights = {key: weight for key, weight in found.weights.items() if weight > 0}
     alone = (which or params.ensemble.ship) == "champion" or not weights
-    recipe = _recipe(params, {found.champion: 1.0} if alone else weights)
+    recipe = _recipe(layout, params, {found.champion: 1.0} if alone else weights)
     return {key: layout.model(key) for key in recipe.weights}, recipe
 
 
@@ -83,7 +84,7 @@ def named_models(
             f"--model {name}: no model folder (with {SPEC} in it); name one, or one of "
             f"{', '.join(CHOICES)}"
         )
-    return {name_of(folder): folder}, _recipe(params, {name_of(folder): 1.0})
+    return {name_of(folder): folder}, _recipe(layout, params, {name_of(folder): 1.0})
 
 
 def named_classifier(name: str | None, layout: Layout, params: Params, device: str) -> Classifier:
@@ -114,6 +115,15 @@ def write_rights(
     write_json(path, rights_by_content(images, rights))
 
 
+def shipped_views(layout: Layout, params: Params) -> Views:
+    """The test-time views that `evaluate` asks for: of auto those that generation 0's evaluation
+    chose, the centre view where there is none. Raises DataError where that is altered."""
+    views, first = params.evaluate.views, layout.evaluation("0")
+    if views != "auto":
+        return views
+    return views_used(first) if first.exists() else "centre"
+
+
 def registered_name(params: Params) -> str:
     """The registered model of a run: by the data's name, in letters that MLflow takes, and before
     it the experiment's where that has one of its own."""
@@ -121,12 +131,11 @@ def registered_name(params: Params) -> str:
     return re.sub(r"[^\w -]", "_", "-".join(name for name in names if name))
 
 
-def _recipe(params: Params, weights: dict[str, float]) -> Recipe:
-    evaluate = params.evaluate
+def _recipe(layout: Layout, params: Params, weights: dict[str, float]) -> Recipe:
     return Recipe(
         weights=weights,
-        views=evaluate.views,
-        jitter_views=evaluate.jitter_views,
+        views=shipped_views(layout, params),
+        jitter_views=params.evaluate.jitter_views,
         seed=params.seed,
         max_pixels=params.data.max_pixels,
     )

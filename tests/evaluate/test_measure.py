@@ -13,11 +13,13 @@ from pipeline.data.shards import read_labels, read_manifest, write_manifest
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
-from pipeline.evaluate.measure import images_predicted, measure_network
+from pipeline.evaluate.choose_views import TRIED
+from pipeline.evaluate.measure import best_views, images_predicted, measure_network, trial_images
 from pipeline.evaluate.result import ModelResult, save_result
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import EvaluateParams, ModelParams
+from pipeline.params.sections import Views
 from tests.tiny import CLASSES, SIDE, prepared_stripes
 
 SEED = 4
@@ -39,7 +41,7 @@ def params_of(views: Any, **changes: Any) -> EvaluateParams:
     return EvaluateParams(**(small | {"views": views} | changes))
 
 
-def measured(made: Path, views: Any, **changes: Any) -> tuple[ModelResult, int]:
+def measured(made: Path, views: Views, **changes: Any) -> tuple[ModelResult, int]:
     """The result, and how many images were predicted."""
     done: list[int] = []
 
@@ -48,17 +50,19 @@ def measured(made: Path, views: Any, **changes: Any) -> tuple[ModelResult, int]:
 
     params = params_of(views, **changes)
     prepared, model = made / "prepared", made / "model"
-    return measure_network(model, prepared, params, seed=SEED, advance=advance), sum(done)
+    result = measure_network(model, prepared, params, views=views, seed=SEED, advance=advance)
+    return result, sum(done)
 
 
 @pytest.mark.parametrize("views", ["centre", "flip", "jitter"])
-def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, views: str) -> None:
+def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, views: Views) -> None:
     result, _ = measured(made, views)
     assert len(read_manifest(made / "prepared" / "test").shards) > 2
     model = load_checkpoint(made / "model")
-    for part in ("test", "validation"):
+    for part, seen in (("test", views), ("validation", "centre")):
         images = load_images(made / "prepared" / part).images
-        expected = checkpoint_log_probs(model, images, params_of(views), seed=SEED)
+        how = params_of(views).seen(seen)
+        expected = checkpoint_log_probs(model, images, how, seed=SEED)
         np.testing.assert_array_equal(getattr(result, f"{part}_log_probs"), expected)
         labels = read_labels(made / "prepared" / part)
         np.testing.assert_array_equal(getattr(result, f"{part}_labels"), labels)
@@ -67,11 +71,51 @@ def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, view
 
 @pytest.mark.parametrize(("views", "images"), [("centre", None), ("flip", None), ("flip", 5)])
 def test_the_images_that_are_predicted_are_known_before(
-    made: Path, views: str, images: int | None
+    made: Path, views: Views, images: int | None
 ) -> None:
     params = params_of(views, robustness_images=images)
-    expected = images_predicted(made / "model", made / "prepared", params)
+    expected = images_predicted(made / "model", made / "prepared", params, views)
     assert measured(made, views, robustness_images=images)[1] == expected
+
+
+def tried(folder: Path, validation_fraction: float) -> tuple[Views, int, int]:
+    """The views that pay for a trained network, the passes announced, and those made."""
+    prepared = prepared_stripes(
+        folder / "prepared", 600, labels=200, validation_fraction=validation_fraction
+    )
+    done: list[int] = []
+
+    def advance(amount: int = 1, note: str = "") -> None:
+        done.append(amount)
+
+    params = params_of("auto")
+    views = best_views(folder / "model", prepared, params, seed=SEED, advance=advance)
+    return views, trial_images(prepared), sum(done)
+
+
+def test_views_are_chosen_on_validation_images(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").symlink_to(made / "model")
+    monkeypatch.setattr(
+        "pipeline.evaluate.measure.choose_views",
+        lambda losses: max(losses, key=lambda name: losses[name].mean()),
+    )
+    views, announced, passes = tried(tmp_path, 0.5)
+    losses = {}
+    for name in TRIED:
+        images = load_images(tmp_path / "prepared/validation")
+        how = params_of(name).seen(name)
+        model = load_checkpoint(made / "model")
+        log_probs = checkpoint_log_probs(model, images.images, how, seed=SEED)
+        losses[name] = -log_probs[range(len(images)), images.labels].mean()
+    assert views == max(losses, key=lambda name: losses[name])
+    assert announced == passes == len(TRIED) * len(images)
+
+
+def test_few_validation_images_choose_no_views(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(made / "model")
+    assert tried(tmp_path, 0.05) == ("centre", 0, 0)
 
 
 def test_robustness_is_measured_on_some_of_the_test_images(made: Path, tmp_path: Path) -> None:
@@ -89,6 +133,7 @@ def test_without_validation_images_there_are_no_figures_of_them(made: Path, tmp_
         made / "model",
         prepared,
         params_of("centre"),
+        views="centre",
         seed=0,
         advance=lambda amount=1, note="": None,
     )

@@ -132,7 +132,15 @@ def test_a_result_comes_back_as_it_was_and_in_the_same_bytes(tmp_path: Path) -> 
     loaded = load_result(tmp_path / "a")
     for name in ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(result, name))
-    for name in ("test", "centre", "validation", "against_first", "against_teacher", "robustness"):
+    for name in (
+        "test",
+        "centre",
+        "validation",
+        "against_first",
+        "against_teacher",
+        "robustness",
+        "views",
+    ):
         assert getattr(loaded, name) == getattr(result, name)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -140,8 +148,8 @@ def test_a_result_comes_back_as_it_was_and_in_the_same_bytes(tmp_path: Path) -> 
 
 def altered(name: str, value: object) -> bytes:
     """A file of figures of which one has become something else."""
-    figures = {key: value for key, value in vars(measured()).items() if "_l" not in key}
-    plain = {key: value and asdict(value) for key, value in figures.items()}
+    figures = asdict(measured())
+    plain = {key: value for key, value in figures.items() if not isinstance(value, np.ndarray)}
     return json.dumps(plain | {name: value}).encode()
 
 
@@ -156,6 +164,7 @@ def test_a_missing_cut_or_foreign_result_is_refused(tmp_path: Path) -> None:
             (RESULT_FILE, altered("test", {"accuracy": 1})),
             (RESULT_FILE, altered("against_first", {"p_value": 1})),
             (RESULT_FILE, altered("robustness", {"accuracy": {"fog": 1}})),
+            (RESULT_FILE, altered("views", "six_crop")),
             ("test_log_probs.npy", b""),
             ("test_log_probs.npy", b"\x93NUMPY\x01\x00"),
             ("validation_labels.npy", b"no array"),

@@ -9,18 +9,18 @@ import pytest
 
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.recipe import Recipe, save_classifier
-from pipeline.files import write_json
+from pipeline.files import write_json, write_text
 from pipeline.params import Params, parse_params
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.shipping import named_classifier, named_models, shipped
 from tests.tiny import save_model
 
 
-def params(**ensemble: Any) -> Params:
+def params(views: str = "jitter", **ensemble: Any) -> Params:
     values = {
         "data": {"source": "digits", "image_size": 8},
         "train": {"steps": 1, "batch_size": 2},
-        "evaluate": {"views": "jitter", "jitter_views": 3},
+        "evaluate": {"views": views, "jitter_views": 3},
         "ensemble": ensemble,
         "seed": 7,
     }
@@ -45,6 +45,18 @@ def test_the_champion_or_the_ensemble_is_shipped(layout: Layout) -> None:
     assert shipped(layout, params(ship="ensemble"), "champion")[1].weights == {"1": 1.0}
     write_json(layout.ensemble, {"champion": "1", "weights": {}})
     assert shipped(layout, params(ship="ensemble"))[1].weights == {"1": 1.0}
+
+
+def test_views_that_were_chosen_are_those_of_generation_0(layout: Layout) -> None:
+    assert shipped(layout, params("auto"))[1].views == "centre"  # nothing was chosen yet
+    for text in ('{"views": "flip"}', '{"views": "six_crop"}', "{}", "[]", '{"views": []}'):
+        write_text(layout.evaluation("0") / "result.json", text)
+        if "flip" in text:
+            assert shipped(layout, params("auto"))[1].views == "flip"
+            assert shipped(layout, params())[1].views == "jitter"
+            continue
+        with pytest.raises(DataError, match="evaluations/0: not an evaluation"):
+            shipped(layout, params("auto"))
 
 
 def test_a_folder_is_named_in_place_of_them(layout: Layout, tmp_path: Path) -> None:
