@@ -25,10 +25,13 @@ def report(stage: Stage) -> None:
         with as_written(stage.root):
             data = gather_report(layout, params)
             html, note, figures = render_report(data), render_note(data), headline(data)
+            by_generation = [part.test.accuracy for part in data.generations]
             table = render_table(data, color=sys.stdout.isatty())
         write_text(page, html)
         run.tracker.artifact(page)
         run.tracker.headline(figures)
+        for step, accuracy in enumerate(by_generation):
+            run.tracker.headline({"test/accuracy/generations": accuracy}, step)
         run.tracker.tags({"mlflow.note.content": note}, lineage=True)
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))

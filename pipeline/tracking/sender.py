@@ -118,7 +118,8 @@ class SpooledRun:
         elif kind == "parameters":
             self._log_parameters(self.parent if event["lineage"] else run_id, event["values"])
         elif kind == "headline":
-            points = [Metric(name, value, event["time"], 0) for name, value in values]
+            step = event["step"]
+            points = [Metric(name, value, event["time"], step) for name, value in values]
             client.log_batch(self.parent, metrics=points)
         elif kind == "tags":
             tagged = self.parent if event["lineage"] else run_id

@@ -52,12 +52,20 @@ def runs_address(root: Path, server: str) -> str:
     return f"{server.rstrip('/')}/#/experiments/{number}/runs"
 
 
+def _say_addresses(root: Path, server: str, ready: str = "") -> None:
+    """Say where in the interface of `server` the project's runs are, and their charts."""
+    runs = runs_address(root, server) if server.startswith("http") else server
+    say(f"ui: {runs}{ready}")
+    if runs != server:
+        say(f"ui: charts of all generations: {runs}?compareRunsMode=CHART")
+
+
 def serve(root: Path, uri: str | None, port: int) -> None:
     """Become MLflow's interface, or say where the server is."""
     chosen = tracking_uri(root, uri)
     if chosen.startswith(("http://", "https://", "databricks")):
-        shown = runs_address(root, chosen) if chosen.startswith("http") else chosen
-        say(f"ui: the runs are on a server of their own: {shown}")
+        say("ui: the runs are on a server of their own")
+        _say_addresses(root, chosen)
         return
     try:
         with socket.socket() as probe:
@@ -67,8 +75,7 @@ def serve(root: Path, uri: str | None, port: int) -> None:
         raise ParameterError(
             f"--port {port}: can't be used ({error}); name a free one, from 1024 to 65535"
         ) from None
-    address = runs_address(root, f"http://{HOST}:{port}")
-    say(f"ui: {address} (ready in about 30 s; Ctrl-C ends it)")
+    _say_addresses(root, f"http://{HOST}:{port}", " (ready in about 30 s; Ctrl-C ends it)")
     artifacts = (root.resolve() / "mlartifacts").as_uri()
     where = ["--backend-store-uri", chosen, "--default-artifact-root", artifacts]
     listening = ["--host", HOST, "--port", str(port), "--workers", "1"]

@@ -69,9 +69,9 @@ class Tracker:
         """Log metrics at `step`; where the run has one of that step, or a later, that one stays."""
         self._spool.append("metrics", step=step, values=_named(values, float))
 
-    def headline(self, values: Mapping[str, float]) -> None:
-        """Set metrics of the run's parent; the last that were set count."""
-        self._spool.append("headline", values=_named(values, float))
+    def headline(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Set metrics of the run's parent at `step`; the last that were set count."""
+        self._spool.append("headline", step=step, values=_named(values, float))
 
     def tags(self, values: Mapping[str, str], *, lineage: bool = False) -> None:
         """Set tags of the run, or of its parent; `mlflow.note.content` is its description."""

@@ -70,4 +70,7 @@ def test_where_the_runs_are_is_said_once_the_server_has_them(
     server.serve(tmp_path, "https://mlflow.example/", 5000)
     said = capsys.readouterr().out
     assert f"http://127.0.0.1:{port}/#/experiments/7/runs" in said
-    assert "https://mlflow.example/#/experiments/7/runs" in said
+    assert "https://mlflow.example/#/experiments/7/runs\n" in said
+    assert "https://mlflow.example/#/experiments/7/runs?compareRunsMode=CHART\n" in said
+    server.serve(tmp_path, "databricks://work", 5000)
+    assert capsys.readouterr().out.endswith("ui: databricks://work\n")

@@ -30,6 +30,8 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
         tracker.headline({"test/accuracy": 0.5})
         time.sleep(0.01)  # of one millisecond MLflow shows the largest
         tracker.headline({"test/accuracy": 0.25})
+        for step, accuracy in enumerate((0.125, 0.25)):
+            tracker.headline({"generations": accuracy}, step)
     send_all(root)
     store = Store(root)
     child, parent = store.runs()["train@0"], store.runs()["digits"]
@@ -39,7 +41,8 @@ def test_everything_logged_arrives_in_a_run_under_its_lineage(
     assert store.points("train@0", "loss") == [(s, 1 / (s + 1)) for s in range(10)]
     assert store.artifact("train@0", "reports/report.json", root) == "first"
     assert parent.data.tags["mlflow.note.content"] == "**digits**"
-    assert parent.data.metrics == {"test/accuracy": 0.25}
+    assert parent.data.metrics == {"test/accuracy": 0.25, "generations": 0.25}
+    assert store.points("digits", "generations") == [(0, 0.125), (1, 0.25)]
     assert len(parent.data.params) == 150
     assert "test/accuracy" not in child.data.metrics
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
