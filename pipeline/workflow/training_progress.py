@@ -34,6 +34,7 @@ def following(history: Path, tracker: Tracker, title: str, train: TrainParams) -
 
 def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: Advance) -> None:
     offset = shown = 0
+    latest: dict[str, float] = {}  # the accuracy is measured less often than the loss
     last = False
     while not last:
         last = ended.wait(POLL_SECONDS)
@@ -48,8 +49,9 @@ def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: Ad
         for line in whole.splitlines():
             point = json.loads(line)
             tracker.metrics(point["values"], point["step"])
+            latest |= point["values"]
             if point["step"] > shown:
-                advance(point["step"] - shown, _note(point["values"]))
+                advance(point["step"] - shown, _note(latest))
                 shown = point["step"]
 
 

@@ -41,7 +41,7 @@ def test_what_is_appended_is_shown_and_tracked(
     assert lines[0] == "train_student@1: 10/40 steps  loss 0.500, 1,234 images/s"
     assert lines[1].startswith("train_student@1: 20/40 steps, ")
     assert lines[-1].startswith("train_student@1: 40/40 steps, ")
-    assert lines[-1].endswith("s left  loss 0.125")
+    assert lines[-1].endswith("s left  loss 0.125, 1,234 images/s, validation 87.5%")
     assert len(lines) == 3
 
 
