@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -193,6 +194,34 @@ def test_a_tensor_that_the_file_does_not_hold_is_refused(tmp_path: Path, value: 
     torch.save({"w": value}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="not a plain tensor that the file holds"):
         read_file(tmp_path / "w.pth", "resnet_small")
+
+
+def asks_for(name: bytes, argument: bytes) -> bytes:
+    """A pickle that calls what torch's unpickler allows with a number."""
+    module, _, name = name.rpartition(b".")
+    return b"\x80\x02c" + module + b"\n" + name + b"\nJ" + argument + b"\x85R."
+
+
+HUGE = (2**31 - 1).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", [b"builtins.bytearray", b"torch.DoubleTensor"])
+def test_a_torch_file_of_a_few_bytes_takes_no_memory(
+    tmp_path: Path, name: bytes, packed: bool
+) -> None:
+    path, content = tmp_path / "w.pth", asks_for(name, HUGE)
+    if packed:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("w/data.pkl", content)
+            file.writestr("w/version", "3")
+            file.writestr("w/byteorder", "little")
+    else:
+        path.write_bytes(content)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(CheckpointError, match=r"takes over 256 MiB|not enough memory|allocate"):
+        read_file(path, "resnet_small")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_a_compressed_torch_file_is_refused(tmp_path: Path) -> None:
