@@ -122,7 +122,6 @@ def _leaders_watched(title: str) -> Iterator[None]:
     from ray._private import worker
 
     node: Any = worker._global_node
-
     left = threading.Event()
 
     def watch() -> None:
