@@ -126,6 +126,7 @@ def test_a_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "model")
     (tmp_path / "model" / WEIGHTS).unlink()
     assert WEIGHTS in refused(tmp_path / "model")
+    assert "as models/0 after selftrain run" in refused(tmp_path / "nowhere")
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
