@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cluster.package import git
@@ -21,6 +20,7 @@ from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import FOLDERS, manifests_in
 from pipeline.errors import DataError, SelftrainError
+from pipeline.params.load import parse_yaml
 
 NO_SHARDS = "features/body"  # a model
 WORKING_TREE = "the working tree"
@@ -66,14 +66,14 @@ def stored_outputs(lock: str) -> list[tuple[str, str]]:
     try:
         return [
             (str(out["path"]), str(out["md5"]))
-            for stage in YAML(typ="safe", pure=True).load(lock)["stages"].values()
+            for stage in parse_yaml(lock)["stages"].values()
             if used_storage(stage)
             for out in stage.get("outs", [])
             if str(out["path"]).split("/")[0] in FOLDERS
             and out["path"] != NO_SHARDS
             and str(out["md5"]).endswith(".dir")
         ]
-    except (YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (YAMLError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"not what DVC writes: {' '.join(str(error).split())[:120]}") from None
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from cluster.connect import first_line
 from pipeline.addresses import check_address
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.files import written_whole
@@ -34,6 +33,7 @@ from pipeline.workflow.layout import Layout
 NAME = "selftrain"
 JOBS = "selftrain-jobs"
 RESULTS = "results.tar.gz"
+REASON_LETTERS = 600
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,23 @@ def opened(root: Path, settings: Mapping[str, Any] | None = None) -> Iterator[An
     except SelftrainError:
         raise
     except Exception as error:
-        where = settings["url"] if settings else root
-        raise ClusterError(f"{where}: {first_line(error)}") from error
+        from dvc.config import ConfigError
+
+        where, remedy = settings["url"] if settings else root, ""
+        if isinstance(error, ConfigError):
+            remedy = "; mend .dvc/config, or take git's: git checkout .dvc/config"
+        raise ClusterError(f"{where}: {_reason(error)}{remedy}") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """What DVC says, and what that came from, where it does not say so."""
+    reasons = list[str]()
+    while error is not None:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if not any(text in each for each in reasons):
+            reasons.append(text)
+        error = error.__cause__
+    return ": ".join(reasons)[:REASON_LETTERS]
 
 
 def find_remote(root: Path, storage_url: str | None) -> Remote:

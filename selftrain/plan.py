@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ def planned_stages(root: Path, params: Params, targets: Sequence[str] = ()) -> l
 
     renewed = _renewed_by_scan(root, params)
     with opened(root) as repo:
+        _check_tracked(root, repo)
         try:
             status = repo.status()
         except LockError:
@@ -46,6 +49,37 @@ def planned_stages(root: Path, params: Params, targets: Sequence[str] = ()) -> l
             if stage.addressing != SCAN and (after or stage.addressing in stale or reads & renewed):
                 planned[stage] = None
         return [_title(stage.cmd) for stage in planned]
+
+
+def check_idle(root: Path) -> None:
+    """Raise BusyError where another `dvc repro` runs a stage in `root`; DVC would say so in several
+    lines, after the plan."""
+    import psutil
+
+    with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):  # DVC tells those
+        lock = read_json(root / ".dvc" / "tmp" / "rwlock")
+        for each in chain(lock.get("write", {}).values(), *lock.get("read", {}).values()):
+            if each and psutil.pid_exists(each["pid"]):
+                raise BusyError(
+                    f"{root}: a run is at work here, process {each['pid']} ({each['cmd']}); wait "
+                    "for it, or end it"
+                )
+
+
+def _check_tracked(root: Path, repo: Any) -> None:
+    """Raise DataError for what DVC would wait for, or read without an end, where it takes
+    digests."""
+    for name in ("dvc.yaml", "dvc.lock"):
+        _check_file(root / name)
+    for tracked in chain(repo.index.outs, repo.index.deps):
+        path = Path(tracked.fs_path)
+        for each in (path, *path.rglob("*")):
+            _check_file(each)
+
+
+def _check_file(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: not a regular file; remove it, and the same command goes on")
 
 
 def _title(command: str) -> str:

@@ -25,8 +25,12 @@ QUIET = {
 
 def run(args: argparse.Namespace) -> None:
     """Say the plan, then become `dvc repro`."""
+    from selftrain.plan import check_idle
+
+    check_idle(Path.cwd())
     seconds = plan("run", [each for each in args.arguments if not each.startswith("-")])
     programs = str(Path(sys.executable).parent)  # the `python` of dvc.yaml is this one
+    check_idle(Path.cwd())  # the plan took seconds
     environment = QUIET | dict(os.environ) | {PLAN: json.dumps(seconds)}
     environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", os.defpath)])
     if args.verbose:

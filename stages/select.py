@@ -36,7 +36,7 @@ def select(stage: Stage) -> None:
         if stored is not None:
             run.marks.add(stored)
         with (
-            in_ray_tasks(throughput.select_workers, stored=stored is not None)
+            in_ray_tasks(throughput.select_workers, stored=stored is not None, title=stage.title)
             if throughput.select_workers
             else nullcontext(in_threads(throughput.select_threads))
         ) as map_shards:

@@ -64,8 +64,8 @@ def _serve(turn: int) -> None:
     with suppress(ImportError):  # else it takes the address space of a thread for each core
         plugin: Any = import_module("PIL.AvifImagePlugin")
         plugin.DEFAULT_MAX_THREADS = 1
-    limits, most = _Limits(turn), _address_space() + MEMORY
-    while _address_space() <= most:  # else a decoder has not given back its memory
+    limits, most = _Limits(turn), address_space() + MEMORY
+    while address_space() <= most:  # else a decoder has not given back its memory
         try:
             form, images = receive(sys.stdin.buffer)
         except EOFError:
@@ -108,7 +108,7 @@ class _Limits:
     @contextmanager
     def of(self, images: Sequence[bytes], max_pixels: int) -> Iterator[None]:
         """While images of one message are decoded."""
-        self._memory = _address_space() + MEMORY + 4 * max(map(len, images), default=0)
+        self._memory = address_space() + MEMORY + 4 * max(map(len, images), default=0)
         self._header = self._memory + HEADER_A_PIXEL * max_pixels
         signal.alarm(MOST_SECONDS)
         yield
@@ -145,7 +145,7 @@ class _Limits:
         resource.setrlimit(kind, (min(limit, NO_LIMIT if most < 0 else most), most))
 
 
-def _address_space() -> int:
+def address_space() -> int:
     """The bytes of this process, on Linux; elsewhere no limit needs them."""
     if sys.platform != "linux":
         return 0

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ import pyarrow as pa
 from pipeline.data.sources.rows import Row
 from pipeline.errors import DataError
 from pipeline.evaluate.classifier import Classifier
-from pipeline.evaluate.predict_files import answers_table, classify_rows
-from pipeline.evaluate.recipe import BATCH_SIZE
+from pipeline.evaluate.predict_files import answers_table, classify_rows, row_batches
 
 DATA_URI = re.compile(r"^\s*data:[^,]*;base64\s*,", re.IGNORECASE)
 
@@ -28,10 +28,9 @@ def classify(classifier: Classifier, images: Any) -> pd.DataFrame:
     or base64 text. An image that can't be classified has its reason in `error` and null in the
     other columns. Raises DataError where there is no column of images.
     """
-    rows = [_row(image) for image in image_column(images)]
     tables = []
-    for start in range(0, max(1, len(rows)), BATCH_SIZE):
-        batch = rows[start : start + BATCH_SIZE]
+    rows = map(_row, image_column(images))
+    for batch in chain(row_batches(rows), [[]]):  # a table of no image too has columns
         answers = classify_rows(classifier, batch)
         tables.append(answers_table([row.id for row in batch], answers, classifier.spec.classes))
     frame = pa.concat_tables(tables).drop_columns(["id"]).to_pandas()
@@ -46,15 +45,18 @@ def _row(image: bytes | str) -> Row:
     return Row("", b"", problem=image)
 
 
-def image_column(images: Any) -> list[bytes | str]:
-    """The images of a data frame, a dictionary, an array or a list: bytes, or what is wrong."""
+def image_column(images: Any) -> Iterator[bytes | str]:
+    """The images of a data frame, a dictionary, an array or a list: bytes, or what is wrong.
+
+    Each is decoded from base64 when it is asked for.
+    """
     if isinstance(images, pd.DataFrame | dict):
         if "image" not in images:
             raise DataError(f"the input needs a column `image`, it has {list(images)}")
         images = images["image"]
     if isinstance(images, bytes | str):
         images = [images]
-    return [image_bytes(value) for value in _single(list(images))]
+    return map(image_bytes, _single(list(images)))
 
 
 def _single(values: Iterable[object]) -> Iterator[object]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.rows import Row
+from pipeline.data.sources.rows import Row, batches
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
-from pipeline.evaluate.recipe import BATCH_SIZE
+from pipeline.evaluate.recipe import BATCH_BYTES, BATCH_SIZE
 from pipeline.files import csv_rows, written_whole
 from pipeline.progress import progress
 
@@ -59,21 +58,27 @@ def predict_files(
 
     Columns: id, label, confidence, `probability_<class>` for each class, error: why an image could
     not be classified; then the others are null. Probabilities are in [0, 1], float32. At most
-    `batch_size` images are in memory at once.
+    `batch_size` images are in memory at once, of BATCH_BYTES together, but for the last.
     """
-    classes, summary, rows = classifier.spec.classes, Summary(), images.rows()
+    classes, summary = classifier.spec.classes, Summary()
     with (
         written_whole(out) as partial,
         _writer(out.suffix, partial, classes) as write,
         progress("predict", len(images)) as advance,
     ):
-        while batch := list(islice(rows, batch_size)):
+        for batch in row_batches(images.rows(), batch_size):
             answers = classify_rows(classifier, batch, threads=threads)
             ids = [row.id for row in batch]
             write(answers_table(ids, answers, classes))
             summary.add(ids, answers.problems)
             advance(len(batch))
+            del batch  # before the next is read
     return summary
+
+
+def row_batches(rows: Iterable[Row], batch_size: int = BATCH_SIZE) -> Iterator[list[Row]]:
+    """The rows by batches, bounded by number and bytes."""
+    return batches(rows, batch_size, BATCH_BYTES, lambda row: len(row.image))
 
 
 def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) -> Any:

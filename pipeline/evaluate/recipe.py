@@ -20,6 +20,7 @@ from pipeline.params.sections import JitterViews, MaxPixels, Seed, Views
 
 RECIPE = "classifier.json"
 BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once
+BATCH_BYTES = 256 << 20  # of them, but for the last
 MOST_MODELS, MOST_BYTES = 256, 1 << 17  # of a classifier.json
 ROUNDING = 1e-6  # of a sum of weights
 CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")  # where a link of DVC leads

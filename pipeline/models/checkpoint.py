@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import CheckpointError
-from pipeline.files import folder_written_whole, write_json
 from pipeline.models.build import build_network
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, read_spec
-from pipeline.models.tensor_files import Form, read_safetensors
+from pipeline.models.tensor_files import Form, read_weights, write_model
 
 # The number types of torch as safetensors names them.
 TYPES = {"float": "F", "bfloat": "BF", "complex": "C", "int": "I", "uint": "U", "bool": "BOOL"}
@@ -48,27 +48,27 @@ def network_of(spec: ModelSpec, seed: int = 0) -> nn.Module:
 
 def save_checkpoint(folder: Path, weights: dict[str, Tensor], spec: ModelSpec) -> None:
     """Write weights and spec to `folder`, whole or not at all."""
-    with folder_written_whole(folder) as finished:
-        plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-        save_file(plain, finished / WEIGHTS)
-        write_json(finished / SPEC, asdict(spec))
+    plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    write_model(folder, spec, partial(save_file, plain))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """The model in `folder`, in evaluation mode on the CPU.
 
-    Raises CheckpointError where a file is missing, cut, or does not fit the network, which is first
-    built without memory for its weights.
+    Raises CheckpointError where a file is missing, damaged, or does not fit the network, which is
+    first built without memory for its weights.
     """
-    spec, path = read_spec(folder), folder / WEIGHTS
+    spec = read_spec(folder)
     try:
         forms = {key: _form(value) for key, value in _without_memory(spec).state_dict().items()}
-        weights = read_safetensors(path, "pt", forms=forms)
+        weights = read_weights(folder, spec, "pt", forms=forms)
         network = network_of(spec)
         network.load_state_dict(weights)
     except FOREIGN as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: does not fit {folder / SPEC} ({reason})") from None
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: does not fit {folder / SPEC} ({reason})"
+        ) from None
     return Checkpoint(network.eval(), spec)
 
 

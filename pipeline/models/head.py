@@ -7,7 +7,8 @@ like any other; beside that its classifier alone can be read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline.data.features import check_finite
 from pipeline.errors import CheckpointError
-from pipeline.files import folder_written_whole, write_json, written_whole
+from pipeline.files import written_whole
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
-from pipeline.models.tensor_files import read_safetensors
+from pipeline.models.tensor_files import read_safetensors, read_weights, write_model
 
 Floats = NDArray[np.float32]
 
@@ -73,7 +74,7 @@ def read_head(folder: Path) -> LinearHead:
     spec, path = read_spec(folder), folder / WEIGHTS
     name, classes = _classifier_name(folder, spec), len(spec.classes)
     names = f"{name}.weight", f"{name}.bias"
-    weight, bias = read_safetensors(path, "numpy", names=names).values()
+    weight, bias = read_weights(folder, spec, "numpy", names=names).values()
     fits = weight.shape[:1] == bias.shape == (classes,) and weight.ndim > 1 and weight.size
     if not fits or not weight.dtype == bias.dtype == np.float32:
         raise CheckpointError(f"{path}: not a classifier of {classes} classes")
@@ -98,7 +99,7 @@ def save_head(
     if spec.classes != list(classes):
         raise CheckpointError(f"{body}: of other classes than the images; run the stage embed")
     name = _classifier_name(body, spec)
-    weights = read_safetensors(body / WEIGHTS, "numpy")
+    weights = read_weights(body, spec, "numpy")
     weights[f"{name}.weight"] = head.weight.reshape(weights[f"{name}.weight"].shape)
     weights[f"{name}.bias"] = head.bias
     described = replace(
@@ -109,9 +110,7 @@ def save_head(
         body=model_digest(body),
         notes=spec.notes | (notes or {}),
     )
-    with folder_written_whole(folder) as finished:
-        save_file(weights, finished / WEIGHTS)
-        write_json(finished / SPEC, asdict(described))
+    write_model(folder, described, partial(save_file, weights))
 
 
 def _classifier_name(folder: Path, spec: ModelSpec) -> str:

@@ -7,9 +7,12 @@ What is read is tensors by name, whoever wrote them: safetensors, or torch files
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.decoder import MEMORY, address_space
 from pipeline.errors import CheckpointError, ParameterError
 from pipeline.files import file_digest, regular, value_digest
 from pipeline.models.parts import network_parts
 from pipeline.models.spec import SPEC, WEIGHTS, read_spec
-from pipeline.models.tensor_files import check_numbers, read_safetensors
+from pipeline.models.tensor_files import check_numbers, read_safetensors, read_weights
 from pipeline.params.errors import shortened
 from pipeline.params.transfer import PACKAGED_NETWORK
 
@@ -77,7 +81,7 @@ def read_folder(folder: Path) -> Weights:
     spec = read_spec(folder)
     shown = ", ".join(f"{key}: {value}" for key, value in spec.network.items())
     return Weights(
-        read_tensors(folder / WEIGHTS),
+        read_weights(folder, spec, "pt"),
         tuple(spec.mean),
         tuple(spec.std),
         tuple(spec.classes),
@@ -222,18 +226,36 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         _check_zip(path, size)
         with warnings.catch_warnings():  # of tensors that are refused below
             warnings.simplefilter("ignore")
-            tensors = _named_tensors(torch.load(path, map_location="cpu", weights_only=True))
+            with _memory_limited(MEMORY + 2 * size):
+                found = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = _named_tensors(found)
         for name, tensor in tensors.items():
             plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
             if not plain or tensor.is_quantized or tensor.nbytes > size:
                 raise ValueError(f"{shortened(name)}: not a plain tensor that the file holds")
     except (OSError, ValueError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
+    except MemoryError:
+        reason = f"takes over {MEMORY >> 20} MiB of memory beside twice its own size"
     except Exception as error:  # torch's unpickler has many
         reason = f"{type(error).__name__}: only tensors are read from a torch file"
     else:
         return tensors
     raise CheckpointError(f"transfer.source = '{path}': not readable as weights ({reason})")
+
+
+@contextmanager
+def _memory_limited(most: int) -> Iterator[None]:
+    """Let this process take at most so many bytes more in the block, on Linux: torch allocates
+    whatever size an unpickled file of a few bytes names."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = address_space() + most
+    if sys.platform == "linux" and not 0 <= soft < limit:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _check_zip(path: Path, size: int) -> None:

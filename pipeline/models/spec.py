@@ -33,7 +33,8 @@ class ModelSpec:
     that labelled its images, None for generation 0; `bfloat16_agrees`: whether the model was as
     accurate in bfloat16 on its validation images, False where that was not tried; `body`: the
     digest of the frozen body whose stored features its classifier reads, None for other networks;
-    `bits`: those in use of images of 16 bits.
+    `bits`: those in use of images of 16 bits; `weights`: the SHA-256 of the weights' file, which
+    is written with it; None in memory, and in the files of earlier versions.
     """
 
     network: Annotated[dict[str, Any], Field(max_length=32)]
@@ -49,6 +50,9 @@ class ModelSpec:
     body: str | None = None
     bits: Annotated[int, Field(ge=8, le=16)] = 16
     notes: dict[str, Any] = field(default_factory=dict)
+    weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = field(
+        default=None, compare=False
+    )
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
 
@@ -61,7 +65,10 @@ def read_spec(folder: Path) -> ModelSpec:
     try:
         spec = read_typed(path, _FROM_JSON, MOST_BYTES)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; is this a model folder?") from None
+        raise CheckpointError(
+            f"{path}: no such file; a model folder holds it, as models/0 after selftrain run, or "
+            "what selftrain export wrote"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error})") from None
     except ValueError as error:

@@ -1,21 +1,49 @@
 """Files of tensors, whoever wrote them: what they claim is checked before memory is taken for it,
-then their numbers. Read without torch, of whose tensors as of numpy's arrays this works."""
+then their numbers, and of a model of this project the bytes. Without torch, of whose tensors as of
+numpy's arrays this works."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import CheckpointError
-from pipeline.files import open_regular
-from pipeline.models.spec import SPEC
+from pipeline.files import file_digest, folder_written_whole, open_regular, write_json
+from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec
 from pipeline.params.errors import shortened
 
 MOST_HEADER = 4 << 20  # bytes: of some 40,000 tensors
 VARIANCE = "running_var"  # how torch names the variances of a batch normalisation
 Form = tuple[str, tuple[int, ...]]  # of a tensor: its type as safetensors names it, its shape
+
+
+def write_model(folder: Path, spec: ModelSpec, save: Callable[[Path], None]) -> None:
+    """Put a model, whose weights `save` writes to a path, in the place of `folder`, whole or not at
+    all; its spec names their SHA-256."""
+    with folder_written_whole(folder) as finished:
+        save(finished / WEIGHTS)
+        digest = file_digest(finished / WEIGHTS)
+        write_json(finished / SPEC, asdict(replace(spec, weights=digest)))
+
+
+def read_weights(
+    folder: Path, spec: ModelSpec, framework: Literal["pt", "numpy"], **how: Any
+) -> dict[str, Any]:
+    """The weights of the model folder that `spec` was read from, as read_safetensors reads them.
+
+    Raises CheckpointError too where they are not the bytes that were written with the spec.
+    """
+    path = folder / WEIGHTS
+    tensors = read_safetensors(path, framework, **how)
+    if spec.weights is not None and spec.weights != file_digest(path):
+        raise CheckpointError(
+            f"{path}: not the bytes that {SPEC} names; copy the folder whole, or remove it and run "
+            "dvc checkout, or dvc repro to train it anew"
+        )
+    return tensors
 
 
 def read_safetensors(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ParameterError
@@ -15,7 +18,8 @@ from pipeline.params.errors import shown_value, validated
 from pipeline.params.run import Params
 
 PARAMS_FILE = Path("params.yaml")
-LARGEST_FILE = 1 << 20  # bytes; parsing takes some 10 seconds for each
+LARGEST_FILE = 256 << 10  # bytes; parsing takes up to 5 seconds for them
+MOST_VALUES = 100_000  # that a file stands for, its anchors written out
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -25,7 +29,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """
     try:
         if path.is_file() and path.stat().st_size > LARGEST_FILE:
-            raise ParameterError(f"{path}: can't be read (larger than {LARGEST_FILE >> 20} MiB)")
+            raise ParameterError(f"{path}: can't be read (larger than {LARGEST_FILE >> 10} KiB)")
         text = read_text(path)
     except FileNotFoundError:
         raise ParameterError(
@@ -39,13 +43,44 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 def parse_text(text: str, file: str = str(PARAMS_FILE)) -> Params:
     """Check YAML text as load_params does a file; `file` names it in the error."""
     try:
-        values = YAML(typ="safe", pure=True).load(text)
+        values = parse_yaml(text)
     except YAMLError as error:
         raise ParameterError(f"{file}: not YAML: {_yaml_reason(error)}") from None
     except Exception as error:  # whatever odd text leads ruamel's constructors to
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ParameterError(f"{file}: not YAML that can be used: {reason}") from None
     return parse_params(values, file)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of YAML, whoever wrote it; raises YAMLError, or ValueError for more than
+    MOST_VALUES, and whatever odd text leads to."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Bounded
+    return yaml.load(text)
+
+
+class _Bounded(SafeConstructor):
+    """Makes values of what was parsed where they are not too many: a few anchors, merged in each
+    other, stand for any number."""
+
+    def construct_document(self, node: Any) -> Any:
+        if _count(node, {}) > MOST_VALUES:
+            raise ValueError(f"its anchors stand for more than {MOST_VALUES:,} values")
+        return super().construct_document(node)
+
+
+def _count(node: Any, counts: dict[int, float]) -> float:
+    """How many values a node stands for, infinitely many where it is in itself."""
+    if isinstance(node.value, str):
+        return 1
+    if id(node) not in counts:
+        counts[id(node)] = math.inf  # to be found in itself, until all in it are counted
+        inner = chain.from_iterable(
+            each if isinstance(each, tuple) else [each] for each in node.value
+        )
+        counts[id(node)] = 1 + sum(_count(each, counts) for each in inner)
+    return counts[id(node)]
 
 
 def parse_params(values: Any, file: str = str(PARAMS_FILE)) -> Params:

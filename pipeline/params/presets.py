@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from pipeline.errors import ParameterError
 from pipeline.params.load import load_params
 from pipeline.params.run import Params
 from pipeline.params.sections import Section
@@ -72,7 +75,8 @@ def filled_preset(
 ) -> str:
     """The text of the file `preset` with (dotted key, value, comment) set.
 
-    `opening`: lines of comment in place of the preset's own.
+    `opening`: lines of comment in place of the preset's own. Raises ParameterError for a value that
+    would read back as another.
     """
     lines = preset.read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(lines[next(n for n, line in enumerate(lines) if line[:1] != "#") :])
@@ -87,10 +91,26 @@ def filled_preset(
         section = values
         for each in sections:
             section = section[each]
-        _set(section, last, value, comment)
+        _set(section, last, _written(yaml, key, value), comment)
     out = io.StringIO()
     yaml.dump(values, out)
     return "".join(f"# {line}\n" for line in opening) + out.getvalue()
+
+
+def _written(yaml: YAML, key: str, value: Any) -> Any:
+    """`value` such that it reads back as it is, with escapes where it can't be printed."""
+    hidden = isinstance(value, str) and not value.isprintable()
+    written, out = DoubleQuotedScalarString(value) if hidden else value, io.StringIO()
+    yaml.dump([written], out)
+    try:
+        found = YAML(typ="safe").load(out.getvalue())  # as DVC reads it
+    except YAMLError:
+        found = None
+    if found != [value]:
+        raise ParameterError(
+            f"{key} = {value!r}: YAML can't hold it such that it reads back the same; rename it"
+        )
+    return written
 
 
 def _set(section: Any, key: str, value: Any, comment: str) -> None:

@@ -80,7 +80,7 @@ def distributed_map(
     seen: AbstractContextManager[SharedFolder | None] = (
         nullcontext() if stored else shared_folder(scratch, "set storage.url")
     )
-    with ray_session(most * cpus), seen as shared:
+    with ray_session(most * cpus, title), seen as shared:
         import ray.data
 
         models = ray.put(packed(works)) if stored and "RAY_ADDRESS" in os.environ else None
@@ -159,7 +159,7 @@ def unpacked(files: Files, into: Path) -> dict[Path, Path]:
 
 @contextmanager
 def in_ray_tasks(
-    workers: int, *, stored: bool
+    workers: int, *, stored: bool, title: str
 ) -> Iterator[Callable[[Callable[[int], Any], int], Iterator[Any]]]:
     """What does a task for each shard of so many, in their order: `workers` Ray tasks at once, each
     of a run of shards.
@@ -188,7 +188,7 @@ def in_ray_tasks(
         ):
             yield from made
 
-    with ray_session(workers):
+    with ray_session(workers, title):
         yield map_shards
 
 

@@ -12,15 +12,17 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.addresses import address_in
 from pipeline.errors import ClusterError, MachineError, ParameterError
 from pipeline.files import machine_error
+from pipeline.progress import say
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
@@ -28,6 +30,8 @@ SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PORT = 6379
 ANSWER_SECONDS = 10.0
+LEADERS = ("raylet", "gcs_server")  # without which Ray ends this process, after up to a minute
+WATCH_SECONDS = 0.5
 NO_ADDRESS = ("", "auto", "local")  # where Ray looks for itself
 VERBOSE = "SELFTRAIN_VERBOSE"
 # What a session needs of each limit, and how much more for each CPU: measured with 1 to 3 of them.
@@ -67,15 +71,17 @@ def quiet_ray() -> None:
 
 
 @contextmanager
-def ray_session(num_cpus: int) -> Iterator[None]:
+def ray_session(num_cpus: int, title: str) -> Iterator[None]:
     """Ray with `num_cpus` CPUs of work: the cluster at RAY_ADDRESS, else one started here.
 
-    Raises ParameterError for an address or a token that is none, ClusterError if none answers.
+    title: the stage's, for what is said where processes of Ray's own are killed. Raises
+    ParameterError for an address or a token that is none, ClusterError if none answers.
     """
     check_answers()
     prepare_environment()
     import ray
 
+    watched: AbstractContextManager[None]
     options: dict[str, Any] = {
         "address": "local",
         "num_cpus": num_cpus + SPARE_CPUS,
@@ -86,14 +92,17 @@ def ray_session(num_cpus: int) -> Iterator[None]:
         options = {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]}}
         if IN_A_JOB in os.environ:  # which has sent the repository already
             options = {}
+        watched = nullcontext()
     else:
         check_limits(num_cpus + SPARE_CPUS)
+        watched = _leaders_watched(title)
     level = logging.INFO if is_verbose() else logging.ERROR
     with own_signals(), _refusals():
         _try_once(os.environ.get("RAY_ADDRESS", ""))
         ray.init(log_to_driver=is_verbose(), logging_level=level, **options)
     try:
-        yield
+        with watched:
+            yield
     except ray.exceptions.RayTaskError:
         raise  # an error of the work, with its own cause
     except ray.exceptions.RayError as error:
@@ -103,6 +112,39 @@ def ray_session(num_cpus: int) -> Iterator[None]:
         ) from error
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _leaders_watched(title: str) -> Iterator[None]:
+    """End this process in one line where a leading process of the Ray that it has started is killed
+    in the block: Ray would end it too, later and without a word of the remedy."""
+    import psutil
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    left = threading.Event()
+
+    def watch() -> None:
+        while not left.wait(WATCH_SECONDS):
+            killed = [kind for kind, process in node.dead_processes() if process.returncode < 0]
+            if name := next((name for name in LEADERS if name in killed), None):
+                say(
+                    f"{title}: Ray's process {name} was killed, as for want of memory; the same "
+                    "command goes on from here",
+                    sys.stderr,
+                )
+                for other in psutil.Process().children(recursive=True):
+                    with suppress(psutil.Error):
+                        other.kill()
+                os._exit(1)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watcher.join()
 
 
 def check_limits(num_cpus: int) -> None:

@@ -45,7 +45,7 @@ def distributed_train(
     """
     train = job.training.train
     with (
-        ray_session(train.workers * train.threads),
+        ray_session(train.workers * train.threads, title),
         shared_folder(job.state, "train on one node, with train.workers = 0") as shared,
     ):
         wants_gpu = has_gpus() if train.device == "auto" else train.device == "cuda"

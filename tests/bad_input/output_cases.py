@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipeline.labels.predict import predict_folder
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
+from pipeline.models.tensor_files import write_model
 from pipeline.params import EvaluateParams, SelectParams, parse_params
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
@@ -125,10 +127,10 @@ def weights(change: Callable[[dict[str, Any]], object]) -> Case:
     """A case of a model whose weights are changed."""
 
     def case(root: Path) -> Outcome:
-        save_model(root / "model")
+        described = save_model(root / "model")
         state = load_file(root / "model" / WEIGHTS)
         change(state)
-        save_file(state, root / "model" / WEIGHTS)
+        write_model(root / "model", described, partial(save_file, state))
         image = encoded(noise(1))
         return stops(lambda: classify_encoded(load_classifier(root / "model"), [image]))
 
@@ -264,6 +266,7 @@ OUTPUT_CASES: dict[str, Case] = {
     "dataset.json cut": dataset_cut,
     "labels that are not among the classes of now": label_outside,
     "a model's weights cut": model(lambda folder: cut(folder / WEIGHTS)),
+    "a model's weights with a flipped bit": model(lambda folder: flip(folder / WEIGHTS)),
     "a pickle in place of weights": model(
         lambda folder: torch.save(tiny_network().state_dict(), folder / WEIGHTS)
     ),

@@ -129,7 +129,7 @@ def test_a_stage_without_the_token_is_refused_in_one_line(
     code = (
         "import sys\nfrom pipeline.ray.session import ray_session\n"
         "from pipeline.workflow.command import exit_code\n"
-        "sys.exit(exit_code('stage', lambda: ray_session(1).__enter__(), ''))"
+        "sys.exit(exit_code('stage', lambda: ray_session(1, 'stage').__enter__(), ''))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code],

@@ -97,6 +97,32 @@ def test_a_remote_that_can_not_be_used_is_said_in_one_line(repository: Path) -> 
         Remote(repository, {"url": "nosuch://x"}).push()
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        (
+            ".dvc/config",
+            "[core",
+            r"config file error: .*line 1.*; mend \.dvc/config, or take git's",
+        ),
+        (
+            ".dvc/config",
+            "[core]\nanalytics = maybe",
+            r"expected true or false.*; mend \.dvc/config",
+        ),
+        ("dvc.yaml", "stages: [", r"dvc\.yaml.*corrupted: .* line 2"),
+        ("dvc.yaml", "stages:\n  make:\n    cmd: 5\n    out: [x]", r"dvc\.yaml.*'make'"),
+        ("dvc.lock", "stages: 5", r"dvc\.lock.*stages"),
+    ],
+)
+def test_what_dvc_can_not_read_is_said_in_one_line_with_its_cause(
+    repository: Path, file: str, text: str, told: str
+) -> None:
+    (repository / file).write_text(text)
+    with pytest.raises(ClusterError, match=rf"^{repository}: [^\n]*{told}"):
+        Remote(repository, {}).changed_stages()
+
+
 def test_a_remote_that_is_another_place_there_is_found_out(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import tracemalloc
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from pipeline.data.sources.loose import LooseImages
 from pipeline.data.sources.rows import Row
 from pipeline.evaluate.classifier import Classifier, classify_encoded, load_classifier
+from pipeline.evaluate.classify import classify
 from pipeline.evaluate.predict_files import predict_files
 from pipeline.files import FORMULA, csv_value
 from tests.data.helpers import encoded, noise, photo
@@ -130,6 +132,23 @@ class Large:
     def rows(self) -> Iterator[Row]:
         for number in range(self._count):
             yield Row(str(number), encoded(noise(number)) + bytes(1_000_000))
+
+
+def test_a_batch_is_bounded_by_its_bytes(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.evaluate.predict_files.BATCH_BYTES", 5_000_000)
+    text = [base64.b64encode(row.image).decode() for row in Large(40).rows()]
+    for work in (
+        lambda: predict_files(classifier, Large(40), tmp_path / "p.parquet"),
+        lambda: classify(classifier, text),
+    ):
+        tracemalloc.start()
+        work()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 30_000_000
+    assert pq.read_table(tmp_path / "p.parquet")["id"].to_pylist() == [str(n) for n in range(40)]
 
 
 def test_memory_does_not_grow_with_the_images(classifier: Classifier, tmp_path: Path) -> None:

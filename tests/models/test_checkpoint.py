@@ -1,5 +1,6 @@
 import json
 import resource
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,9 +8,13 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError, ModelError, SelftrainError
+from pipeline.evaluate.classifier import load_classifier
+from pipeline.files import file_digest
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
+from pipeline.models.head import read_head, save_head
+from pipeline.models.pretrained import read_folder
 from pipeline.models.spec import SPEC, WEIGHTS, model_digest, read_spec, teacher_chain
-from tests.tiny import same_tensors, save_model, tiny_network, tiny_spec
+from tests.tiny import CLASSES, same_tensors, save_model, tiny_network, tiny_spec
 
 
 def refused(folder: Path, kind: type[SelftrainError] = CheckpointError) -> str:
@@ -35,7 +40,9 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_spec_is_plain_json(tmp_path: Path) -> None:
     spec = save_model(tmp_path / "model", generation="1")
-    assert json.loads((tmp_path / "model" / SPEC).read_text()) == asdict(spec)
+    written = json.loads((tmp_path / "model" / SPEC).read_text())
+    assert written.pop("weights") == file_digest(tmp_path / "model" / WEIGHTS)
+    assert written | {"weights": None} == asdict(spec)
     assert read_spec(tmp_path / "model") == spec
 
 
@@ -77,11 +84,49 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: float) -> None:
     assert str(path) in refused(tmp_path / "model")
 
 
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("read", [load_checkpoint, read_folder, read_head, load_classifier])
+def test_weights_with_a_flipped_bit_are_refused(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    folder = tmp_path / "model"
+    save_model(folder, notes={"classifier": "classifier"})
+    read(folder)
+    flip_a_bit(folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"not the bytes that model\.json names") as caught:
+        read(folder)
+    assert str(caught.value).startswith(f"{folder / WEIGHTS}: ")
+    assert "dvc checkout" in str(caught.value)
+
+
+def test_a_head_is_not_written_over_a_damaged_body(tmp_path: Path) -> None:
+    save_model(tmp_path / "body", notes={"classifier": "classifier"})
+    head = read_head(tmp_path / "body")
+    flip_a_bit(tmp_path / "body" / WEIGHTS)
+    with pytest.raises(CheckpointError, match="not the bytes"):
+        save_head(tmp_path / "0", head, tmp_path / "body", generation="0", classes=CLASSES)
+    assert not (tmp_path / "0").exists()
+
+
+def test_a_model_of_an_earlier_version_without_the_digest_is_read(tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    spec = json.loads((tmp_path / "model" / SPEC).read_text())
+    del spec["weights"]
+    (tmp_path / "model" / SPEC).write_text(json.dumps(spec))
+    load_checkpoint(tmp_path / "model")
+
+
 def test_a_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "nowhere")
     save_model(tmp_path / "model")
     (tmp_path / "model" / WEIGHTS).unlink()
     assert WEIGHTS in refused(tmp_path / "model")
+    assert "as models/0 after selftrain run" in refused(tmp_path / "nowhere")
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:

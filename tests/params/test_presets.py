@@ -2,10 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.errors import ParameterError
+from pipeline.files import read_text, write_text
 from pipeline.params import Params
-from pipeline.params.load import parse_params
+from pipeline.params.load import parse_params, parse_yaml
 from pipeline.params.presets import differences, filled_preset, nearest_preset
 
 LEAST: dict[str, Any] = {
@@ -97,6 +99,35 @@ data:
   more: true                  # not there before
 last: {a: 1}
 """
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a\x85b",
+        "\x85",
+        "a\u2028b",
+        "\u2029 a ",
+        "a\n\x85 b",
+        "\ufeffa",
+        "a\r\tb",
+        " a",
+        "null",
+        "#a: b",
+    ],
+)
+def test_a_name_reads_back_as_it_is(tmp_path: Path, value: str) -> None:
+    (tmp_path / "mine.yaml").write_text(PRESET)
+    text = filled_preset(tmp_path / "mine.yaml", [("data.path", value, "a folder")], [])
+    write_text(tmp_path / "params.yaml", text)
+    assert parse_yaml(read_text(tmp_path / "params.yaml"))["data"]["path"] == value
+    assert YAML(typ="safe").load(tmp_path / "params.yaml")["data"]["path"] == value
+
+
+def test_a_name_that_yaml_does_not_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(PRESET)
+    with pytest.raises(ParameterError, match=r"^data\.path = 'a\\udcff': YAML can't hold it"):
+        filled_preset(tmp_path / "mine.yaml", [("data.path", "a\udcff", "a folder")], [])
 
 
 def test_keys_are_set_and_commented_and_the_rest_stays(tmp_path: Path) -> None:

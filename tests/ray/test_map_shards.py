@@ -31,7 +31,7 @@ def through_ray(test: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = None) -> object:
-    ray = in_ray_tasks(workers, stored=stored is not None)
+    ray = in_ray_tasks(workers, stored=stored is not None, title="select")
     with ray if workers else nullcontext(in_threads(1)) as over:
         return select_pseudo_labels(
             folder,

@@ -20,7 +20,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray() -> Iterator[None]:
-    with ray_session(1):
+    with ray_session(1, "stage"):
         yield
 
 

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from benchmarks.runs import ROOT
 from pipeline.errors import ClusterError, ParameterError
 from pipeline.ray.session import QUIET, VERBOSE, quiet_ray, ray_session
+from tests.integration.by_hand import left_of
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def test_an_address_of_another_form_is_refused(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ParameterError, match=r"^RAY_ADDRESS = '.*must be HOST:PORT") as error:
-        ray_session(1).__enter__()
+        ray_session(1, "stage").__enter__()
     assert len(str(error.value)) < 400
     assert "\n" not in str(error.value)
 
@@ -88,7 +90,7 @@ def test_an_address_with_credentials_is_not_shown(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ParameterError, match="RAY_ADDRESS") as error:
-        ray_session(1).__enter__()
+        ray_session(1, "stage").__enter__()
     assert "hunter2" not in str(error.value)
 
 
@@ -101,4 +103,40 @@ def test_an_address_where_nothing_listens_is_refused_at_once(
     for address in (f"127.0.0.1:{port}", "127.0.0.1:99999", "nosuch.invalid:1"):
         monkeypatch.setenv("RAY_ADDRESS", form.format(address))
         with pytest.raises(ClusterError, match="nothing answers there"):
-            ray_session(1).__enter__()
+            ray_session(1, "stage").__enter__()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_killed_process_of_rays_own_ends_the_stage_in_one_line(name: str) -> None:
+    program = f"""
+import sys, time, psutil
+from pipeline.ray.session import ray_session
+from pipeline.workflow.command import exit_code
+
+def work():
+    with ray_session(1, "embed"):
+        found = psutil.Process().children(recursive=True)
+        print(*(process.pid for process in found), flush=True)
+        next(process for process in found if process.name() == "{name}").kill()
+        time.sleep(200)
+
+sys.exit(exit_code("embed", work, ""))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    told = f"embed: Ray's process {name} was killed, as for want of memory; the same command goes"
+    assert [line for line in ended.stderr.splitlines() if line.startswith("embed")] == [
+        f"{told} on from here"
+    ]
+    pids = [
+        int(pid) for pid in ended.stdout.splitlines()[-1].split() if psutil.pid_exists(int(pid))
+    ]
+    assert left_of([psutil.Process(pid) for pid in pids]) == []

@@ -53,7 +53,9 @@ def ingest(
         thumbnail_file.open("wb") as thumbnails,
         pq.ParquetWriter(spill_file, SPILL_SCHEMA, compression="NONE") as spill,
     ):
-        for group in in_order(ingested, source.rows(), threads or os.cpu_count() or 1):
+        for group in in_order(
+            ingested, source.rows(), threads or os.cpu_count() or 1, lambda row: len(row.image)
+        ):
             usable = [each for each in group if isinstance(each, dict)]
             bad += [each for each in group if isinstance(each, tuple)]
             spill.write_table(pa.Table.from_pylist(usable, schema=SPILL_SCHEMA))

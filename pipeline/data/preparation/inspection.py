@@ -150,7 +150,9 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
         return inspected
 
     with progress("init: look", len(source)) as advance:
-        for group in in_order(inspect, enumerate(source.rows()), os.cpu_count() or 1):
+        for group in in_order(
+            inspect, enumerate(source.rows()), os.cpu_count() or 1, lambda item: len(item[1].image)
+        ):
             usable = []
             for row, decoded, traits, remembered in group:
                 inspection.count(row, traits if decoded else None)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.images import Pixels, decode_png
 from pipeline.data.preparation.duplicates import Digests, Ints
-from pipeline.data.sources.rows import SPLITS, Row
+from pipeline.data.sources.rows import SPLITS, Row, batches
 from pipeline.errors import SourceError
 
 Item = TypeVar("Item")
@@ -29,7 +29,8 @@ Result = TypeVar("Result")
 
 DIGEST_BYTES = 16
 ROWS_PER_GROUP = 256
-BATCH = 32  # items that a thread works on at once; as many wait
+BATCH, BATCH_BYTES = 32, 16 << 20  # items that a thread works on at once, their bytes; as many wait
+WAITING_BYTES = 1 << 30  # of all that wait, or are worked on
 NO_SPLIT = -1
 RECORD_SCHEMA = pa.schema(
     [
@@ -110,18 +111,29 @@ def record(row: Row, digest: bytes, content: bytes) -> dict[str, Any]:
 
 
 def in_order(
-    work: Callable[[list[Item]], list[Result]], items: Iterable[Item], threads: int
+    work: Callable[[list[Item]], list[Result]],
+    items: Iterable[Item],
+    threads: int,
+    size: Callable[[Item], int],
 ) -> Iterator[list[Result]]:
-    """Yield the results of work(items) by ROWS_PER_GROUP, in order; done by threads, few wait."""
-    waiting, rest = deque[Future[list[Result]]](), iter(items)
+    """Yield the results of work(items) by ROWS_PER_GROUP, in order; done by threads, few wait.
+
+    size: the bytes of an item.
+    """
+    waiting = deque[tuple[int, Future[list[Result]]]]()
 
     def results() -> Iterator[Result]:
-        while batch := list(islice(rest, BATCH)):
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > 2 * threads:
-                yield from waiting.popleft().result()
+        held = 0
+        for batch in batches(items, BATCH, BATCH_BYTES, size):
+            taken = sum(map(size, batch))
+            waiting.append((taken, pool.submit(work, batch)))
+            held += taken
+            while len(waiting) > 2 * threads or held > WAITING_BYTES:
+                taken, done = waiting.popleft()
+                yield from done.result()
+                held -= taken
         while waiting:
-            yield from waiting.popleft().result()
+            yield from waiting.popleft()[1].result()
 
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+Item = TypeVar("Item")
 SPLITS = ("train", "validation", "test")
 
 
@@ -27,6 +28,22 @@ class Row:
     problem: str | None = None
     group: str | None = None
     content: bytes | None = None
+
+
+def batches(
+    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
+) -> Iterator[list[Item]]:
+    """The items in their order, so many together, fewer where their bytes come to `most_bytes`; a
+    single one may be larger."""
+    batch, held = list[Item](), 0
+    for item in items:
+        batch.append(item)
+        held += size(item)
+        if len(batch) == most or held >= most_bytes:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def reasons(left_out: Iterable[tuple[str, str]]) -> list[tuple[str, int, str]]:
