@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.rows import Row
+from pipeline.data.sources.rows import Row, in_batches
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
 from pipeline.evaluate.recipe import BATCH_SIZE
 from pipeline.files import csv_rows, written_whole
 from pipeline.progress import progress
 
 NAMED = 3
+MOST_BYTES = 256 << 20  # of images in memory: photographs of a batch have 4 MB each
 
 
 class Images(Protocol):
@@ -59,15 +59,15 @@ def predict_files(
 
     Columns: id, label, confidence, `probability_<class>` for each class, error: why an image could
     not be classified; then the others are null. Probabilities are in [0, 1], float32. At most
-    `batch_size` images are in memory at once.
+    `batch_size` images are in memory at once, and few more than MOST_BYTES of them.
     """
-    classes, summary, rows = classifier.spec.classes, Summary(), images.rows()
+    classes, summary = classifier.spec.classes, Summary()
     with (
         written_whole(out) as partial,
         _writer(out.suffix, partial, classes) as write,
         progress("predict", len(images)) as advance,
     ):
-        while batch := list(islice(rows, batch_size)):
+        for batch in in_batches(images.rows(), batch_size, MOST_BYTES, lambda row: len(row.image)):
             answers = classify_rows(classifier, batch, threads=threads)
             ids = [row.id for row in batch]
             write(answers_table(ids, answers, classes))
@@ -93,10 +93,15 @@ def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) 
 
 
 def classify_rows(classifier: Classifier, batch: Sequence[Row], *, threads: int = 1) -> Answers:
-    """The answers to a batch, those that came with a problem among them."""
-    answers = classify_encoded(classifier, [row.image for row in batch], threads=threads)
-    pairs = zip(batch, answers.problems, strict=True)
-    return Answers(answers.probabilities, [row.problem or found for row, found in pairs])
+    """The answers to a batch, those that came with a problem among them, which are not decoded."""
+    places = [place for place, row in enumerate(batch) if row.problem is None]
+    usable = classify_encoded(classifier, [batch[place].image for place in places], threads=threads)
+    problems = [row.problem for row in batch]
+    for place, problem in zip(places, usable.problems, strict=True):
+        problems[place] = problem
+    probabilities = np.full((len(batch), usable.probabilities.shape[1]), np.nan, np.float32)
+    probabilities[places] = usable.probabilities
+    return Answers(probabilities, problems)
 
 
 Write = Callable[[Any], None]

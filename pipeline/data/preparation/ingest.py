@@ -21,6 +21,7 @@ from pipeline.data.preparation.duplicates import thumbnail, thumbnail_side
 from pipeline.data.preparation.records import (
     RECORD_SCHEMA,
     Records,
+    add_bad,
     check_ids,
     check_row,
     digest_of,
@@ -53,9 +54,11 @@ def ingest(
         thumbnail_file.open("wb") as thumbnails,
         pq.ParquetWriter(spill_file, SPILL_SCHEMA, compression="NONE") as spill,
     ):
-        for group in in_order(ingested, source.rows(), threads or os.cpu_count() or 1):
+        for group in in_order(
+            ingested, source.rows(), threads or os.cpu_count() or 1, lambda row: len(row.image)
+        ):
             usable = [each for each in group if isinstance(each, dict)]
-            bad += [each for each in group if isinstance(each, tuple)]
+            add_bad(bad, [each for each in group if isinstance(each, tuple)])
             spill.write_table(pa.Table.from_pylist(usable, schema=SPILL_SCHEMA))
             parts.append(pa.Table.from_pylist(usable, schema=RECORD_SCHEMA))
             thumbnails.writelines(each["thumbnail"] for each in usable)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.named_files import Lead, NamedFiles
+from pipeline.data.sources.rows import listed
 from pipeline.data.sources.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, known, plain
 from pipeline.errors import ParameterError, SourceError
 
@@ -56,7 +57,7 @@ class Columns:
         }
         line = "columns: " + ", ".join(f"{use} {name!r}" for use, name in uses.items() if name)
         if self.unused:
-            line += f"; not used: {', '.join(map(repr, self.unused))}"
+            line += f"; not used: {listed([*map(repr, self.unused)])}"
         if self.path.prefix:
             line += f"; paths without {self.path.prefix!r}, which all begin with"
         return line
@@ -108,7 +109,7 @@ def with_header(table: Table, files: NamedFiles, names: ColumnNames) -> Table:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return f"there are {', '.join(map(repr, columns))}"
+    return f"there are {listed([*map(repr, columns)])}"
 
 
 def _label(table: Table, path: str) -> str:
