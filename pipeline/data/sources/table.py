@@ -20,8 +20,9 @@ SEPARATORS = (",", ";", "\t", "|")
 ROWS_COMPARED = 50  # to find the separator
 MOST_COLUMNS, MOST_ROWS = 5000, 5_000_000
 LONGEST_ROW = 1 << 20  # characters
-MOST_IN_MEMORY = 640 << 20  # bytes of the cells, about
-TEXT_BYTES, TEXTS_COMPARED = 49, 10_000  # of a text beside its letters; of a column
+MOST_IN_MEMORY = 768 << 20  # bytes of the cells, about
+TEXT_BYTES, CELL_BYTES = 49, 24  # of a text beside its letters; of what leads to it
+TEXTS_COMPARED = 10_000  # of a column
 PATH_NAMES = (
     *("path", "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imgfile"),
     *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo", "id"),
@@ -127,7 +128,7 @@ def _collected(path: Path, header: list[str], rows: Iterator[list[str]]) -> Tabl
                     texts[cell] = cell
             values.append(text)
         length += 1
-        taken += 8 * width
+        taken += CELL_BYTES * width
         if taken > MOST_IN_MEMORY:
             raise SourceError(
                 f"{path}: row {length + 1}: over {MOST_IN_MEMORY >> 20} MiB in memory; keep the "

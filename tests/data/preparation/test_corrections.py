@@ -164,6 +164,9 @@ def test_a_missing_file_or_another_encoding_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"id,label\n\xff\xfe,cat\n")
     with pytest.raises(SourceError, match="not a CSV file in UTF-8"):
         read_corrections(path, CLASSES)
+    path.write_text("id,label\n" + "\n" * MOST_CORRECTIONS)
+    with pytest.raises(SourceError, match="larger than 24 MiB"):
+        read_corrections(path, CLASSES)
 
 
 def test_a_long_list_of_classes_is_cut(tmp_path: Path) -> None:
