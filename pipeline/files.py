@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -41,6 +42,8 @@ BLOCK = 1 << 20
 MOST_JSON = 8 << 20  # bytes of a JSON file; parsed it can take 130 times as much
 LONGEST_NAME = 255  # bytes of a file's name
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
+_STARTS, _SIGNS = r"(?:^|(?<=[;\t\r\n]))", f"(?=[{re.escape(''.join(FORMULA))}'])"
+_BEFORE_FORMULA, _QUOTE = re.compile(_STARTS + _SIGNS), re.compile(f"{_STARTS}'{_SIGNS}")
 
 
 def regular(path: Path) -> Path:
@@ -61,17 +64,19 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         yield file, os.fstat(file.fileno()).st_size
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file, up to its size; raises OSError, also over LARGEST_FILE."""
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a regular file, up to its size; raises OSError, also over `most` of them, or
+    LARGEST_FILE."""
+    most = LARGEST_FILE if most is None else most
     with open_regular(path) as (file, size):
-        if size > LARGEST_FILE:
-            raise OSError(errno.EFBIG, f"larger than {LARGEST_FILE >> 20} MiB", str(path))
+        if size > most:
+            raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB", str(path))
         return file.read(size)
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
+def read_text(path: Path, encoding: str = "utf-8", most: int | None = None) -> str:
     """The text of a regular file, its line ends as they are; raises as read_bytes, ValueError."""
-    return read_bytes(path).decode(encoding)
+    return read_bytes(path, most).decode(encoding)
 
 
 def _partial(path: Path) -> Path:
@@ -174,16 +179,17 @@ def csv_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
 
 
 def csv_text(value: str) -> str:
-    """`value` for a CSV that a spreadsheet opens: what it would take for a formula gets a quote.
+    """`value` for a CSV that a spreadsheet opens: what it would take for a formula gets a quote,
+    also behind what it may split cells at: a semicolon, a tab or a line end.
 
     What begins with such a quote gets one too, so that `csv_value` is exact.
     """
-    return f"'{value}" if value.startswith((*FORMULA, "'")) else value
+    return _BEFORE_FORMULA.sub("'", value)
 
 
 def csv_value(text: str) -> str:
     """The value that `csv_text` wrote; a quote that someone wrote before anything else stays."""
-    return text[1:] if text.startswith(tuple(f"'{sign}" for sign in (*FORMULA, "'"))) else text
+    return _QUOTE.sub("", text)
 
 
 def replace_folder(finished: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Protocol, TextIO
 
-from pipeline.errors import visible
+from pipeline.errors import MOST_SHOWN, visible
 
 LINE_SECONDS = 5.0
 RATE_SECONDS = 3600.0  # that a rate is averaged over
@@ -29,7 +29,7 @@ def say(line: str, stream: TextIO | None = None) -> None:
     """
     stream = stream or sys.stdout
     try:
-        print(visible(line), file=stream, flush=True)
+        print(visible(line, MOST_SHOWN), file=stream, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

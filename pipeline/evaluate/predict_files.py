@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.rows import Row, batches
+from pipeline.data.sources.rows import Row, in_batches
 from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
 from pipeline.evaluate.recipe import BATCH_BYTES, BATCH_SIZE
 from pipeline.files import csv_rows, written_whole
@@ -78,7 +78,7 @@ def predict_files(
 
 def row_batches(rows: Iterable[Row], batch_size: int = BATCH_SIZE) -> Iterator[list[Row]]:
     """The rows by batches, bounded by number and bytes."""
-    return batches(rows, batch_size, BATCH_BYTES, lambda row: len(row.image))
+    return in_batches(rows, batch_size, BATCH_BYTES, lambda row: len(row.image))
 
 
 def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) -> Any:
@@ -98,10 +98,15 @@ def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) 
 
 
 def classify_rows(classifier: Classifier, batch: Sequence[Row], *, threads: int = 1) -> Answers:
-    """The answers to a batch, those that came with a problem among them."""
-    answers = classify_encoded(classifier, [row.image for row in batch], threads=threads)
-    pairs = zip(batch, answers.problems, strict=True)
-    return Answers(answers.probabilities, [row.problem or found for row, found in pairs])
+    """The answers to a batch, those that came with a problem among them, which are not decoded."""
+    places = [place for place, row in enumerate(batch) if row.problem is None]
+    usable = classify_encoded(classifier, [batch[place].image for place in places], threads=threads)
+    problems = [row.problem for row in batch]
+    for place, problem in zip(places, usable.problems, strict=True):
+        problems[place] = problem
+    probabilities = np.full((len(batch), usable.probabilities.shape[1]), np.nan, np.float32)
+    probabilities[places] = usable.probabilities
+    return Answers(probabilities, problems)
 
 
 Write = Callable[[Any], None]

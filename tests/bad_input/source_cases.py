@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.sources import Row, open_source
+from pipeline.data.sources.loose import LooseImages
 from tests.bad_input.outcome import (
     Case,
     Outcome,
@@ -24,6 +25,7 @@ from tests.bad_input.outcome import (
     without_privileges,
 )
 from tests.data.helpers import encoded, noise
+from tests.data.sources.hostile_parquet import expanding
 
 ROWS = [Row(f"r{n}", encoded(noise(n)), n % 2 if n < 20 else None, None) for n in range(24)]
 BROKEN_TEXT = pa.Array.from_buffers(
@@ -113,6 +115,11 @@ def many_columns(root: Path) -> Outcome:
     return stops(lambda: open_source("manifest", str(root / "t.csv"), seed=0))
 
 
+def a_page(root: Path) -> Outcome:
+    expanding(root / "t.parquet")
+    return stops(lambda: list(LooseImages(str(root / "t.parquet")).rows()))
+
+
 def few_of_a_class(root: Path) -> Outcome:
     for place, kind in enumerate(("cat", "dog")):
         images(root / "labeled" / kind, 3 if place else 1, 1000 * place)
@@ -182,6 +189,7 @@ SOURCE_CASES: dict[str, Case] = {
         lambda root: (root / "labeled" / "cat" / "/".join("a" * 101)).mkdir(parents=True)
     ),
     "a table of over 5,000 columns": many_columns,
+    "a page of Parquet that expands too far": a_page,
     "a label outside the classes": named_classes(
         "cat|dog", lambda columns: columns.update(label=[7] * 24)
     ),

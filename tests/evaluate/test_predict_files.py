@@ -14,9 +14,9 @@ import pytest
 
 from pipeline.data.sources.loose import LooseImages
 from pipeline.data.sources.rows import Row
-from pipeline.evaluate.classifier import Classifier, classify_encoded, load_classifier
+from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded, load_classifier
 from pipeline.evaluate.classify import classify
-from pipeline.evaluate.predict_files import predict_files
+from pipeline.evaluate.predict_files import classify_rows, predict_files
 from pipeline.files import FORMULA, csv_value
 from tests.data.helpers import encoded, noise, photo
 from tests.tiny import CLASSES, save_model
@@ -64,6 +64,27 @@ def test_every_file_has_a_row_and_a_bad_one_its_reason(
     assert table[1]["error"] == "not an image"
     assert "No such file" in table[2]["error"]
     assert summary.first_bad[0] == ("broken.jpg", "not an image")
+
+
+def test_a_row_with_a_problem_is_not_decoded(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def counted(classifier: Classifier, images: list[bytes], *, threads: int) -> Answers:
+        decoded.append(len(images))
+        return classify_encoded(classifier, images, threads=threads)
+
+    monkeypatch.setattr("pipeline.evaluate.predict_files.classify_encoded", counted)
+    image = encoded(noise(1))
+    rows = [Row("a", b"", problem="no image"), Row("b", image), Row("c", b"x")]
+    answers = classify_rows(classifier, rows)
+    assert answers.problems == ["no image", None, "not an image"]
+    assert np.isnan(answers.probabilities[[0, 2]]).all()
+    want = classify_encoded(classifier, [image]).probabilities[0]
+    np.testing.assert_array_equal(answers.probabilities[1], want)
+    assert classify_rows(classifier, rows[:1]).problems == ["no image"]
+    assert decoded == [2, 0]
 
 
 def test_csv_says_the_same(folder: Path, classifier: Classifier, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
-from pipeline.data.sources.rows import Source, in_words
+from pipeline.data.sources.rows import Source, in_words, listed
 from pipeline.params.presets import filled_preset
 from pipeline.program import program_file
 
@@ -20,7 +20,6 @@ LARGEST_SIDE = {"folder_small": 64, "photographs": 128}
 FEW_LABELS, FEW_OF_A_CLASS, FEW_TO_JUDGE = 50, 5, 2
 BAD_ALLOWED = 0.05
 IMBALANCED = 3.0
-CLASSES_SHOWN = 10
 
 
 class Setting(NamedTuple):
@@ -156,7 +155,7 @@ def describe(inspection: Inspection, kind: str) -> list[str]:
     lines = [
         f"{SOURCE_WORDS[kind]} (source {kind})",
         f"{inspection.labeled.total()} labelled images of {len(inspection.classes)} classes "
-        f"({_listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.test.total()} for "
+        f"({listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.test.total()} for "
         "test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {inspection.median_side}; "
         f"modes: {modes} of {inspection.decoded} sampled",
@@ -178,7 +177,7 @@ def warnings(inspection: Inspection) -> list[str]:
     """What the person should know or mend before training."""
     labeled, lines = inspection.labeled, []
     if bad := inspection.bad:
-        shown = _listed([f"{name}: {reason}" for name, reason in bad], 3, "; ")
+        shown = listed([f"{name}: {reason}" for name, reason in bad], 3, "; ")
         lines.append(f"{len(bad)} of {inspection.decoded} sampled are unusable ({shown})")
     if inspection.duplicates:
         lines.append(f"{inspection.duplicates} are exact copies of others")
@@ -186,7 +185,7 @@ def warnings(inspection: Inspection) -> list[str]:
         lines.append(f"{inspection.conflicts} are the same as one of another class: left out")
     if few := [repr(name) for name in inspection.classes if labeled[name] < FEW_TO_JUDGE]:
         lines.append(
-            f"fewer than {FEW_TO_JUDGE} labelled images of {_listed(few)}: none can be held out, "
+            f"fewer than {FEW_TO_JUDGE} labelled images of {listed(few)}: none can be held out, "
             "so nothing judges these classes; label another"
         )
     if inspection.imbalance >= IMBALANCED:
@@ -199,10 +198,6 @@ def warnings(inspection: Inspection) -> list[str]:
         count = inspection.smallest
         lines.append(f"the rarest class has {count} labelled images; a few more help most")
     return lines
-
-
-def _listed(items: list[str], most: int = CLASSES_SHOWN, between: str = ", ") -> str:
-    return between.join(items[:most] + ["…"] * (len(items) > most))
 
 
 def _why_size(inspection: Inspection, preset: str) -> str:

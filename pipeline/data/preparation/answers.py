@@ -20,14 +20,14 @@ from pipeline.data.preparation.corrections import (
 )
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.errors import SourceError
-from pipeline.files import csv_rows, read_json, read_text, write_json
+from pipeline.files import MOST_JSON, csv_rows, parse_json, read_bytes, read_text, write_json
 
 SIDES = ("unlabeled", "labeled", "validation")
 QUARANTINE = "quarantine.parquet"
 CLASSES_SHOWN = 12
 CHOICE, IMAGE, IMAGE_ID = "choice", "image", "image_id"  # Label Studio's two tags, and a task's id
 LABELS, PREDICTIONS, DATA = "labels.json", "predictions.json", "data"  # FiftyOne's
-MOST_ANSWERS = 1 << 30  # bytes: Label Studio sends the images back
+IMAGES = re.compile(rb'"data:image/[^"\\]*"')  # Label Studio sends them back
 DIGITS = 20  # of the digest that names an image's file
 
 
@@ -39,7 +39,10 @@ def read_answers(path: Path, prepared: Path, classes: Sequence[str]) -> dict[str
     """
     file = path / LABELS if path.is_dir() else path
     try:
-        value = read_json(file, MOST_ANSWERS)
+        data = IMAGES.sub(b'""', read_bytes(file))
+        if len(data) > MOST_JSON:
+            raise ValueError(f"over {MOST_JSON >> 20} MiB beside its images; export fewer tasks")
+        value = parse_json(data)
     except FileNotFoundError:
         raise SourceError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:

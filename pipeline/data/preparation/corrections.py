@@ -26,6 +26,7 @@ HEADER = ["id", "label"]
 NONE_OF_THEM = -1
 NONE_CHOICE = "Not any of these"  # what a labelling tool shows for it
 IDS_SHOWN = 3
+MOST_CORRECTIONS = 24 << 20  # bytes of the file: read it takes 40 times as much
 MOST_CLASSES_SHOWN, FEW_CLASSES = 12, 6
 CORRECTABLE = (Side.LABELED, Side.UNLABELED, Side.VALIDATION)
 
@@ -55,7 +56,8 @@ def read_corrections(path: Path, classes: Sequence[str]) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(classes)} | {"": NONE_OF_THEM}
     corrections: dict[str, int] = {}
     try:
-        reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig"), newline=""), strict=True)
+        text = read_text(path, "utf-8-sig", MOST_CORRECTIONS)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         if next(reader, None) != HEADER:
             raise SourceError(f"{path}: line 1: must be id,label")
         for cells in reader:

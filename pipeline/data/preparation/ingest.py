@@ -21,6 +21,7 @@ from pipeline.data.preparation.duplicates import thumbnail, thumbnail_side
 from pipeline.data.preparation.records import (
     RECORD_SCHEMA,
     Records,
+    add_bad,
     check_ids,
     check_row,
     digest_of,
@@ -57,7 +58,7 @@ def ingest(
             ingested, source.rows(), threads or os.cpu_count() or 1, lambda row: len(row.image)
         ):
             usable = [each for each in group if isinstance(each, dict)]
-            bad += [each for each in group if isinstance(each, tuple)]
+            add_bad(bad, [each for each in group if isinstance(each, tuple)])
             spill.write_table(pa.Table.from_pylist(usable, schema=SPILL_SCHEMA))
             parts.append(pa.Table.from_pylist(usable, schema=RECORD_SCHEMA))
             thumbnails.writelines(each["thumbnail"] for each in usable)

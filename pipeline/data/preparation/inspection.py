@@ -18,6 +18,7 @@ from pipeline.data.preparation.duplicates import conflicting
 from pipeline.data.preparation.records import (
     RECORD_SCHEMA,
     Records,
+    add_bad,
     check_ids,
     check_row,
     digest_of,
@@ -130,7 +131,7 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
     check_classes(source.classes)
     inspection = Inspection(source.classes)
     every = max(1, -(-len(source) // sample))
-    ids, bad, parts = list[str](), list[tuple[str, str]](), list[Any]()
+    bad, parts = list[tuple[str, str]](), list[Any]()
 
     def inspect(
         numbered: Sequence[tuple[int, Row]],
@@ -157,14 +158,13 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
             for row, decoded, traits, remembered in group:
                 inspection.count(row, traits if decoded else None)
                 if isinstance(traits, str):
-                    bad.append((row.id, traits))
+                    add_bad(bad, [(row.id, traits)])
                 else:
-                    ids.append(row.id)
                     usable.append(remembered)
             parts.append(pa.Table.from_pylist(usable, schema=RECORD_SCHEMA))
             advance(len(group))
     records = Records.of(parts, bad)
-    check_ids(records, ids)
+    check_ids(records, (row.id for row in source.rows()))
     inspection.records = records
     inspection.duplicates = len(records) - len(np.unique(records.digests, axis=0))
     inspection.conflicts = int(conflicting(records.digests, records.labels).sum())

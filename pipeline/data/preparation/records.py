@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.images import Pixels, decode_png
 from pipeline.data.preparation.duplicates import Digests, Ints
-from pipeline.data.sources.rows import SPLITS, Row, batches
+from pipeline.data.sources.rows import SPLITS, Row, in_batches
 from pipeline.errors import SourceError
 
 Item = TypeVar("Item")
@@ -31,6 +31,7 @@ DIGEST_BYTES = 16
 ROWS_PER_GROUP = 256
 BATCH, BATCH_BYTES = 32, 16 << 20  # items that a thread works on at once, their bytes; as many wait
 WAITING_BYTES = 1 << 30  # of all that wait, or are worked on
+MOST_BAD = 3_000_000  # unusable images, whose names are in memory
 NO_SPLIT = -1
 RECORD_SCHEMA = pa.schema(
     [
@@ -39,7 +40,7 @@ RECORD_SCHEMA = pa.schema(
         ("content", pa.binary(DIGEST_BYTES)),
         ("label", pa.int64()),
         ("split", pa.int64()),
-        ("group", pa.string()),
+        ("group", pa.binary(DIGEST_BYTES)),
     ]
 )
 
@@ -90,7 +91,7 @@ class Records:
             labels=table["label"].to_numpy(),
             splits=table["split"].to_numpy(),
             groups=groups.indices.fill_null(-1).to_numpy().astype(np.int64),
-            group_digests=_digest_rows(map(text_digest, groups.dictionary.to_pylist())),
+            group_digests=_digest_rows(groups.dictionary.to_pylist()),
             thumbnails=np.empty((len(table), 0), np.uint8) if thumbnails is None else thumbnails,
             spill=spill,
             bad=bad,
@@ -106,7 +107,7 @@ def record(row: Row, digest: bytes, content: bytes) -> dict[str, Any]:
         "content": content,
         "label": -1 if row.label is None else row.label,
         "split": NO_SPLIT if row.split is None else SPLITS.index(row.split),
-        "group": row.group,
+        "group": None if row.group is None else text_digest(row.group),
     }
 
 
@@ -124,7 +125,7 @@ def in_order(
 
     def results() -> Iterator[Result]:
         held = 0
-        for batch in batches(items, BATCH, BATCH_BYTES, size):
+        for batch in in_batches(items, BATCH, BATCH_BYTES, size):
             taken = sum(map(size, batch))
             waiting.append((taken, pool.submit(work, batch)))
             held += taken
@@ -183,6 +184,13 @@ def pixels_of(records: Records, rows: Ints) -> dict[int, Pixels]:
     return pixels
 
 
+def add_bad(bad: list[tuple[str, str]], more: Sequence[tuple[str, str]]) -> None:
+    """Note the (id, reason) of unusable images; raises SourceError for more than MOST_BAD."""
+    bad += more
+    if len(bad) > MOST_BAD:
+        raise SourceError(f"over {MOST_BAD:,} unusable images, as {bad[0][0]!r}: {bad[0][1]}")
+
+
 def check_row(row: Row, num_classes: int) -> None:
     """Raise SourceError where a row's label or split makes no sense."""
     if row.split is not None and row.split not in SPLITS:
@@ -194,13 +202,14 @@ def check_row(row: Row, num_classes: int) -> None:
 
 
 def check_ids(records: Records, ids: Iterable[str]) -> None:
-    """Raise SourceError where an id comes twice; ids: of the usable images."""
+    """Raise SourceError where an id comes twice; ids: of the usable images, read only then."""
     bad = [name for name, _ in records.bad]
     digests = np.concatenate([records.id_digests, _digest_rows(map(text_digest, bad))])
     _, first = np.unique(np.ascontiguousarray(digests).view("V16"), return_index=True)
     if len(first) < len(digests):
         row = int(np.setdiff1d(np.arange(len(digests)), first)[0])
-        name = next(islice(chain(ids, bad), row, None))
+        digest = digests[row].tobytes()
+        name = next(name for name in chain(ids, bad) if text_digest(name) == digest)
         raise SourceError(f"{name!r}: this id comes twice; ids must be unique")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.named_files import Lead, NamedFiles
+from pipeline.data.sources.rows import listed
 from pipeline.data.sources.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, known, plain
 from pipeline.errors import ParameterError, SourceError
 
@@ -56,7 +57,7 @@ class Columns:
         }
         line = "columns: " + ", ".join(f"{use} {name!r}" for use, name in uses.items() if name)
         if self.unused:
-            line += f"; not used: {', '.join(map(repr, self.unused))}"
+            line += f"; not used: {listed([*map(repr, self.unused)])}"
         if self.path.prefix:
             line += f"; paths without {self.path.prefix!r}, which all begin with"
         return line
@@ -67,7 +68,7 @@ def has_label_columns(table: Table, names: ColumnNames) -> bool:
     without names, not of paths and of their numbers."""
     if not table.headed:
         different = [len({*table.values(column)}) for column in table.columns]
-        repeats = len(table.rows) < NUMBERED or min(different) < len(table.rows)
+        repeats = table.length < NUMBERED or min(different) < table.length
         return names.label in table.columns or (len(table.columns) == 2 and repeats)
     paths = [names.path] if names.path else known(table.columns, PATH_NAMES)
     labels = [names.label] if names.label else known(table.columns, LABEL_NAMES)
@@ -98,8 +99,7 @@ def with_header(table: Table, files: NamedFiles, names: ColumnNames) -> Table:
     """The table, its first row among the others where that names no columns but leads to a file,
     as rows of as many cells do."""
     usual = (*PATH_NAMES, *LABEL_NAMES, plain(names.path or ""), plain(names.label or ""))
-    widths = {len(row) for row in [table.columns, *table.rows]}
-    if known(table.columns, usual) or len(widths) > 1:
+    if known(table.columns, usual) or not table.even:
         return table
     headless = table.without_header()
     lead = files.lead(headless)
@@ -108,7 +108,7 @@ def with_header(table: Table, files: NamedFiles, names: ColumnNames) -> Table:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return f"there are {', '.join(map(repr, columns))}"
+    return f"there are {listed([*map(repr, columns)])}"
 
 
 def _label(table: Table, path: str) -> str:
@@ -118,7 +118,7 @@ def _label(table: Table, path: str) -> str:
     if labels:
         return labels[0]
     flags = {"0", "1", "0.0", "1.0"}
-    hot = [name for name in table.columns if table.rows and {*table.values(name)} <= flags]
+    hot = [name for name in table.columns if table.length and {*table.values(name)} <= flags]
     if len(hot) > 1:
         raise SourceError(
             f"{table.path}: columns {', '.join(map(repr, hot[:3]))} hold 0 and 1, one a class; "

@@ -20,6 +20,7 @@ from pipeline.data.sources.parquet_files import (
     image_values,
     open_parquet,
     row_batches,
+    text_values,
 )
 from pipeline.data.sources.rows import Row
 from pipeline.errors import SourceError
@@ -60,7 +61,7 @@ class LooseImages:
             row = 0
             for batch in row_batches(table, columns):
                 images = image_values(batch["image"], table)
-                ids = _ids(batch["id"], table) if "id" in columns else [None] * len(images)
+                ids = _ids(batch["id"], table) if "id" in columns else [None] * batch.num_rows
                 for name, data in zip(ids, images, strict=True):
                     key = f"{self._name(table)}:{row}" if name is None else str(name)
                     yield Row(key, data or b"", problem=None if data is not None else "no image")
@@ -74,10 +75,10 @@ class LooseImages:
 def _ids(column: Any, table: Path) -> list[Any]:
     """The values of a column, as text but for nulls; raises SourceError for a type that is none."""
     try:
-        values: list[Any] = column.cast(pa.string()).to_pylist()
+        texts = column.cast(pa.string())
     except (pa.ArrowException, ValueError, NotImplementedError):
         raise SourceError(f"{table}: column 'id' is {column.type}; it must be text") from None
-    return values
+    return text_values(texts, "id", table)
 
 
 Files = tuple[dict[Path, str | None], list[Path]]  # files and their problems; Parquet files

@@ -27,14 +27,15 @@ from pipeline.data.sources.files import read_image
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.named_files import NamedFile, NamedFiles
 from pipeline.data.sources.rows import SPLITS, Row
-from pipeline.data.sources.table import LISTS, TABLES, Table, read_table
+from pipeline.data.sources.table import LISTS, MOST_ROWS, TABLES, Table, read_table
 from pipeline.errors import SourceError
 
 READ = "the table of labels, read"
+ROWS_TRIED = 20_000
 AMBIGUOUS = 0.1  # share of rows that may lead to several files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """One image: its id, its file (None: there is none), and what the table says of it."""
 
@@ -94,9 +95,12 @@ class ManifestSource:
             if value in missing:
                 self.notes.append(f"{count} rows with label {value!r}: taken for no label")
         names = columns.path.names(table)
-        files = [self._files.find(name, table, row) for row, name in enumerate(names)]
-        if {*labels} - missing:
-            self._check_files(table, columns, files)
+        every = max(1, len(names) // ROWS_TRIED)
+        for step in sorted({1, every}, reverse=True):  # of many rows some tell that none leads
+            rows = range(0, len(names), step)
+            files = [self._files.find(names[row], table, row) for row in rows]
+            if {*labels} - missing:
+                self._check_files(table, columns, files)
         splits = self._splits(table, columns, files, split)
         groups = table.values(columns.group) if columns.group else [""] * len(labels)
         entries = []
@@ -214,7 +218,7 @@ def read_tables(root: Path, names: ColumnNames) -> tuple[list[Table], NamedFiles
 
 
 def _tables_in(folder: Path, files: NamedFiles, names: ColumnNames) -> list[Table]:
-    tables, lists = [], []
+    tables, lists, length = [], [], 0
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in TABLES or path.name.startswith(".") or not path.is_file():
             continue
@@ -224,6 +228,9 @@ def _tables_in(folder: Path, files: NamedFiles, names: ColumnNames) -> list[Tabl
             table = with_header(read_table(path), files, names)
         except SourceError:
             continue  # named among the files left out
+        length += table.length
+        if length > MOST_ROWS:
+            raise SourceError(f"{folder}: tables of over {MOST_ROWS:,} rows; give one of them")
         if path.suffix.lower() != LISTS:
             tables.append(table)
         elif has_label_columns(table, names) and files.lead(table):

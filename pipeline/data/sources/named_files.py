@@ -23,13 +23,16 @@ LONGEST_PATH, MOST_FOLDERS = 4096, 256  # of a name that may be a file's
 LEADING = 0.5  # share of them that lead to files, where a column is one of paths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedFile:
     """A file, and why it can't be used, or why there is none; several: there are too many."""
 
     path: Path | None
     problem: str | None = None
     several: bool = False
+
+
+NO_FILE = NamedFile(None, MISSING)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class NamedFiles:
         if "\0" in name:
             return None
         if len(name) > LONGEST_PATH or sum(map(name.count, "/\\")) > MOST_FOLDERS:
-            return NamedFile(None, MISSING)
+            return NO_FILE
         written = start / (name if _exists(start / name) else name.replace("\\", "/"))
         inside = Path(os.path.relpath(written, self.root))
         if inside.is_absolute() or inside.parts[:1] == ("..",):
@@ -117,12 +120,12 @@ class NamedFiles:
                 hidden = any(map(is_system, direct.relative_to(self.root).parts))
                 return NamedFile(direct, SYSTEM if hidden else reason_left_out(direct))
         except OSError:  # a name too long for a file's
-            return NamedFile(None, MISSING)
+            return NO_FILE
         similar = self._similar(below, part)
         if len(similar) > 1:
             names = ", ".join(map(self.name, similar[:2]))
             return NamedFile(None, f"several files of that name ({names})", several=True)
-        return NamedFile(similar[0]) if similar else NamedFile(None, MISSING)
+        return NamedFile(similar[0]) if similar else NO_FILE
 
     def _similar(self, below: PurePosixPath, part: str | None) -> list[Path]:
         """The files whose path ends so, or does but for its ending, or for its letters' case and

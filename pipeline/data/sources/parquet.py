@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
+from pipeline.data.predictions import MOST_CLASSES
 from pipeline.data.sources.columns import ColumnNames, missing_labels
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.parquet_files import (
@@ -26,12 +27,11 @@ from pipeline.data.sources.parquet_files import (
     image_values,
     open_parquet,
     row_batches,
+    text_values,
 )
-from pipeline.data.sources.rows import SPLITS, Row
+from pipeline.data.sources.rows import SPLITS, Row, listed
 from pipeline.errors import SourceError
-from pipeline.files import parse_json
-
-MOST_CLASSES = 100_000
+from pipeline.files import MOST_JSON, parse_json
 
 
 class ParquetSource:
@@ -54,7 +54,7 @@ class ParquetSource:
                 self._count += opened.metadata.num_rows
         unused = sorted({*schema.names} - {*self._columns[self._files[-1]].values()})
         if unused:
-            self.notes.append(f"columns not used: {', '.join(map(repr, unused))}")
+            self.notes.append(f"columns not used: {listed([*map(repr, unused)])}")
         self._splits = self._splits_of_files()
         self._numbers, self.classes = self._find_classes()
         if count := sum(map(self._held_out_without_label, self._files)):
@@ -69,10 +69,12 @@ class ParquetSource:
             below = file.relative_to(self._root).as_posix()
             row = 0
             for batch in row_batches(file, list(columns.values())):
-                values = {use: _values(batch, columns.get(use)) for use in COLUMNS}
+                values: dict[str, Iterable[Any]] = {
+                    use: _values(batch, columns.get(use), file) for use in COLUMNS if use != "image"
+                }
                 values["image"] = image_values(batch.column(columns["image"]), file)
-                for place in range(batch.num_rows):
-                    cells = {use: column[place] for use, column in values.items()}
+                for row_values in zip(*values.values(), strict=True):
+                    cells = dict(zip(values, row_values, strict=True))
                     if "id" not in columns:
                         cells["id"] = f"{below}:{row}"
                     yield self._row(cells, file, f"{file}: row {row}")
@@ -111,8 +113,8 @@ class ParquetSource:
         for batch in row_batches(
             file, [columns[use] for use in ("label", "split") if use in columns]
         ):
-            splits = _values(batch, columns.get("split"))
-            for label, split in zip(_values(batch, columns["label"]), splits, strict=True):
+            splits = _values(batch, columns.get("split"), file)
+            for label, split in zip(_values(batch, columns["label"], file), splits, strict=True):
                 held_out = part_of(split or of_file or "") in ("test", "validation")
                 count += held_out and self._numbers.get(label) is None
         return count
@@ -129,18 +131,20 @@ class ParquetSource:
 
     def _find_classes(self) -> tuple[dict[Any, int | None], list[str]]:
         """The class's number of each label, None for one that means none; the classes' names."""
-        metadata = [_class_names(file, self._columns[file]["label"]) for file in self._files]
-        named = [names for names in metadata if names is not None]
-        if any(names != named[0] for names in named):
-            raise SourceError("the Parquet files name different classes in their metadata")
-        if named:
-            numbers: dict[Any, int | None] = {name: n for n, name in enumerate(named[0])}
-            return numbers | {n: n for n in range(len(named[0]))} | {-1: None}, named[0]
+        named: list[str] | None = None
+        for file, columns in self._columns.items():
+            names = _class_names(file, columns["label"])
+            if names is not None and named not in (None, names):
+                raise SourceError("the Parquet files name different classes in their metadata")
+            named = named if names is None else names
+        if named is not None:
+            numbers: dict[Any, int | None] = {name: n for n, name in enumerate(named)}
+            return numbers | {n: n for n in range(len(named))} | {-1: None}, named
         labels: set[Any] = set()
         for file in self._files:
             column = self._columns[file]["label"]
             for batch in row_batches(file, [column]):
-                labels.update(pc.unique(batch.column(column)).to_pylist())
+                labels.update(text_values(pc.unique(batch.column(column)), column, file))
                 if len(labels) > MOST_CLASSES:
                     raise SourceError(f"{file}: more than {MOST_CLASSES} different labels")
         return self._numbered(labels - {None})
@@ -167,9 +171,8 @@ class ParquetSource:
         return numbers | {label: n for n, label in enumerate(classes)}, list(map(str, classes))
 
 
-def _values(batch: Any, column: str | None) -> list[Any]:
-    values: list[Any] = [None] * batch.num_rows if column is None else batch[column].to_pylist()
-    return values
+def _values(batch: Any, column: str | None, file: Path) -> list[Any]:
+    return [None] * batch.num_rows if column is None else text_values(batch[column], column, file)
 
 
 def _split(value: str | None, where: str) -> str | None:
@@ -191,20 +194,29 @@ def _class_names(file: Path, label: str) -> list[str] | None:
     """The class names in the schema's metadata, None where there are none."""
     with open_parquet(file) as opened:
         metadata = opened.schema_arrow.metadata or {}
+    for key in (b"classes", b"huggingface"):
+        if len(metadata.get(key, b"")) > MOST_JSON:
+            raise SourceError(f"{file}: metadata {key.decode()!r}: over {MOST_JSON >> 20} MiB")
     names: Any = None
     text = metadata.get(b"classes")
     if text is None:  # a ClassLabel of Hugging Face's datasets
         with suppress(ValueError, KeyError, TypeError):
             features = parse_json(metadata.get(b"huggingface", b""))["info"]["features"]
             names = features[label]["names"]
-        return names if _are_names(names) else None
+        return _bounded(names, file) if _are_names(names) else None
     with suppress(ValueError):
         names = parse_json(text) if text.lstrip().startswith(b"[") else text.decode().split("|")
     if not _are_names(names) or len(names) < 2:
         raise SourceError(f"{file}: metadata 'classes' is not a JSON list of names, or a|b|c")
     if len(set(names)) != len(names):
         raise SourceError(f"{file}: metadata 'classes' names a class twice")
-    return list(names)
+    return _bounded(names, file)
+
+
+def _bounded(names: list[str], file: Path) -> list[str]:
+    if len(names) > MOST_CLASSES:
+        raise SourceError(f"{file}: {len(names):,} classes in its metadata, over {MOST_CLASSES:,}")
+    return names
 
 
 def _are_names(names: Any) -> bool:

@@ -13,11 +13,15 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.files import SYSTEM, Walk
-from pipeline.data.sources.table import LABEL_NAMES, known
+from pipeline.data.sources.parquet_pages import check_footer, rows_at_once, spans
+from pipeline.data.sources.rows import listed
+from pipeline.data.sources.table import LABEL_NAMES, MOST_COLUMNS, known
 from pipeline.errors import SourceError
-from pipeline.files import regular
+from pipeline.files import open_regular, regular
 
 ROWS_AT_ONCE = 1024
+BUFFER = 1 << 20
+LONGEST_TEXT = 4096  # bytes of an id, a label, a group or a split
 BESIDE = "beside Parquet files, which alone are read"
 UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow raises
 IMAGE_NAMES = ("image", "img", "picture", "photo", "imagebytes", "bytes")
@@ -42,31 +46,70 @@ def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
 
 
 def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
-    """Yield the rows of a Parquet file as Arrow batches; raises SourceError."""
-    with open_parquet(file) as opened:
+    """Yield the rows of a Parquet file as Arrow batches of few bytes; raises SourceError.
+
+    Of a struct of images the bytes alone are read.
+    """
+    with open_parquet(file) as opened, open_regular(file) as (pages, _):
         try:
-            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
-                batch.validate(full=True)  # text that is not UTF-8, indices out of range
-                yield batch
+            leaves = _leaves(opened, columns, file)
+            for span in spans(opened.metadata):
+                rows = rows_at_once(pages, opened.metadata, span, leaves.values(), ROWS_AT_ONCE)
+                for batch in opened.iter_batches(rows, row_groups=[*span], columns=[*leaves]):
+                    batch.validate(full=True)  # text that is not UTF-8, indices out of range
+                    yield batch
         except UNREADABLE as error:
             raise SourceError(f"{file}: can't be read ({_short(error)})") from None
+
+
+def _leaves(opened: Any, columns: list[str], file: Path) -> dict[str, int]:
+    """The number in the file's own schema of what is read of each column; raises SourceError for
+    lists, of which one row may hold any number of values."""
+    schema = opened.metadata.schema
+    numbers: dict[str, list[int]] = {}
+    for number in range(len(schema)):
+        if not schema.column(number).max_repetition_level:
+            numbers.setdefault(schema.column(number).path, []).append(number)
+    leaves: dict[str, int] = {}
+    for name in columns:
+        kind = opened.schema_arrow.field(name).type
+        leaf = f"{name}.bytes" if pa.types.is_struct(kind) else name
+        if len(numbers.get(leaf, [])) != 1:
+            raise SourceError(f"{file}: column {name!r} is {kind}, or there are two")
+        leaves[leaf] = numbers[leaf][0]
+    return leaves
 
 
 def open_parquet(file: Path) -> Any:
     """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
     try:
-        return pq.ParquetFile(regular(file))
+        check_footer(regular(file))
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)  # a page at a time
     except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
+    if (count := opened.metadata.num_columns) > MOST_COLUMNS:
+        raise SourceError(f"{file}: {count} columns, over {MOST_COLUMNS}; no table of images")
+    return opened
 
 
-def image_values(column: Any, file: Path) -> list[bytes | None]:
+def image_values(column: Any, file: Path) -> Iterator[bytes | None]:
     """The bytes of a column of images, None where there are none; raises SourceError."""
     if not _is_image(column.type):
         raise SourceError(f"{file}: column 'image' is {column.type}")
     if pa.types.is_struct(column.type):
         column = pc.struct_field(column, "bytes")
-    values: list[bytes | None] = column.to_pylist()
+    return (value.as_py() for value in column)
+
+
+def text_values(column: Any, name: str, file: Path) -> list[Any]:
+    """The values of a column of text or whole numbers; raises SourceError for a long text."""
+    if _is_text(column.type):
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if (longest := pc.max(pc.binary_length(texts)).as_py() or 0) > LONGEST_TEXT:
+            raise SourceError(
+                f"{file}: column {name!r} has a text of {longest:,} bytes, over {LONGEST_TEXT:,}"
+            )
+    values: list[Any] = column.to_pylist()
     return values
 
 
@@ -85,7 +128,7 @@ def find_columns(schema: Any, file: Path, names: ColumnNames) -> dict[str, str]:
         if name := named.get(use) or next(iter(likely), None):
             columns[use] = name
         elif use in ("image", "label"):
-            raise SourceError(f"{file}: no column {use!r}; there are {', '.join(schema.names)}")
+            raise SourceError(f"{file}: no column {use!r}; there are {listed(schema.names)}")
     for use, name in columns.items():
         allowed, needed = COLUMNS[use]
         if schema.names.count(name) > 1:

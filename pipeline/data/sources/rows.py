@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
+
+NAMES_SHOWN = 10
 SPLITS = ("train", "validation", "test")
 
 
@@ -30,22 +32,6 @@ class Row:
     content: bytes | None = None
 
 
-def batches(
-    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
-) -> Iterator[list[Item]]:
-    """The items in their order, so many together, fewer where their bytes come to `most_bytes`; a
-    single one may be larger."""
-    batch, held = list[Item](), 0
-    for item in items:
-        batch.append(item)
-        held += size(item)
-        if len(batch) == most or held >= most_bytes:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
-
-
 def reasons(left_out: Iterable[tuple[str, str]]) -> list[tuple[str, int, str]]:
     """(reason, count, a name) of what was left out, the most frequent reason first."""
     counts: Counter[str] = Counter()
@@ -65,6 +51,26 @@ def in_words(left_out: Iterable[tuple[str, str]], most: int | None = None) -> st
     if most is not None and len(shown) > most:
         shown[most:] = ["…"]
     return "; ".join(shown) or "none"
+
+
+def listed(items: Sequence[str], most: int = NAMES_SHOWN, between: str = ", ") -> str:
+    """The first few of them in words."""
+    return between.join([*items[:most], *["…"] * (len(items) > most)])
+
+
+def in_batches(
+    items: Iterable[Item], most: int, most_bytes: int, size: Callable[[Item], int]
+) -> Iterator[list[Item]]:
+    """Yield items by `most`, or fewer as soon as their sizes come to `most_bytes`."""
+    batch, taken = list[Item](), 0
+    for item in items:
+        batch.append(item)
+        taken += size(item)
+        if len(batch) == most or taken >= most_bytes:
+            yield batch
+            batch, taken = [], 0
+    if batch:
+        yield batch
 
 
 class Source(Protocol):

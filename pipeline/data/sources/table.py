@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Sequence
+import errno
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import SourceError
-from pipeline.files import read_bytes
+from pipeline.files import BLOCK, LARGEST_FILE, open_regular
 
 LISTS = ".txt"  # a table only where it leads to files
 TABLES = (".csv", ".tsv", ".tab", ".psv", LISTS)
 SEPARATORS = (",", ";", "\t", "|")
 ROWS_COMPARED = 50  # to find the separator
-MOST_COLUMNS = 5000
+MOST_COLUMNS, MOST_ROWS = 5000, 5_000_000
+LONGEST_ROW = 1 << 20  # characters
+MOST_IN_MEMORY = 768 << 20  # bytes of the cells, about
+TEXT_BYTES, CELL_BYTES = 49, 24  # of a text beside its letters; of what leads to it
+TEXTS_COMPARED = 10_000  # of a column
 PATH_NAMES = (
     *("path", "filepath", "imagepath", "imgpath", "filename", "file", "imagefile", "imgfile"),
     *("imagefilename", "imagename", "imgname", "image", "img", "imageid", "imgid", "photo", "id"),
@@ -29,11 +36,18 @@ SPLIT_NAMES = ("split", "set", "subset", "partition", "dataset", "phase", "usage
 
 @dataclass(frozen=True)
 class Table:
-    """A table's cells, without space around them; headed: whether the file names its columns."""
+    """A table's cells by column, without space around them, "" where a row is short.
+
+    length: its rows; even: all of them, and the header, have as many cells; crowded: the first row
+    with something behind the header's last column; headed: whether the file names its columns.
+    """
 
     path: Path
     columns: list[str]
-    rows: list[list[str]]
+    cells: list[list[str]]
+    length: int
+    even: bool
+    crowded: int | None = None
     headed: bool = True
 
     def line(self, row: int) -> int:
@@ -45,26 +59,27 @@ class Table:
         return f"{self.path}: row {self.line(row)}"
 
     def without_header(self) -> Table:
-        """The same with its first row as one of values: columns are "column 1", "column 2"."""
-        rows = [self.columns, *self.rows]
-        columns = [f"column {number + 1}" for number in range(max(map(len, rows)))]
-        return Table(self.path, columns, rows, headed=False)
+        """The same, even, with its first row as one of values: columns are "column 1", …."""
+        columns = [f"column {number + 1}" for number in range(len(self.columns))]
+        cells = [[name, *values] for name, values in zip(self.columns, self.cells, strict=True)]
+        return Table(self.path, columns, cells, self.length + 1, even=True, headed=False)
 
     def values(self, column: str) -> list[str]:
-        """One column's cells, "" where a row is short."""
-        place = self.columns.index(column)
-        return [row[place] if place < len(row) else "" for row in self.rows]
+        """One column's cells."""
+        return self.cells[self.columns.index(column)]
 
     def check_cells(self, column: str) -> None:
         """Raise SourceError where a row has more cells than the header, or a quote is left open."""
-        for row, value in enumerate(self.values(column)):
-            if any(self.rows[row][len(self.columns) :]):
-                raise SourceError(
-                    f"{self.where(row)}: has more cells than there are columns; put quotes around "
-                    "a text that holds the separator"
-                )
-            if "\n" in value:
-                raise SourceError(f"{self.where(row)}: {value[:40]!r}…: a quote is not closed")
+        values = self.values(column)
+        open_quote = next((row for row, value in enumerate(values) if "\n" in value), None)
+        if self.crowded is not None and (open_quote is None or self.crowded <= open_quote):
+            raise SourceError(
+                f"{self.where(self.crowded)}: has more cells than there are columns; put quotes "
+                "around a text that holds the separator"
+            )
+        if open_quote is not None:
+            shown = f"{values[open_quote][:40]!r}…"
+            raise SourceError(f"{self.where(open_quote)}: {shown}: a quote is not closed")
 
 
 def plain(name: str) -> str:
@@ -79,41 +94,121 @@ def known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table whole; raises SourceError where it can't be."""
+    """Read a table row by row; raises SourceError where it can't be, or is over a limit."""
     try:
-        text = _text(read_bytes(path)).replace("\r\n", "\n").replace("\r", "\n")
-        lines = text.splitlines(keepends=True)
-        rows = [[cell.strip() for cell in row] for row in _cells(lines, _separator(lines))]
+        encoding = _encoding(path)
+        separator = _separator(_first(_lines(path, encoding)))
+        rows = _rows(path, _lines(path, encoding), separator)
+        if (header := next(rows, None)) is not None:
+            return _collected(path, header, rows)
     except OSError as error:
         raise SourceError(f"{path}: can't be read ({error.strerror})") from None
     except csv.Error as error:
         raise SourceError(f"{path}: can't be read as a table ({error})") from None
-    rows = [row for row in rows if any(row)]
-    if not rows:
-        raise SourceError(f"{path}: holds no rows; needs columns path and label")
-    if (columns := max(map(len, rows))) > MOST_COLUMNS:
-        raise SourceError(f"{path}: {columns} columns, over {MOST_COLUMNS}; no table of labels")
-    return Table(path, rows[0], rows[1:])
+    raise SourceError(f"{path}: holds no rows; needs columns path and label")
 
 
-def _text(data: bytes) -> str:
-    """The text of bytes in UTF-8, UTF-16 or, where they are neither, Windows-1252."""
-    if data.startswith(codecs.BOM_UTF8):
-        return data.decode("utf-8-sig", "replace")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "replace")
-    half = len(data[:2000]) // 2
-    for odd, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if half and data[odd : 2 * half : 2].count(0) > half // 2:
-            return data.decode(encoding, "replace")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+def _collected(path: Path, header: list[str], rows: Iterator[list[str]]) -> Table:
+    """The rows by column; a text that comes often is in memory once."""
+    width, length, even, crowded, taken = len(header), 0, True, None, 0
+    cells: list[list[str]] = [[] for _ in header]
+    known: list[dict[str, str]] = [{} for _ in header]
+    for row in rows:
+        even = even and len(row) == width
+        if len(row) != width:
+            if crowded is None and any(row[width:]):
+                crowded = length
+            row = (row + [""] * width)[:width]
+        for values, texts, cell in zip(cells, known, row, strict=True):
+            text = texts.get(cell)
+            if text is None:
+                text = cell
+                taken += len(cell) + TEXT_BYTES
+                if len(texts) < TEXTS_COMPARED:
+                    texts[cell] = cell
+            values.append(text)
+        length += 1
+        taken += CELL_BYTES * width
+        if taken > MOST_IN_MEMORY:
+            raise SourceError(
+                f"{path}: row {length + 1}: over {MOST_IN_MEMORY >> 20} MiB in memory; keep the "
+                "columns of use, or make several sources of it"
+            )
+    return Table(path, header, cells, length, even, crowded)
 
 
-def _cells(lines: list[str], separator: str) -> list[list[str]]:
-    return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+def _encoding(path: Path) -> str:
+    """UTF-8, UTF-16 or, where the bytes are neither, Windows-1252."""
+    with open_regular(path) as (file, size):
+        if size > LARGEST_FILE:
+            raise OSError(errno.EFBIG, f"larger than {LARGEST_FILE >> 20} MiB")
+        block = file.read(min(size, BLOCK))
+        if block.startswith(codecs.BOM_UTF8):
+            return "utf-8-sig"
+        if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        half = len(block[:2000]) // 2
+        for odd, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if half and block[odd : 2 * half : 2].count(0) > half // 2:
+                return encoding
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            while block:
+                decoder.decode(block)
+                size -= len(block)
+                block = file.read(min(size, BLOCK))
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"
+    return "utf-8"
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """The lines with their ends; of one that is too long, its beginning."""
+    with open_regular(path) as (file, size):
+        text = io.TextIOWrapper(file, encoding, "replace", newline=None)
+        while size and (line := text.readline(LONGEST_ROW + 1)):
+            yield from line.splitlines(keepends=True)
+
+
+def _first(lines: Iterator[str]) -> list[str]:
+    """The lines by which the separator is found: few, and not over LONGEST_ROW together."""
+    first, length = list[str](), 0
+    for line in islice(lines, ROWS_COMPARED):
+        length += len(line)
+        if first and length > LONGEST_ROW:
+            break
+        first.append(line)
+    return first
+
+
+def _rows(path: Path, lines: Iterator[str], separator: str) -> Iterator[list[str]]:
+    """The rows that are not empty, their cells stripped; raises SourceError over the limits."""
+    length = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal length
+        for line in lines:
+            length += len(line)
+            if length > LONGEST_ROW:
+                raise csv.Error(f"a row of over {LONGEST_ROW:,} characters")
+            yield line
+
+    for number, row in enumerate(_cells(counted(), separator)):
+        length = 0
+        if number > MOST_ROWS:
+            raise SourceError(f"{path}: over {MOST_ROWS:,} rows; make several sources of it")
+        if len(row) > MOST_COLUMNS:
+            raise SourceError(
+                f"{path}: {len(row)} columns, over {MOST_COLUMNS}; no table of labels"
+            )
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            yield cells
+
+
+def _cells(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
 
 
 def _separator(lines: list[str]) -> str:
@@ -121,7 +216,7 @@ def _separator(lines: list[str]) -> str:
 
     def fit(separator: str) -> tuple[int, float, int]:
         try:
-            rows = _cells(lines[:ROWS_COMPARED], separator) or [[]]
+            rows = list(_cells(lines, separator)) or [[]]
         except csv.Error:
             return 0, 0.0, 0
         header = [cell.strip() for cell in rows[0][: MOST_COLUMNS + 1]]

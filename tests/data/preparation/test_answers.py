@@ -25,6 +25,7 @@ from pipeline.data.preparation.corrections import (
 )
 from pipeline.data.sources import Row
 from pipeline.errors import SourceError
+from pipeline.files import MOST_JSON
 from tests.data.helpers import ListSource, encoded, labeled_rows, noise, run_prepare
 
 CLASSES = ("cat", "dog")
@@ -154,6 +155,16 @@ def test_files_that_are_no_json_are_named(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("[")
     with pytest.raises(SourceError, match="not JSON"):
         read_answers(tmp_path, tmp_path, CLASSES)
+
+
+def test_answers_have_a_limit_beside_their_images(tmp_path: Path) -> None:
+    (export := json.loads(EXPORT.read_text(encoding="utf-8")))[0]["data"]["image"] = (
+        "data:image/png;base64," + "A" * (MOST_JSON + 1)
+    )
+    assert len(read_answers(written(tmp_path, export), tmp_path, CLASSES)) == 3
+    export[0]["data"]["more"] = "A" * (MOST_JSON + 1)
+    with pytest.raises(SourceError, match="over 8 MiB beside its images"):
+        read_answers(written(tmp_path, export), tmp_path, CLASSES)
 
 
 def test_answers_are_added_to_what_was_said_before(tmp_path: Path) -> None:

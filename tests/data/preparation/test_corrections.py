@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.preparation.answers import with_answers
-from pipeline.data.preparation.corrections import NONE_OF_THEM, read_corrections
+from pipeline.data.preparation.corrections import MOST_CORRECTIONS, NONE_OF_THEM, read_corrections
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.shards import iter_shards
 from pipeline.data.sources import Row
@@ -163,6 +163,9 @@ def test_a_missing_file_or_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "corrections.csv"
     path.write_bytes(b"id,label\n\xff\xfe,cat\n")
     with pytest.raises(SourceError, match="not a CSV file in UTF-8"):
+        read_corrections(path, CLASSES)
+    path.write_text("id,label\n" + "\n" * MOST_CORRECTIONS)
+    with pytest.raises(SourceError, match="larger than 24 MiB"):
         read_corrections(path, CLASSES)
 
 
