@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.files import SYSTEM, Walk
-from pipeline.data.sources.parquet_pages import check_footer, rows_at_once, spans
+from pipeline.data.sources.parquet_footer import read_footer
+from pipeline.data.sources.parquet_pages import rows_at_once, spans
 from pipeline.data.sources.rows import listed
 from pipeline.data.sources.table import LABEL_NAMES, MOST_COLUMNS, known
 from pipeline.errors import SourceError
@@ -53,8 +54,9 @@ def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
     with open_parquet(file) as opened, open_regular(file) as (pages, _):
         try:
             leaves = _leaves(opened, columns, file)
+            footer = read_footer(file)
             for span in spans(opened.metadata):
-                rows = rows_at_once(pages, opened.metadata, span, leaves.values(), ROWS_AT_ONCE)
+                rows = rows_at_once(pages, footer, span, leaves.values(), ROWS_AT_ONCE)
                 for batch in opened.iter_batches(rows, row_groups=[*span], columns=[*leaves]):
                     batch.validate(full=True)  # text that is not UTF-8, indices out of range
                     yield batch
@@ -83,7 +85,7 @@ def _leaves(opened: Any, columns: list[str], file: Path) -> dict[str, int]:
 def open_parquet(file: Path) -> Any:
     """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
     try:
-        check_footer(regular(file))
+        read_footer(regular(file))
         opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)  # a page at a time
     except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None

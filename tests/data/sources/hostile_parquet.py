@@ -46,6 +46,29 @@ def many_chunks(path: Path, groups: int = 30, columns: int = 100_000) -> None:
     _write(path, _items([root, leaf]), _items([group] * groups))
 
 
+def lists(path: Path) -> None:
+    """Lists in each other."""
+    _write(path, b"\x19" * 5000, _items([]))
+
+
+def contradicting(path: Path) -> None:
+    """A column with more levels counted than it has, on whose sight pyarrow ends its process."""
+    root = _fields((4, 8, b"\1s"), (5, 5, _number(1)))
+    leaf = _fields((1, 5, _number(6)), (3, 5, _number(0)), (4, 8, b"\5image"))
+    levels = _fields((3, 9, b"\x26" + 2 * _number(1)))
+    column = _fields(
+        (1, 5, _number(6)),
+        (2, 9, b"\x15" + _number(0)),
+        (3, 9, b"\x18\5image"),
+        *((number, 6 if number > 4 else 5, _number(1)) for number in (4, 5, 6, 7)),
+        (9, 6, _number(4)),
+        (16, 12, levels),
+    )
+    chunk = _fields((2, 6, _number(4)), (3, 12, column))
+    group = _fields((1, 9, _items([chunk])), (2, 6, _number(1)), (3, 6, _number(1)))
+    _write(path, _items([root, leaf]), _items([group]))
+
+
 def a_list(path: Path) -> None:
     """One row of many images."""
     pq.write_table(pa.table({"image": [[b""] * 9]}), path)

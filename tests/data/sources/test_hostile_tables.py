@@ -44,6 +44,8 @@ MIB = 400
         (hostile.expanding, "bytes that takes 146,80"),
         (hostile.nested, "a schema of 50,001 elements, over 20,000"),
         (hostile.many_chunks, "describes more than fits into memory"),
+        (hostile.lists, "a list of lists"),
+        (hostile.contradicting, "can't be read (a page ends too early)"),
         (hostile.delta, "DELTA_LENGTH_BYTE_ARRAY, which is not read"),
         (hostile.a_list, "column 'image' is list"),
     ],
