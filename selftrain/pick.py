@@ -3,8 +3,8 @@
 selftrain pick --count N [--out pick] [--by typical] [--features pixels]
                       [--label-studio] [--fiftyone]
 
-Typical images while labels are few, doubtful ones later. It needs what `dvc repro prepare` makes,
-and uses what has been trained since.
+Typical images while labels are few, doubtful ones later. It needs what `selftrain run prepare`
+makes, and uses what has been trained since.
 """
 
 from __future__ import annotations

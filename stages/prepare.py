@@ -59,7 +59,7 @@ def _source_check(stage: Stage) -> Callable[[], None]:
 
     def check() -> None:
         if not isinstance(facts, dict) or facts.get("digest") != listed().digest:
-            raise SourceError(f"{path}: files changed while they were read; run dvc repro again")
+            raise SourceError(f"{path}: files changed while they were read; selftrain run again")
 
     return check
 

@@ -74,7 +74,7 @@ def pick_images(
     if strategy == "doubtful":
         if not teachers:
             raise ParameterError(
-                "--by doubtful: no teacher has seen these images yet; run dvc repro, or give "
+                "--by doubtful: no teacher has seen these images yet; selftrain run, or give "
                 "--by typical"
             )
         folders = list(teachers.values())
@@ -100,7 +100,7 @@ def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[s
         and same_images(unlabeled, path)
     }
     if len(usable) < len(finished):
-        say("pick: the teachers have not seen these images and classes; dvc repro would show them")
+        say("pick: the teachers have not seen these images and classes; selftrain run shows them")
     return usable
 
 
@@ -136,7 +136,7 @@ def _champion(layout: Layout, params: Params, dataset: Dataset) -> tuple[str, nn
     spec = checkpoint.spec
     if (spec.image_size, spec.channels) != (dataset.image_size, dataset.channels):
         raise DataError(
-            f"{folder}: trained on other images than {layout.prepared} holds; run dvc repro, or "
+            f"{folder}: trained on other images than {layout.prepared} holds; selftrain run, or "
             "give --features pixels"
         )
     return f"{model_words(key)}, the champion", checkpoint.network, spec
