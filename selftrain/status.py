@@ -12,6 +12,8 @@ from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.times import in_words
 
+DEMONSTRATION = "digits"  # the source of a project's params.yaml until init has written another
+
 
 def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
     """Say what is about to run; the seconds of each stage, in order, None where not known.
@@ -21,6 +23,11 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
     from selftrain.plan import expected_seconds, planned_stages
 
     root, params = Path.cwd(), load_params()
+    if params.data.source == DEMONSTRATION:
+        say(
+            f"{command}: these are the handwritten digits of the demonstration; your own images: "
+            "selftrain init IMAGES"
+        )
     stages = planned_stages(root, params, targets)
     if not stages:
         say(f"{command}: nothing to do: every output is up to date")
