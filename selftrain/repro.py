@@ -32,7 +32,7 @@ def main() -> int:
 
     for handler in logging.getLogger("dvc").handlers:
         handler.addFilter(is_news)
-    ui.enable = lambda: None  # type: ignore[method-assign]  # it advises to push, wherever to
+    ui.enable = lambda: None  # it advises to push, wherever to
     code: int = dvc(["repro", *sys.argv[1:]])
     return code
 
