@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.source import check_weights
 from pipeline.workflow.times import in_words
 
 DEMONSTRATION = "digits"  # the source of a project's params.yaml until init has written another
@@ -32,6 +33,7 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
     if not stages:
         say(f"{command}: nothing to do: every output is up to date")
         return {}
+    check_weights(root, params, stages)
     seconds = expected_seconds(root, params, stages)
     known = {stage: each for stage, each in seconds.items() if each is not None}
     many = f"{len(stages)} stage{'s' if len(stages) > 1 else ''} to run"
