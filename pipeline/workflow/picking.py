@@ -13,6 +13,7 @@ from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
 from pipeline.errors import DataError, ParameterError
 from pipeline.evaluate.champion import model_words
+from pipeline.evaluate.result import RESULT_FILE, load_result, weakest_classes
 from pipeline.labels.pool import Embed, network_features, pixel_features
 from pipeline.labels.queue import (
     Query,
@@ -86,6 +87,20 @@ def pick_images(
         unlabeled, labeled, embed, count=count, answered=answers, seed=params.seed
     )
     return Picked("typical", f"by the features of {name}", queries, predictions, generation)
+
+
+def weakest_words(layout: Layout, params: Params) -> str:
+    """The weakest classes as the report names them; nothing before there is a champion."""
+    if not layout.ensemble.exists():
+        return ""
+    ((champion, _),) = shipped(layout, params, "champion")[0].items()
+    folder, classes = layout.evaluation(champion), layout.classes
+    if not (folder / RESULT_FILE).exists():
+        return ""
+    test = load_result(folder).test
+    if len(test.per_class) != len(classes):  # the evaluation is of other images
+        return ""
+    return weakest_classes(classes, test)
 
 
 def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[str, Path]:
