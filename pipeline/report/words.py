@@ -99,9 +99,14 @@ def validation_note(data: ReportData) -> str:
     """What there being validation images, or not, means for the choices."""
     if not data.folds:
         if data.has_validation:
-            return (
+            chosen = (
                 "Choices (calibration, champion) were made on the validation images, not on test."
             )
+            views = (
+                "Accuracies on them are with the test-time views here; the guard and the training "
+                "curves see each image once, from the centre."
+            )
+            return chosen if data.views == "centre" else f"{chosen} {views}"
         return (
             "No validation images: choices that need them are off. Confidence is not calibrated, "
             "and the champion is not chosen by accuracy."
