@@ -10,10 +10,8 @@ from pathlib import Path
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
-from pipeline.workflow.source import check_weights
+from pipeline.workflow.source import check_weights, say_demonstration
 from pipeline.workflow.times import in_words
-
-DEMONSTRATION = "digits"  # the source of a project's params.yaml until init has written another
 
 
 def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
@@ -24,11 +22,7 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
     from selftrain.plan import expected_seconds, planned_stages
 
     root, params = Path.cwd(), load_params()
-    if params.data.source == DEMONSTRATION:
-        say(
-            f"{command}: these are the handwritten digits of the demonstration; your own images: "
-            "selftrain init IMAGES"
-        )
+    say_demonstration(command, params.data)
     stages = planned_stages(root, params, targets)
     if not stages:
         say(f"{command}: nothing to do: every output is up to date")

@@ -145,8 +145,8 @@ def _gain(result: GenerationResult) -> list[str]:
     return [
         f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
         f"({span(result.test)}) of {result.test.images:,} test images, against generation 0, "
-        f"which saw the labels alone: {change(test)}. {test.gained} images were gained, "
-        f"{test.lost} lost."
+        f"which saw the labels alone: {change(test)}. It gained {test.gained} of them and "
+        f"lost {test.lost}."
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.params import DataParams, Params
 from pipeline.params.transfer import WeightsParams
+from pipeline.progress import say
 from pipeline.workflow.layout import Layout
 
 
@@ -30,6 +31,15 @@ def source_facts(root: Path, data: DataParams) -> tuple[dict[str, int | str], st
         "digest": listing.digest,
     }
     return facts, f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
+
+
+def say_demonstration(command: str, data: DataParams) -> None:
+    """Say that these are no images of the user's, where `init` has not looked at any yet."""
+    if data.source == "digits":
+        say(
+            f"{command}: these are the handwritten digits of the demonstration; your own images: "
+            "selftrain init IMAGES"
+        )
 
 
 def check_weights(root: Path, params: Params, stages: Iterable[str]) -> None:

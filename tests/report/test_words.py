@@ -62,7 +62,7 @@ def test_a_sentence_names_gain_interval_and_counts() -> None:
     sentence = answer(data).sentences[0]
     assert f"{100 * test.difference:+.1f} points" in sentence
     assert f"({100 * test.low:.1f} to {100 * test.high:.1f})" in sentence
-    assert f"{test.gained} images were gained, {test.lost} lost" in sentence
+    assert f"It gained {test.gained} of them and lost {test.lost}." in sentence
 
 
 def test_a_baseline_that_did_not_run_gives_its_reason() -> None:
