@@ -11,10 +11,11 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
 from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.times import PLAN
-from selftrain.status import plan
+from selftrain.status import NOTHING, plan
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
@@ -27,7 +28,8 @@ def run(args: argparse.Namespace) -> None:
     """Say the plan, then become `dvc repro`; with options of its own it says all that it does."""
     options = [each for each in args.arguments if each.startswith("-")]
     seconds = plan("run", [each for each in args.arguments if each not in options])
-    if not seconds and not options:
+    if not seconds and not options:  # which may be --force
+        say(f"run: {NOTHING}")
         return
     programs = str(Path(sys.executable).parent)  # the `python` of dvc.yaml is this one
     environment = QUIET | dict(os.environ) | {PLAN: json.dumps(seconds)}
