@@ -39,7 +39,7 @@ def test_its_cells_run_one_after_the_other(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr[-3000:]
     label = re.search(r"^(\d) \d+% None$", ended.stdout, re.M)
     assert label
-    assert label[1] == "3"
+    assert label[1] == "6"
     accuracies = re.findall(r"^generation \d: ([\d.]+)% of the test images$", ended.stdout, re.M)
     assert len(accuracies) == 3
     assert float(accuracies[-1]) > 80
