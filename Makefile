@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-gpu ablation chaos fuzz
 
-help: ## this list
+help: # the targets with two number signs
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.synced: requirements.lock pyproject.toml
@@ -24,7 +24,7 @@ $(VENV)/.synced: requirements.lock pyproject.toml
 
 setup: $(VENV)/.synced ## make .venv from requirements.lock
 
-demo: setup ## the whole pipeline on handwritten digits, to report/index.html; VERBOSE=1 shows all that Ray and DVC say
+demo: setup ## the whole pipeline on handwritten digits, to report/index.html; VERBOSE=1: all is said
 	selftrain run $(if $(VERBOSE),--verbose -- --verbose)
 
 cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
@@ -63,7 +63,7 @@ docs: setup ## renew docs/parameters.md
 lock: ## renew requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra cloud --extra dev --python-version 3.11 --quiet --upgrade pyproject.toml -o requirements.lock
 
-bench: bench-pseudo_label bench-train bench-digits bench-transfer bench-corrections ## the benchmarks, hours; one of them: bench-digits, -photos, -transfer, -corrections, -pseudo_label, -train, -gpu
+bench: bench-pseudo_label bench-train bench-digits bench-transfer bench-corrections ## the benchmarks, hours; others, which Makefile lists: bench-NAME, ablation, chaos, fuzz
 
 bench-digits: setup # side by side with scikit-learn; PARAMS=presets/NAME.yaml
 	python -m benchmarks.digits $(if $(PARAMS),--params $(PARAMS))
@@ -86,13 +86,13 @@ bench-train: setup # images a second of training, against a bare loop
 bench-gpu: # training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
 	python -m benchmarks.gpu
 
-ablation: setup ## which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
+ablation: setup # which part helps, on digits and on DATA/fashion_mnist.parquet; to docs/ablation.md
 	python -m benchmarks.ablation --data $(or $(DATA),.)
 
-chaos: setup ## kill every stage at each of its file operations, and runs at random moments; hours; to docs/reliability.md
+chaos: setup # kill every stage at each of its file operations, and runs at random moments; hours; to docs/reliability.md
 	python -m benchmarks.chaos
 
-fuzz: setup ## mutate every format that is read, 2,000 times each; hours
+fuzz: setup # mutate every format that is read, 2,000 times each; hours
 	OMP_NUM_THREADS=1 python -m tests.bad_input.fuzz
 
 ray: setup ## Ray on 127.0.0.1 until Ctrl-C, for stages to join instead of starting their own

@@ -120,8 +120,8 @@ def take_prepared(remote: Remote) -> None:
         return
     if "prepare" in remote.changed_stages():
         raise ParameterError(
-            f"data.path = {source}: not on the cluster; run `dvc repro prepare` where it is (what "
-            "it writes is sent along), or name a place that the cluster sees by the same path"
+            f"data.path = {source}: not on the cluster; run `selftrain run prepare` where it is "
+            "(what it writes is sent along), or name a place that the cluster sees by the same path"
         )
     remote.freeze("scan")
     say(f"data.path = {source} is not on the cluster; prepare was done before, and is not repeated")

@@ -186,7 +186,7 @@ def keep_up(options: argparse.Namespace) -> None:
         print(*(f"  {node.name:10} {node.ip}" for node in cluster.nodes), sep="\n")
         print("in another terminal:\n  export", *map("=".join, TOKEN.items()))
         print(f"  selftrain submit --address {cluster.dashboard}   # as a job")
-        print(f"  RAY_ADDRESS={address} dvc repro                  # from this folder")
+        print(f"  RAY_ADDRESS={address} selftrain run              # from this folder")
         print("Ctrl-C stops every node", flush=True)
         psutil.wait_procs(cluster.nodes[0].started[:1])
         raise ClusterError("Ray's head ended")

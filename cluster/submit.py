@@ -24,6 +24,7 @@ from pipeline.params import PARAMS_FILE, Params, load_params
 from pipeline.program import copy_program
 from pipeline.progress import say
 from pipeline.workflow.command import INTERRUPTED, command_parser, run_command
+from pipeline.workflow.source import say_demonstration
 
 
 def say_goes_on(address: str, job: str) -> None:
@@ -50,6 +51,7 @@ def submit(options: argparse.Namespace) -> None:
         except RuntimeError:
             raise ParameterError(f"--resume {job}: no such job on the cluster") from None
     else:
+        say_demonstration("submit", params.data)
         job = send(client, remote, server, options)
     if options.detach:
         say_goes_on(options.address, job)

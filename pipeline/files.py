@@ -158,7 +158,7 @@ def stage_json(path: Path) -> Any:
         reason = str(error.strerror)
     except ValueError as error:
         reason = f"not JSON: {error}"
-    raise DataError(f"{path}: can't be read ({reason}); run dvc repro to make it again")
+    raise DataError(f"{path}: can't be read ({reason}); selftrain run makes it again")
 
 
 class _LineEnds:

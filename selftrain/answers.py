@@ -31,7 +31,7 @@ def add_answers(args: argparse.Namespace) -> None:
         raise SourceError(f"{args.file}: no image in it has an answer yet")
     text, added = with_answers(args.out, answers, classes)
     write_text(args.out, text)
-    used = "dvc repro" if params.data.corrections else "set data.corrections: corrections.csv"
+    used = "selftrain run" if params.data.corrections else "set data.corrections: corrections.csv"
     say(f"answers: {len(added)} of {len(answers)} answers added to {args.out}; next: {used}")
 
 

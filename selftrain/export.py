@@ -19,6 +19,7 @@ from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import (
     add_model_argument,
+    add_out_arguments,
     check_folder,
     check_writable,
     command_parser,
@@ -26,17 +27,22 @@ from pipeline.workflow.command import (
 )
 from pipeline.workflow.layout import Layout
 
+MARK = b"shorter side resized to image_size"  # in the metadata of every ONNX file
+
 
 def export(arguments: argparse.Namespace) -> None:
     """Write what the command line asks for."""
     out: Path = arguments.out
     if out.suffix not in ("", ".onnx"):
         raise ParameterError(f"--out {out}: a name in .onnx, or a folder's without ending")
-    (_onnx if out.suffix else _served)(out, arguments.model)
+    if out.suffix:
+        _onnx(out, arguments.model, force=arguments.force)
+    else:
+        _served(out, arguments.model)
 
 
-def _onnx(out: Path, model: str | None) -> None:
-    check_writable(out)
+def _onnx(out: Path, model: str | None, *, force: bool) -> None:
+    check_writable(out, MARK, force=force)
     from pipeline.models.onnx_export import export_onnx
     from pipeline.workflow.shipping import named_classifier
 
@@ -50,12 +56,16 @@ def _onnx(out: Path, model: str | None) -> None:
 
 
 def _served(out: Path, model: str | None) -> None:
-    """A folder that is not a model's is never replaced."""
+    """A folder that export did not write is never replaced."""
     check_folder(out)
-    if out.exists() and not (out / "MLmodel").exists():
-        raise ParameterError(f"--out {out}: exists and is no exported model; name another folder")
+    from pipeline.evaluate.recipe import RECIPE, save_classifier
+
+    ours = (out / "MLmodel").exists() and (out / "artifacts/classifier" / RECIPE).exists()
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+        raise ParameterError(
+            f"--out {out}: exists, and selftrain export did not write it; name another folder"
+        )
     from pipeline.evaluate.classifier import open_classifier
-    from pipeline.evaluate.recipe import save_classifier
     from pipeline.tracking.model import save_model
     from pipeline.workflow.shipping import named_models
 
@@ -71,7 +81,7 @@ def _served(out: Path, model: str | None) -> None:
 def main() -> int:
     """The exit code: 2 for a wrong parameter."""
     parser = command_parser("export", __doc__)
-    parser.add_argument("--out", type=Path, required=True, help="a file .onnx, or a folder")
+    add_out_arguments(parser, "a file .onnx, or a folder")
     add_model_argument(parser)
     return run_command("export", parser, export)
 

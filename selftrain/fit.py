@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import SelftrainError, SourceError
+from pipeline.errors import ParameterError, SelftrainError, SourceError
+from pipeline.params import load_params
 from pipeline.program import program_file
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class Fitted:
     @cached_property
     def classifier(self) -> Classifier:
         """What `selftrain export` ships; raises DataError before the project has run."""
-        from pipeline.params import load_params
         from pipeline.workflow.layout import Layout
         from pipeline.workflow.shipping import named_classifier
 
@@ -65,15 +65,21 @@ def fit_folder(images: str | Path, project: str | Path) -> Fitted:
     """Train on `images`, as `selftrain init` takes them, in the folder `project`.
 
     A project that is not there is made; one that is there goes on with its params.yaml as it is, so
-    that it can be changed between two calls. Raises SelftrainError where a step ends with an error,
-    which it has printed.
+    that it can be changed between two calls. Raises ParameterError where that is of other images,
+    SelftrainError where a step ends with an error, which it has printed.
     """
-    folder = Path(project)
-    params = folder / "params.yaml"
-    if not params.exists():
+    folder, source = Path(project), Path(images).resolve()
+    file = folder / "params.yaml"
+    if not file.exists():
         _run("new", str(folder))
-    if params.read_bytes() == program_file("params.yaml").read_bytes():  # still those of digits
-        _run("init", str(Path(images).resolve()), folder=folder)
+    if file.read_bytes() == program_file("params.yaml").read_bytes():  # still those of digits
+        _run("init", str(source), folder=folder)
+    data = load_params(file).data
+    if data.path is None or (folder / data.path).resolve() != source:
+        raise ParameterError(
+            f"{file}: data.path = {data.path!r}: this project is of other images than {source}; "
+            "name another project, or these images there"
+        )
     _run("run", folder=folder)
     return Fitted(folder)
 

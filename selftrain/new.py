@@ -31,7 +31,7 @@ def new(args: argparse.Namespace) -> None:
     if shutil.which("git") is None:
         raise ParameterError("git: not found; a project keeps its history in it: install git")
     folder.mkdir(parents=True, exist_ok=True)
-    inside = _run(folder, "git", "rev-parse", "--is-inside-work-tree", check=False) == 0
+    inside = not _failure(folder, "git", "rev-parse", "--is-inside-work-tree")
     if not inside:
         _run(folder, "git", "init", "--quiet")
     dvc = (sys.executable, "-m", "dvc")
@@ -40,16 +40,31 @@ def new(args: argparse.Namespace) -> None:
         _run(folder, *dvc, "config", "--quiet", setting, "false")
     for source in sources:
         shutil.copyfile(source, folder / source.name)
+    if not inside:
+        _commit(folder)
     say(f"new: {folder}; next: cd {quote(str(folder))}; selftrain init IMAGES; selftrain run")
 
 
-def _run(folder: Path, *command: str, check: bool = True) -> int:
-    """The exit code of a command in `folder`; raises ParameterError with what a failed one said."""
+def _commit(folder: Path) -> None:
+    """Make the first commit, by which runs are told apart, or say why there is none."""
+    _run(folder, "git", "add", "--all")
+    configured = ("-c", "user.useConfigOnly=true")  # git would else make up an address
+    message = ("--quiet", "--message", "A project of selftrain")
+    if reason := _failure(folder, "git", *configured, "commit", *message):
+        say(f"new: {folder}: nothing is committed yet (git: {reason})")
+
+
+def _run(folder: Path, *command: str) -> None:
+    """Run a command in `folder`; raises ParameterError with what a failed one said."""
+    if reason := _failure(folder, *command):
+        raise ParameterError(f"{folder}: {' '.join(command)}: {reason}")
+
+
+def _failure(folder: Path, *command: str) -> str:
+    """The last line of what a command that failed in `folder` said; nothing of one that did not."""
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if check and answer.returncode:
-        lines = answer.stderr.strip().splitlines() or ["failed"]
-        raise ParameterError(f"{folder}: {' '.join(command)}: {lines[-1]}")
-    return answer.returncode
+    said = answer.stderr.strip().rpartition("\n")[2] or "failed"
+    return said if answer.returncode else ""
 
 
 def main() -> int:

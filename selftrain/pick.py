@@ -3,8 +3,8 @@
 selftrain pick --count N [--out pick] [--by typical] [--features pixels]
                       [--label-studio] [--fiftyone]
 
-Typical images while labels are few, doubtful ones later. It needs what `dvc repro prepare` makes,
-and uses what has been trained since.
+Typical images while labels are few, doubtful ones later. It needs what `selftrain run prepare`
+makes, and uses what has been trained since.
 """
 
 from __future__ import annotations
@@ -35,16 +35,19 @@ def pick(args: argparse.Namespace) -> None:
     import torch
 
     from pipeline.report.queue import publish_queue
-    from pipeline.workflow.picking import pick_images
+    from pipeline.workflow.picking import pick_images, weakest_words
 
     torch.set_num_threads(params.evaluate.threads)
     picked = pick_images(layout, params, count=args.count, strategy=args.by, features=args.features)
     if not picked.queries:
         say("pick: no unlabelled image is left to ask for; nothing was written")
         return
+    weakest = weakest_words(layout, params)
     tasks = {"label_studio": args.label_studio, "fiftyone": args.fiftyone}
     publish_queue(args.out, picked, layout.prepared, **tasks)
     say(f"pick: {len(picked.queries)} {picked.strategy} images, {picked.by}: {args.out}/index.html")
+    if weakest:
+        say(f"pick: the weakest classes: {weakest}")
 
 
 def main() -> int:

@@ -16,18 +16,21 @@ from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import (
     add_model_argument,
+    add_out_arguments,
     check_writable,
     command_parser,
     run_command,
 )
 from pipeline.workflow.layout import Layout
 
+MARKS = {".parquet": b"probability_", ".csv": b"id,label,confidence,probability_"}  # of a table
+
 
 def predict(arguments: argparse.Namespace) -> None:
     """Write the table that the command line asks for."""
-    if arguments.out.suffix not in (".parquet", ".csv"):
+    if arguments.out.suffix not in MARKS:
         raise ParameterError(f"--out {arguments.out}: a name in .parquet or .csv")
-    check_writable(arguments.out)
+    check_writable(arguments.out, MARKS[arguments.out.suffix], force=arguments.force)
     params = load_params()
     from pipeline.data.sources.loose import LooseImages
 
@@ -55,7 +58,7 @@ def main() -> int:
     """The exit code: 2 for a wrong parameter."""
     parser = command_parser("predict", __doc__)
     parser.add_argument("images", help="what to classify")
-    parser.add_argument("--out", type=Path, required=True, help=".parquet or .csv")
+    add_out_arguments(parser, ".parquet or .csv")
     add_model_argument(parser)
     return run_command("predict", parser, predict)
 

@@ -14,7 +14,12 @@ from pipeline.errors import ParameterError
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.self_training.choices import with_choices
-from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.command import (
+    add_out_arguments,
+    check_writable,
+    command_parser,
+    run_command,
+)
 from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
 
@@ -24,7 +29,7 @@ PARTS = ("labeled", "unlabeled", "validation", "test")
 def preview(args: argparse.Namespace) -> None:
     """Draw the sheet that the command line asks for."""
     from pipeline.data.tensors import load_images, read_dataset
-    from pipeline.report.contact_sheet import draw_sheet, save_sheet
+    from pipeline.report.contact_sheet import TITLE, draw_sheet, save_sheet
     from pipeline.report.preview import (
         choose_images,
         corruption_rows,
@@ -35,6 +40,7 @@ def preview(args: argparse.Namespace) -> None:
     if args.images < 1 or args.out.suffix not in (".png", ".html"):
         wrong = f"--images {args.images}" if args.images < 1 else f"--out {args.out}"
         raise ParameterError(f"{wrong}: takes 1 or more images, and a name in .png or .html")
+    check_writable(args.out, TITLE.encode(), force=args.force)
     layout, params = Layout(Path.cwd()), load_params()
     augment = with_choices(params, layout.choices).augment
     images = load_images(layout.prepared / args.data, cache_gib=params.train.cache_gib)
@@ -62,7 +68,7 @@ def main() -> int:
     parser = command_parser("preview", __doc__)
     parser.add_argument("--data", choices=PARTS, default="labeled", help="which prepared images")
     parser.add_argument("--images", type=int, default=8, help="how many")
-    parser.add_argument("--out", type=Path, default=Path("preview.png"), help=".png or .html")
+    add_out_arguments(parser, ".png or .html", default=Path("preview.png"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--all", action="store_true", help="every operation, at rising magnitudes")
     what.add_argument("--corruptions", action="store_true", help="what robustness is tested on")

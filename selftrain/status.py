@@ -10,21 +10,26 @@ from pathlib import Path
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
+from pipeline.workflow.source import check_weights, say_demonstration
 from pipeline.workflow.times import in_words
+
+NOTHING = "nothing to do: every output is up to date"
 
 
 def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
-    """Say what is about to run; the seconds of each stage, in order, None where not known.
+    """Say what is about to run, if anything is; the seconds of each stage, in order, None where
+    not known.
 
     targets: the stages that are asked for with those before them; none: all.
     """
     from selftrain.plan import expected_seconds, planned_stages
 
     root, params = Path.cwd(), load_params()
+    say_demonstration(command, params.data)
     stages = planned_stages(root, params, targets)
     if not stages:
-        say(f"{command}: nothing to do: every output is up to date")
         return {}
+    check_weights(root, params, stages)
     seconds = expected_seconds(root, params, stages)
     known = {stage: each for stage, each in seconds.items() if each is not None}
     many = f"{len(stages)} stage{'s' if len(stages) > 1 else ''} to run"
@@ -38,7 +43,8 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
 
 def status(args: argparse.Namespace) -> None:
     """Say it."""
-    plan("status")
+    if not plan("status"):
+        say(f"status: {NOTHING}")
 
 
 def main() -> int:

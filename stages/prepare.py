@@ -25,17 +25,16 @@ def prepare(stage: Stage) -> None:
     source = open_source(data.source, data.path, seed=seed, columns=columns, group_pattern=pattern)
     corrections = Path(data.corrections) if data.corrections else None
     prepared = stage.layout.prepared
-    counts = asdict(
-        prepare_images(
-            source,
-            prepared,
-            data,
-            seed=seed,
-            storage=storage,
-            corrections=corrections,
-            check_source=check_source,
-        )
+    prepared_images = prepare_images(
+        source,
+        prepared,
+        data,
+        seed=seed,
+        storage=storage,
+        corrections=corrections,
+        check_source=check_source,
     )
+    counts = asdict(prepared_images)
     if data.corrections is None:
         counts = {name: count for name, count in counts.items() if name not in CORRECTED}
     write_json(stage.layout.metrics("prepare"), counts)
@@ -44,8 +43,7 @@ def prepare(stage: Stage) -> None:
     with stage.run(digests, parameters) as run:
         run.tracker.metrics(counts)
         run.images = len(source)
-    shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    result_line(stage, shown)
+    result_line(stage, str(prepared_images))
 
 
 def _source_check(stage: Stage) -> Callable[[], None]:
@@ -59,7 +57,7 @@ def _source_check(stage: Stage) -> Callable[[], None]:
 
     def check() -> None:
         if not isinstance(facts, dict) or facts.get("digest") != listed().digest:
-            raise SourceError(f"{path}: files changed while they were read; run dvc repro again")
+            raise SourceError(f"{path}: files changed while they were read; selftrain run again")
 
     return check
 

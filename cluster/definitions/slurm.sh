@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A Ray cluster for the length of a Slurm job, and one command on it: DVC's pipeline, or another.
+# A Ray cluster for the length of a Slurm job, and one command on it: the pipeline, or another.
 #
-#   sbatch cluster/definitions/slurm.sh                      # from the repository: dvc repro
-#   sbatch cluster/definitions/slurm.sh dvc repro select@2
+#   sbatch cluster/definitions/slurm.sh                      # from the repository: selftrain run
+#   sbatch cluster/definitions/slurm.sh selftrain run select@2
 #
 # The repository and its .venv lie on a file system that every node sees; storage.url in params.yaml
 # is a file:// folder there. Submitted again after its time was up, a run goes on where it was.
@@ -133,7 +133,7 @@ for ((number = 1; number < ${#nodes[@]}; number++)); do
 done
 ((${#nodes[@]} == 1)) || wait_for "${#nodes[@]}"
 
-(($#)) || set -- dvc repro
+(($#)) || set -- selftrain run
 echo "slurm.sh: ${#nodes[@]} nodes at $HEAD_IP:$PORT; logs in $folder; running $*"
 export RAY_ADDRESS=$HEAD_IP:$PORT
 "$@" &

@@ -174,8 +174,8 @@ def _fetched(folder: Path, entry: ShardEntry, stored: StoredFolder) -> StoredSha
         raise missing(uri, manifest) from None
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise DataError(
-            f"{uri}: not the bytes that {manifest} names; remove it, and run its stage again "
-            "with dvc repro --force"
+            f"{uri}: not the bytes that {manifest} names; remove it, and run its stage again: "
+            "selftrain run -- --force --single-item STAGE"
         )
     return StoredShard(uri, entry.file, data)
 

@@ -181,5 +181,6 @@ def _reason(error: Exception) -> str:
 def missing(uri: str, named_by: Path) -> DataError:
     """The error for an object that a manifest names and storage does not hold."""
     return DataError(
-        f"{uri}: missing, though {named_by} names it; run its stage again with dvc repro --force"
+        f"{uri}: missing, though {named_by} names it; run its stage again: "
+        "selftrain run -- --force --single-item STAGE"
     )

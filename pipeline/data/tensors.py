@@ -71,9 +71,9 @@ def read_dataset(folder: Path) -> Dataset:
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})") from None
     except ValueError as error:
-        raise DataError(f"{path}: not as prepare writes it ({error}); run dvc repro") from None
+        raise DataError(f"{path}: not as prepare writes it ({error}); selftrain run") from None
     if not len(dataset.mean) == len(dataset.std) == dataset.channels:
-        raise DataError(f"{path}: mean and std need {dataset.channels} numbers each; run dvc repro")
+        raise DataError(f"{path}: mean and std need {dataset.channels} numbers each; selftrain run")
     return dataset
 
 

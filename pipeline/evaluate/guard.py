@@ -64,11 +64,12 @@ def student_findings(
     test = compare_counts(counts["gained"], counts["lost"], counts["images"], bootstrap)
     if test.verdict != "worse":
         return []
+    images, fewer = counts["images"], counts["lost"] - counts["gained"]
+    right, before = (round(images * counts[name]) for name in ("accuracy", "teacher_accuracy"))
     return [
-        f"generation {generation} is worse than its teacher on {counts['images']} validation "
-        f"images: {100 * counts['accuracy']:.1f} % against "
-        f"{100 * counts['teacher_accuracy']:.1f} % ({counts['lost']} images lost, "
-        f"{counts['gained']} gained, p = {test.p_value:.2g})"
+        f"generation {generation} is right on {fewer} fewer of {images} validation images than its "
+        f"teacher, each seen once, from the centre: {right} against {before} "
+        f"({counts['lost']} lost, {counts['gained']} gained, p = {test.p_value:.2g})"
     ]
 
 

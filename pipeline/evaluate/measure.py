@@ -30,7 +30,7 @@ def head_log_probs(model: Path, features: Path, images: Path) -> Floats:
     """
     spec = read_spec(model)
     if body_of(features) != spec.body:
-        raise DataError(f"{features}: not of the body that {model} reads; run dvc repro")
+        raise DataError(f"{features}: not of the body that {model} reads; selftrain run")
     return read_head(model).log_probs(load_features(features, images), spec.temperature)
 
 

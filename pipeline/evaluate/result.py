@@ -18,6 +18,9 @@ from pipeline.files import csv_rows, read_json, regular, write_json, write_text,
 from pipeline.params.sections import Views
 
 RESULT_FILE = "result.json"
+NAMED = 3  # classes
+WEAK = 0.95  # accuracy under which a class is worth more labels
+FEWEST = 5  # test images of a class that is judged
 ARRAYS = ("test_log_probs", "test_labels", "validation_log_probs", "validation_labels")
 
 
@@ -35,6 +38,17 @@ class Evaluation:
     per_class: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[CalibrationBin, ...]
+
+
+def weakest_classes(classes: Sequence[str], test: Evaluation) -> str:
+    """The classes that are worth more labels, weakest first: "cat (50 % right), dog (90 % right)";
+    nothing where every class that is judged is right often enough."""
+    weak = sorted(
+        (accuracy, name)
+        for name, accuracy, row in zip(classes, test.per_class, test.confusion, strict=True)
+        if accuracy is not None and accuracy < WEAK and sum(row) >= FEWEST
+    )
+    return ", ".join(f"{name} ({100 * accuracy:.0f} % right)" for accuracy, name in weak[:NAMED])
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def doubtful_queue(
     for folder in predictions:
         if not same_images(unlabeled, folder):
             raise DataError(
-                f"{folder}: not of the images in {unlabeled}; run dvc repro to predict these"
+                f"{folder}: not of the images in {unlabeled}; selftrain run predicts these"
             )
     rows, doubts, pairs = _doubts(predictions, frozenset(answered))
     order = diverse(doubts, pairs, count)

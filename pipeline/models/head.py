@@ -163,6 +163,6 @@ def read_folds(folder: Path) -> Folds | None:
     fits = weight.ndim == 3 and weight.shape[:2] == bias.shape and fold.ndim == 1
     fits = fits and log_probs.shape == (len(fold), bias.shape[1]) and fold.dtype == np.int64
     if not fits or not -1 <= fold.min(initial=-1) <= fold.max(initial=-1) < len(weight):
-        raise CheckpointError(f"{path}: not as training writes it; run dvc repro")
+        raise CheckpointError(f"{path}: not as training writes it; selftrain run")
     heads = tuple(LinearHead(*pair) for pair in zip(weight, bias, strict=True))
     return Folds(heads, fold, log_probs)

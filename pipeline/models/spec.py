@@ -106,7 +106,7 @@ def model_digest(folder: Path) -> str:
         return value_digest({name: file_digest(folder / name) for name in (WEIGHTS, SPEC)})
     except OSError as error:
         raise CheckpointError(
-            f"{error.filename}: can't be read ({error.strerror}); run dvc repro to train it"
+            f"{error.filename}: can't be read ({error.strerror}); selftrain run trains it"
         ) from None
 
 
@@ -119,7 +119,7 @@ def teacher_chain(folders: Sequence[Path]) -> dict[str, str]:
     for teacher, student in pairwise(folders):
         if read_spec(student).teacher != digests[teacher.name]:
             raise CheckpointError(
-                f"{teacher}: not the model that taught {student}; run dvc repro to train what "
+                f"{teacher}: not the model that taught {student}; selftrain run trains what "
                 "has changed"
             )
     return digests

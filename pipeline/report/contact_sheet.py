@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from pipeline.errors import visible
 from pipeline.files import written_whole
 
+TITLE = "contact sheet"  # in every file of one
 CELL = 80  # least side of a drawn image, pixels
 GAP = 4
 MARGIN = 12
@@ -65,15 +67,16 @@ def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image.Image:
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Write PNG, or a page that holds it where `path` ends in .html; whole or not at all."""
-    data = io.BytesIO()
-    sheet.save(data, "PNG", optimize=True)
+    data, about = io.BytesIO(), PngInfo()
+    about.add_text("Title", TITLE)
+    sheet.save(data, "PNG", optimize=True, pnginfo=about)
     content = data.getvalue()
     if path.suffix == ".html":
         text = base64.b64encode(content).decode()
         name = html.escape(path.stem)
         content = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
-            f'<img alt="contact sheet" src="data:image/png;base64,{text}"></html>\n'
+            f'<img alt="{TITLE}" src="data:image/png;base64,{text}"></html>\n'
         ).encode()
     with written_whole(path) as partial:
         partial.write_bytes(content)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pipeline.evaluate.champion import model_words
+from pipeline.evaluate.result import weakest_classes
 from pipeline.report.data import ReportData
 from pipeline.report.words import answer, percent
 
 MOST = 3
-NAMED = 3  # classes
-WEAK = 0.95  # accuracy under which a class is worth more labels
-FEWEST = 5  # test images of a class that is judged
 MANY_STRANGERS = 0.05  # of the unlabelled images
 
 
@@ -60,16 +58,9 @@ def _start_from_weights(data: ReportData) -> str | None:
 
 
 def _label(data: ReportData) -> str | None:
-    test = data.champion_result.test
-    weak = sorted(
-        (accuracy, name)
-        for name, accuracy, row in zip(data.classes, test.per_class, test.confusion, strict=True)
-        if accuracy is not None and accuracy < WEAK and sum(row) >= FEWEST
-    )
-    if not weak:
-        return None
-    named = ", ".join(f"{name} ({percent(accuracy, 0)} right)" for accuracy, name in weak[:NAMED])
-    return f"Label more images, of these classes first: {named}; selftrain pick --count 50"
+    if named := weakest_classes(data.classes, data.champion_result.test):
+        return f"Label more images: selftrain pick --count 50; the weakest classes: {named}"
+    return None
 
 
 def _stop(data: ReportData) -> str | None:

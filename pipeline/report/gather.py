@@ -47,7 +47,7 @@ def as_written(root: Path) -> Iterator[None]:
         yield
     except UNFIT as error:
         raise DataError(
-            f"{root}: what the stages wrote is cut or altered ({error!r}); run dvc repro"
+            f"{root}: what the stages wrote is cut or altered ({error!r}); selftrain run"
         ) from None
 
 

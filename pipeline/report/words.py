@@ -99,9 +99,14 @@ def validation_note(data: ReportData) -> str:
     """What there being validation images, or not, means for the choices."""
     if not data.folds:
         if data.has_validation:
-            return (
+            chosen = (
                 "Choices (calibration, champion) were made on the validation images, not on test."
             )
+            views = (
+                "Accuracies on them are with the test-time views here; the guard and the training "
+                "curves see each image once, from the centre."
+            )
+            return chosen if data.views == "centre" else f"{chosen} {views}"
         return (
             "No validation images: choices that need them are off. Confidence is not calibrated, "
             "and the champion is not chosen by accuracy."
@@ -140,8 +145,8 @@ def _gain(result: GenerationResult) -> list[str]:
     return [
         f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
         f"({span(result.test)}) of {result.test.images:,} test images, against generation 0, "
-        f"which saw the labels alone: {change(test)}. {test.gained} images were gained, "
-        f"{test.lost} lost."
+        f"which saw the labels alone: {change(test)}. It gained {test.gained} of them and "
+        f"lost {test.lost}."
     ]
 
 

@@ -38,7 +38,7 @@ def findings_about_student(params: Params, generation: str, counts: Path) -> lis
         return student_findings(generation, known, interval=guard.interval, seed=params.seed)
     except (ValueError, ArithmeticError):  # also counts that do not add up
         raise DataError(
-            f"{counts}: not counts of validation images; run dvc repro to make it again"
+            f"{counts}: not counts of validation images; selftrain run makes it again"
         ) from None
 
 

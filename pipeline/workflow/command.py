@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import mmap
 import sys
 import tempfile
 from collections.abc import Callable
@@ -72,11 +73,40 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_writable(out: Path) -> None:
-    """Raise ParameterError where no file can be written at `out`."""
+def add_out_arguments(
+    parser: argparse.ArgumentParser, meaning: str, default: Path | None = None
+) -> None:
+    """The options `--out` and `--force` of a command that writes one file or folder."""
+    required = default is None
+    parser.add_argument("--out", type=Path, required=required, default=default, help=meaning)
+    parser.add_argument("--force", action="store_true", help="replace a file of any kind")
+
+
+def check_writable(out: Path, mark: bytes, *, force: bool) -> None:
+    """Raise ParameterError where no file can be written at `out`, or another one is in its place.
+
+    mark: what is in every file that the same command writes, which is replaced; without `force`
+    no other is.
+    """
     if out.is_dir():
         raise ParameterError(f"--out {out}: is a folder; name a file")
+    if not force and out.exists() and not _replaceable(out, mark):
+        raise ParameterError(
+            f"--out {out}: exists, and this command did not write it; give --force to replace it, "
+            "or another name"
+        )
     check_folder(out)
+
+
+def _replaceable(path: Path, mark: bytes) -> bool:
+    """Whether a file is empty or has `mark` in it, and may be read."""
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return path.is_file()
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return text.find(mark) >= 0
+    except OSError:
+        return False
 
 
 def check_folder(out: Path) -> None:

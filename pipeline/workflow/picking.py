@@ -13,6 +13,7 @@ from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
 from pipeline.errors import DataError, ParameterError
 from pipeline.evaluate.champion import model_words
+from pipeline.evaluate.result import RESULT_FILE, load_result, weakest_classes
 from pipeline.labels.pool import Embed, network_features, pixel_features
 from pipeline.labels.queue import (
     Query,
@@ -74,7 +75,7 @@ def pick_images(
     if strategy == "doubtful":
         if not teachers:
             raise ParameterError(
-                "--by doubtful: no teacher has seen these images yet; run dvc repro, or give "
+                "--by doubtful: no teacher has seen these images yet; selftrain run, or give "
                 "--by typical"
             )
         folders = list(teachers.values())
@@ -86,6 +87,20 @@ def pick_images(
         unlabeled, labeled, embed, count=count, answered=answers, seed=params.seed
     )
     return Picked("typical", f"by the features of {name}", queries, predictions, generation)
+
+
+def weakest_words(layout: Layout, params: Params) -> str:
+    """The weakest classes as the report names them; nothing before there is a champion."""
+    if not layout.ensemble.exists():
+        return ""
+    ((champion, _),) = shipped(layout, params, "champion")[0].items()
+    folder, classes = layout.evaluation(champion), layout.classes
+    if not (folder / RESULT_FILE).exists():
+        return ""
+    test = load_result(folder).test
+    if len(test.per_class) != len(classes):  # the evaluation is of other images
+        return ""
+    return weakest_classes(classes, test)
 
 
 def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[str, Path]:
@@ -100,7 +115,7 @@ def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[s
         and same_images(unlabeled, path)
     }
     if len(usable) < len(finished):
-        say("pick: the teachers have not seen these images and classes; dvc repro would show them")
+        say("pick: the teachers have not seen these images and classes; selftrain run shows them")
     return usable
 
 
@@ -136,7 +151,7 @@ def _champion(layout: Layout, params: Params, dataset: Dataset) -> tuple[str, nn
     spec = checkpoint.spec
     if (spec.image_size, spec.channels) != (dataset.image_size, dataset.channels):
         raise DataError(
-            f"{folder}: trained on other images than {layout.prepared} holds; run dvc repro, or "
+            f"{folder}: trained on other images than {layout.prepared} holds; selftrain run, or "
             "give --features pixels"
         )
     return f"{model_words(key)}, the champion", checkpoint.network, spec

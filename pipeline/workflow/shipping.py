@@ -53,7 +53,7 @@ def shipped(
         found = read_typed(layout.ensemble, _FROM_JSON)
     except FileNotFoundError:
         raise DataError(
-            f"{layout.ensemble}: missing, so no champion is chosen yet; run dvc repro, or name a "
+            f"{layout.ensemble}: missing, so no champion is chosen yet; selftrain run, or name a "
             "model's folder"
         ) from None
     except (OSError, ValueError) as error:

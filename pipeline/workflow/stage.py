@@ -254,8 +254,8 @@ def _locked(stage: Stage) -> Iterator[None]:
 
 
 def git_commit(root: Path) -> str:
-    """The commit checked out in `root`; outside git what SELFTRAIN_COMMIT says, else "none"."""
-    command = ["git", "rev-parse", "HEAD"]
+    """The commit checked out in `root`; without one what SELFTRAIN_COMMIT says, else "none"."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
     try:
         answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         commit = answer.stdout.strip()

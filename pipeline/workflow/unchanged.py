@@ -33,7 +33,7 @@ def unchanged_dependencies(root: Path) -> Iterator[None]:
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise DataError(
-                f"{changed[0]}{more}: changed while the stage ran; run dvc repro again, what is "
+                f"{changed[0]}{more}: changed while the stage ran; selftrain run again, what is "
                 "still valid is taken up"
             )
 

@@ -164,7 +164,7 @@ def pretended_ray(slurm: Slurm) -> dict[str, str]:
     )
     programs = {
         "ray": ray,
-        "dvc": '#!/bin/bash\necho "dvc $*"\n',
+        "selftrain": '#!/bin/bash\necho "selftrain $*"\n',
     }
     for name, text in programs.items():
         (binaries / name).write_text(text, encoding="utf-8")
@@ -184,7 +184,7 @@ def test_without_a_command_it_runs_the_pipeline(
     slurm: Slurm, pretended_ray: dict[str, str]
 ) -> None:
     output, _ = slurm.sbatch(**pretended_ray).communicate(timeout=30)
-    assert "dvc repro\n" in output
+    assert "selftrain run\n" in output
 
 
 def test_workers_join_the_head_each_with_its_own_folder(

@@ -67,6 +67,8 @@ def test_every_file_is_counted_in_one_line(tmp_path: Path) -> None:
     )
     counts = run_prepare(source, tmp_path / "out")
     assert counts.labeled + counts.validation + counts.test == 8
+    assert str(counts).startswith("12 files or rows seen: 8 used (")
+    assert "), 4 left out (" in str(counts)
 
 
 def test_scans_of_twelve_bits_are_found(tmp_path: Path) -> None:

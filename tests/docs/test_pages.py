@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,3 +99,25 @@ def test_every_page_is_named_where_a_reader_starts() -> None:
     start = "".join((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/README.md"))
     pages_of_docs = [path.name for path in PAGES if path.parent == ROOT / "docs"]
     assert [name for name in pages_of_docs if name not in start] == []
+
+
+def shown_words(path: Path) -> Iterator[str]:
+    """What a user may read of a file: all of it, of a module its strings but for docstrings."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        yield text
+        return
+    nodes = [*ast.walk(ast.parse(text))]
+    alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+def test_a_run_is_called_by_one_name() -> None:
+    folders = ("pipeline", "stages", "selftrain", "presets")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    kinds = (".py", ".html", ".js", ".yaml")
+    shown = [ROOT / "params.yaml", *(path for path in paths if path.suffix in kinds)]
+    other = {path for path in shown for words in shown_words(path) if "dvc repro" in words}
+    assert other <= {ROOT / "selftrain/run.py"}  # whose help says what it calls

@@ -40,6 +40,13 @@ def test_what_make_is_asked_for_is_there() -> None:
     assert would_run("demo")[-1].split()[-2:] == ["selftrain", "run"]
 
 
+def test_what_make_lists_is_seen_at_one_glance() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in listed.stdout.splitlines() if not line.startswith("make[")]
+    assert 10 <= len(lines) <= 15
+    assert max(map(len, lines)) <= 110
+
+
 def test_it_is_read_in_three_minutes() -> None:
     assert 500 <= len(README.split()) <= 700
 

@@ -31,7 +31,7 @@ def test_a_parameter_that_was_edited_meanwhile_is_not_recorded_as_used(tmp_path:
     os.killpg(first.pid, signal.SIGCONT)
     assert first.wait(200) == 255
     said = (project.folder / ".git/said").read_text()
-    assert "prepare: params.yaml: data: changed while the stage ran; run dvc repro again" in said
+    assert "prepare: params.yaml: data: changed while the stage ran; selftrain run again" in said
     assert project.repro("prepare") == ["prepare"]
     assert project.json("metrics/prepare.json")["labeled"] == 140
 
@@ -57,7 +57,7 @@ def test_images_that_changed_since_they_were_scanned_are_not_mixed(tmp_path: Pat
     os.killpg(process.pid, signal.SIGCONT)
     said, _ = process.communicate(timeout=100)
     assert (process.returncode, said.count("\n")) == (1, 1), said
-    assert said == f"prepare: {images}: files changed while they were read; run dvc repro again\n"
+    assert said == f"prepare: {images}: files changed while they were read; selftrain run again\n"
     assert not (project / "prepared/dataset.json").exists()
     run("scan", project)
     run("prepare", project)

@@ -135,5 +135,5 @@ def test_predictions_of_other_images_are_refused(prepared: Path, tmp_path: Path)
     assert same_images(unlabeled, tmp_path / "own")
     for name in ("other", "short"):
         assert not same_images(unlabeled, tmp_path / name)
-        with pytest.raises(DataError, match=r"not of the images in .*dvc repro"):
+        with pytest.raises(DataError, match=r"not of the images in .*selftrain run"):
             doubtful_queue(unlabeled, [tmp_path / name], CLASSES, count=1)

@@ -41,7 +41,7 @@ def test_the_weakest_classes_come_first_with_their_accuracy() -> None:
     test = replace(data.generations[1].test, per_class=(0.5, 0.25, 0.99, *[1.0] * 7))
     data = replace(data, generations=(data.generations[0], replace(data.generations[1], test=test)))
     first, second = data.classes[:2]
-    assert advised(data, f"first: {second} (25 % right), {first} (50 % right); selftrain pick")
+    assert advised(data, f"the weakest classes: {second} (25 % right), {first} (50 % right)")
     perfect = replace(test, per_class=(1.0,) * len(data.classes))
     data = replace(
         data, generations=(data.generations[0], replace(data.generations[1], test=perfect))

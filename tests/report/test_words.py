@@ -62,7 +62,7 @@ def test_a_sentence_names_gain_interval_and_counts() -> None:
     sentence = answer(data).sentences[0]
     assert f"{100 * test.difference:+.1f} points" in sentence
     assert f"({100 * test.low:.1f} to {100 * test.high:.1f})" in sentence
-    assert f"{test.gained} images were gained, {test.lost} lost" in sentence
+    assert f"It gained {test.gained} of them and lost {test.lost}." in sentence
 
 
 def test_a_baseline_that_did_not_run_gives_its_reason() -> None:
@@ -112,3 +112,9 @@ def test_a_control_that_did_better_on_test_can_be_shipped_by_hand() -> None:
     assert command in " ".join(answer(ahead).sentences)
     assert command not in " ".join(answer(behind).sentences)
     assert "no gain beyond chance" in answer(with_control(data, 7.2)).sentences[1]
+
+
+def test_which_validation_accuracy_is_which_is_said_where_there_are_two() -> None:
+    data = example_report()
+    assert "the guard and the training curves see each image once" in validation_note(data)
+    assert validation_note(replace(data, views="centre")).endswith("not on test.")

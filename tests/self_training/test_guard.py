@@ -43,7 +43,7 @@ def test_warn_finds_and_goes_on(tmp_path: Path) -> None:
     params, counts = params_of(tmp_path), tmp_path / "1.json"
     findings = check_teacher(params, "2", counts) + check_selection(params, "2", figures(), CLASSES)
     assert len(findings) == 2
-    assert "generation 1 is worse" in findings[0]
+    assert "generation 1 is right on 20 fewer" in findings[0]
     assert "'dog'" in findings[1]
     assert findings_about_student(params, "1", counts) == findings[:1]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.params import load_params
+from pipeline.workflow.stage import git_commit
 from selftrain.new import main
 from selftrain.plan import planned_stages
 
@@ -35,6 +36,25 @@ def test_a_project_has_all_that_a_run_needs(
     assert stages[:2] == ["prepare", "embed"]
     assert stages[-1] == "report"
     assert "evaluate@0" in stages
+
+
+@pytest.mark.parametrize("identity", ["[user]\nname = I\nemail = i@example.org\n", ""])
+def test_it_is_committed_where_git_knows_who_does_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    identity: str,
+) -> None:
+    (tmp_path / "gitconfig").write_text(identity)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    assert new(monkeypatch, tmp_path / "project") == 0
+    said = capsys.readouterr().out
+    assert ("nothing is committed yet (git: fatal: " in said) == (not identity)
+    head = git_commit(tmp_path / "project")
+    assert (len(head) == 40) if identity else (head == "none")
+    status = ["git", "status", "--porcelain"]
+    changed = subprocess.run(status, cwd=tmp_path / "project", capture_output=True, check=True)
+    assert identity == "" or changed.stdout == b""
 
 
 def test_inside_a_git_repository_it_is_a_part_of_it(

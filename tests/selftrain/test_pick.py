@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import selftrain.answers
 import selftrain.pick
 from pipeline.data.preparation.answers import image_name
+from pipeline.evaluate.result import model_result, save_result
 from pipeline.files import write_json
 from pipeline.labels.queue import doubtful_queue
 from tests.labels.folders import write_predictions
@@ -120,6 +122,16 @@ def test_the_champion_makes_the_features_where_there_is_one(
     assert run(monkeypatch, "pick", "--count", "3") == 0
     said = capsys.readouterr().out
     assert "by the features of generation 1, the champion" in said
+    assert "weakest" not in said
+    labels = np.repeat(np.arange(3), 8)
+    seen = np.log(np.full((24, 3), 0.05) + 0.85 * np.eye(3)[labels])
+    seen[:2] = seen[8:10][::-1]  # two of the first class are taken for the second
+    none = np.empty((0, 3), np.float32)
+    result = model_result(seen, seen, labels, none, np.empty(0, np.int64), interval=0.95)
+    save_result(project / "evaluations/1", result)
+    assert run(monkeypatch, "pick", "--count", "3", "--force") == 0
+    assert f"pick: the weakest classes: {CLASSES[0]} (75 % right)\n" in capsys.readouterr().out
+    rmtree(project / "evaluations")
     save_model(project / "models" / "1", channels=3, mean=[0.3] * 3, std=[0.25] * 3)
     assert run(monkeypatch, "pick", "--count", "3", "--force") == 1
     assert "trained on other images" in capsys.readouterr().err

@@ -1,17 +1,22 @@
-"""What DVC would stumble over is named before."""
+"""What would stop a run later is said before any work."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.errors import BusyError, DataError
-from pipeline.files import write_json
+from pipeline.files import file_digest, write_json
 from pipeline.params import load_params
 from pipeline.program import program_file
+from selftrain.new import main as new
 from selftrain.plan import check_idle, planned_stages
+from selftrain.status import main
 from tests.bad_input.special import special
 
 DVC_YAML = "stages: {make: {cmd: touch out, deps: [in], outs: [out, folder]}}"
@@ -31,36 +36,10 @@ def test_what_scan_can_not_have_written_is_one_line(
         planned_stages(tmp_path, params)
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("kind", ["pipe", "socket", "/dev/zero"])
-@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock", "in", "out", "folder/a/b"])
-def test_a_special_file_is_not_waited_for(tmp_path: Path, name: str, kind: str) -> None:
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
-    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / name).unlink(missing_ok=True)
-    special(tmp_path / name, kind)
-    params = load_params(program_file("params.yaml"))
-    with pytest.raises(DataError, match=rf"/{name}: not a regular file; remove it"):
-        planned_stages(tmp_path, params)
-
-
-def test_a_run_at_work_is_one_line(tmp_path: Path) -> None:
-    check_idle(tmp_path)
-    path = tmp_path / ".dvc" / "tmp" / "rwlock"
-    for pid, is_alive in (
-        (2**22 + 1, False),
-        (os.getpid(), True),
-    ):  # one that is gone, and a living one
-        info = {"pid": pid, "cmd": "dvc repro"}
-        for lock in ({"write": {"out": info}}, {"write": {}, "read": {"in": [info]}}):
-            write_json(path, lock)
-            if not is_alive:
-                check_idle(tmp_path)
-                continue
-            with pytest.raises(BusyError, match=rf"process {pid} \(dvc repro\); wait for it"):
-                check_idle(tmp_path)
-    for damaged in ("", "{", "[]", '{"write": 5}', '{"write": {"a": 5}}', '{"read": {"a": [5]}}'):
-        path.write_text(damaged)
-        check_idle(tmp_path)
+from pipeline.errors import BusyError, DataError
+from pipeline.files import file_digest, write_json
+from pipeline.params import load_params
+from pipeline.program import program_file
+from selftrain.new import main as new
+from selftrain.plan import check_idle, planned_stages
+from selftrain.status import main

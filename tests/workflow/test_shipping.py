@@ -72,7 +72,7 @@ def test_a_folder_is_named_in_place_of_them(layout: Layout, tmp_path: Path) -> N
 def test_what_is_not_there_is_said(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="--model nothing: no model folder"):
         named_models("nothing", layout, params())
-    with pytest.raises(DataError, match="run dvc repro"):
+    with pytest.raises(DataError, match="selftrain run"):
         shipped(Layout(tmp_path / "empty"), params())
     for text in ("[]", "[" * 9999, '{"champion": 1, "weights": {}}'):
         layout.ensemble.write_text(text)

@@ -65,7 +65,7 @@ def test_a_change_of_what_the_stage_depends_on_is_refused(
     root: Path, change: Callable[[Path], object], name: str
 ) -> None:
     with (
-        pytest.raises(DataError, match=rf"^{name}: changed while the stage ran; run dvc repro"),
+        pytest.raises(DataError, match=rf"^{name}: changed while the stage ran; selftrain run"),
         unchanged_dependencies(root),
     ):
         change(root)

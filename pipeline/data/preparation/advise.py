@@ -167,7 +167,7 @@ def describe(inspection: Inspection, kind: str) -> list[str]:
 
 
 def accounted(source: Source) -> str:
-    """How many files there are, and what becomes of them, in one line."""
+    """How many files there are, and what becomes of them, in one line; in prepare's words."""
     used, unused = len(source), len(source.left_out)
     why = f" ({in_words(source.left_out)})" if unused else ""
     return f"{used + unused} files or rows seen: {used} used, {unused} left out{why}"
@@ -180,7 +180,10 @@ def warnings(inspection: Inspection) -> list[str]:
         shown = listed([f"{name}: {reason}" for name, reason in bad], 3, "; ")
         lines.append(f"{len(bad)} of {inspection.decoded} sampled are unusable ({shown})")
     if inspection.duplicates:
-        lines.append(f"{inspection.duplicates} are exact copies of others")
+        lines.append(
+            f"{inspection.duplicates} are exact copies of others: prepare leaves out those of "
+            "validation and test images, near copies too"
+        )
     if inspection.conflicts:
         lines.append(f"{inspection.conflicts} are the same as one of another class: left out")
     if few := [repr(name) for name in inspection.classes if labeled[name] < FEW_TO_JUDGE]:

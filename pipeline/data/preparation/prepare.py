@@ -50,6 +50,7 @@ DATASET_FILE = "dataset.json"
 SCRATCH_NAME = ".prepare"
 MANY_COPIES = 0.01  # of the images; more are worth a warning
 NAMES_SHOWN = 5
+SIDES_WORDS = ("labelled", "unlabelled", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,32 @@ class PrepareCounts:
     corrected: int = 0
     excluded: int = 0
     corrections_unused: int = 0
+
+    def __str__(self) -> str:
+        """In words, as `init` has them; of what there is none only left out is named."""
+        sides = (self.labeled, self.unlabeled, self.validation, self.test)
+        where = ", ".join(f"{count} {side}" for count, side in zip(sides, SIDES_WORDS, strict=True))
+        unusable = self.quarantined - self.conflicts - self.excluded - self.grouped
+        why = _counted(
+            ("unusable", unusable),
+            ("the same as one of another class", self.conflicts),
+            ("as copies of validation or test images", self.duplicates_dropped),
+            ("of a group that validation or test has", self.grouped),
+            ("as corrections.csv says", self.excluded),
+            ("of other kinds", self.other_files),
+        )
+        left_out = f"{self.seen - sum(sides)} left out" + (f" ({why})" if why else "")
+        more = _counted(
+            ("animated, their first frame used", self.animated),
+            ("corrected", self.corrected),
+            ("of corrections.csv not used", self.corrections_unused),
+        )
+        used = f"{self.seen} files or rows seen: {sum(sides)} used ({where}), {left_out}"
+        return f"{used}; {more}" if more else used
+
+
+def _counted(*kinds: tuple[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in kinds if count)
 
 
 def prepare(

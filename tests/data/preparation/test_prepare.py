@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.images import decode_png
+from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.data.sources import Row, open_source
 from pipeline.data.tensors import read_dataset
@@ -57,7 +58,21 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "excluded": 0,
         "corrections_unused": 0,
     }
+    assert str(counts) == (
+        "1797 files or rows seen: 1797 used (70 labelled, 798 unlabelled, 30 validation, 899 test),"
+        " 0 left out"
+    )
     return out
+
+
+def test_what_is_left_out_is_counted_once_with_its_reason() -> None:
+    counts = PrepareCounts(40, 8, 6, 2, 4, 9, 10, 1, 4, 3, 2, 5, 1, 0)
+    assert str(counts) == (
+        "40 files or rows seen: 20 used (8 labelled, 6 unlabelled, 2 validation, 4 test), 20 left "
+        "out (2 unusable, 4 the same as one of another class, 10 as copies of validation or test "
+        "images, 2 of a group that validation or test has, 1 as corrections.csv says, 1 of "
+        "other kinds); 3 animated, their first frame used, 5 corrected"
+    )
 
 
 def test_digits_budget_is_even_over_classes(digits: Path) -> None:
