@@ -23,7 +23,7 @@ from pipeline.report import figures
 from pipeline.report.data import ReportData
 from pipeline.report.decisions import decisions
 from pipeline.report.summary import model_rows
-from pipeline.report.svg import MOST_NAMED, inline, printable
+from pipeline.report.svg import MOST_NAMED, inline, printable, with_links
 from pipeline.report.words import (
     ABSENT,
     answer,
@@ -57,6 +57,7 @@ ALWAYS = ("labeled", "unlabeled", "test")  # shown although there are none
 def render_report(data: ReportData) -> str:
     """The whole page as HTML text; every name in `data` is escaped."""
     champion = data.champion_result
+    cells = data.mistakes.cells if data.mistakes else ()
     return render(
         "report.html",
         data=data,
@@ -72,6 +73,8 @@ def render_report(data: ReportData) -> str:
         issues_sentence=issues_sentence(data),
         figures=page_figures(data),
         galleries=data.galleries,
+        cells={(data.classes[cell.label], data.classes[cell.predicted]): cell for cell in cells},
+        pictures=data.pictures,
         classes=data.classes,
         generation=data.generations[-1].generation,
     )
@@ -150,7 +153,7 @@ def page_figures(data: ReportData) -> dict[str, str]:
     svgs = {
         "accuracy": figures.accuracy_figure(data),
         "reliability": figures.reliability_figure(both),
-        "confusion": figures.confusion_figure(champion.test, data.classes),
+        "confusion": confusion(data),
     }
     if len(data.classes) <= MOST_NAMED:
         name = f"champion ({model_words(data.champion)})"
@@ -166,3 +169,10 @@ def page_figures(data: ReportData) -> dict[str, str]:
     if any(part.validations for part in data.generations):
         svgs["validation"] = figures.validation_figure(data)
     return svgs
+
+
+def confusion(data: ReportData) -> str:
+    """The champion's confusion matrix; errors whose images are on the page lead to them."""
+    cells = data.mistakes.cells if data.mistakes else ()
+    svg = figures.confusion_figure(data.champion_result.test, data.classes, cells)
+    return with_links(svg, "confusion", {cell.key: cell.gallery.title for cell in cells})

@@ -109,7 +109,23 @@ def _add_legend(figure: Figure) -> None:
 
 def inline(svg: str, label: str) -> str:
     """An SVG document as an element of a page, with `label` for those who can't see it."""
-    return f'<svg role="img" aria-label="{html.escape(label)}"{svg.partition("<svg")[2]}'
+    role = "group" if "<a " in svg else "img"  # what is in an image can't be followed
+    return f'<svg role="{role}" aria-label="{html.escape(label)}"{svg.partition("<svg")[2]}'
+
+
+def with_links(svg: str, name: str, links: Mapping[str, str]) -> str:
+    """The figure `name` with what its links say, by the `key` of "#key" that they lead to.
+
+    They lead to the page's id name-key, from the id name-of-key.
+    """
+    for key, words in links.items():
+        words = html.escape(visible(words))
+        svg = svg.replace(
+            f'<a xlink:href="#{name}-{key}" target="_blank">',
+            f'<a id="{name}-of-{key}" xlink:href="#{name}-{key}" aria-label="{words}">'
+            f"<title>{words}</title>",
+        )
+    return svg
 
 
 def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:
