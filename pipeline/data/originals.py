@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.decoding import decode_pictures
 from pipeline.data.preparation.listing import folder_of
-from pipeline.data.preparation.records import in_order
 from pipeline.data.sources import ColumnNames
 from pipeline.data.sources.files import read_image
 from pipeline.data.sources.parquet_files import (
@@ -24,27 +25,26 @@ from pipeline.data.sources.parquet_files import (
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
 
-MOST_READ = 8 << 30  # bytes of the row groups that hold the images of a page
+MOST_READ = 4 << 30  # bytes of Parquet files that are searched for the images of a page
 
 
 def original_pictures(
     data: DataParams, ids: Iterable[str], *, side: int, most_bytes: int
 ) -> dict[str, bytes]:
     """JPEGs of the originals of these images, whole, as `pictures.whole_picture` makes them."""
+    cores, pictures = os.cpu_count() or 1, dict[str, bytes]()
+    found = originals(data, ids)
 
-    def pictures(found: list[tuple[str, bytes]]) -> list[tuple[str, bytes | str]]:
-        made = decode_pictures(
-            [image for _, image in found],
-            side=side,
-            most_bytes=most_bytes,
-            max_pixels=data.max_pixels,
-            bits=data.bits or 16,
-        )
-        return [(name, picture) for (name, _), picture in zip(found, made, strict=True)]
+    def picture(each: tuple[str, bytes]) -> bytes | str:
+        form = {"side": side, "most_bytes": most_bytes, "max_pixels": data.max_pixels}
+        return decode_pictures([each[1]], bits=data.bits or 16, **form)[0]
 
-    groups = in_order(pictures, originals(data, ids), os.cpu_count() or 1)
-    made = (each for group in groups for each in group)
-    return {name: picture for name, picture in made if isinstance(picture, bytes)}
+    with ThreadPoolExecutor(cores) as pool:
+        while some := list(islice(found, 4 * cores)):  # few are in memory
+            for (name, _), made in zip(some, pool.map(picture, some), strict=True):
+                if isinstance(made, bytes):
+                    pictures[name] = made
+    return pictures
 
 
 def originals(data: DataParams, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -68,36 +68,28 @@ def originals(data: DataParams, ids: Iterable[str]) -> Iterator[tuple[str, bytes
 def _from_parquet(
     path: str, names: ColumnNames, wanted: Collection[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Rows by id; of the images only the row groups that hold one of them are read."""
+    """Rows by their ids, as ParquetSource has them, of the first files of MOST_READ bytes."""
+    left, read = set(wanted), 0
     try:
         files, _ = find_parquet(path)
-        root, left = Path(os.path.commonpath([file.parent for file in files])), MOST_READ
+        root = Path(os.path.commonpath([file.parent for file in files]))
         for file in files:
+            read += file.stat().st_size
+            if read > MOST_READ or not left:
+                return
             with open_parquet(file) as opened:
-                schema, metadata = opened.schema_arrow, opened.metadata
-            columns, row = find_columns(schema, file, names), 0
-            below = file.relative_to(root).as_posix()
-            for number in range(metadata.num_row_groups):
-                group, first = metadata.row_group(number), row
-                row += group.num_rows
-                made_up = (f"{below}:{place}" for place in range(first, row))
-                ids = list(_ids(file, columns["id"], number) if "id" in columns else made_up)
-                if not any(name in wanted for name in ids):
-                    continue
-                left -= group.total_byte_size
-                if left < 0:
-                    return
-                images = (
-                    image
-                    for batch in row_batches(file, [columns["image"]], [number])
-                    for image in image_values(batch.column(0), file)
-                )
-                pairs = zip(ids, images, strict=True)
-                yield from ((name, image) for name, image in pairs if image and name in wanted)
+                columns = find_columns(opened.schema_arrow, file, names)
+            used = [columns[use] for use in ("id", "image") if use in columns]
+            below, row = file.relative_to(root).as_posix(), 0
+            for batch in row_batches(file, used):
+                ids = [f"{below}:{place}" for place in range(row, row + batch.num_rows)]
+                if "id" in columns:
+                    ids = list(map(str, batch.column(columns["id"]).to_pylist()))
+                row += batch.num_rows
+                images = image_values(batch.column(columns["image"]), file)
+                for name, image in zip(ids, images, strict=True):
+                    if name in left and image:
+                        left.remove(name)
+                        yield name, image
     except (SourceError, OSError, ValueError):
         return
-
-
-def _ids(file: Path, column: str, group: int) -> Iterator[str]:
-    for batch in row_batches(file, [column], [group]):
-        yield from map(str, batch.column(0).to_pylist())

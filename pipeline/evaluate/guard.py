@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import RegressionError
+from pipeline.errors import RegressionError, counted
 from pipeline.evaluate.metrics import Flags
 from pipeline.evaluate.significance import Bootstrap, compare_counts
 
@@ -65,10 +65,10 @@ def student_findings(
     if test.verdict != "worse":
         return []
     return [
-        f"generation {generation} is worse than its teacher on {counts['images']} validation "
-        f"images: {100 * counts['accuracy']:.1f} % against "
-        f"{100 * counts['teacher_accuracy']:.1f} % ({counts['lost']} images lost, "
-        f"{counts['gained']} gained, p = {test.p_value:.2g})"
+        f"generation {generation} is worse than its teacher on "
+        f"{counted(counts['images'], 'validation image')}: {100 * counts['accuracy']:.1f} % "
+        f"against {100 * counts['teacher_accuracy']:.1f} % ({counted(counts['lost'], 'image')} "
+        f"lost, {counts['gained']} gained, p = {test.p_value:.2g})"
     ]
 
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.errors import counted
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report.data import GenerationResult, ReportData
 from pipeline.report.mistakes import Cell
@@ -28,6 +29,7 @@ from pipeline.report.svg import (
     VIOLET,
     count_by_class,
     name_classes,
+    printable,
     svg_figure,
     write_svgs,
 )
@@ -63,9 +65,9 @@ def accuracy_figure(ax: Axes, data: ReportData) -> None:
         _with_intervals(ax, len(names), [data.ensemble], GREEN, "D", "ensemble")
         names.append("all")
     for control in data.controls:
-        label = f"labels alone, {control.steps:,} steps"
+        label = f"labels alone, {counted(control.steps, 'step')}"
         _with_intervals(ax, len(names), [control.result.test], VIOLET, "v", label)
-        names.append(control.name)
+        names.append(printable(control.name))
     if data.baseline is not None and data.baseline.accuracy is not None:
         level = 100 * data.baseline.accuracy
         ax.axhline(level, color=ORANGE, linestyle="--", label=data.baseline.name)

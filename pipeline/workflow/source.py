@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.errors import counted
 from pipeline.params import DataParams
 from pipeline.workflow.layout import Layout
 
@@ -27,4 +28,4 @@ def source_facts(root: Path, data: DataParams) -> tuple[dict[str, int | str], st
         "bytes": listing.bytes,
         "digest": listing.digest,
     }
-    return facts, f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
+    return facts, f"{counted(listing.files, 'file')} in {data.path}, {listing.read} not seen before"

@@ -17,7 +17,6 @@ from pipeline.data.images import BadImageError
 from pipeline.data.originals import original_pictures, originals
 from pipeline.data.pictures import whole_picture
 from pipeline.data.sources import ColumnNames, open_source
-from pipeline.data.sources.parquet_files import row_batches
 from tests.data.helpers import data_params, encoded, noise, photo
 from tests.data.hostile_images import huge_png, icon_of
 
@@ -92,18 +91,13 @@ def test_named_columns_hold_the_images(tmp_path: Path) -> None:
 def test_no_more_of_parquet_is_read_than_a_page_is_worth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = data_params(source="parquet", path=str(write_parquet(tmp_path / "x.parquet")))
-    read: list[list[int]] = []
-
-    def counted(file: Path, columns: list[str], groups: list[int]) -> Any:
-        read.append(groups)
-        return row_batches(file, columns, groups)
-
-    monkeypatch.setattr(module, "row_batches", counted)
-    assert [name for name, _ in originals(data, ["x.parquet:5"])] == ["x.parquet:5"]
-    assert read == [[2]]
-    monkeypatch.setattr(module, "MOST_READ", 100)
-    assert list(originals(data, ["x.parquet:5"])) == []
+    folder = parquet_folder(tmp_path / "data") / "train"
+    data = data_params(source="parquet", path=str(folder))
+    names = ["one.parquet:1", "two.parquet:1"]
+    assert [name for name, _ in originals(data, names)] == names
+    most = (folder / "one.parquet").stat().st_size
+    monkeypatch.setattr(module, "MOST_READ", most)
+    assert [name for name, _ in originals(data, names)] == names[:1]
 
 
 @pytest.mark.parametrize("source", ["folder", "manifest", "parquet"])

@@ -41,13 +41,11 @@ def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
     return sorted(files), others
 
 
-def row_batches(
-    file: Path, columns: list[str], row_groups: list[int] | None = None
-) -> Iterator[Any]:
-    """Yield the rows of a Parquet file, or of some groups, as Arrow batches; raises SourceError."""
+def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
+    """Yield the rows of a Parquet file as Arrow batches; raises SourceError."""
     with open_parquet(file) as opened:
         try:
-            for batch in opened.iter_batches(ROWS_AT_ONCE, row_groups, columns=columns):
+            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
                 batch.validate(full=True)  # text that is not UTF-8, indices out of range
                 yield batch
         except UNREADABLE as error:
