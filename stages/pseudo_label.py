@@ -53,9 +53,8 @@ def pseudo_label(stage: Stage) -> None:
         publish_folder(finished, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
         run.images = manifest.rows
-    by = f" by {len(models)} teachers" if len(models) > 1 else ""
-    shards = counted(len(manifest.shards), "shard")
-    result_line(stage, f"{counted(manifest.rows, 'image')} in {shards}{by}")
+    shown = f"{counted(manifest.rows, 'image')} in {counted(len(manifest.shards), 'shard')}"
+    result_line(stage, shown + (f" by {len(models)} teachers" if len(models) > 1 else ""))
 
 
 def _predict(stage: Stage, run: Run, predictor: ShardPredictor) -> None:
