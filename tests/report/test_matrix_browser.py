@@ -14,7 +14,7 @@ from pipeline.report.mistakes import Mistakes, find_mistakes
 from pipeline.report.originals import Picture
 from pipeline.report.page import render_report
 from tests.report.example import example_report
-from tests.report.test_browser import Opened, browser, pytestmark
+from tests.report.test_browser import CONTRASTS, Opened, browser, pytestmark
 from tests.report.test_mistakes import log_probs_of
 from tests.tiny import CLASSES, prepared_stripes
 
@@ -65,7 +65,7 @@ def test_the_keyboard_leads_to_a_cell_s_images_and_back(
 
     images = [image.id for image in cells["0-1"].gallery.images]
     page.keyboard.press("Enter")
-    page.wait_for_function(f"{SHOT} !== undefined")
+    page.locator(".shot:focus").wait_for()
     assert page.evaluate(f"JSON.parse({SHOT})") == images[0]
     page.keyboard.press("ArrowRight")
     assert page.evaluate(f"JSON.parse({SHOT})") == images[1]
@@ -82,12 +82,12 @@ def test_the_keyboard_leads_to_a_cell_s_images_and_back(
     page.keyboard.press("Escape")
     assert page.evaluate(NOW) == "confusion-of-0-1"
     page.keyboard.press("Enter")
-    page.wait_for_function(f"{SHOT} !== undefined")
+    page.locator(".shot:focus").wait_for()
     page.go_back()
-    page.wait_for_function(f"{NOW} === 'confusion-of-0-1'")
+    page.locator("#confusion-of-0-1:focus").wait_for()
     page.locator("td a").first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function(f"{SHOT} !== undefined")
+    page.locator(".shot:focus").wait_for()
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.closest('td') !== null")
     opened.close()
@@ -97,13 +97,13 @@ def test_the_mouse_leads_there_too(browser: Any, made: tuple[Path, Mistakes]) ->
     opened = Opened(browser, made[0], viewport={"width": 1000, "height": 800})
     page = opened.page
     page.locator("#confusion-of-2-0 path").click()
-    page.wait_for_function(f"{SHOT} !== undefined")
+    page.locator(".shot:focus").wait_for()
     assert page.locator("#confusion-2-0").is_visible()
     page.locator("#confusion-of-0-1 path").click()
-    page.wait_for_function("document.activeElement.closest('#confusion-0-1') !== null")
+    page.locator("#confusion-0-1 .shot:focus").wait_for()
     assert not page.locator("#confusion-2-0").is_visible()
     page.get_by_role("link", name="Back to the matrix").locator("visible=true").click()
-    page.wait_for_function(f"{NOW} === 'confusion-of-0-1'")
+    page.locator("#confusion-of-0-1:focus").wait_for()
     opened.close()
 
 
@@ -133,7 +133,7 @@ def test_the_cells_of_many_classes_can_be_pointed_at(
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert page.locator(".pointed").inner_text() == cell.gallery.title
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_function(f"{SHOT} !== undefined")
+    page.locator(".shot:focus").wait_for()
     assert page.locator(f"#confusion-{cell.key}").is_visible()
     opened.close()
 
@@ -152,6 +152,7 @@ def test_an_image_is_opened_larger_with_what_the_models_see(
     assert page.evaluate(
         "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )
+    assert page.evaluate(CONTRASTS) == []
     page.keyboard.press("ArrowRight")  # one without
     assert not page.locator("#choose-crop").is_visible()
     src = page.locator(".shot img").nth(1).get_attribute("src")
