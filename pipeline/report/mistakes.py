@@ -53,6 +53,7 @@ def find_mistakes(
     """
     if read_manifest(test).rows != len(labels):
         raise DataError(f"{test}: not the images that were tested; evaluate again")
+    log_probs = np.minimum(log_probs, 0)  # whatever a file holds is shown
     guesses, sure = log_probs.argmax(axis=1), log_probs.max(axis=1)
     wrong = np.flatnonzero(guesses != labels)
     order: list[int] = wrong[np.argsort(-sure[wrong], kind="stable")].tolist()

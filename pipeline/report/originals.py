@@ -39,7 +39,7 @@ def shown_pictures(images: Iterable[ShownImage], data: DataParams) -> dict[str, 
         return {}
     most = min(MOST_PICTURE_BYTES, MOST_PAGE_BYTES // len(ids))
     made = original_pictures(data, ids, side=PICTURE_SIDE, most_bytes=most)
-    lost = [name for name in ids if name not in made]
+    lost = [name for name in ids if name not in made and _side(stored[name]) > SIDE]
     crops = decode_pictures(
         [stored[name] for name in lost],
         side=PICTURE_SIDE,
