@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.addresses import check_address
-from pipeline.errors import ClusterError, ParameterError, SelftrainError
+from pipeline.errors import ClusterError, ParameterError, SelftrainError, counted
 from pipeline.files import written_whole
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.tracking.spool import all_spools
@@ -132,7 +132,7 @@ class Remote:
         with self._files(job) as (remote_files, job_folder):
             remote_files.remove(job_folder, recursive=True)
         on_their_way = f", {runs} runs on their way to MLflow" if runs else ""
-        return f"brought back DVC's outputs and {len(files)} files{on_their_way}"
+        return f"brought back DVC's outputs and {counted(len(files), 'file')}{on_their_way}"
 
 
 @contextmanager

@@ -17,6 +17,12 @@ def visible(text: str, most: int | None = None) -> str:
     return f"{shown[: most - 1 - tail]}…{shown[-tail:]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 image", "1,200 images": a number and what it counts, in the singular or plural."""
+    plural = noun if count == 1 else f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+    return f"{count:,} {plural}"
+
+
 class SelftrainError(Exception):
     """What a user can mend; shown as one line, without a traceback. All others here are kinds."""
 

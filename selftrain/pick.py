@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import ParameterError
+from pipeline.errors import ParameterError, counted
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
@@ -44,8 +44,9 @@ def pick(args: argparse.Namespace) -> None:
         return
     weakest = weakest_words(layout, params)
     tasks = {"label_studio": args.label_studio, "fiftyone": args.fiftyone}
-    publish_queue(args.out, picked, layout.prepared, **tasks)
-    say(f"pick: {len(picked.queries)} {picked.strategy} images, {picked.by}: {args.out}/index.html")
+    publish_queue(args.out, picked, layout.prepared, params.data, **tasks)
+    images = counted(len(picked.queries), f"{picked.strategy} image")
+    say(f"pick: {images}, {picked.by}: {args.out}/index.html")
     if weakest:
         say(f"pick: the weakest classes: {weakest}")
 

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import ParameterError
+from pipeline.errors import ParameterError, counted
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import (
@@ -51,7 +51,7 @@ def predict(arguments: argparse.Namespace) -> None:
         named = "; ".join(f"{name}: {reason}" for name, reason in summary.first_bad)
         more = "; …" if summary.bad > len(summary.first_bad) else ""
         bad = f"; {summary.bad} could not be read, see column error ({named}{more})"
-    say(f"predict: {summary.classified} images classified: {arguments.out}{bad}")
+    say(f"predict: {counted(summary.classified, 'image')} classified: {arguments.out}{bad}")
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import ParameterError
+from pipeline.errors import ParameterError, counted
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.self_training.choices import with_choices
@@ -60,7 +60,7 @@ def preview(args: argparse.Namespace) -> None:
         rows = preview_rows(pixels, labels, augment, params.seed)
         title = f"{len(rows_shown)} of {args.data}, as params.yaml augments them"
     save_sheet(draw_sheet(title, rows), args.out)
-    say(f"{args.out}: {len(rows)} rows")
+    say(f"{args.out}: {counted(len(rows), 'row')}")
 
 
 def main() -> int:

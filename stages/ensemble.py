@@ -1,5 +1,6 @@
 """All generations as one, the champion among them, and the labels that they contradict."""
 
+from pipeline.errors import counted
 from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.ensemble import judge_ensemble
 from pipeline.evaluate.label_issues import find_label_issues, write_label_issues
@@ -54,9 +55,10 @@ def ensemble(stage: Stage) -> None:
     shown, test = "", judged.test
     if test:
         shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%}) of "
-        count = len(judged.members)
-        shown += f"{count} models; " if count > 1 else "1 model; "
-    issue_note = f"; {len(issues)} labels contradicted: label_issues.csv" if issues else ""
+        shown += f"{counted(len(judged.members), 'model')}; "
+    issue_note = (
+        f"; {counted(len(issues), 'label')} contradicted: label_issues.csv" if issues else ""
+    )
     champion = f"champion: {model_words(judged.champion)}, {judged.champion_reason}"
     result_line(stage, shown + champion + issue_note)
 

@@ -5,6 +5,7 @@ Networks look at the images with Ray Data; classifiers on features are asked her
 
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import missing_shards, upload_shards
+from pipeline.errors import counted
 from pipeline.files import publish_folder
 from pipeline.labels.predict import ShardPredictor
 from pipeline.models.spec import teacher_chain
@@ -52,9 +53,8 @@ def pseudo_label(stage: Stage) -> None:
         publish_folder(finished, layout.predictions(stage.key))
         run.tracker.metrics({"images": manifest.rows})
         run.images = manifest.rows
-    by = f" by {len(models)} teachers" if len(models) > 1 else ""
-    shards = f"{len(manifest.shards)} shard{'s' if len(manifest.shards) > 1 else ''}"
-    result_line(stage, f"{manifest.rows} images in {shards}{by}")
+    shown = f"{counted(manifest.rows, 'image')} in {counted(len(manifest.shards), 'shard')}"
+    result_line(stage, shown + (f" by {len(models)} teachers" if len(models) > 1 else ""))
 
 
 def _predict(stage: Stage, run: Run, predictor: ShardPredictor) -> None:

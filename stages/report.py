@@ -1,10 +1,12 @@
 """Put everything that was measured on one page, and a table on the terminal."""
 
 import sys
+from dataclasses import replace
 
 from pipeline.files import write_text
 from pipeline.progress import say
 from pipeline.report.gather import as_written, gather_report
+from pipeline.report.originals import shown_pictures
 from pipeline.report.page import render_report, render_times
 from pipeline.report.summary import headline, render_note, render_table
 from pipeline.tracking.tracker import drain
@@ -24,6 +26,7 @@ def report(stage: Stage) -> None:
         page = layout.report / "index.html"
         with as_written(stage.root):
             data = gather_report(layout, params)
+            data = replace(data, pictures=shown_pictures(data.shown_images, params.data))
             html, note, figures = render_report(data), render_note(data), headline(data)
             by_generation = [part.test.accuracy for part in data.generations]
             table = render_table(data, color=sys.stdout.isatty())

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import stored_prefix
+from pipeline.errors import counted
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
@@ -71,7 +72,7 @@ def select(stage: Stage) -> None:
         say(f"{stage.title}: warning: {'; '.join(findings)}")
     right = metrics.get("pseudo_label_accuracy")
     known = f", {right:.2%} right" if right is not None else ""
-    result_line(stage, f"{figures.kept} images kept ({figures.coverage:.1%}){known}")
+    result_line(stage, f"{counted(figures.kept, 'image')} kept ({figures.coverage:.1%}){known}")
 
 
 if __name__ == "__main__":

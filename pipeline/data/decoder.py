@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.data.images import BadImageError, StoredImage, check_header, readable_formats, store
+from pipeline.data.pictures import whole_picture
 
 MEMORY, MEMORY_A_PIXEL = 256 << 20, 32  # bytes of address space, beside 4 times the file's bytes
 HEADER_A_PIXEL = 8  # the same while a header is read, for WebP; of data.max_pixels
@@ -76,15 +77,20 @@ def _serve(turn: int) -> None:
                 answer = _answer(data, form, limits)
                 if isinstance(answer, str):
                     heads.append(answer)
+                elif isinstance(answer, bytes):
+                    heads.append([])
+                    blobs.append(answer)
                 else:
                     heads.append([answer.animated, answer.side, answer.mode, answer.largest])
                     blobs += [answer.data, answer.pixels.tobytes()]
         send(answers, heads, blobs)
 
 
-def _answer(data: bytes, form: dict[str, Any], limits: _Limits) -> StoredImage | str:
+def _answer(data: bytes, form: dict[str, Any], limits: _Limits) -> StoredImage | bytes | str:
     try:
         limits.start()
+        if "most_bytes" in form:
+            return whole_picture(data, **form, reserve=limits.reserve)
         if "image_size" in form:
             return store(data, **form, reserve=limits.reserve)
         check_header(Path(os.fsdecode(data)))

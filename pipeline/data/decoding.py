@@ -52,6 +52,15 @@ def decode_images(
     return [answer for batch in _messages(images) for answer in pool.decoded(batch, form)]
 
 
+def decode_pictures(
+    images: Sequence[bytes], *, side: int, most_bytes: int, max_pixels: int, bits: int = 16
+) -> list[bytes | str]:
+    """What `pictures.whole_picture` makes of each, as decode_images."""
+    form = {"side": side, "most_bytes": most_bytes, "max_pixels": max_pixels, "bits": bits}
+    pool = _pool(os.getpid())
+    return [answer for batch in _messages(images) for answer in pool.decoded(batch, form)]
+
+
 def is_image(path: Path) -> bool:
     """Whether a file begins as an image of the formats that are known by their content does."""
     form = {"max_pixels": HEADER_PIXELS}
@@ -90,7 +99,7 @@ class _Pool:
         self._turn = tempfile.TemporaryFile()  # noqa: SIM115  # locked by whoever holds a large one
         atexit.register(self.close)
 
-    def decoded(self, images: Sequence[bytes], form: dict[str, Any]) -> list[StoredImage | str]:
+    def decoded(self, images: Sequence[bytes], form: dict[str, Any]) -> list[Any]:
         """The answers to one message; where its process ends, to each image by itself."""
         try:
             return self._ask(images, form)
@@ -101,7 +110,7 @@ class _Pool:
                 raise DataError(f"{ended}; is there too little memory?") from None
             return [ended.reason]
 
-    def _ask(self, images: Sequence[bytes], form: dict[str, Any]) -> list[StoredImage | str]:
+    def _ask(self, images: Sequence[bytes], form: dict[str, Any]) -> list[Any]:
         for last in (False, True):
             try:
                 with self._cores:
@@ -150,7 +159,7 @@ class _Child:
         self._requests: Any = self._process.stdin
         self._answers: Any = self._process.stdout
 
-    def ask(self, images: Sequence[bytes], form: dict[str, Any]) -> list[StoredImage | str]:
+    def ask(self, images: Sequence[bytes], form: dict[str, Any]) -> list[StoredImage | bytes | str]:
         """Raises _EndedError."""
         try:
             send(self._requests, form, images)
@@ -163,7 +172,9 @@ class _Child:
             raise
         found = iter(blobs)
 
-        def stored(traits: list[Any]) -> StoredImage:
+        def stored(traits: list[Any]) -> StoredImage | bytes:
+            if not traits:
+                return next(found)
             shape = (form["image_size"], form["image_size"], form["channels"])
             data, pixels = next(found), np.frombuffer(next(found), np.uint8)
             return StoredImage(data, pixels.reshape(shape), *traits)

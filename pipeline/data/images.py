@@ -131,8 +131,8 @@ def store(
         raise BadImageError("empty")
     if len(data) > LARGEST_FILE:
         raise BadImageError(f"larger than {LARGEST_FILE >> 20} MiB")
-    with _short_reasons(), Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-        passed = _check_size(image, data, max_pixels)
+    with short_reasons(), Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+        passed = check_size(image, data, max_pixels)
         animated = image.format in ("GIF", "PNG", "WEBP") and bool(
             getattr(image, "is_animated", False)
         )
@@ -144,10 +144,10 @@ def store(
         image.load()
         scan = mode.startswith("I")
         largest = max(int(np.asarray(part).max()) for part, _ in _strips(image)) if scan else 0
-        orientation = _orientation(image)
-        square = _square(_converted(image, target, bits), image_size)
-        if orientation in ORIENTATIONS:
-            square, keep = square.transpose(ORIENTATIONS[orientation]), False
+        turned = turning(image)
+        square = _square(converted(image, target, bits), image_size)
+        if turned is not None:
+            square, keep = square.transpose(turned), False
         pixels: Pixels = np.array(square, dtype=np.uint8).reshape(image_size, image_size, channels)
         kept = b"" if not encode else data if keep else encode_png(pixels)
         return StoredImage(kept, pixels, animated, side, mode, largest)
@@ -156,20 +156,20 @@ def store(
 def check_header(path: Path) -> None:
     """Raises BadImageError where a file does not begin as an image known by its content does."""
     formats = [name for name in readable_formats() if name not in WEAK_FORMATS]
-    with _short_reasons(), Image.open(path, formats=formats):
+    with short_reasons(), Image.open(path, formats=formats):
         pass
 
 
 def decode_png(data: bytes) -> Pixels:
     """The pixels (H, W, C) uint8 of bytes that `store` kept; raises BadImageError."""
-    with _short_reasons(), Image.open(io.BytesIO(data), formats=STORED) as image:
+    with short_reasons(), Image.open(io.BytesIO(data), formats=STORED) as image:
         array: Pixels = np.array(image, dtype=np.uint8)
     return array[:, :, None] if array.ndim == 2 else array
 
 
 def verify_png(data: bytes) -> None:
     """Check the checksums of a PNG, which decoding passes over; raises BadImageError."""
-    with _short_reasons(), Image.open(io.BytesIO(data), formats=STORED) as image:
+    with short_reasons(), Image.open(io.BytesIO(data), formats=STORED) as image:
         image.verify()
 
 
@@ -193,7 +193,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 @contextmanager
-def _short_reasons() -> Iterator[None]:
+def short_reasons() -> Iterator[None]:
     """Turn whatever hostile bytes lead Pillow's decoders to into BadImageError."""
     try:
         yield
@@ -211,7 +211,7 @@ def _short_reasons() -> Iterator[None]:
         raise BadImageError(f"can't be decoded: {shown}"[:120]) from None
 
 
-def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> int:
+def check_size(image: Image.Image, data: bytes, max_pixels: int) -> int:
     """The pixels that decoding passes over, TIFF's whole tiles."""
     width, height = image.size
     if width < 1 or height < 1:
@@ -237,25 +237,25 @@ def _may_stay(image: Image.Image, data: bytes, image_size: int, target: str) -> 
     )
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or it can't be read."""
+def turning(image: Image.Image) -> Image.Transpose | None:
+    """What makes it upright, by EXIF; None for nothing, or where that can't be read."""
     try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
+        return ORIENTATIONS.get(int(image.getexif().get(ORIENTATION_TAG, 1)))
     except Exception:  # broken EXIF leaves a good image as it is
-        return 1
+        return None
 
 
-def _converted(image: Image.Image, target: str, bits: int) -> Image.Image:
+def converted(image: Image.Image, target: str, bits: int) -> Image.Image:
     """The image in mode L or RGB: 16 bits scaled, palettes resolved, transparency on white.
 
     By rows, so that no other copy of a large image is in memory.
     """
     if image.mode == target and "transparency" not in image.info:
         return image
-    converted = Image.new(target, image.size)
+    whole = Image.new(target, image.size)
     for strip, box in _strips(image):
-        converted.paste(_convert(strip, target, bits), box)
-    return converted
+        whole.paste(_convert(strip, target, bits), box)
+    return whole
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, tuple[int, int, int, int]]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.errors import counted
 from pipeline.evaluate.metrics import Flags
 from pipeline.evaluate.significance import BOOTSTRAP, Bootstrap, compare
 
@@ -34,9 +35,8 @@ def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
     if not flags:
         return keys[-1], "the last; there are no validation images to choose by"
     if len(flags) < len(rights):
-        unjudged = ", ".join(key for key in keys if key not in flags)
-        word = "generation" if len(rights) - len(flags) == 1 else "generations"
-        return keys[-1], f"the last; no images were held out from {word} {unjudged} to choose by"
+        unjudged = [key for key in keys if key not in flags]
+        return keys[-1], f"the last; no images were held out from {_all(unjudged)} to choose by"
     for place in range(len(keys) - 1, 0, -1):
         if not any(_beats(flags[key], flags[keys[place]]) for key in keys[:place]):
             return keys[place], _reason(flags, keys[place])
@@ -54,15 +54,29 @@ def _reason(flags: Mapping[str, Flags], champion: str) -> str:
     if len(keys) == 1:
         return "the only one"
     if champion == keys[-1]:
-        return f"the latest, and no other one clearly better on {images} images held out"
+        return f"the latest, and no other one clearly better on {counted(images, 'image')} held out"
     last = keys[-1]
     better = max(keys[:-1], key=lambda key: int(flags[key].sum()))
     fewer = int(flags[better].sum()) - int(flags[last].sum())
     unsure = ", too few to be sure" if images < FEW else ""
     return (
-        f"since {model_words(last)} is right on {fewer} fewer of {images} images held out than "
-        f"{model_words(better)}{unsure}"
+        f"since {_the(last)} is right on {fewer} fewer of {counted(images, 'image')} held out than "
+        f"{_the(better)}{unsure}"
     )
+
+
+def _all(models: Sequence[str]) -> str:
+    """ "generations 2, 3 and the control longer"."""
+    generations = [key for key in models if key.isdigit()]
+    plural = "s" if len(generations) > 1 else ""
+    named = [f"generation{plural} {', '.join(generations)}"] if generations else []
+    return " and ".join([*named, *(_the(key) for key in models if not key.isdigit())])
+
+
+def _the(model: str) -> str:
+    """A model in a sentence: "generation 2", "the control longer"."""
+    words = model_words(model)
+    return f"the {words}" if words.startswith("control") else words
 
 
 def model_words(model: str) -> str:
@@ -113,6 +127,6 @@ def promote(
     test = compare(before, after, bootstrap)
     figures = (
         f"{100 * test.difference:+.1f} points ({100 * test.low:.1f} to {100 * test.high:.1f}) "
-        f"against the champion on {len(shared)} validation images"
+        f"against the champion on {counted(len(shared), 'validation image')}"
     )
     return Promotion(test.verdict == "better", f"{figures}: {test.verdict}")

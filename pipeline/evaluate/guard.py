@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import RegressionError
+from pipeline.errors import RegressionError, counted
 from pipeline.evaluate.metrics import Flags
 from pipeline.evaluate.significance import Bootstrap, compare_counts
 
@@ -67,8 +67,8 @@ def student_findings(
     images, fewer = counts["images"], counts["lost"] - counts["gained"]
     right, before = (round(images * counts[name]) for name in ("accuracy", "teacher_accuracy"))
     return [
-        f"generation {generation} is right on {fewer} fewer of {images} validation images than its "
-        f"teacher, each seen once, from the centre: {right} against {before} "
+        f"generation {generation} is right on {fewer} fewer of "
+        f"{counted(images, 'validation image')} than its teacher: {right} against {before} "
         f"({counts['lost']} lost, {counts['gained']} gained, p = {test.p_value:.2g})"
     ]
 

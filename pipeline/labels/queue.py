@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.data.predictions import read_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import iter_shards, read_manifest
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
 from pipeline.labels.pool import Embed, read_pool, sampled_rows
 from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
@@ -77,7 +77,12 @@ def typical_queue(
     picks = typical_rows(reduced(features), is_known, count, seed=seed)
     ids = _ids(unlabeled, [int(rows[pick.row]) for pick in picks])
     return [
-        Query(int(rows[pick.row]), name, pick.typicality, f"typical of {pick.members} images")
+        Query(
+            int(rows[pick.row]),
+            name,
+            pick.typicality,
+            f"typical of {counted(pick.members, 'image')}",
+        )
         for pick, name in zip(picks, ids, strict=True)
     ]
 

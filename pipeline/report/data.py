@@ -11,7 +11,9 @@ from pipeline.evaluate.result import Evaluation, Robustness
 from pipeline.evaluate.significance import PairedTest
 from pipeline.labels.audit import Audit
 from pipeline.params.presets import Difference
-from pipeline.report.galleries import Gallery
+from pipeline.report.galleries import Gallery, ShownImage
+from pipeline.report.mistakes import Mistakes
+from pipeline.report.originals import Picture
 
 Curve = Mapping[str, Sequence[float]]
 
@@ -68,7 +70,8 @@ class ReportData:
     and a network had right, None without a trial; folds: validation is of heads on the labelled
     images, out of fold; label_issues: all that were found, worst first; preset: the nearest, "" for
     none; parameters: those that differ from it; from_scratch: no model starts from weights, though
-    the images are large enough and coloured.
+    the images are large enough and coloured; mistakes: the champion's on the test images, None for
+    none; pictures: by id, of images that are shown, where there are larger ones.
     """
 
     dataset: str
@@ -92,6 +95,16 @@ class ReportData:
     parameters: tuple[Difference, ...] = ()
     unused: tuple[tuple[str, int, str], ...] = ()
     from_scratch: bool = False
+    mistakes: Mistakes | None = None
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+    @property
+    def shown_images(self) -> list[ShownImage]:
+        """Those of all galleries, in the order of the page."""
+        galleries = [*self.galleries]
+        if self.mistakes is not None:
+            galleries += [self.mistakes.surest, *(cell.gallery for cell in self.mistakes.cells)]
+        return [image for gallery in galleries for image in gallery.images]
 
     @property
     def champion_result(self) -> GenerationResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.errors import counted
 from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import weakest_classes
 from pipeline.report.data import ReportData
@@ -42,9 +43,9 @@ def _strangers(data: ReportData) -> str | None:
     if not images or strangers < MANY_STRANGERS * images:
         return None
     return (
-        f"Look at the {strangers:,} unlabelled images ({percent(strangers / images, 0)}) that seem "
-        "to show none of the classes, in the gallery of strangers; select.strangers: drop leaves "
-        "them out"
+        f"Look at the {counted(strangers, 'unlabelled image')} ({percent(strangers / images, 0)}) "
+        f"that {'seems' if strangers == 1 else 'seem'} to show none of the classes, in the gallery "
+        "of strangers; select.strangers: drop leaves them out"
     )
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.errors import counted
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report.data import GenerationResult, ReportData
+from pipeline.report.mistakes import Cell
 from pipeline.report.svg import (
     BLUE,
     CYCLE,
@@ -26,6 +29,7 @@ from pipeline.report.svg import (
     VIOLET,
     count_by_class,
     name_classes,
+    printable,
     svg_figure,
     write_svgs,
 )
@@ -50,17 +54,20 @@ def write_evaluation_figures(
 def accuracy_figure(ax: Axes, data: ReportData) -> None:
     """Test accuracy by generation with intervals, the ensemble, controls, the peer as a line."""
     names = [part.generation for part in data.generations]
-    centre = _percent(part.centre.accuracy for part in data.generations)
-    style: dict[str, Any] = {"color": GREY, "marker": "s", "markersize": 5, "linestyle": ":"}
-    ax.plot(range(len(names)), centre, label="one centre view", **style)
-    _with_intervals(ax, 0, [part.test for part in data.generations], BLUE, "o", "with views")
+    label = "one centre view"
+    if any(part.centre.accuracy != part.test.accuracy for part in data.generations):
+        centre = _percent(part.centre.accuracy for part in data.generations)
+        style: dict[str, Any] = {"color": GREY, "marker": "s", "markersize": 5, "linestyle": ":"}
+        ax.plot(range(len(names)), centre, label=label, **style)
+        label = "with views"
+    _with_intervals(ax, 0, [part.test for part in data.generations], BLUE, "o", label)
     if data.ensemble is not None:
         _with_intervals(ax, len(names), [data.ensemble], GREEN, "D", "ensemble")
         names.append("all")
     for control in data.controls:
-        label = f"labels alone, {control.steps:,} steps"
+        label = f"labels alone, {counted(control.steps, 'step')}"
         _with_intervals(ax, len(names), [control.result.test], VIOLET, "v", label)
-        names.append(control.name)
+        names.append(printable(control.name))
     if data.baseline is not None and data.baseline.accuracy is not None:
         level = 100 * data.baseline.accuracy
         ax.axhline(level, color=ORANGE, linestyle="--", label=data.baseline.name)
@@ -100,8 +107,8 @@ def balance_figure(ax: Axes, data: ReportData) -> None:
         ax.bar(places, audit.images, width=width, color=color, label=label)
         if audit.class_shares is not None:
             shares = np.array(audit.class_shares) * sum(audit.images)
-            last = "estimated share" if index == len(data.taught) - 1 else None
-            ax.plot(places, shares, "_", color=INK, markersize=60 * width, label=last)
+            last = "estimated share" if index == len(data.taught) - 1 else ""
+            ax.hlines(shares, places - width / 2, places + width / 2, color=INK, label=last)
     count_by_class(ax, data.classes)
 
 
@@ -123,8 +130,13 @@ def reliability_figure(ax: Axes, models: Mapping[str, Evaluation]) -> None:
 
 
 @svg_figure("confusion", size=(5.2, 5.0))
-def confusion_figure(ax: Axes, test: Evaluation, classes: Sequence[str]) -> None:
-    """Where test images go: blue on the diagonal, errors orange, stronger with the row's share."""
+def confusion_figure(
+    ax: Axes, test: Evaluation, classes: Sequence[str], cells: Iterable[Cell] = ()
+) -> None:
+    """Where test images go: blue on the diagonal, errors orange, stronger with the row's share.
+
+    cells: errors that lead to a place of the page each; svg.with_links names the links.
+    """
     confusion = confusion_array(test)
     share = confusion / confusion.sum(axis=1, keepdims=True).clip(1)
     diagonal = np.eye(len(confusion), dtype=np.bool_)
@@ -138,6 +150,9 @@ def confusion_figure(ax: Axes, test: Evaluation, classes: Sequence[str]) -> None
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 ax.text(column, row, str(count), ha="center", va="center", fontsize=8.5)
+    for cell in sorted(cells, key=lambda cell: (cell.label, cell.predicted)):
+        place = (cell.predicted - 0.5, cell.label - 0.5)
+        ax.add_patch(Rectangle(place, 1, 1, fill=False, linewidth=0, zorder=5, url=f"#{cell.key}"))
     unit = "" if len(classes) <= MOST_NAMED else " class number"
     for axis, label in ((ax.xaxis, "predicted"), (ax.yaxis, "true")):
         name_classes(axis, classes)

@@ -1,4 +1,4 @@
-// Labels by hand: a dialog over the galleries, and corrections.csv. Nothing is sent anywhere.
+// A dialog over the galleries: images larger, labels by hand, corrections.csv. Nothing is sent.
 "use strict";
 (() => {
   const MOST_BUTTONS = 12;
@@ -13,6 +13,7 @@
   const chosen = new Map(); // id → class, "" for none of them
   const dialog = byId("choose");
   const tray = document.querySelector(".tray");
+  const pictures = new Map([...byId("pictures").children].map((part) => [part.dataset.id, part]));
   // Classes of one character are keys themselves; the first ten of others are numbered.
   const oneKey = [...names.values()].every((shown) => shown.length === 1);
   let current = null;
@@ -41,15 +42,34 @@
     return button;
   }
 
+  const inGallery = (shot) => [...shot.closest("ul").querySelectorAll(".shot")];
+  // Of test images nothing is learnt, so they take no answers.
+  const isFixed = (shot) => shot.closest("ul").hasAttribute("data-fixed");
+
+  function showImage(shot) {
+    const small = shot.querySelector("img");
+    const picture = pictures.get(shot.dataset.id);
+    const large = byId("choose-image");
+    large.src = picture?.dataset.picture ?? small.src;
+    large.alt = small.alt;
+    dialog.toggleAttribute("data-large", picture !== undefined);
+    const isWhole = picture?.hasAttribute("data-whole") ?? false;
+    byId("choose-crop").hidden = !isWhole;
+    byId("choose-crop").querySelector("img").src = isWhole ? small.src : "data:,";
+    const [name, caption] = [".who", ".cap"].map(
+      (part) => shot.parentElement.querySelector(part).textContent,
+    );
+    byId("choose-name").textContent = `${name}: ${caption}`;
+  }
+
   function show(shot) {
     current = shot;
-    const gallery = shots.filter((other) => other.closest("ul") === shot.closest("ul"));
-    const image = shot.querySelector("img");
-    byId("choose-title").textContent =
-      `What is it? (${gallery.indexOf(shot) + 1} of ${gallery.length})`;
-    const large = dialog.querySelector("img");
-    large.src = image.src;
-    large.alt = image.alt;
+    const gallery = inGallery(shot);
+    const fixed = isFixed(shot);
+    const number = `${gallery.indexOf(shot) + 1} of ${gallery.length}`;
+    byId("choose-title").textContent = fixed ? `Image ${number}` : `What is it? (${number})`;
+    showImage(shot);
+    byId("choose-answers").hidden = fixed;
     byId("choose-chances").replaceChildren(...chances(shot).map((part) => part.cloneNode(true)));
     byId("choose-classes").replaceChildren(...offered(shot).map(classButton));
     byId("choose-more").hidden = classes.length <= MOST_BUTTONS;
@@ -61,15 +81,15 @@
     byId("choose-title").focus();
   }
 
-  function neighbour(step) {
-    const gallery = shots.filter((other) => other.closest("ul") === current.closest("ul"));
-    return gallery[gallery.indexOf(current) + step];
+  function neighbour(shot, step) {
+    const gallery = inGallery(shot);
+    return gallery[gallery.indexOf(shot) + step];
   }
 
   function go(step) {
-    const next = neighbour(step);
+    const next = neighbour(current, step);
     if (next) show(next);
-    else if (step > 0) dialog.close();
+    else if (step > 0 && !isFixed(current)) dialog.close();
   }
 
   function choose(name) {
@@ -124,8 +144,9 @@
     tip.style.setProperty("--shift", "0px");
     tile.removeAttribute("data-up");
     const { left, right, bottom } = tip.getBoundingClientRect();
-    const wide = document.documentElement.clientWidth;
-    const shift = left < 8 ? 8 - left : right > wide - 8 ? wide - 8 - right : 0;
+    const page = tile.closest("main").getBoundingClientRect(); // which cuts what lies beside it
+    const [least, most] = [page.left + 8, page.right - 8];
+    const shift = left < least ? least - left : right > most ? most - right : 0;
     tip.style.setProperty("--shift", `${shift}px`);
     tile.toggleAttribute("data-up", bottom > window.innerHeight);
   }
@@ -133,6 +154,10 @@
   for (const shot of shots) {
     const tile = shot.parentElement;
     shot.addEventListener("click", () => show(shot));
+    shot.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (step) neighbour(shot, step)?.focus();
+    });
     tile.addEventListener("pointerenter", () => keepInView(tile));
     tile.addEventListener("focusin", () => keepInView(tile));
     tile.addEventListener("pointerleave", () => tile.removeAttribute("data-hushed"));
@@ -157,6 +182,7 @@
     const typed = JSON.stringify(event.key);
     if (event.key === "ArrowRight") go(1);
     else if (event.key === "ArrowLeft") go(-1);
+    else if (isFixed(current)) return;
     else if (event.key === "Delete") choose("");
     else if (oneKey && buttons.includes(typed)) choose(typed);
     else if (!oneKey && KEYS.includes(event.key) && KEYS.indexOf(event.key) < buttons.length)
@@ -171,7 +197,7 @@
   byId("choose-back").addEventListener("click", () => go(-1));
   byId("choose-next").addEventListener("click", () => go(1));
   byId("choose-done").addEventListener("click", () => dialog.close());
-  byId("save").addEventListener("click", save);
+  byId("save")?.addEventListener("click", save);
   window.addEventListener("beforeunload", (event) => {
     if (!saved && chosen.size > 0) event.preventDefault();
   });

@@ -63,23 +63,31 @@ Probabilities = tuple[tuple[str, float], ...]  # of the likeliest classes, by na
 
 @dataclass(frozen=True)
 class ShownImage:
-    """One image of a gallery: its id, data URI, what is under it, its likeliest classes, a note."""
+    """One image of a gallery: its id, data URI, what is under it, its likeliest classes, a note.
+
+    stored: the bytes that the thumbnail was made from.
+    """
 
     id: str
     thumbnail: str
     caption: str
     probabilities: Probabilities
     note: str = ""
+    stored: bytes = b""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images under a heading, with a sentence on what they are."""
+    """Images under a heading, with a sentence on what they are.
+
+    answers: whether a person can say what they show; of test images nothing is learnt.
+    """
 
     key: str
     title: str
     about: str
     images: tuple[ShownImage, ...]
+    answers: bool = True
 
 
 class Unlabeled(NamedTuple):
@@ -137,7 +145,7 @@ def unlabeled_galleries(
     known = read_unlabeled(predictions, pseudo_labels)
     galleries = known.rows()
     rows = sorted({row for part in galleries.values() for row in part})
-    images = _images(unlabeled, rows, read_log_probs(predictions[-1], rows), classes)
+    images = images_of(unlabeled, rows, read_log_probs(predictions[-1], rows), classes)
 
     def shown(key: str, row: int) -> ShownImage:
         caption, note = known.caption(key, row, classes), known.note(row, classes)
@@ -168,7 +176,7 @@ def issue_gallery(
         return []
     order = [rows[issue.id] for issue in issues]
     members = {key: read_log_probs(predictions[key], order) for key in weights}
-    images = _images(labeled, order, weighted_log_probs(members, weights), classes)
+    images = images_of(labeled, order, weighted_log_probs(members, weights), classes)
     shown = tuple(
         replace(image, caption=f"label {issue.label}, seen as {issue.ensemble}")
         for image, issue in zip(images.values(), issues, strict=True)
@@ -222,7 +230,7 @@ def _lowest(values: NDArray[np.float32], among: NDArray[np.bool_]) -> list[int]:
     return order
 
 
-def _images(
+def images_of(
     folder: Path, rows: Sequence[int], log_probs: NDArray[np.float32], classes: Sequence[str]
 ) -> dict[int, ShownImage]:
     """The images of these rows of a folder, without captions, by row; log_probs: theirs, (n, K)."""
@@ -231,7 +239,7 @@ def _images(
         table["id"].to_pylist(), table["image"].to_pylist(), np.exp(log_probs), strict=True
     )
     return {
-        row: ShownImage(name, thumbnail_uri(data), "", likeliest(probabilities, classes))
+        row: ShownImage(name, thumbnail_uri(data), "", likeliest(probabilities, classes), "", data)
         for row, (name, data, probabilities) in zip(rows, columns, strict=True)
     }
 
@@ -260,4 +268,9 @@ def thumbnail_uri(data: bytes) -> str:
             data = out.getvalue()
             if len(data) <= MOST_BYTES:
                 break
+    return data_uri(data, kind)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """The bytes of a file of this kind, "PNG" or "JPEG", as a page holds them."""
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -27,6 +27,7 @@ from pipeline.params.presets import nearest_preset
 from pipeline.program import program_file
 from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportData
 from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
+from pipeline.report.mistakes import find_mistakes
 from pipeline.self_training.guard import findings_about_student
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
@@ -86,6 +87,12 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         parameters=tuple(differences),
         unused=tuple(unused_files(layout.quarantine)),
         from_scratch=_from_scratch(params),
+        mistakes=find_mistakes(
+            layout.prepared / "test",
+            champion.test_log_probs,
+            champion.test_labels,
+            dataset["classes"],
+        ),
     )
 
 

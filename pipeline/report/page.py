@@ -16,14 +16,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.errors import visible
+from pipeline.errors import counted, visible
 from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import Evaluation, confusion_array
 from pipeline.report import figures
 from pipeline.report.data import ReportData
 from pipeline.report.decisions import decisions
 from pipeline.report.summary import model_rows
-from pipeline.report.svg import MOST_NAMED, inline, printable
+from pipeline.report.svg import MOST_NAMED, inline, printable, with_links
 from pipeline.report.words import (
     ABSENT,
     answer,
@@ -38,18 +38,18 @@ from pipeline.workflow.times import StageTime
 
 MOST_CONFUSIONS = 8
 NAME_LENGTH = 60
-COUNT_NAMES = {
-    "seen": "files and rows seen",
-    "labeled": "labelled images",
-    "unlabeled": "unlabelled images",
-    "validation": "validation images",
-    "test": "test images",
-    "quarantined": "quarantined (unusable)",
-    "duplicates_dropped": "copies of held-out images",
-    "other_files": "files of other kinds",
-    "grouped": "of a group that is held out",
-    "corrected": "labelled by a person",
-    "excluded": "none of the classes (a person)",
+COUNT_NAMES = {  # of several, of one
+    "seen": ("files and rows seen", "file or row seen"),
+    "labeled": ("labelled images", "labelled image"),
+    "unlabeled": ("unlabelled images", "unlabelled image"),
+    "validation": ("validation images", "validation image"),
+    "test": ("test images", "test image"),
+    "quarantined": ("quarantined (unusable)",) * 2,
+    "duplicates_dropped": ("copies of held-out images", "copy of a held-out image"),
+    "other_files": ("files of other kinds", "file of another kind"),
+    "grouped": ("of a group that is held out",) * 2,
+    "corrected": ("labelled by a person",) * 2,
+    "excluded": ("none of the classes (a person)",) * 2,
 }
 ALWAYS = ("labeled", "unlabeled", "test")  # shown although there are none
 
@@ -57,6 +57,7 @@ ALWAYS = ("labeled", "unlabeled", "test")  # shown although there are none
 def render_report(data: ReportData) -> str:
     """The whole page as HTML text; every name in `data` is escaped."""
     champion = data.champion_result
+    cells = data.mistakes.cells if data.mistakes else ()
     return render(
         "report.html",
         data=data,
@@ -72,6 +73,8 @@ def render_report(data: ReportData) -> str:
         issues_sentence=issues_sentence(data),
         figures=page_figures(data),
         galleries=data.galleries,
+        cells={(data.classes[cell.label], data.classes[cell.predicted]): cell for cell in cells},
+        pictures=data.pictures,
         classes=data.classes,
         generation=data.generations[-1].generation,
     )
@@ -96,6 +99,7 @@ def render(template: str, **values: Any) -> str:
         "percent": percent,
         "points": points,
         "p_value": p_value,
+        "counted": counted,
         "number": lambda count: ABSENT if count is None else f"{count:,}",
         "parameter": parameter_text,
         "name": lambda name: printable(str(name), NAME_LENGTH),
@@ -125,7 +129,11 @@ def _shown(value: Any) -> Any:
 def named_counts(data: ReportData) -> list[tuple[str, int]]:
     """The counts with words for their keys, the known ones first."""
     counts = {key: count for key, count in data.counts.items() if count or key in ALWAYS}
-    known = [(words, counts[key]) for key, words in COUNT_NAMES.items() if key in counts]
+    known = [
+        (words[counts[key] == 1], counts[key])
+        for key, words in COUNT_NAMES.items()
+        if key in counts
+    ]
     others = sorted(counts.keys() - COUNT_NAMES)
     return known + [(key.replace("_", " "), counts[key]) for key in others]
 
@@ -150,7 +158,7 @@ def page_figures(data: ReportData) -> dict[str, str]:
     svgs = {
         "accuracy": figures.accuracy_figure(data),
         "reliability": figures.reliability_figure(both),
-        "confusion": figures.confusion_figure(champion.test, data.classes),
+        "confusion": confusion(data),
     }
     if len(data.classes) <= MOST_NAMED:
         name = f"champion ({model_words(data.champion)})"
@@ -166,3 +174,10 @@ def page_figures(data: ReportData) -> dict[str, str]:
     if any(part.validations for part in data.generations):
         svgs["validation"] = figures.validation_figure(data)
     return svgs
+
+
+def confusion(data: ReportData) -> str:
+    """The champion's confusion matrix; errors whose images are on the page lead to them."""
+    cells = data.mistakes.cells if data.mistakes else ()
+    svg = figures.confusion_figure(data.champion_result.test, data.classes, cells)
+    return with_links(svg, "confusion", {cell.key: cell.gallery.title for cell in cells})

@@ -14,6 +14,7 @@ from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
 from pipeline.files import csv_rows, folder_written_whole, write_json, write_text
 from pipeline.labels.queue import Query
+from pipeline.params import DataParams
 from pipeline.report.galleries import (
     Gallery,
     Probabilities,
@@ -21,6 +22,7 @@ from pipeline.report.galleries import (
     likeliest,
     thumbnail_uri,
 )
+from pipeline.report.originals import shown_pictures
 from pipeline.report.page import render
 from pipeline.workflow.picking import Picked
 
@@ -39,7 +41,13 @@ TITLES = {
 
 
 def publish_queue(
-    folder: Path, picked: Picked, prepared: Path, *, label_studio: bool, fiftyone: bool
+    folder: Path,
+    picked: Picked,
+    prepared: Path,
+    data: DataParams,
+    *,
+    label_studio: bool,
+    fiftyone: bool,
 ) -> None:
     """Write queue.csv and index.html to `folder`, in the place of what was there, or nothing.
 
@@ -54,12 +62,13 @@ def publish_queue(
         probabilities = np.exp(read_log_probs(picked.predictions, rows))
         likely = [likeliest(row, dataset.classes) for row in probabilities]
     shown = tuple(
-        ShownImage(query.id, thumbnail_uri(image), query.why, classes)
+        ShownImage(query.id, thumbnail_uri(image), query.why, classes, stored=image)
         for query, image, classes in zip(queries, images, likely, strict=True)
     )
     page = render(
         "pick.html",
-        dataset=dataset.source,
+        dataset=data.title,
+        pictures=shown_pictures(shown, data),
         galleries=[Gallery(picked.strategy, *TITLES[picked.strategy], shown)],
         classes=dataset.classes,
         generation=picked.generation,

@@ -23,11 +23,13 @@ def write_selection_figures(folder: Path, audit: Audit, classes: Sequence[str]) 
 
 @svg_figure("class-balance")
 def repeats_figure(ax: Axes, audit: Audit, classes: Sequence[str]) -> None:
-    """How many images of each class are selected, and how often they count with repeats."""
+    """How many images of each class are selected, as bars; marks: how often they count where some
+    are repeated."""
     places = np.arange(len(classes))
-    label = "counted, with repeats"
-    ax.bar(places, audit.repeats, color=ORANGE, alpha=0.5, label=label)
-    ax.bar(places, audit.images, width=0.5, color=BLUE, label="images kept")
+    ax.bar(places, audit.images, color=BLUE, label="images kept")
+    if audit.repeats != audit.images:
+        label = "counted, with repeats"
+        ax.hlines(audit.repeats, places - 0.4, places + 0.4, color=ORANGE, label=label)
     count_by_class(ax, classes)
 
 

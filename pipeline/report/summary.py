@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.errors import visible
+from pipeline.errors import counted, visible
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import GenerationResult, ReportData
 from pipeline.report.decisions import decisions
@@ -70,7 +70,7 @@ def model_rows(data: ReportData) -> list[ModelRow]:
     if data.ensemble is not None:
         rows.append(_row("ensemble", data.ensemble))
     for control in data.controls:
-        name = f"labels alone, {control.steps:,} steps"
+        name = f"labels alone, {counted(control.steps, 'step')}"
         rows.append(_row(name, control.result.test, control.result, data.champion))
     baseline = data.baseline
     if baseline is not None and baseline.accuracy is not None:

@@ -32,6 +32,8 @@ CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#b8860b", "#c2528b", "#1f9aa8", GREY)
 PAGE_INK, PAPER = "#1f272d", "#ffffff"  # of a figure that is shown by itself
 MOST_NAMED = 40
 SIZE = (5.2, 3.4)  # of a figure, inches
+LEAST_HEIGHT = 1.9  # of axes, inches: the longest of their labels
+LEGENDS = ((3, None), (2, None), (1, None), (1, 40), (1, 24))  # columns, characters of a name
 Arguments = ParamSpec("Arguments")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -77,6 +79,7 @@ def svg_figure(
                 draw(axes, *args, **kwargs)
                 if axes.get_legend_handles_labels()[0]:
                     _add_legend(figure)
+                _make_room(figure, axes)
                 file = io.StringIO()
                 figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
             return _tidied(file.getvalue(), name)
@@ -99,17 +102,44 @@ def _settings(name: str) -> Iterator[None]:
 
 
 def _add_legend(figure: Figure) -> None:
-    """Name what is drawn above the axes, in as many columns, up to three, as there is room for."""
-    for columns in (3, 2, 1):
+    """Name what is drawn above the axes, in as many columns, up to three, as there is room for;
+    the middle of a name goes where one column has none."""
+    for columns, most in LEGENDS:
         legend = figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2)
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        for text in legend.get_texts():
+            text.set_text(visible(text.get_text(), most))
+        if legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
 
 
+def _make_room(figure: Figure, axes: Axes) -> None:
+    """Make the figure taller where its legend and the names of its axes leave little of it."""
+    figure.draw_without_rendering()
+    lack = LEAST_HEIGHT - axes.get_window_extent().height / figure.dpi
+    if lack > 0:
+        figure.set_figheight(figure.get_figheight() + lack)
+
+
 def inline(svg: str, label: str) -> str:
     """An SVG document as an element of a page, with `label` for those who can't see it."""
-    return f'<svg role="img" aria-label="{html.escape(label)}"{svg.partition("<svg")[2]}'
+    role = "group" if "<a " in svg else "img"  # what is in an image can't be followed
+    return f'<svg role="{role}" aria-label="{html.escape(label)}"{svg.partition("<svg")[2]}'
+
+
+def with_links(svg: str, name: str, links: Mapping[str, str]) -> str:
+    """The figure `name` with what its links say, by the `key` of "#key" that they lead to.
+
+    They lead to the page's id name-key, from the id name-of-key.
+    """
+    for key, words in links.items():
+        words = html.escape(visible(words))
+        svg = svg.replace(
+            f'<a xlink:href="#{name}-{key}" target="_blank">',
+            f'<a id="{name}-of-{key}" xlink:href="#{name}-{key}" aria-label="{words}">'
+            f"<title>{words}</title>",
+        )
+    return svg
 
 
 def write_svgs(folder: Path, figures: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.errors import counted
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import Evaluation
@@ -99,14 +100,10 @@ def validation_note(data: ReportData) -> str:
     """What there being validation images, or not, means for the choices."""
     if not data.folds:
         if data.has_validation:
-            chosen = (
-                "Choices (calibration, champion) were made on the validation images, not on test."
+            return (
+                "Choices (calibration, views, champion) were made on the validation images, not on "
+                "test; each of these is seen once, from the centre."
             )
-            views = (
-                "Accuracies on them are with the test-time views here; the guard and the training "
-                "curves see each image once, from the centre."
-            )
-            return chosen if data.views == "centre" else f"{chosen} {views}"
         return (
             "No validation images: choices that need them are off. Confidence is not calibrated, "
             "and the champion is not chosen by accuracy."
@@ -129,11 +126,10 @@ def issues_sentence(data: ReportData) -> str | None:
     count = len(data.label_issues)
     if not count:
         return None
-    images = "1 labelled image" if count == 1 else f"{count:,} labelled images"
     return (
-        f"The models see another class than the label on {images}, all in label_issues.csv: look "
-        "at them. They learnt from these very labels, so wrong ones may be missing here; none was "
-        "changed."
+        f"The models see another class than the label on {counted(count, 'labelled image')}, all "
+        "in label_issues.csv: look at them. They learnt from these very labels, so wrong ones may "
+        "be missing here; none was changed."
     )
 
 
@@ -144,9 +140,9 @@ def _gain(result: GenerationResult) -> list[str]:
         return []
     return [
         f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
-        f"({span(result.test)}) of {result.test.images:,} test images, against generation 0, "
-        f"which saw the labels alone: {change(test)}. It gained {test.gained} of them and "
-        f"lost {test.lost}."
+        f"({span(result.test)}) of {counted(result.test.images, 'test image')}, against "
+        f"generation 0, which saw the labels alone: {change(test)}. It "
+        f"gained {test.gained} of them and lost {test.lost}."
     ]
 
 
@@ -172,7 +168,7 @@ def _control_sentence(control: ControlResult, heads: bool) -> str:
     test = control.result.test
     like = " as students are" if control.like == "student" and not heads else ""
     sentence = (
-        f"The labels alone, trained{like} for {control.steps:,} steps ({match}), reach "
+        f"The labels alone, trained{like} for {counted(control.steps, 'step')} ({match}), reach "
         f"{percent(test.accuracy)} ({span(test)}); the champion against that: "
         f"{change(control.champion)}"
     )
@@ -194,9 +190,9 @@ def _trial_sentences(data: ReportData) -> list[str]:
     networks = trial["network"] >= trial["head"]
     students = "fine-tuned networks" if networks else "classifiers on features"
     return [
-        f"Students are {students}: of {trial['images']:,} labelled images, each held out once, a "
-        f"network fine-tuned on the other labels has {trial['network']:,} right, a classifier on "
-        f"features {trial['head']:,}."
+        f"Students are {students}: of {counted(trial['images'], 'labelled image')}, each held out "
+        f"once, a network fine-tuned on the other labels has {trial['network']:,} right, a "
+        f"classifier on features {trial['head']:,}."
     ]
 
 

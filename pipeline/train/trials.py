@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.tensors import read_dataset
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.evaluate.metrics import correct, negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import read_json, write_json
@@ -66,8 +66,8 @@ class ModeTrial:
         """The outcome in words; steps: of the network."""
         won = "fine-tuned networks" if self.mode == "layerwise" else "classifiers on features"
         return (
-            f"students are {won}: of {self.images} labels out of fold the network has "
-            f"{self.network} right after {steps} steps, the classifier {self.head}"
+            f"students are {won}: of {counted(self.images, 'label')} out of fold the network has "
+            f"{self.network} right after {counted(steps, 'step')}, the classifier {self.head}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.errors import counted
 from pipeline.params import DataParams, Params
 from pipeline.params.transfer import WeightsParams
 from pipeline.progress import say
@@ -30,7 +31,7 @@ def source_facts(root: Path, data: DataParams) -> tuple[dict[str, int | str], st
         "bytes": listing.bytes,
         "digest": listing.digest,
     }
-    return facts, f"{listing.files} files in {data.path}, {listing.read} of them not seen before"
+    return facts, f"{counted(listing.files, 'file')} in {data.path}, {listing.read} not seen before"
 
 
 def say_demonstration(command: str, data: DataParams) -> None:

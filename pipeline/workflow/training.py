@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, counted
 from pipeline.evaluate.guard import ValidationCounts
 from pipeline.files import publish_folder, write_json
 from pipeline.params import Training
@@ -46,7 +46,7 @@ def train_head(stage: Stage, run: Run, training: Training) -> str:
     if counts.accuracy is not None:
         figures["val/accuracy"] = counts.accuracy
         by = "out of fold" if fitted.out_of_fold else "on validation"
-        shown += f": {counts.accuracy:.1%} of {counts.images} images {by}"
+        shown += f": {counts.accuracy:.1%} of {counted(counts.images, 'image')} {by}"
     run.tracker.metrics(figures)
     return shown
 

@@ -121,7 +121,7 @@ def _make_tables(root: Path) -> None:
 def _make_report(root: Path, audit: dict[str, Any]) -> None:
     """What gather_report reads of one student beside models, predictions and pseudo-labels."""
     layout = Layout(root)
-    log_probs, labels = predictions(3, 4.0, images=60)
+    log_probs, labels = predictions(3, 4.0, images=read_manifest(layout.prepared / "test").rows)
     figures = evaluate(log_probs, labels)
     example = example_report(CLASSES, skills=(4.0, 5.0)).generations[1]
     result = ModelResult(figures, figures, figures, log_probs, labels, log_probs, labels)

@@ -38,7 +38,7 @@ def test_a_control_is_champion_where_the_generations_are_clearly_worse() -> None
     rights = {"0.longer": flags(90), "0": flags(70), "1": flags(75)}
     champion, reason = choose_champion(rights)
     assert champion == "0.longer"
-    assert reason.endswith("15 fewer of 100 images held out than control longer")
+    assert reason.endswith("15 fewer of 100 images held out than the control longer")
     assert choose_champion(rights | {"1": flags(90)})[0] == "1"
     assert choose_champion({"0.longer": None, "0": None, "1": None})[0] == "1"
 
@@ -61,6 +61,10 @@ def test_where_a_generation_was_not_judged_it_is_the_last_and_says_which() -> No
     assert choose_champion({"0": flags(9), "1": None}) == ("1", reason)
     heads_first = {"0": flags(9), "1": flags(9), "2": None, "3": None}
     assert "from generations 2, 3 to choose by" in choose_champion(heads_first)[1]
+    control = {"0.longer": None, "0": flags(9), "1": None}
+    assert "from generation 1 and the control longer to choose" in choose_champion(control)[1]
+    control |= {"1": flags(9)}
+    assert "held out from the control longer to choose by" in choose_champion(control)[1]
 
 
 def test_of_one_generation_there_is_nothing_to_choose() -> None:

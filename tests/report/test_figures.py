@@ -1,27 +1,38 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pipeline.evaluate.result import evaluate
 from pipeline.report.figures import (
     accuracy_figure,
+    balance_figure,
     confusion_figure,
     loss_figure,
     per_class_figure,
     write_evaluation_figures,
 )
 from pipeline.report.page import page_figures
-from pipeline.report.selection_figures import write_selection_figures
-from pipeline.report.svg import inline, printable, svg_figure
+from pipeline.report.selection_figures import repeats_figure, write_selection_figures
+from pipeline.report.svg import (
+    LEAST_HEIGHT,
+    inline,
+    name_classes,
+    printable,
+    svg_figure,
+)
 from tests.report.example import (
     DIGITS,
     example_audit,
     example_report,
     predictions,
     with_control,
+    with_heads,
     with_robustness,
 )
 
@@ -74,6 +85,14 @@ def test_accuracy_figure_names_generations_ensemble_and_peer() -> None:
     shown = texts(accuracy_figure(example_report()))
     for words in ("0", "1", "2", "3", "all", "LabelSpreading", "with views", "one centre view"):
         assert words in shown
+
+
+def test_where_views_change_nothing_they_are_not_drawn_twice() -> None:
+    data = example_report()
+    parts = tuple(replace(part, centre=part.test) for part in data.generations)
+    shown = texts(accuracy_figure(replace(data, generations=parts)))
+    assert "one centre view" in shown
+    assert "with views" not in shown
 
 
 def test_accuracy_figure_shows_the_labels_alone_trained_for_longer() -> None:
@@ -131,7 +150,9 @@ def test_long_names_keep_both_ends() -> None:
     assert printable("new\nline") == r"new\nline"
 
 
-@pytest.mark.parametrize("labels", [("a", "b", "c"), ("one centre view", "x" * 30, "y" * 34, "z")])
+@pytest.mark.parametrize(
+    "labels", [("a", "b", "c"), ("one centre view", "x" * 30, "y" * 34, "z"), ("W" * 300, "a")]
+)
 def test_a_legend_stays_within_its_figure(labels: tuple[str, ...]) -> None:
     seen: list[Axes] = []
 
@@ -144,8 +165,56 @@ def test_a_legend_stays_within_its_figure(labels: tuple[str, ...]) -> None:
     figure = seen[0].get_figure(root=True)
     assert figure is not None
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(labels)
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert [text[:8] for text in shown] == [label[:8] for label in labels]
+    assert shown == list(labels) or "W…W" in shown[0]
     assert legend.get_window_extent().width <= figure.bbox.width
+
+
+def test_many_entries_and_long_names_leave_the_axes_their_height() -> None:
+    seen: list[Axes] = []
+
+    def draw(axes: Axes) -> None:
+        seen.append(axes)
+        for number in range(9):
+            axes.bar(range(9), range(9), label=f"a rather long label {number}")
+        name_classes(axes.xaxis, [f"a class of a name {number}" for number in range(9)])
+
+    svg_figure("f")(draw)()
+    figure = seen[0].get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    assert seen[0].get_window_extent().height / figure.dpi > 0.95 * LEAST_HEIGHT
+
+
+def drawn_into(draw: Any, *arguments: Any) -> Any:
+    """The axes that a figure's own function draws into."""
+    axes = Figure().add_subplot()
+    draw.__wrapped__(axes, *arguments)
+    return axes
+
+
+@pytest.mark.parametrize("classes", [3, 12, 40])
+def test_marks_of_class_shares_are_as_wide_as_their_bars(classes: int) -> None:
+    names = tuple(f"class {number}" for number in range(classes))
+    data = with_heads(example_report(names, skills=(5.0, 6.0, 6.5, 7.0)))
+    axes = drawn_into(balance_figure, data)
+    bars = {round(bar.get_x(), 6): bar.get_width() for bar in axes.patches}
+    marks = [path for lines in axes.collections for path in lines.get_paths()]
+    assert len(marks) == len(bars) == 3 * classes
+    for mark in marks:
+        (left, _), (right, _) = mark.vertices
+        assert bars[round(float(left), 6)] == pytest.approx(right - left)
+
+
+def test_bars_of_a_selection_count_each_image_once() -> None:
+    plain = example_audit(3)
+    repeated = replace(plain, repeats=[5 * count for count in plain.images])
+    for audit in (plain, repeated):
+        axes = drawn_into(repeats_figure, audit, ["a", "b", "c"])
+        assert sum(bar.get_height() for bar in axes.patches) == audit.kept
+        labels = axes.get_legend_handles_labels()[1]
+        assert ("counted, with repeats" in labels) == (audit is repeated)
 
 
 def words(path: Path) -> str:

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pipeline.errors import counted
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
 from pipeline.report.page import named_counts, render_report, worst_confusions
@@ -175,6 +176,30 @@ def test_what_is_not_used_is_counted_by_reason(page: str, data: ReportData) -> N
     assert f'{row}<td class="words">&lt;b&gt;.png</td>' in page
     many = tuple((f"reason {number}", 1, "a") for number in range(14))
     assert "And 2 reasons more." in render_report(replace(data, unused=many))
+
+
+def test_one_of_anything_is_in_the_singular() -> None:
+    data = example_report(skills=(5.0, 6.0))
+    counts = dict.fromkeys(("seen", "labeled", "test", "duplicates_dropped", "other_files"), 1)
+    one = replace(data, counts=counts, unused=(("cut short", 1, "a.png"),))
+    words = Reader(render_report(one)).words
+    for shown in (
+        *("file or row seen", "labelled image", "test image", "copy of a held-out image"),
+        *("file of another kind", "1 file or row is not used: why"),
+    ):
+        assert shown in words
+    assert "labelled images1" not in words
+    unused = tuple((f"reason {number}", 1, "a") for number in range(13))
+    assert "And 1 reason more." in Reader(render_report(replace(data, unused=unused))).words
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "words"),
+    [(0, "image", "0 images"), (1, "class", "1 class"), (2, "class", "2 classes")],
+)
+def test_what_is_counted_agrees_with_its_number(count: int, noun: str, words: str) -> None:
+    assert counted(count, noun) == words
+    assert counted(1200, "shard") == "1,200 shards"
 
 
 def test_what_the_guard_found_is_shown() -> None:

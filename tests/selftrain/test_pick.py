@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from shutil import rmtree
 
 import numpy as np
 import pytest
+from PIL import Image
+from ruamel.yaml import YAML
 
 import selftrain.answers
 import selftrain.pick
@@ -17,6 +21,7 @@ from pipeline.data.preparation.answers import image_name
 from pipeline.evaluate.result import model_result, save_result
 from pipeline.files import write_json
 from pipeline.labels.queue import doubtful_queue
+from tests.data.helpers import encoded, photo
 from tests.labels.folders import write_predictions
 from tests.report.pictures import ids_of
 from tests.report.test_page import Reader
@@ -90,6 +95,31 @@ def test_before_any_model_a_page_and_files_for_both_tools_are_written(
     assert run(monkeypatch, "pick", "--count", "5", "--force") == 0
     assert ids[0] not in [row["id"] for row in queue(project / "pick")]
     assert not (project / "pick" / "fiftyone").exists()
+
+
+def test_the_page_has_the_data_s_name_and_the_user_s_own_files(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = YAML()
+    params = yaml.load((project / "params.yaml").read_text())
+    params["data"] |= {"source": "folder", "path": "flowers"}
+    yaml.dump(params, project / "params.yaml")
+    (project / "flowers").mkdir()
+    for name in ids_of(project / "prepared" / "unlabeled"):
+        (project / "flowers" / name).write_bytes(encoded(photo(600, 400)))
+    assert run(monkeypatch, "pick", "--count", "1") == 0
+    assert "pick: 1 typical image, by" in capsys.readouterr().out
+    page = (project / "pick" / "index.html").read_text(encoding="utf-8")
+    reader = Reader(page)
+    assert "Which images of flowers to label first" in reader.words
+    assert page.count("data-whole") == 1 + page.count('hasAttribute("data-whole")')
+    (uri,) = [str(value) for _, key, value in reader.attributes if key == "data-picture"]
+    data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
+    assert Image.open(io.BytesIO(data)).size == (600, 400)
+    for path in (project / "flowers").iterdir():
+        path.unlink()
+    assert run(monkeypatch, "pick", "--count", "1", "--force") == 0
+    assert "data-picture=" not in (project / "pick" / "index.html").read_text(encoding="utf-8")
 
 
 def test_with_teachers_the_doubtful_images_come_as_the_report_offers_them(

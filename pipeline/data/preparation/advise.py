@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
 from pipeline.data.sources.rows import Source, in_words, listed
+from pipeline.errors import counted
 from pipeline.params.presets import filled_preset
 from pipeline.program import program_file
 
@@ -199,7 +200,9 @@ def warnings(inspection: Inspection) -> list[str]:
         )
     elif inspection.smallest < FEW_OF_A_CLASS:
         count = inspection.smallest
-        lines.append(f"the rarest class has {count} labelled images; a few more help most")
+        lines.append(
+            f"the rarest class has {counted(count, 'labelled image')}; a few more help most"
+        )
     return lines
 
 

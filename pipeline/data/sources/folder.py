@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.data.sources.files import LINK_TO_FOLDER, Walk, path_text, read_image
 from pipeline.data.sources.layout import Layout
 from pipeline.data.sources.rows import Row
-from pipeline.errors import ParameterError, SourceError
+from pipeline.errors import ParameterError, SourceError, counted
 
 
 class FolderSource:
@@ -67,7 +67,8 @@ class FolderSource:
             raise ParameterError(
                 f"data.group_pattern = {pattern.pattern!r}: matches no image, as {names[0]!r}"
             )
-        self.notes.append(f"{len({*groups} - {None})} groups; {alone} images belong to none")
+        found = counted(len({*groups} - {None}), "group")
+        self.notes.append(f"{found}; {counted(alone, 'image')} of none")
 
 
 def _check_links(walk: Walk, layout: Layout) -> None:

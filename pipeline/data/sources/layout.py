@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.data.sources.files import Folder, path_text
 from pipeline.data.sources.rows import SPLITS, in_words
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, counted
 
 PARTS = {
     "train": "train(ing|val)?|trn",
@@ -178,7 +178,7 @@ class Layout:
             use = {"test": "test", "validation": "be chosen by"}.get(place.split)
             why = f": without labels they can't {use}" if use else ""
             count = len(folder.files)
-            self.notes.append(f"{folder.path}: {count} images, used as unlabelled{why}")
+            self.notes.append(f"{folder.path}: {counted(count, 'image')}, used as unlabelled{why}")
 
     def check(self, root: Path, unused: list[tuple[Path, str]]) -> None:
         """Raise SourceError where a class has no image to learn from, or its name is in doubt.
@@ -210,8 +210,8 @@ class Layout:
             what = "no images in it"
             if count:
                 what = (
-                    f"{count} images without labels; put some in <class>/ and the others in "
-                    "unlabeled/, or add a CSV with columns path and label"
+                    f"{counted(count, 'image')} without labels; put some in <class>/ and the "
+                    "others in unlabeled/, or add a CSV with columns path and label"
                 )
             raise SourceError(f"{root}: {what}{_others_in(root, unused)}")
 

@@ -161,7 +161,7 @@ def test_groups_come_from_the_paths(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(PICTURE)
     source = open_source("folder", str(tmp_path), seed=0, group_pattern=r"(patient_\d+)")
     assert [row.group for row in source.rows()] == ["patient_1", None, "patient_2"]
-    assert source.notes == ["2 groups; 1 images belong to none"]
+    assert source.notes == ["2 groups; 1 image of none"]
     for pattern, message in (("(", "no regular"), ("a", "has 0 groups"), ("(emu)", "matches no")):
         with pytest.raises(ParameterError, match=message):
             open_source("folder", str(tmp_path), seed=0, group_pattern=pattern)

@@ -150,8 +150,8 @@ def test_a_folder_of_texts_beside_classes_is_none(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ([], "no images in it"),
-        (["unlabeled/a.png"], "1 images without labels"),
-        (["labeled/a.png"], "1 images without labels"),
+        (["unlabeled/a.png"], "1 image without labels"),
+        (["labeled/a.png"], "1 image without labels"),
         (["images/a.png", "images/b.png"], "2 images without labels"),
         (["labeled/cat/a.txt"], "labeled/cat: no labelled images to learn from"),
         (["labeled/cat/a.png", "test/emu/a.png"], "test/emu: no class of that name"),
@@ -265,7 +265,7 @@ def test_a_test_folder_without_classes_is_used_and_said(tmp_path: Path) -> None:
     found = taken(tmp_path, "train/a/1.png", "train/b/1.png", "test/1.png")
     assert found["test/1.png"] == (None, None)
     note = open_source("folder", str(tmp_path), seed=0).notes[0]
-    assert "1 images, used as unlabelled: without labels they can't test" in note
+    assert "1 image, used as unlabelled: without labels they can't test" in note
 
 
 def test_what_fits_nowhere_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""The whole of an image as a page can show it, from untrusted bytes.
+
+Bytes of strangers go through `decoding.py`, which runs this in a process with limits.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+from PIL import Image
+
+from pipeline.data.images import (
+    BadImageError,
+    Reserve,
+    check_size,
+    converted,
+    readable_formats,
+    short_reasons,
+    turning,
+)
+
+QUALITIES = (85, 75, 60, 40)  # of JPEG, at each size
+SMALLER = (1.0, 0.75, 0.5, 0.35, 0.2)  # sizes that are tried, as shares of the side
+GREY = ("1", "L", "F")  # and I;16
+
+
+def whole_picture(
+    data: bytes,
+    *,
+    side: int,
+    most_bytes: int,
+    max_pixels: int,
+    bits: int = 16,
+    reserve: Reserve = lambda pixels, held: None,
+) -> bytes:
+    """A JPEG of all of an image, upright, its longer side at most `side` pixels and never enlarged.
+
+    The largest and best of SMALLER and QUALITIES that takes at most `most_bytes`. What is beside
+    the pixels, as where a photograph was taken, is left behind. Raises BadImageError, also where
+    none is small enough; bits and reserve: as `images.store` has them.
+    """
+    with short_reasons(), Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+        passed = check_size(image, data, max_pixels)
+        mode = "L" if image.mode in GREY or image.mode.startswith("I") else "RGB"
+        if image.format == "JPEG":  # decode large photographs at a fraction of their size
+            image.draft(image.mode, (2 * side, 2 * side))
+        reserve(passed, passed if image.info.get("progressive") else math.prod(image.size))
+        image.load()
+        turned = turning(image)
+        picture = converted(image, mode, bits)
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        if turned is not None:
+            picture = picture.transpose(turned)
+        for share in SMALLER:
+            limit = math.ceil(share * side)
+            smaller = picture.copy()
+            smaller.thumbnail((limit, limit), Image.Resampling.LANCZOS)
+            for quality in QUALITIES:
+                out = io.BytesIO()
+                smaller.save(out, "JPEG", quality=quality, optimize=True)
+                if out.tell() <= most_bytes:
+                    return out.getvalue()
+        raise BadImageError(f"takes over {most_bytes} bytes")
