@@ -4,12 +4,9 @@ from pipeline.data.shards import read_manifest
 from pipeline.evaluate.measure import (
     best_views,
     images_predicted,
-    measure_head,
-    measure_network,
-    trial_images,
+    measure_model,
 )
 from pipeline.evaluate.result import (
-    ModelResult,
     compare_with,
     load_result,
     save_result,
@@ -18,10 +15,8 @@ from pipeline.evaluate.result import (
 from pipeline.evaluate.significance import Bootstrap
 from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
-from pipeline.models.head import reads_features
-from pipeline.models.spec import model_digest, read_spec
-from pipeline.params.sections import Views
-from pipeline.progress import Advance, progress
+from pipeline.models.spec import model_digest
+from pipeline.progress import progress
 from pipeline.report.figures import write_evaluation_figures
 from pipeline.workflow.shipping import shipped_views
 from pipeline.workflow.stage import Stage, result_line, run_stage
@@ -38,10 +33,20 @@ def evaluate(stage: Stage) -> None:
     inputs |= {f"evaluation.{name}": layout.evaluation_digest(name) for name in read}
     fingerprint = {"evaluate": params.model_dump(mode="json"), "seed": seed}
     with stage.run(inputs, fingerprint) as run:
-        views = _views(stage)
+        views = shipped_views(layout, stage.params)
+        if params.views == "auto" and stage.model == "0":
+            views = best_views(model, layout.prepared, params, seed=seed, title=stage.title)
         count = images_predicted(model, layout.prepared, params, views)
         with progress(stage.title, read_manifest(labeled).rows + count) as advance:
-            result = _measured(stage, views, advance)
+            result = measure_model(
+                model,
+                layout.prepared,
+                layout.features("test").parent,
+                params,
+                views=views,
+                seed=seed,
+                advance=advance,
+            )
             if before:
                 first, teacher = (load_result(layout.evaluation(name)) for name in before)
                 result = compare_with(result, first, teacher, Bootstrap.of(params, seed))
@@ -62,29 +67,6 @@ def evaluate(stage: Stage) -> None:
     verdict = f"; against its teacher: {against.verdict}" if against else ""
     shown = f"test accuracy {test.accuracy:.2%} ({test.low:.2%} to {test.high:.2%})"
     result_line(stage, shown + verdict)
-
-
-def _views(stage: Stage) -> Views:
-    """The test-time views of every model: generation 0 chooses, where they are to be chosen."""
-    layout, params = stage.layout, stage.params.evaluate
-    if params.views != "auto" or stage.model != "0":
-        return shipped_views(layout, stage.params)
-    count = trial_images(layout.prepared)
-    with progress(f"{stage.title}: views", count) as advance:
-        model, seed = layout.model("0"), stage.params.seed
-        return best_views(model, layout.prepared, params, seed=seed, advance=advance)
-
-
-def _measured(stage: Stage, views: Views, advance: Advance) -> ModelResult:
-    """The model's figures: of a head from stored features, of a network from the images."""
-    layout, params = stage.layout, stage.params.evaluate
-    model = layout.model(stage.model)
-    plain = views == "centre" and params.robustness_images is None
-    if plain and reads_features(read_spec(model)):
-        features = layout.features("test").parent
-        return measure_head(model, layout.prepared, features, interval=params.interval)
-    seed = stage.params.seed
-    return measure_network(model, layout.prepared, params, views=views, seed=seed, advance=advance)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.evaluate.metrics import Floats
-from pipeline.params.sections import Views
+from pipeline.params.predict import Views
 
 TRIED: tuple[Views, ...] = ("centre", "flip", "multi_scale", "five_crop", "jitter")
 MOST_IMAGES = 256  # validation images that they are tried on

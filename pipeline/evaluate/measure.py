@@ -12,11 +12,11 @@ from pipeline.evaluate.champion import FEW
 from pipeline.evaluate.choose_views import MOST_IMAGES, TRIED, choose_views
 from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.result import ModelResult, model_result
-from pipeline.models.head import read_folds, read_head
+from pipeline.models.head import read_folds, read_head, reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import EvaluateParams
-from pipeline.params.sections import Views
-from pipeline.progress import Advance
+from pipeline.params.predict import Views
+from pipeline.progress import Advance, progress
 
 if TYPE_CHECKING:
     from pipeline.data.tensors import Images
@@ -32,6 +32,26 @@ def head_log_probs(model: Path, features: Path, images: Path) -> Floats:
     if body_of(features) != spec.body:
         raise DataError(f"{features}: not of the body that {model} reads; selftrain run")
     return read_head(model).log_probs(load_features(features, images), spec.temperature)
+
+
+def measure_model(
+    model: Path,
+    prepared: Path,
+    features: Path,
+    params: EvaluateParams,
+    *,
+    views: Views,
+    seed: int,
+    advance: Advance,
+) -> ModelResult:
+    """Measure the model in the folder `model`, a head from stored features where those will do.
+
+    features: the folder of the parts' features; else as measure_network.
+    """
+    plain = views == "centre" and params.robustness_images is None
+    if plain and reads_features(read_spec(model)):
+        return measure_head(model, prepared, features, interval=params.interval)
+    return measure_network(model, prepared, params, views=views, seed=seed, advance=advance)
 
 
 def measure_head(model: Path, prepared: Path, features: Path, *, interval: float) -> ModelResult:
@@ -55,17 +75,14 @@ def measure_head(model: Path, prepared: Path, features: Path, *, interval: float
     return model_result(test, test, test_labels, validation_log_probs, labels, interval=interval)
 
 
-def trial_images(prepared: Path) -> int:
-    """How many images best_views predicts, an image each time that it does."""
-    count = read_manifest(prepared / "validation").rows
-    return 0 if count < FEW else len(TRIED) * min(count, MOST_IMAGES)
-
-
 def best_views(
-    model: Path, prepared: Path, params: EvaluateParams, *, seed: int, advance: Advance
+    model: Path, prepared: Path, params: EvaluateParams, *, seed: int, title: str
 ) -> Views:
     """Those test-time views that pay on the validation images of `prepared`, or MOST_IMAGES of
-    them; the centre view where there are under FEW, which are no ground for a difference."""
+    them; the centre view where there are under FEW, which are no ground for a difference.
+
+    title: the stage's, for its progress.
+    """
     labels = read_labels(prepared / "validation")
     if len(labels) < FEW:
         return "centre"
@@ -82,11 +99,11 @@ def best_views(
         images = ShardSlices(prepared / "validation", pool)
         some = torch.cat([images[row : row + 1] for row in rows])
     losses: dict[Views, Floats] = {}
-    for views in TRIED:
-        log_probs = checkpoint_log_probs(
-            checkpoint, some, params.seen(views), seed=seed, advance=advance
-        )
-        losses[views] = -log_probs[range(len(rows)), labels[rows]]
+    with progress(f"{title}: views", len(TRIED) * len(rows)) as advance:
+        for views in TRIED:
+            how = params.seen(views)
+            log_probs = checkpoint_log_probs(checkpoint, some, how, seed=seed, advance=advance)
+            losses[views] = -log_probs[range(len(rows)), labels[rows]]
     return choose_views(losses)
 
 

@@ -16,7 +16,8 @@ from pipeline.files import plain_name, write_json
 from pipeline.models.spec import SPEC, WEIGHTS
 from pipeline.params import ViewParams
 from pipeline.params.errors import read_typed
-from pipeline.params.sections import JitterViews, MaxPixels, Seed, Views
+from pipeline.params.predict import JitterViews, Views
+from pipeline.params.sections import MaxPixels, Seed
 
 RECIPE = "classifier.json"
 BATCH_SIZE = 64  # photographs, undecoded, of several MB each are in memory at once

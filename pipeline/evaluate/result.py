@@ -15,9 +15,10 @@ from pipeline.evaluate import metrics
 from pipeline.evaluate.metrics import CalibrationBin, Flags, Floats, Integers, correct
 from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_interval, compare
 from pipeline.files import csv_rows, read_json, regular, write_json, write_text, written_whole
-from pipeline.params.sections import Views
+from pipeline.params.predict import Views
 
 RESULT_FILE = "result.json"
+KNOWN_VIEWS: Mapping[str, Views] = {name: name for name in get_args(Views)}
 NAMED = 3  # classes
 WEAK = 0.95  # accuracy under which a class is worth more labels
 FEWEST = 5  # test images of a class that is judged
@@ -257,7 +258,7 @@ def load_result(folder: Path) -> ModelResult:
         "against_teacher": lambda value: PairedTest(**value),
         "against_first": lambda value: PairedTest(**value),
         "robustness": _robustness_from_json,
-        "views": _known_views,
+        "views": KNOWN_VIEWS.__getitem__,
     }
     try:
         figures = read_json(folder / RESULT_FILE)
@@ -277,14 +278,9 @@ def load_result(folder: Path) -> ModelResult:
 def views_used(folder: Path) -> Views:
     """The test-time views of the evaluation in `folder`; raises DataError as load_result."""
     try:
-        return _known_views(read_json(folder / RESULT_FILE)["views"])
+        return KNOWN_VIEWS[read_json(folder / RESULT_FILE)["views"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
-
-
-def _known_views(value: Any) -> Views:
-    known: Mapping[str, Views] = {name: name for name in get_args(Views)}
-    return known[value]
 
 
 def _robustness_from_json(value: dict[str, Any]) -> Robustness:
@@ -299,8 +295,6 @@ def write_confusion(path: Path, result: ModelResult, classes: Sequence[str]) -> 
     """
     names = [visible(name).replace("<", "‹") for name in classes]
     pairs = zip(result.test_labels.tolist(), result.test_log_probs.argmax(axis=1), strict=True)
-    text = io.StringIO()
-    csv_rows(
-        text, [("actual", "predicted"), *((names[label], names[guess]) for label, guess in pairs)]
-    )
+    text, rows = io.StringIO(), ((names[label], names[guess]) for label, guess in pairs)
+    csv_rows(text, [("actual", "predicted"), *rows])
     write_text(path, text.getvalue())

@@ -41,7 +41,7 @@ def read_weights(
     if spec.weights is not None and spec.weights != file_digest(path):
         raise CheckpointError(
             f"{path}: not the bytes that {SPEC} names; copy the folder whole, or remove it and run "
-            "dvc checkout, or dvc repro to train it anew"
+            "dvc checkout, or selftrain run to train it anew"
         )
     return tensors
 

@@ -3,15 +3,17 @@
 from pipeline.params.augment import AugmentParams, Operation, SearchParams
 from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
-from pipeline.params.run import Generation, Params
-from pipeline.params.sections import (
-    DataParams,
+from pipeline.params.predict import (
     EvaluateParams,
     PredictParams,
     PropagationParams,
+    ViewParams,
+)
+from pipeline.params.run import Generation, Params
+from pipeline.params.sections import (
+    DataParams,
     RunParams,
     SelectParams,
-    ViewParams,
 )
 from pipeline.params.training import OnlineParams, Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams

@@ -13,6 +13,7 @@ from pipeline.params.augment import AugmentParams
 from pipeline.params.errors import merged
 from pipeline.params.ladders import grown
 from pipeline.params.network import ModelParams
+from pipeline.params.predict import EvaluateParams, PredictParams
 from pipeline.params.sections import Section
 from pipeline.params.training import Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
@@ -47,10 +48,10 @@ class Params(Section):
     augment: AugmentParams = AugmentParams()
     train: TrainParams
     transfer: TransferParams = TransferParams()
-    predict: sections.PredictParams = sections.PredictParams()
+    predict: PredictParams = PredictParams()
     select: sections.SelectParams = sections.SelectParams()
     guard: sections.GuardParams = sections.GuardParams()
-    evaluate: sections.EvaluateParams = sections.EvaluateParams()
+    evaluate: EvaluateParams = EvaluateParams()
     ensemble: sections.EnsembleParams = sections.EnsembleParams()
     controls: dict[str, sections.ControlParams] = Field(default_factory=dict)
     """the labels alone, trained for longer, to compare with: by name; {} for none"""

@@ -20,7 +20,7 @@ from pipeline.files import write_json
 from pipeline.models.spec import SPEC
 from pipeline.params import Params
 from pipeline.params.errors import read_typed
-from pipeline.params.sections import Views
+from pipeline.params.predict import Views
 from pipeline.workflow.layout import Layout
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pipeline.evaluate.classifier import classify_encoded, load_classifier, open
 from pipeline.evaluate.recipe import RECIPE, Recipe, save_classifier
 from pipeline.evaluate.views import views_of
 from pipeline.models.checkpoint import load_checkpoint
-from pipeline.params.sections import Views
+from pipeline.params.predict import Views
 from tests.data.helpers import encoded, noise, photo
 from tests.tiny import save_model
 

@@ -20,7 +20,7 @@ def counts(gained: int, lost: int, images: int = 100, teacher: float = 0.9) -> d
 def test_a_student_that_is_worse_beyond_the_interval_is_found_and_no_other() -> None:
     (found,) = student_findings("2", counts(1, 20), interval=0.95)
     assert "generation 2 is right on 19 fewer of 100 validation images than its teacher" in found
-    assert "from the centre: 71 against 90 (20 lost, 1 gained, p = " in found
+    assert "than its teacher: 71 against 90 (20 lost, 1 gained, p = " in found
     for gained, lost in ((20, 1), (0, 0), (4, 7), (0, 4)):
         assert student_findings("2", counts(gained, lost), interval=0.95) == []
 

@@ -14,12 +14,12 @@ from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
 from pipeline.evaluate.choose_views import TRIED
-from pipeline.evaluate.measure import best_views, images_predicted, measure_network, trial_images
+from pipeline.evaluate.measure import best_views, images_predicted, measure_network
 from pipeline.evaluate.result import ModelResult, save_result
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import EvaluateParams, ModelParams
-from pipeline.params.sections import Views
+from pipeline.params.predict import Views
 from tests.tiny import CLASSES, SIDE, prepared_stripes
 
 SEED = 4
@@ -78,44 +78,41 @@ def test_the_images_that_are_predicted_are_known_before(
     assert measured(made, views, robustness_images=images)[1] == expected
 
 
-def tried(folder: Path, validation_fraction: float) -> tuple[Views, int, int]:
-    """The views that pay for a trained network, the passes announced, and those made."""
+def tried(folder: Path, validation_fraction: float) -> Views:
+    """The views that pay for a network."""
     prepared = prepared_stripes(
         folder / "prepared", 600, labels=200, validation_fraction=validation_fraction
     )
-    done: list[int] = []
-
-    def advance(amount: int = 1, note: str = "") -> None:
-        done.append(amount)
-
-    params = params_of("auto")
-    views = best_views(folder / "model", prepared, params, seed=SEED, advance=advance)
-    return views, trial_images(prepared), sum(done)
+    return best_views(folder / "model", prepared, params_of("auto"), seed=SEED, title="evaluate@0")
 
 
 def test_views_are_chosen_on_validation_images(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "model").symlink_to(made / "model")
     monkeypatch.setattr(
         "pipeline.evaluate.measure.choose_views",
         lambda losses: max(losses, key=lambda name: losses[name].mean()),
     )
-    views, announced, passes = tried(tmp_path, 0.5)
-    losses = {}
+    monkeypatch.setattr("pipeline.progress.LINE_SECONDS", 0.0)
+    views, losses = tried(tmp_path, 0.5), {}
+    images = load_images(tmp_path / "prepared/validation")
     for name in TRIED:
-        images = load_images(tmp_path / "prepared/validation")
         how = params_of(name).seen(name)
         model = load_checkpoint(made / "model")
         log_probs = checkpoint_log_probs(model, images.images, how, seed=SEED)
         losses[name] = -log_probs[range(len(images)), images.labels].mean()
     assert views == max(losses, key=lambda name: losses[name])
-    assert announced == passes == len(TRIED) * len(images)
+    passes = len(TRIED) * len(images)
+    assert f"evaluate@0: views: {passes}/{passes} images" in capsys.readouterr().out
 
 
 def test_few_validation_images_choose_no_views(made: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(made / "model")
-    assert tried(tmp_path, 0.05) == ("centre", 0, 0)
+    assert tried(tmp_path, 0.05) == "centre"
 
 
 def test_robustness_is_measured_on_some_of_the_test_images(made: Path, tmp_path: Path) -> None:

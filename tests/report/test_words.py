@@ -112,9 +112,3 @@ def test_a_control_that_did_better_on_test_can_be_shipped_by_hand() -> None:
     assert command in " ".join(answer(ahead).sentences)
     assert command not in " ".join(answer(behind).sentences)
     assert "no gain beyond chance" in answer(with_control(data, 7.2)).sentences[1]
-
-
-def test_which_validation_accuracy_is_which_is_said_where_there_are_two() -> None:
-    data = example_report()
-    assert "the guard and the training curves see each image once" in validation_note(data)
-    assert validation_note(replace(data, views="centre")).endswith("not on test.")
