@@ -121,10 +121,13 @@ def render_table(data: ReportData, *, width: int = 100, color: bool = False) -> 
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("model")  # a long name takes two lines, so that no figure is cut
-    for column in TABLE_COLUMNS.values():
+    columns = dict(TABLE_COLUMNS)
+    if data.views == "centre":
+        del columns["centre"]  # all of them are
+    for column in columns.values():
         table.add_column(column, justify="right", no_wrap=True)
     for row in model_rows(data):
-        cells = [getattr(row, name) for name in TABLE_COLUMNS]
+        cells = [getattr(row, name) for name in columns]
         cells[1] = cells[1].removesuffix(" %")
         table.add_row(f"{row.name} *" if row.champion else row.name, *cells)
     console.print(Text(f"{printable(data.dataset, 60)}: {verdict.short}", style="bold"))

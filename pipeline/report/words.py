@@ -101,7 +101,7 @@ def validation_note(data: ReportData) -> str:
     if not data.folds:
         if data.has_validation:
             return (
-                "Choices (calibration, views, champion) were made on the validation images, not on "
+                "Choices (calibration, champion) were made on the validation images, not on "
                 "test; each of these is seen once, from the centre."
             )
         return (

@@ -8,6 +8,7 @@ from pipeline.errors import counted
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.report.data import ReportData
 from pipeline.report.page import named_counts, render_report, worst_confusions
+from pipeline.report.summary import render_table
 from tests.report.example import example_report, with_heads, with_robustness, without_figures
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "path", "use", "rect", "circle", "image"}
@@ -131,6 +132,15 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "LabelSpreading" not in words
     assert "Pseudo-labels" not in words
     assert "None" not in words
+
+
+def test_one_view_has_no_column_where_there_is_no_other(data: ReportData, page: str) -> None:
+    assert "One view" in page
+    assert "one view" in render_table(data)
+    one = replace(data, views="centre")
+    assert "One view" not in render_report(one)
+    assert "test images, one centre view." in render_report(one)
+    assert "one view" not in render_table(one)
 
 
 def test_a_teacher_alone_makes_a_page() -> None:
