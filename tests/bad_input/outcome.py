@@ -88,7 +88,7 @@ def _prepared(opened: Callable[[], Any], root: Path, changes: dict[str, Any]) ->
     warnings = [line for line in said if "warning" in line]
     if warnings:
         return Outcome("warns", " / ".join(warnings))
-    return Outcome("goes on", str(counts[0]))
+    return Outcome("goes on", repr(counts[0]))
 
 
 @contextlib.contextmanager

@@ -51,7 +51,9 @@ def test_every_stage_is_there_for_every_generation(project: Project) -> None:
 
 def test_status_knows_what_a_change_would_run(project: Project) -> None:
     def status() -> list[str]:
-        return project.run("python", "-m", "selftrain", "status").stdout.splitlines()
+        said = project.run("python", "-m", "selftrain", "status").stdout.splitlines()
+        assert "the handwritten digits of the demonstration" in said[0]
+        return said[1:]
 
     assert status() == ["status: nothing to do: every output is up to date"]
     before = project.parameters()
