@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from pipeline.data.images import BadImageError, StoredImage, check_header, readable_formats, store
 from pipeline.data.pictures import whole_picture
+from pipeline.memory import address_space
 
 MEMORY, MEMORY_A_PIXEL = 256 << 20, 32  # bytes of address space, beside 4 times the file's bytes
 HEADER_A_PIXEL = 8  # the same while a header is read, for WebP; of data.max_pixels
@@ -149,14 +150,6 @@ class _Limits:
     def _limit(self, kind: int, limit: int) -> None:
         most = self._most[kind]
         resource.setrlimit(kind, (min(limit, NO_LIMIT if most < 0 else most), most))
-
-
-def address_space() -> int:
-    """The bytes of this process, on Linux; elsewhere no limit needs them."""
-    if sys.platform != "linux":
-        return 0
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":

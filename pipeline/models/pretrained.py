@@ -7,12 +7,9 @@ What is read is tensors by name, whoever wrote them: safetensors, or torch files
 from __future__ import annotations
 
 import os
-import resource
-import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.decoder import MEMORY, address_space
+from pipeline.data.decoder import MEMORY
 from pipeline.errors import CheckpointError, ParameterError
 from pipeline.files import file_digest, regular, value_digest
+from pipeline.memory import memory_limited
 from pipeline.models.parts import network_parts
 from pipeline.models.spec import SPEC, WEIGHTS, read_spec
 from pipeline.models.tensor_files import check_numbers, read_safetensors, read_weights
@@ -33,6 +31,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which other
 LEAST_SHARE = 0.5  # of the body's weights that must fit
 ZIP = b"PK\x03\x04"  # how torch's files begin, but for old ones
 HUB_HOSTS = {"timm": "huggingface.co", "torchvision": "download.pytorch.org"}
+ONLY_TENSORS = (
+    "only tensors are read from a torch file, as torch.save(model.state_dict(), file) writes it"
+)
 OFFLINE = f"; transfer.source: packaged with model.name: {PACKAGED_NETWORK} needs no network"
 
 
@@ -226,7 +227,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         _check_zip(path, size)
         with warnings.catch_warnings():  # of tensors that are refused below
             warnings.simplefilter("ignore")
-            with _memory_limited(MEMORY + 2 * size):
+            with memory_limited(MEMORY + 2 * size):
                 found = torch.load(path, map_location="cpu", weights_only=True)
         tensors = _named_tensors(found)
         for name, tensor in tensors.items():
@@ -238,24 +239,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except MemoryError:
         reason = f"takes over {MEMORY >> 20} MiB of memory beside twice its own size"
     except Exception as error:  # torch's unpickler has many
-        reason = f"{type(error).__name__}: only tensors are read from a torch file"
+        reason = f"{type(error).__name__}: {ONLY_TENSORS}"
     else:
         return tensors
     raise CheckpointError(f"transfer.source = '{path}': not readable as weights ({reason})")
-
-
-@contextmanager
-def _memory_limited(most: int) -> Iterator[None]:
-    """Let this process take at most so many bytes more in the block, on Linux: torch allocates
-    whatever size an unpickled file of a few bytes names."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = address_space() + most
-    if sys.platform == "linux" and not 0 <= soft < limit:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _check_zip(path: Path, size: int) -> None:

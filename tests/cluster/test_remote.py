@@ -183,7 +183,7 @@ def test_a_source_that_the_cluster_does_not_see_is_taken_as_it_was_prepared(
         "data: {source: folder, path: images, image_size: 16}\ntrain: {steps: 1}\n"
     )
     remote = Remote(repository, {"url": str(tmp_path / "store")})
-    with pytest.raises(ParameterError, match=r"data\.path = images: not on the cluster; run `selftrain"):
+    with pytest.raises(ParameterError, match=r"data\.path = images: not on the cluster"):
         take_prepared(remote)
     (repository / "images").mkdir()
     take_prepared(remote)

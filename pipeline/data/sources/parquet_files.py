@@ -13,15 +13,22 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.files import SYSTEM, Walk
-from pipeline.data.sources.parquet_footer import read_footer
-from pipeline.data.sources.parquet_pages import rows_at_once, spans
+from pipeline.data.sources.parquet_footer import check_footer
 from pipeline.data.sources.rows import listed
 from pipeline.data.sources.table import LABEL_NAMES, MOST_COLUMNS, known
 from pipeline.errors import SourceError
-from pipeline.files import open_regular, regular
+from pipeline.files import regular
+from pipeline.memory import memory_limited
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE, FEWER = 1024, 16  # so many times fewer where they take too much
+BYTES_AT_ONCE = 64 << 20
+ROWS_OF_SPAN, GROUPS_OF_SPAN = 1 << 16, 256  # row groups are read together up to so many
 BUFFER = 1 << 20
+MEMORY = 640 << 20  # for Arrow, beside what is there
+TOO_LARGE = (
+    f"a row takes over {MEMORY >> 20} MiB with the pages that it is in; write smaller row groups, "
+    "as DataFrame.to_parquet(..., row_group_size=50)"
+)
 LONGEST_TEXT = 4096  # bytes of an id, a label, a group or a split
 BESIDE = "beside Parquet files, which alone are read"
 UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow raises
@@ -49,44 +56,84 @@ def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
 def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
     """Yield the rows of a Parquet file as Arrow batches of few bytes; raises SourceError.
 
-    Of a struct of images the bytes alone are read.
+    Of a struct of images the bytes alone are read. Arrow gets little memory: a page of a few bytes
+    may expand to 2 GB, and a value of a dictionary stand in every row. Where it does not do, or a
+    batch is large, fewer rows are read at once.
     """
-    with open_parquet(file) as opened, open_regular(file) as (pages, _):
+    with open_parquet(file) as opened:
         try:
-            leaves = _leaves(opened, columns, file)
-            footer = read_footer(file)
-            for span in spans(opened.metadata):
-                rows = rows_at_once(pages, footer, span, leaves.values(), ROWS_AT_ONCE)
-                for batch in opened.iter_batches(rows, row_groups=[*span], columns=[*leaves]):
-                    batch.validate(full=True)  # text that is not UTF-8, indices out of range
-                    yield batch
+            leaves, rows = _leaves(opened, columns, file), ROWS_AT_ONCE
+            for groups in _spans(opened.metadata):
+                done, whole = 0, False
+                while not whole:
+                    try:
+                        for batch in _batches(opened, rows, groups, leaves, done):
+                            done += batch.num_rows
+                            yield batch
+                            del batch
+                        whole = True
+                    except MemoryError:
+                        if rows == 1:
+                            raise ValueError(TOO_LARGE) from None
+                        rows = max(1, rows // FEWER)
         except UNREADABLE as error:
             raise SourceError(f"{file}: can't be read ({_short(error)})") from None
 
 
-def _leaves(opened: Any, columns: list[str], file: Path) -> dict[str, int]:
-    """The number in the file's own schema of what is read of each column; raises SourceError for
+def _batches(
+    opened: Any, rows: int, groups: list[int], leaves: list[str], done: int
+) -> Iterator[Any]:
+    """Yield the rows of these row groups after the first `done`; raises MemoryError where so many
+    at once take over MEMORY, or several over BYTES_AT_ONCE."""
+    batches = opened.iter_batches(rows, row_groups=groups, columns=leaves, use_threads=False)
+    while True:
+        with memory_limited(MEMORY):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            batch.validate(full=True)  # text that is not UTF-8, indices out of range
+        if rows > 1 and batch.nbytes > BYTES_AT_ONCE:
+            raise MemoryError
+        if batch.num_rows > done:
+            yield batch.slice(done)
+        done = max(0, done - batch.num_rows)
+
+
+def _spans(metadata: Any) -> Iterator[list[int]]:
+    """Row groups that follow each other, to be read in one go: Arrow takes long to start."""
+    groups, rows = list[int](), 0
+    for group in range(metadata.num_row_groups):
+        groups.append(group)
+        rows += metadata.row_group(group).num_rows
+        if rows >= ROWS_OF_SPAN or len(groups) == GROUPS_OF_SPAN:
+            yield groups
+            groups, rows = [], 0
+    if groups:
+        yield groups
+
+
+def _leaves(opened: Any, columns: list[str], file: Path) -> list[str]:
+    """The path in the file's own schema of what is read of each column; raises SourceError for
     lists, of which one row may hold any number of values."""
-    schema = opened.metadata.schema
-    numbers: dict[str, list[int]] = {}
-    for number in range(len(schema)):
-        if not schema.column(number).max_repetition_level:
-            numbers.setdefault(schema.column(number).path, []).append(number)
-    leaves: dict[str, int] = {}
+    schema, leaves = opened.metadata.schema, list[str]()
+    found = [schema.column(number) for number in range(len(schema))]
     for name in columns:
         kind = opened.schema_arrow.field(name).type
         leaf = f"{name}.bytes" if pa.types.is_struct(kind) else name
-        if len(numbers.get(leaf, [])) != 1:
+        meant = [each for each in found if f"{each.path}.".startswith(f"{leaf}.")]  # as Arrow does
+        if len(meant) != 1 or meant[0].path != leaf or meant[0].max_repetition_level:
             raise SourceError(f"{file}: column {name!r} is {kind}, or there are two")
-        leaves[leaf] = numbers[leaf][0]
+        leaves.append(leaf)
     return leaves
 
 
 def open_parquet(file: Path) -> Any:
     """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps space that no limit sees
     try:
-        read_footer(regular(file))
-        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)  # a page at a time
+        check_footer(regular(file))
+        with memory_limited(MEMORY):
+            opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)  # a page at a time
     except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
     if (count := opened.metadata.num_columns) > MOST_COLUMNS:

@@ -17,7 +17,7 @@ def repeated(path: Path, rows: int = 600, size: int = 2 << 20) -> None:
     pq.write_table(pa.table({"image": images}), path, compression="zstd", store_schema=False)
 
 
-def expanding(path: Path, size: int = 140 << 20) -> None:
+def expanding(path: Path, size: int = 1 << 30) -> None:
     """A page of zeros."""
     table = pa.table({"image": [b"\0" * size]})
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
@@ -67,6 +67,19 @@ def contradicting(path: Path) -> None:
     chunk = _fields((2, 6, _number(4)), (3, 12, column))
     group = _fields((1, 9, _items([chunk])), (2, 6, _number(1)), (3, 6, _number(1)))
     _write(path, _items([root, leaf]), _items([group]))
+
+
+def twice(path: Path) -> None:
+    """Two schemas, of which a reader may take either."""
+    leaf = _fields((1, 5, _number(6)), (3, 5, _number(0)), (4, 8, b"\5image"))
+    second = _items([leaf]) + b"\x09" + _number(2) + _items([leaf] * 2)
+    _write(path, second, _items([]))
+
+
+def prefix(path: Path) -> None:
+    """A column whose name is the path of the images in another, and which Arrow would read too."""
+    columns = {"image": [{"bytes": b"1"}], "image.bytes": [[b""] * 9]}
+    pq.write_table(pa.table(columns), path)
 
 
 def a_list(path: Path) -> None:
