@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import ParameterError, SelftrainError, SourceError
 from pipeline.params import load_params
+from pipeline.params.errors import shortened
 from pipeline.program import program_file
 
 if TYPE_CHECKING:
@@ -42,9 +44,15 @@ class Fitted:
         return named_classifier(None, Layout(self.project), params, "cpu")
 
     def predict(self, images: Sequence[str | Path | bytes]) -> list[Prediction]:
-        """Classify image files, by their paths or as bytes; raises SourceError for no such file."""
+        """Classify image files, by their paths or as bytes; raises SourceError for no such file,
+        ParameterError for anything but a list of them."""
         from pipeline.evaluate.classifier import classify_encoded
 
+        if isinstance(images, str | bytes | Path):
+            raise ParameterError(
+                f"images = {shortened(str(images))!r}: must be a list of files, as "
+                "list(Path('my_images').rglob('*.jpg'))"
+            )
         try:
             files = [
                 each if isinstance(each, bytes) else Path(each).read_bytes() for each in images
@@ -70,6 +78,8 @@ def fit_folder(images: str | Path, project: str | Path) -> Fitted:
     """
     folder, source = Path(project), Path(images).resolve()
     file = folder / "params.yaml"
+    if not source.exists() and not glob.has_magic(str(images)):
+        raise ParameterError(f"images = {str(images)!r}: no such folder, CSV or Parquet file")
     if not file.exists():
         _run("new", str(folder))
     if file.read_bytes() == program_file("params.yaml").read_bytes():  # still those of digits

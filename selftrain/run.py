@@ -11,10 +11,11 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
 from pipeline.workflow.command import command_parser, run_command
-from pipeline.workflow.times import PLAN
+from pipeline.workflow.times import PARAMS, PLAN, parameters_digest
 from selftrain.status import NOTHING, plan
 
 QUIET = {
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> None:
         return
     programs = str(Path(sys.executable).parent)  # the `python` of dvc.yaml is this one
     environment = QUIET | dict(os.environ) | {PLAN: json.dumps(seconds)}
+    environment[PARAMS] = parameters_digest(load_params())
     environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", os.defpath)])
     if args.verbose:
         environment[VERBOSE] = "1"

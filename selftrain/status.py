@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.params import load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
-from pipeline.workflow.source import check_weights, say_demonstration
+from pipeline.workflow.source import check_weights, say_demonstration, say_unread_answers
 from pipeline.workflow.times import in_words
 
 NOTHING = "nothing to do: every output is up to date"
@@ -26,6 +26,7 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
 
     root, params = Path.cwd(), load_params()
     say_demonstration(command, params.data)
+    say_unread_answers(command, root, params.data)
     stages = planned_stages(root, params, targets)
     if not stages:
         return {}

@@ -89,9 +89,10 @@ def selection_findings(
     findings = []
     rare = [name for name, count in zip(classes, images, strict=True) if count < min_class_images]
     if rare:
+        fewer = "no" if min_class_images == 1 else f"fewer than {min_class_images}"
         more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
         findings.append(
-            f"generation {generation} has fewer than {min_class_images} pseudo-labels of "
+            f"generation {generation} has {fewer} pseudo-labels of "
             f"{'class' if len(rare) == 1 else 'classes'} "
             f"{', '.join(map(repr, rare[:MOST_NAMED]))}{more}"
         )

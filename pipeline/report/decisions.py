@@ -65,6 +65,12 @@ def _label(data: ReportData) -> str | None:
 
 
 def _stop(data: ReportData) -> str | None:
+    for part in data.generations:
+        if part.against_teacher is not None and part.against_teacher.verdict == "worse":
+            return (
+                f"Generation {part.generation} is clearly worse than its teacher: look at what it "
+                "learnt from, the pseudo-labels above and what you said in corrections.csv"
+            )
     last = data.generations[-1]
     if last.against_teacher is None or last.against_teacher.verdict == "better":
         return None

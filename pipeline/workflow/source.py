@@ -43,6 +43,16 @@ def say_demonstration(command: str, data: DataParams) -> None:
         )
 
 
+def say_unread_answers(command: str, root: Path, data: DataParams) -> None:
+    """Say that corrections.csv, which `new` makes with its head alone, holds what nothing reads."""
+    file = root / "corrections.csv"
+    if data.corrections is None and file.is_file() and file.read_bytes()[:4096].count(b"\n") > 1:
+        say(
+            f"{command}: corrections.csv has answers that nothing reads; set data.corrections: "
+            "corrections.csv"
+        )
+
+
 def check_weights(root: Path, params: Params, stages: Iterable[str]) -> None:
     """Look for the weights on disk that `stages` will read, as these do, before any of them runs.
 

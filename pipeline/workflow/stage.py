@@ -28,7 +28,7 @@ from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import STATE, Layout
 from pipeline.workflow.scratch import LOCK_FILE, finish_scratch, prepare_scratch, scratch_damage
 from pipeline.workflow.stop import end_with_dvc, interrupt_on_signals
-from pipeline.workflow.times import note_time, position
+from pipeline.workflow.times import check_planned, note_time, position
 from pipeline.workflow.unchanged import unchanged_dependencies
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def run_stage(
 
     def run() -> None:
         params = load_params()
+        check_planned(params)
         tracking_uri(Path.cwd(), params.tracking.uri)  # refused before any work
         if generation is not None:
             _check_model(params, models, generation)

@@ -10,11 +10,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.files import read_json, write_json
+from pipeline.errors import ParameterError
+from pipeline.files import read_json, value_digest, write_json
+from pipeline.params import Params
 from pipeline.workflow.layout import STATE
 
 FOLDER = STATE / "times"
 PLAN = "SELFTRAIN_PLAN"  # of the environment: the seconds of each stage that is to run, in order
+PARAMS = "SELFTRAIN_PARAMS"  # the digest of the parameters that they were planned for
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,18 @@ def position(stage: str) -> str | None:
     left = [seconds for seconds in [*plan.values()][number:] if seconds is not None]
     known = f", {minutes(sum(left))} left" if len(left) == len(plan) - number else ""
     return f"stage {number + 1} of {len(plan)}{known}"
+
+
+def parameters_digest(params: Params) -> str:
+    """Of all that an output may depend on."""
+    return value_digest(params.model_dump(mode="json", exclude={"run"}))
+
+
+def check_planned(params: Params) -> None:
+    """Raise ParameterError where these are not the parameters that `selftrain run` started with:
+    its stages would make one run of two sets of them."""
+    if os.environ.get(PARAMS, digest := parameters_digest(params)) != digest:
+        raise ParameterError("params.yaml: changed while the run was at work; selftrain run again")
 
 
 def in_words(seconds: dict[str, float]) -> str:

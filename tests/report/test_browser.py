@@ -136,7 +136,7 @@ def test_labels_given_by_keyboard_and_mouse_are_saved_as_the_pipeline_reads_them
     page.keyboard.press("ArrowRight")
     page.locator("#choose-classes").get_by_role("button", name=CLASSES[1]).click()
     page.keyboard.press("ArrowLeft")
-    page.get_by_role("button", name="No correction").click()
+    page.get_by_role("button", name="No answer").click()
     page.keyboard.press("1")
     page.keyboard.press("Escape")
     assert not page.locator("#choose").is_visible()

@@ -54,6 +54,11 @@ def test_a_last_generation_that_is_not_better_is_the_last() -> None:
     assert not advised(example_report(skills=(5.0, 6.0, 7.5)), "Add no generation")
 
 
+def test_a_generation_that_is_clearly_worse_is_worth_a_look() -> None:
+    assert advised(example_report(skills=(7.0, 5.0, 7.0)), "Generation 1 is clearly worse than its")
+    assert not advised(example_report(skills=(5.0, 6.0, 7.5)), "clearly worse")
+
+
 def test_strangers_are_worth_a_look_where_they_are_many() -> None:
     data = example_report(skills=(5.0, 7.0))
     last = data.generations[-1]

@@ -108,3 +108,20 @@ def test_weights_are_looked_at_before_any_work_and_the_images_before_them(
     said = capsys.readouterr().err
     assert said.startswith(f"status: {section}.sha256 = None: 'weights.pth' is {digest}; set that")
     assert said.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC's use of a library
+def test_answers_that_nothing_reads_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    monkeypatch.setattr(sys, "argv", ["new", str(project)])
+    assert new() == 0
+    assert status(project, monkeypatch) == 0
+    assert "corrections.csv" not in capsys.readouterr().out
+    with (project / "corrections.csv").open("a") as file:
+        file.write("a.png,cat\n")
+    assert status(project, monkeypatch) == 0
+    assert "corrections.csv has answers that nothing reads; set" in capsys.readouterr().out
+    assert status(project, monkeypatch, data={"corrections": "corrections.csv"}) == 0
+    assert "that nothing reads" not in capsys.readouterr().out

@@ -3,7 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.workflow.times import PLAN, in_words, note_time, position, read_times, stage_names
+from pipeline.errors import ParameterError
+from pipeline.params import RunParams, load_params
+from pipeline.program import program_file
+from pipeline.workflow.times import (
+    PARAMS,
+    PLAN,
+    check_planned,
+    in_words,
+    note_time,
+    parameters_digest,
+    position,
+    read_times,
+    stage_names,
+)
 
 
 def test_the_last_run_of_each_stage_is_kept_in_order(tmp_path: Path) -> None:
@@ -54,3 +67,16 @@ def test_the_plan_says_which_stage_it_is_and_how_long_is_left(
     assert position("scan") is None
     monkeypatch.setenv(PLAN, json.dumps(plan | {"report": None}))
     assert position("select@1") == "stage 2 of 3"
+
+
+def test_a_run_goes_on_with_the_parameters_that_it_started_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = load_params(program_file("params.yaml"))
+    check_planned(params)  # nothing was planned
+    monkeypatch.setenv(PARAMS, parameters_digest(params))
+    check_planned(params)
+    faster = params.model_copy(update={"run": RunParams(actors=2)})
+    check_planned(faster)
+    with pytest.raises(ParameterError, match="changed while the run was at work; selftrain run"):
+        check_planned(params.model_copy(update={"seed": 5}))

@@ -39,10 +39,7 @@ def read_answers(path: Path, prepared: Path, classes: Sequence[str]) -> dict[str
     """
     file = path / LABELS if path.is_dir() else path
     try:
-        data = IMAGES.sub(b'""', read_bytes(file))
-        if len(data) > MOST_JSON:
-            raise ValueError(f"over {MOST_JSON >> 20} MiB beside its images; export fewer tasks")
-        value = parse_json(data)
+        value = parse_json(_without_images(read_bytes(file)))
     except FileNotFoundError:
         raise SourceError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:
@@ -120,6 +117,18 @@ def task(image_id: str, png: bytes, guess: tuple[str, float] | None, model: str)
         result = [choice | {"value": {"choices": [label]}}]
         value["predictions"] = [{"model_version": model, "score": probability, "result": result}]
     return value
+
+
+def _without_images(data: bytes) -> bytes:
+    """JSON with empty texts for images; raises ValueError where what is left is too large."""
+    left, at, end = bytearray(), 0, len(data)
+    for image in chain(IMAGES.finditer(data), [None]):
+        start = image.start() if image else end
+        if len(left) + start - at > MOST_JSON:
+            raise ValueError(f"over {MOST_JSON >> 20} MiB beside its images; export fewer tasks")
+        left += data[at:start] + b'""' * (image is not None)
+        at = image.end() if image else end
+    return bytes(left)
 
 
 def _label_studio_answers(tasks: list[Any], where: str) -> dict[str, str]:

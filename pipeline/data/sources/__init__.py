@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.rows import Row, Source
-from pipeline.errors import ParameterError
+from pipeline.errors import ParameterError, SourceError
 
 __all__ = ["ColumnNames", "Row", "Source", "open_source"]
 
+MOST_CLASS_BYTES = 3 << 20  # of names, which each model's description holds
 SOURCES = ("digits", "folder", "manifest", "parquet")
 
 
@@ -22,8 +25,22 @@ def open_source(
     """Open the source `name` at `path`; digits needs no path, and alone uses the seed.
 
     columns: of a manifest or Parquet; group_pattern: of a folder. Raises SourceError where it can't
-    be read, ParameterError for an unknown name, no path or what the source has no use for.
+    be read or names more classes than a model can, ParameterError for an unknown name, no path or
+    what the source has no use for.
     """
+    source = _opened(name, path, seed, columns or ColumnNames(), group_pattern)
+    size = sum(len(json.dumps(each)) + 1 for each in source.classes)
+    if size > MOST_CLASS_BYTES:
+        raise SourceError(
+            f"{path}: the names of its {len(source.classes):,} classes take {size:,} bytes, over "
+            f"{MOST_CLASS_BYTES >> 20} MiB; shorten them"
+        )
+    return source
+
+
+def _opened(
+    name: str, path: str | None, seed: int, columns: ColumnNames, group_pattern: str | None
+) -> Source:
     if name == "digits":
         from pipeline.data.sources.digits import DigitsSource
 
@@ -32,7 +49,6 @@ def open_source(
         raise ParameterError(f"data.source = {name!r}: must be one of {', '.join(SOURCES)}")
     if not path:
         raise ParameterError(f"data.path is needed for data.source = {name}")
-    columns = columns or ColumnNames()
     if name == "folder":
         from pipeline.data.sources.folder import FolderSource
 

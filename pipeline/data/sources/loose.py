@@ -8,6 +8,7 @@ Of Parquet the column `id`, else file and row.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ class LooseImages:
         self._root = path if path.is_dir() else None
         self._files, self._tables = _in_folder(path) if self._root else _named(where)
         if not self._files and not self._tables:
+            lacks = "no images" if path.exists() or re.search(r"[*?[]", where) else "no such file"
             raise SourceError(
-                f"{where}: no images; give a folder, a file, a glob in quotes, or Parquet files"
+                f"{where}: {lacks}; give a folder, a file, a glob in quotes, or Parquet files"
             )
         self._count = len(self._files)
         self._columns: dict[Path, list[str]] = {}

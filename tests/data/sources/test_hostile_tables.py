@@ -168,3 +168,11 @@ def test_items_are_taken_by_number_and_by_size() -> None:
     assert list(in_batches(sizes, 2, 5, int)) == [[1, 1], [1, 9], [1, 1]]
     assert list(in_batches(sizes, 9, 3, int)) == [[1, 1, 1], [9], [1, 1]]
     assert np.concatenate(list(in_batches(sizes, 4, 100, int))).tolist() == sizes
+
+
+def test_the_names_of_all_classes_have_a_limit(tmp_path: Path) -> None:
+    labels = [f"{number:05d}" + "é" * 100 for number in range(6000)]
+    columns = {"image": [b"1"] * len(labels), "label": labels}
+    path = write(tmp_path / "t.parquet", columns)
+    with pytest.raises(SourceError, match=r"6,000 classes take 3,\d+,\d+ bytes, over 3 MiB"):
+        open_source("parquet", str(path), seed=0)

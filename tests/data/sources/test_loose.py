@@ -55,10 +55,12 @@ def test_of_a_folder_without_a_picture_every_file_is_named(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "*.png"])
-def test_nothing_to_classify_is_said(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "lacks"), [("", "no images"), ("nothing", "no such file"), ("*.png", "no images")]
+)
+def test_nothing_to_classify_is_said(tmp_path: Path, name: str, lacks: str) -> None:
     put(tmp_path, ".hidden")
-    with pytest.raises(SourceError, match="no images"):
+    with pytest.raises(SourceError, match=f"{lacks}; give a folder"):
         LooseImages(str(tmp_path / name))
 
 
