@@ -74,7 +74,9 @@ def answer(data: ReportData) -> Answer:
         elif "worse" in controls:
             short, tone = "No: the labels alone, trained for longer, do better.", "worse"
         elif champion.against_first.verdict != "better":
-            short, tone = "Not shown: no difference beyond chance.", "neutral"
+            sure = champion.against_first.low <= 0  # else one of the two tests excludes chance
+            reason = "no difference beyond chance" if sure else "too few test images to be sure"
+            short, tone = f"Not shown: {reason}.", "neutral"
         elif set(controls) - {"better"}:
             short = "Not shown: the labels alone, trained for longer, do as well."
             tone = "neutral"
