@@ -71,8 +71,9 @@ def _check_tracked(root: Path, repo: Any) -> None:
     digests."""
     for name in ("dvc.yaml", "dvc.lock"):
         _check_file(root / name)
-    for tracked in chain(repo.index.outs, repo.index.deps):
-        path = Path(tracked.fs_path)
+    for path in dict.fromkeys(
+        Path(each.fs_path) for each in chain(repo.index.outs, repo.index.deps)
+    ):
         for each in (path, *path.rglob("*")):
             _check_file(each)
 

@@ -31,13 +31,14 @@ def run(args: argparse.Namespace) -> None:
 
     check_idle(Path.cwd())
     options = [each for each in args.arguments if each.startswith("-")]
-    seconds = plan("run", [each for each in args.arguments if each not in options])
+    params = load_params()
+    seconds = plan("run", params, [each for each in args.arguments if each not in options])
     if not seconds and not options:  # which may be --force
         say(f"run: {NOTHING}")
         return
     programs = str(Path(sys.executable).parent)  # the `python` of dvc.yaml is this one
     environment = QUIET | dict(os.environ) | {PLAN: json.dumps(seconds)}
-    environment[PARAMS] = parameters_digest(load_params())
+    environment[PARAMS] = parameters_digest(params)
     environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", os.defpath)])
     if args.verbose:
         environment[VERBOSE] = "1"

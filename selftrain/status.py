@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.source import check_weights, say_demonstration, say_unread_answers
@@ -16,7 +16,7 @@ from pipeline.workflow.times import in_words
 NOTHING = "nothing to do: every output is up to date"
 
 
-def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
+def plan(command: str, params: Params, targets: Sequence[str] = ()) -> dict[str, float | None]:
     """Say what is about to run, if anything is; the seconds of each stage, in order, None where
     not known.
 
@@ -24,7 +24,7 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
     """
     from selftrain.plan import expected_seconds, planned_stages
 
-    root, params = Path.cwd(), load_params()
+    root = Path.cwd()
     say_demonstration(command, params.data)
     say_unread_answers(command, root, params.data)
     stages = planned_stages(root, params, targets)
@@ -44,7 +44,7 @@ def plan(command: str, targets: Sequence[str] = ()) -> dict[str, float | None]:
 
 def status(args: argparse.Namespace) -> None:
     """Say it."""
-    if not plan("status"):
+    if not plan("status", load_params()):
         say(f"status: {NOTHING}")
 
 

@@ -1,17 +1,8 @@
 """Measure a generation's model on validation and test, and against the generations before it."""
 
 from pipeline.data.shards import read_manifest
-from pipeline.evaluate.measure import (
-    best_views,
-    images_predicted,
-    measure_model,
-)
-from pipeline.evaluate.result import (
-    compare_with,
-    load_result,
-    save_result,
-    write_confusion,
-)
+from pipeline.evaluate.measure import best_views, images_predicted, measure_model
+from pipeline.evaluate.result import compare_with, load_result, save_result, write_confusion
 from pipeline.evaluate.significance import Bootstrap
 from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder

@@ -48,8 +48,7 @@ def decode_images(
     """
     form = {"image_size": image_size, "channels": channels, "max_pixels": max_pixels}
     form |= {"bits": bits, "encode": encode}
-    pool = _pool(os.getpid())
-    return [answer for batch in _messages(images) for answer in pool.decoded(batch, form)]
+    return _decoded(images, form)
 
 
 def decode_pictures(
@@ -57,6 +56,11 @@ def decode_pictures(
 ) -> list[bytes | str]:
     """What `pictures.whole_picture` makes of each, as decode_images."""
     form = {"side": side, "most_bytes": most_bytes, "max_pixels": max_pixels, "bits": bits}
+    return _decoded(images, form)
+
+
+def _decoded(images: Sequence[bytes], form: dict[str, Any]) -> list[Any]:
+    """The answer to each image in this form."""
     pool = _pool(os.getpid())
     return [answer for batch in _messages(images) for answer in pool.decoded(batch, form)]
 

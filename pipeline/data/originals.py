@@ -21,6 +21,7 @@ from pipeline.data.sources.parquet_files import (
     image_values,
     open_parquet,
     row_batches,
+    row_name,
 )
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
@@ -82,7 +83,7 @@ def _from_parquet(
             used = [columns[use] for use in ("id", "image") if use in columns]
             below, row = file.relative_to(root).as_posix(), 0
             for batch in row_batches(file, used):
-                ids = [f"{below}:{place}" for place in range(row, row + batch.num_rows)]
+                ids = [row_name(below, row + place) for place in range(batch.num_rows)]
                 if "id" in columns:
                     ids = list(map(str, batch.column(columns["id"]).to_pylist()))
                 row += batch.num_rows

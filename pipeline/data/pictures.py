@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -56,9 +57,17 @@ def whole_picture(
             limit = math.ceil(share * side)
             smaller = picture.copy()
             smaller.thumbnail((limit, limit), Image.Resampling.LANCZOS)
-            for quality in QUALITIES:
-                out = io.BytesIO()
-                smaller.save(out, "JPEG", quality=quality, optimize=True)
-                if out.tell() <= most_bytes:
-                    return out.getvalue()
+            found = best_jpeg(smaller, most_bytes, QUALITIES)
+            if len(found) <= most_bytes:
+                return found
         raise BadImageError(f"takes over {most_bytes} bytes")
+
+
+def best_jpeg(image: Image.Image, most_bytes: int, qualities: Sequence[int]) -> bytes:
+    """The image as JPEG at the first quality at which it fits, else at the last."""
+    for quality in qualities:
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=quality, optimize=True)
+        if out.tell() <= most_bytes:
+            break
+    return out.getvalue()

@@ -101,7 +101,7 @@ def best_views(
     losses: dict[Views, Floats] = {}
     with progress(f"{title}: views", len(TRIED) * len(rows)) as advance:
         for views in TRIED:
-            how = params.seen(views)
+            how = params.view_params(views)
             log_probs = checkpoint_log_probs(checkpoint, some, how, seed=seed, advance=advance)
             losses[views] = -log_probs[range(len(rows)), labels[rows]]
     return choose_views(losses)
@@ -131,22 +131,19 @@ def measure_network(
     _check_test_images(prepared)
     checkpoint = _loaded(model, params)
 
-    def seen_in(views: Views, images: Images) -> Floats:
-        how = params.seen(views)
+    def log_probs(images: Images, views: Views = "centre") -> Floats:
+        how = params.view_params(views)
         return checkpoint_log_probs(checkpoint, images, how, seed=seed, advance=advance)
-
-    def centre_log_probs(images: Images) -> Floats:
-        return seen_in("centre", images)
 
     with decoding_pool(params.threads) as pool:
         test, validation = (ShardSlices(prepared / part, pool) for part in ("test", "validation"))
-        test_log_probs, validation_log_probs = seen_in(views, test), centre_log_probs(validation)
-        centre = test_log_probs if views == "centre" else centre_log_probs(test)
+        test_log_probs, validation_log_probs = log_probs(test, views), log_probs(validation)
+        centre = test_log_probs if views == "centre" else log_probs(test)
         labels, robustness = read_labels(prepared / "test"), None
         if params.robustness_images is not None:
             rows = sampled_rows(len(test), params.robustness_images, seed)
             some = torch.cat([test[row : row + 1] for row in rows])
-            robustness = measure_robustness(centre_log_probs, some, labels[rows], seed=seed)
+            robustness = measure_robustness(log_probs, some, labels[rows], seed=seed)
     return model_result(
         test_log_probs,
         centre,

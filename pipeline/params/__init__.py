@@ -3,18 +3,9 @@
 from pipeline.params.augment import AugmentParams, Operation, SearchParams
 from pipeline.params.load import PARAMS_FILE, load_params, parse_params
 from pipeline.params.network import ModelParams, NetworkParams
-from pipeline.params.predict import (
-    EvaluateParams,
-    PredictParams,
-    PropagationParams,
-    ViewParams,
-)
+from pipeline.params.predict import EvaluateParams, PredictParams, PropagationParams, ViewParams
 from pipeline.params.run import Generation, Params
-from pipeline.params.sections import (
-    DataParams,
-    RunParams,
-    SelectParams,
-)
+from pipeline.params.sections import DataParams, RunParams, SelectParams
 from pipeline.params.training import OnlineParams, Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
 

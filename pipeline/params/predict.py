@@ -73,6 +73,11 @@ class EvaluateParams(PassParams):
     """also test on so many of the test images (all, where there are fewer) under common corruptions
     at five severities, one centre view: 75 more passes; null: not"""
 
-    def seen(self, views: Views) -> ViewParams:
-        """How an image is seen in these views."""
+    @property
+    def views_or_centre(self) -> Views:
+        """`views`, the centre view where they are to be chosen and nothing has chosen any."""
+        return "centre" if self.views == "auto" else self.views
+
+    def view_params(self, views: Views) -> ViewParams:
+        """How a network sees an image in these views."""
         return ViewParams(views=views, jitter_views=self.jitter_views, batch_size=self.batch_size)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.data.pictures import best_jpeg
 from pipeline.data.predictions import read_log_probs, read_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_manifest, shown_shards
@@ -262,12 +263,7 @@ def thumbnail_uri(data: bytes) -> str:
         kind = "JPEG"
         shrunk = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
         shrunk.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        for quality in QUALITIES:
-            out = io.BytesIO()
-            shrunk.save(out, kind, quality=quality, optimize=True)
-            data = out.getvalue()
-            if len(data) <= MOST_BYTES:
-                break
+        data = best_jpeg(shrunk, MOST_BYTES, QUALITIES)
     return data_uri(data, kind)
 
 

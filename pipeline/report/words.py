@@ -74,8 +74,8 @@ def answer(data: ReportData) -> Answer:
         elif "worse" in controls:
             short, tone = "No: the labels alone, trained for longer, do better.", "worse"
         elif champion.against_first.verdict != "better":
-            sure = champion.against_first.low <= 0  # else one of the two tests excludes chance
-            reason = "no difference beyond chance" if sure else "too few test images to be sure"
+            torn = champion.against_first.low > 0  # one of the two tests excludes chance
+            reason = "too few test images to be sure" if torn else "no difference beyond chance"
             short, tone = f"Not shown: {reason}.", "neutral"
         elif set(controls) - {"better"}:
             short = "Not shown: the labels alone, trained for longer, do as well."

@@ -241,10 +241,10 @@ def _spec(images: Images, training: Training, key: str) -> ModelSpec:
 
 
 def _tested(model: Model, splits: Splits, params: Params) -> Generation:
-    truth, views = splits.images.test_labels.numpy(), params.evaluate.views
-    views = "centre" if views == "auto" else views  # nothing is held out here to choose by
-    log_probs = centre = model.log_probs(splits.test, params.evaluate.seen(views), params.seed)
-    if views != "centre":
+    truth, rules = splits.images.test_labels.numpy(), params.evaluate
+    views = rules.view_params(rules.views_or_centre)  # nothing is held out here to choose by
+    log_probs = centre = model.log_probs(splits.test, views, params.seed)
+    if views.views != "centre":
         centre = model.log_probs(splits.test)
     accuracy, centre_accuracy = (
         float((each.argmax(axis=1) == truth).mean()) for each in (log_probs, centre)

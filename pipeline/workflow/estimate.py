@@ -118,12 +118,12 @@ def estimate_seconds(params: Params, counts: Counts, rates: Rates) -> dict[str, 
         for key in params.all_models
         if params.training(key).transfer.mode != "head"
     }
-    views = params.evaluate.views
-    seen = num_views(params.evaluate.seen("centre" if views == "auto" else views))
+    evaluate = params.evaluate
+    tested = num_views(evaluate.view_params(evaluate.views_or_centre))
     for key, steps in networks.items():
         kind = "train_control" if key in params.control_keys else "train_student"
         work["train_teacher" if key == "0" else f"{kind}@{key}"] = steps * rates.step
-        work[f"evaluate@{key}"] = counts.judged * rates.predict * seen
+        work[f"evaluate@{key}"] = counts.judged * rates.predict * tested
     for key, generation in params.generations.items():
         if generation.teacher in networks:
             passes = counts.unlabeled * num_views(params.predict)

@@ -118,10 +118,9 @@ def write_rights(
 def shipped_views(layout: Layout, params: Params) -> Views:
     """The test-time views that `evaluate` asks for: of auto those that generation 0's evaluation
     chose, the centre view where there is none. Raises DataError where that is altered."""
-    views, first = params.evaluate.views, layout.evaluation("0")
-    if views != "auto":
-        return views
-    return views_used(first) if first.exists() else "centre"
+    first = layout.evaluation("0")
+    chosen = params.evaluate.views == "auto" and first.exists()
+    return views_used(first) if chosen else params.evaluate.views_or_centre
 
 
 def registered_name(params: Params) -> str:

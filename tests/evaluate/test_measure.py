@@ -61,7 +61,7 @@ def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, view
     model = load_checkpoint(made / "model")
     for part, seen in (("test", views), ("validation", "centre")):
         images = load_images(made / "prepared" / part).images
-        how = params_of(views).seen(seen)
+        how = params_of(views).view_params(seen)
         expected = checkpoint_log_probs(model, images, how, seed=SEED)
         np.testing.assert_array_equal(getattr(result, f"{part}_log_probs"), expected)
         labels = read_labels(made / "prepared" / part)
@@ -101,7 +101,7 @@ def test_views_are_chosen_on_validation_images(
     views, losses = tried(tmp_path, 0.5), {}
     images = load_images(tmp_path / "prepared/validation")
     for name in TRIED:
-        how = params_of(name).seen(name)
+        how = params_of(name).view_params(name)
         model = load_checkpoint(made / "model")
         log_probs = checkpoint_log_probs(model, images.images, how, seed=SEED)
         losses[name] = -log_probs[range(len(images)), images.labels].mean()

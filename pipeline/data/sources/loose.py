@@ -21,6 +21,7 @@ from pipeline.data.sources.parquet_files import (
     image_values,
     open_parquet,
     row_batches,
+    row_name,
     text_values,
 )
 from pipeline.data.sources.rows import Row
@@ -65,7 +66,7 @@ class LooseImages:
                 images = image_values(batch["image"], table)
                 ids = _ids(batch["id"], table) if "id" in columns else [None] * batch.num_rows
                 for name, data in zip(ids, images, strict=True):
-                    key = f"{self._name(table)}:{row}" if name is None else str(name)
+                    key = row_name(self._name(table), row) if name is None else str(name)
                     yield Row(key, data or b"", problem=None if data is not None else "no image")
                     row += 1
 

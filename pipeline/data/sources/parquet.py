@@ -27,6 +27,7 @@ from pipeline.data.sources.parquet_files import (
     image_values,
     open_parquet,
     row_batches,
+    row_name,
     text_values,
 )
 from pipeline.data.sources.rows import SPLITS, Row, listed
@@ -76,7 +77,7 @@ class ParquetSource:
                 for row_values in zip(*values.values(), strict=True):
                     cells = dict(zip(values, row_values, strict=True))
                     if "id" not in columns:
-                        cells["id"] = f"{below}:{row}"
+                        cells["id"] = row_name(below, row)
                     yield self._row(cells, file, f"{file}: row {row}")
                     row += 1
 

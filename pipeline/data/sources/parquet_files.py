@@ -141,6 +141,11 @@ def open_parquet(file: Path) -> Any:
     return opened
 
 
+def row_name(file: str, row: int) -> str:
+    """The id of a row where there is no column `id`; file: below the source's folder."""
+    return f"{file}:{row}"
+
+
 def image_values(column: Any, file: Path) -> Iterator[bytes | None]:
     """The bytes of a column of images, None where there are none; raises SourceError."""
     if not _is_image(column.type):
