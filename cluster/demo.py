@@ -30,11 +30,11 @@ from cluster.local import TOKEN, LocalCluster, Node, local_cluster
 from cluster.package import git
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.errors import ClusterError
-from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import load_result
-from pipeline.evaluate.significance import compare
 from pipeline.files import file_digest
 from pipeline.progress import say
+from pipeline.tasks.metrics import correct
+from pipeline.tasks.significance import compare
 from pipeline.tracking.tracker import hold_spools
 from pipeline.train.state import STATE
 from pipeline.workflow.command import run_command

@@ -93,7 +93,9 @@ def _renewed_by_scan(root: Path, params: Params) -> set[str]:
     """What scan will write otherwise than it is: source.json, and keys of program.json."""
     layout = Layout(root)
     before = _read(layout.program)
-    renewed = {key for key, digest in program_digests().items() if before.get(key) != digest}
+    renewed = {
+        key for key, digest in program_digests(params.task).items() if before.get(key) != digest
+    }
     if _read(layout.source) != source_facts(root, params.data)[0]:
         renewed.add(layout.source.name)
     return renewed

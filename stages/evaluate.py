@@ -3,12 +3,12 @@
 from pipeline.data.shards import read_manifest
 from pipeline.evaluate.measure import best_views, images_predicted, measure_model
 from pipeline.evaluate.result import compare_with, load_result, save_result, write_confusion
-from pipeline.evaluate.significance import Bootstrap
 from pipeline.files import publish_folder, write_json
 from pipeline.labels.predict import predict_folder
 from pipeline.models.spec import model_digest
 from pipeline.progress import progress
 from pipeline.report.figures import write_evaluation_figures
+from pipeline.tasks.significance import Bootstrap
 from pipeline.workflow.shipping import shipped_views
 from pipeline.workflow.stage import Stage, result_line, run_stage
 

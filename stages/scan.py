@@ -10,7 +10,7 @@ def scan(stage: Stage) -> None:
     """Write program.json, digests of the code of each stage, and source.json: how many files the
     source holds, and the digest of all."""
     facts, shown = source_facts(stage.root, stage.params.data)
-    write_json(stage.layout.program, program_digests())
+    write_json(stage.layout.program, program_digests(stage.params.task))
     write_json(stage.layout.source, facts)
     result_line(stage, shown)
 

@@ -36,6 +36,7 @@ from pipeline.data.shards import (
 from pipeline.errors import DataError
 from pipeline.files import written_whole
 from pipeline.params.errors import read_typed
+from pipeline.params.sections import TaskName
 
 DATASET_FILE = "dataset.json"
 IMAGES_PER_TASK = 16
@@ -59,6 +60,7 @@ class Dataset:
     std: Annotated[tuple[Annotated[float, Field(gt=1e-6, le=1)], ...], FailFast()]
     seed: int
     bits: Annotated[int, Field(ge=8, le=16)]
+    task: TaskName = "classification"
 
 
 def read_dataset(folder: Path) -> Dataset:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.images import decode_png
 from pipeline.data.shards import column_labels, iter_shards, read_manifest
-from pipeline.evaluate.significance import accuracy_interval
 from pipeline.progress import Advance, progress
+from pipeline.tasks.significance import accuracy_interval
 
 NAME, NEIGHBORS = "LabelSpreading", 7
 MOST_IMAGES = 20_000

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import counted
-from pipeline.evaluate.metrics import Flags
-from pipeline.evaluate.significance import BOOTSTRAP, Bootstrap, compare
+from pipeline.tasks.metrics import Flags
+from pipeline.tasks.significance import BOOTSTRAP, Bootstrap, compare
 
 FEW = 50  # images, under which no difference is claimed
 

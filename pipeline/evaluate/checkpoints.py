@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from pipeline.data.tensors import Images, load_images
 from pipeline.evaluate.guard import ValidationCounts, count_right
-from pipeline.evaluate.metrics import correct
-from pipeline.evaluate.significance import compare
 from pipeline.evaluate.views import CENTRE, num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.head import check_answers
@@ -20,6 +18,8 @@ from pipeline.models.spec import ModelSpec
 from pipeline.params import ViewParams
 from pipeline.params.errors import shortened
 from pipeline.progress import Advance
+from pipeline.tasks.metrics import correct
+from pipeline.tasks.significance import compare
 
 
 def checkpoint_log_probs(

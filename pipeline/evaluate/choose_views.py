@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.evaluate.metrics import Floats
 from pipeline.params.predict import Views
+from pipeline.tasks.metrics import Floats
 
 TRIED: tuple[Views, ...] = ("centre", "flip", "multi_scale", "five_crop", "jitter")
 MOST_IMAGES = 256  # validation images that they are tried on

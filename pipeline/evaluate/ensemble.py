@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.evaluate.champion import choose_champion
-from pipeline.evaluate.metrics import Floats, Integers, correct, negative_log_likelihood
 from pipeline.evaluate.result import Evaluation, ModelResult, evaluate, flat_metrics
+from pipeline.tasks.metrics import Floats, Integers, correct, negative_log_likelihood
 
 ROUNDS = 30
 NLL_DIGITS = 6

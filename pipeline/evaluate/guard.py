@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RegressionError, counted
-from pipeline.evaluate.metrics import Flags
-from pipeline.evaluate.significance import Bootstrap, compare_counts
+from pipeline.tasks.metrics import Flags
+from pipeline.tasks.significance import Bootstrap, compare_counts
 
 MOST_NAMED = 5
 

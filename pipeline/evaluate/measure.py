@@ -10,13 +10,13 @@ from pipeline.data.shards import read_labels, read_manifest
 from pipeline.errors import DataError
 from pipeline.evaluate.champion import FEW
 from pipeline.evaluate.choose_views import MOST_IMAGES, TRIED, choose_views
-from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.result import ModelResult, model_result
 from pipeline.models.head import read_folds, read_head, reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import EvaluateParams
 from pipeline.params.predict import Views
 from pipeline.progress import Advance, progress
+from pipeline.tasks.metrics import Floats
 
 if TYPE_CHECKING:
     from pipeline.data.tensors import Images

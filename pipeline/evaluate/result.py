@@ -11,11 +11,11 @@ from typing import Any, get_args
 import numpy as np
 
 from pipeline.errors import DataError, visible
-from pipeline.evaluate import metrics
-from pipeline.evaluate.metrics import CalibrationBin, Flags, Floats, Integers, correct
-from pipeline.evaluate.significance import Bootstrap, PairedTest, accuracy_interval, compare
 from pipeline.files import csv_rows, read_json, regular, write_json, write_text, written_whole
 from pipeline.params.predict import Views
+from pipeline.tasks import metrics
+from pipeline.tasks.metrics import CalibrationBin, Flags, Floats, Integers, correct
+from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
 
 RESULT_FILE = "result.json"
 KNOWN_VIEWS: Mapping[str, Views] = {name: name for name in get_args(Views)}

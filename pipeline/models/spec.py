@@ -15,6 +15,7 @@ from pipeline.errors import CheckpointError
 from pipeline.files import file_digest, value_digest
 from pipeline.params.errors import one_line, read_typed
 from pipeline.params.network import NetworkParams
+from pipeline.params.sections import TaskName
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
@@ -33,8 +34,9 @@ class ModelSpec:
     that labelled its images, None for generation 0; `bfloat16_agrees`: whether the model was as
     accurate in bfloat16 on its validation images, False where that was not tried; `body`: the
     digest of the frozen body whose stored features its classifier reads, None for other networks;
-    `bits`: those in use of images of 16 bits; `weights`: the SHA-256 of the weights' file, which
-    is written with it; None in memory, and in the files of earlier versions.
+    `bits`: those in use of images of 16 bits; `task`: what it says of an image; `weights`: the
+    SHA-256 of the weights' file, which is written with it; None in memory, and in the files of
+    earlier versions.
     """
 
     network: Annotated[dict[str, Any], Field(max_length=32)]
@@ -49,6 +51,7 @@ class ModelSpec:
     bfloat16_agrees: bool = False
     body: str | None = None
     bits: Annotated[int, Field(ge=8, le=16)] = 16
+    task: TaskName = "classification"
     notes: dict[str, Any] = field(default_factory=dict)
     weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = field(
         default=None, compare=False

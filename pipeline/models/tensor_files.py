@@ -26,7 +26,10 @@ def write_model(folder: Path, spec: ModelSpec, save: Callable[[Path], None]) -> 
     with folder_written_whole(folder) as finished:
         save(finished / WEIGHTS)
         digest = file_digest(finished / WEIGHTS)
-        write_json(finished / SPEC, asdict(replace(spec, weights=digest)))
+        value = asdict(replace(spec, weights=digest))
+        if spec.task == ModelSpec.task:  # so that classifiers are what earlier versions wrote
+            del value["task"]
+        write_json(finished / SPEC, value)
 
 
 def read_weights(

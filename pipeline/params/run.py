@@ -41,6 +41,8 @@ class Generation(Section):
 class Params(Section):
     """All of params.yaml."""
 
+    task: sections.TaskName = "classification"
+    """classification: one class an image; segmentation: one a pixel"""
     seed: sections.Seed = Field(0, description="of the split and of every random draw")
     data: sections.DataParams
     embed: EmbedParams = EmbedParams()

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.addresses import CREDENTIALS, has_credentials, storage_problem, without_secrets
 
 Device = Literal["auto", "cpu", "cuda"]
+TaskName = Literal["classification", "segmentation"]
 ADDRESSES = ("uri", "url")  # fields that hold nothing else
 MaxPixels = Annotated[int, Field(ge=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

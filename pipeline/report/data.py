@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.evaluate.result import Evaluation, Robustness
-from pipeline.evaluate.significance import PairedTest
 from pipeline.labels.audit import Audit
 from pipeline.params.presets import Difference
 from pipeline.report.galleries import Gallery, ShownImage
 from pipeline.report.mistakes import Mistakes
 from pipeline.report.originals import Picture
+from pipeline.tasks.significance import PairedTest
 
 Curve = Mapping[str, Sequence[float]]
 

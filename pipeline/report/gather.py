@@ -15,9 +15,7 @@ from pipeline.data.sources.rows import reasons
 from pipeline.errors import DataError
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
-from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import ModelResult, evaluation_from_json, load_result
-from pipeline.evaluate.significance import Bootstrap, compare
 from pipeline.files import plain_name, stage_json
 from pipeline.labels.audit import Audit
 from pipeline.models.head import reads_features
@@ -29,6 +27,8 @@ from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportD
 from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
 from pipeline.report.mistakes import find_mistakes
 from pipeline.self_training.guard import findings_about_student
+from pipeline.tasks.metrics import correct
+from pipeline.tasks.significance import Bootstrap, compare
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.data.shards import read_manifest
 from pipeline.errors import DataError, counted
-from pipeline.evaluate.metrics import Floats, Integers
 from pipeline.report.galleries import MOST_SHOWN, Gallery, images_of
+from pipeline.tasks.metrics import Floats, Integers
 
 MOST_OF_A_CELL = 8
 MOST_OF_CELLS = 240  # images of all cells together, and so cells that show any

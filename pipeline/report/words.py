@@ -8,8 +8,8 @@ from pipeline.errors import counted
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import Evaluation
-from pipeline.evaluate.significance import PairedTest
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
+from pipeline.tasks.significance import PairedTest
 
 ABSENT = "–"
 

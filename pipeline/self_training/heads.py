@@ -15,10 +15,10 @@ from pipeline.data.predictions import read_pseudo_label_shard
 from pipeline.data.shards import read_labels, read_manifest
 from pipeline.evaluate.guard import ValidationCounts, count_right
 from pipeline.evaluate.measure import head_log_probs
-from pipeline.evaluate.metrics import apply_temperature, correct, fit_temperature
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import model_digest, read_spec
+from pipeline.tasks.metrics import apply_temperature, correct, fit_temperature
 from pipeline.train.head import (
     TAUGHT_L2,
     FeatureBlock,

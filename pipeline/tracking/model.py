@@ -22,8 +22,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from pipeline.evaluate.champion import promote
-from pipeline.evaluate.significance import Bootstrap
 from pipeline.files import plain_name, read_json
+from pipeline.tasks.significance import Bootstrap
 
 PACKAGES = (
     *("mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "ruamel.yaml", "safetensors"),

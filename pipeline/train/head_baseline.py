@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.data.features import load_features
 from pipeline.data.shards import read_labels
 from pipeline.evaluate.baseline import Baseline, absent, measured
-from pipeline.evaluate.metrics import correct
+from pipeline.tasks.metrics import correct
 from pipeline.train.head import choose_l2, fit_labeled
 
 NAME = "logistic regression on features"

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from pipeline.data.sliced import ShardSlices
 from pipeline.data.tensors import Images, decoding_pool, read_dataset
 from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_log_probs
-from pipeline.evaluate.metrics import fit_temperature
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec, model_digest
 from pipeline.params import Training, TransferParams
+from pipeline.tasks.metrics import fit_temperature
 from pipeline.train.fit import fit
 from pipeline.train.history import Log
 from pipeline.train.inputs import model_spec, training_data

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from pipeline.data.tensors import read_dataset
 from pipeline.errors import DataError, counted
-from pipeline.evaluate.metrics import correct, negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.files import read_json, write_json
 from pipeline.models.passes import resolve_device
@@ -25,6 +24,7 @@ from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import SearchParams, Training, TransferParams
 from pipeline.progress import Advance
+from pipeline.tasks.metrics import correct, negative_log_likelihood
 from pipeline.train.head import choose_l2, fit_labeled, stratified_folds
 from pipeline.train.inputs import model_spec, training_data
 from pipeline.train.run import train_network

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.champion import choose_champion, promote, rights_by_content
-from pipeline.evaluate.significance import Bootstrap, compare, mcnemar_p_value
+from pipeline.tasks.significance import Bootstrap, compare, mcnemar_p_value
 
 
 def flags(right: int, images: int = 100) -> NDArray[np.bool_]:

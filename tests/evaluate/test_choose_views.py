@@ -3,10 +3,10 @@
 import numpy as np
 
 from pipeline.evaluate.choose_views import TRIED, choose_views
-from pipeline.evaluate.metrics import Floats
 from pipeline.evaluate.views import num_views
 from pipeline.params import ViewParams
 from pipeline.params.predict import Views
+from pipeline.tasks.metrics import Floats
 
 GENERATOR = np.random.default_rng(0)
 HARD = GENERATOR.exponential(size=200).astype(np.float32)  # losses with the centre view

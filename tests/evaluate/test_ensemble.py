@@ -14,8 +14,8 @@ from pipeline.evaluate.ensemble import (
     judge_ensemble,
     weighted_log_probs,
 )
-from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import ModelResult, evaluate, evaluation_from_json
+from pipeline.tasks.metrics import correct
 
 
 def members(count: int = 3) -> list[NDArray[np.float32]]:

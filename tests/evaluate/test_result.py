@@ -22,7 +22,7 @@ from pipeline.evaluate.result import (
     save_result,
     write_confusion,
 )
-from pipeline.evaluate.significance import Bootstrap
+from pipeline.tasks.significance import Bootstrap
 
 BOOTSTRAP = Bootstrap(samples=200)
 ROBUST = Robustness(images=100, clean=1.0, accuracy={"fog": (0.9, 0.8), "snow": (0.5, 0.5)})

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.evaluate.metrics import correct
 from pipeline.evaluate.result import Robustness, evaluate
-from pipeline.evaluate.significance import compare
 from pipeline.labels.audit import Audit
 from pipeline.labels.select import Reason
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
+from pipeline.tasks.metrics import correct
+from pipeline.tasks.significance import compare
 
 DIGITS = tuple(str(digit) for digit in range(10))
 

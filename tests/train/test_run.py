@@ -9,13 +9,13 @@ import torch
 
 from pipeline.data.tensors import load_images
 from pipeline.errors import ParameterError
-from pipeline.evaluate.metrics import PRIOR_DEVIATION, negative_log_likelihood
 from pipeline.evaluate.views import predict_log_probs
 from pipeline.models.checkpoint import load_checkpoint, network_of
 from pipeline.models.packaged import read_packaged
 from pipeline.models.pretrained import normalization
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training, TransferParams
+from pipeline.tasks.metrics import PRIOR_DEVIATION, negative_log_likelihood
 from pipeline.train.run import TrainJob, calibrated, train_model
 from pipeline.train.worker import Worker
 from tests.tiny import (

@@ -7,8 +7,8 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import log_loss
 
 from pipeline.errors import DataError
-from pipeline.evaluate import metrics
-from pipeline.evaluate.metrics import (
+from pipeline.tasks import metrics
+from pipeline.tasks.metrics import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.evaluate.metrics import Flags
 from pipeline.params import EvaluateParams
+from pipeline.tasks.metrics import Flags
 
 Verdict = Literal["better", "worse", "no difference beyond the interval"]
 

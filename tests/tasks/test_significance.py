@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from pipeline.errors import DataError
-from pipeline.evaluate.significance import (
+from pipeline.tasks.significance import (
     Bootstrap,
     accuracy_interval,
     compare,

@@ -1,0 +1,137 @@
+"""What a model says of each pixel of an image, compact: its two likeliest classes and how sure.
+
+A map is (4, S, S) uint8: the likeliest class, the second, and the probability of each as 255 p. All
+but the first come at a stride, each value repeated, so that a map of 256 × 256 pixels packs into
+some 10 kB. IGNORED in the place of the likeliest class: the pixel counts in nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.data.images import BadImageError, decode_png, encode_png
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Maps = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+IGNORED = 255
+COARSE_SIDE = 64  # values along a side of what comes at a stride, about
+LEAST = 1e-4  # of a probability that is rebuilt from a map
+COLUMNS = pa.schema(
+    [
+        pa.field("classes", pa.binary(), nullable=False),
+        pa.field("confidences", pa.binary(), nullable=False),
+    ]
+)
+
+
+def stride_of(side: int) -> int:
+    """Pixels from one stored confidence to the next along a side."""
+    return max(1, round(side / COARSE_SIDE))
+
+
+def pack_maps(log_probs: Tensor) -> Maps:
+    """Maps (n, 4, S, S) of log-probabilities (n, K, S, S)."""
+    import torch
+
+    values, classes = log_probs.topk(2, dim=1)
+    shares = (values.exp() * 255).round().to(torch.uint8)
+    whole = torch.cat([classes.to(torch.uint8), shares], dim=1).cpu().numpy()
+    return _coarse(np.asarray(whole, np.uint8))
+
+
+def _coarse(maps: Maps) -> Maps:
+    """The same with all but the likeliest class at the stride, each value repeated."""
+    side = maps.shape[-1]
+    step = stride_of(side)
+    if step > 1:
+        places = np.minimum(np.arange(side) // step * step + step // 2, side - 1)
+        maps[:, 1:] = maps[:, 1:, places[:, None], places]
+    return maps
+
+
+def map_probabilities(maps: Maps, num_classes: int) -> Floats:
+    """What maps (n, 4, S, S) say of every class: (n, K, S, S) float32, of sum 1 over K.
+
+    What the two likeliest leave is shared equally among the others. Of an ignored pixel all classes
+    have the same.
+    """
+    first, second = maps[:, 0].astype(np.int64), maps[:, 1].astype(np.int64)
+    ignored = first == IGNORED
+    first[ignored] = 0
+    sure, less = maps[:, 2] / np.float32(255), maps[:, 3] / np.float32(255)
+    same = second == first
+    less = np.where(same, 0, less)
+    others = max(1, num_classes - 2)
+    rest = ((1 - sure - less).clip(0) / np.where(same, others + 1, others)).astype(np.float32)
+    shape = (len(maps), num_classes, *maps.shape[2:])
+    shares = np.broadcast_to(rest[:, None], shape).copy()
+    np.put_along_axis(shares, second[:, None], less[:, None].astype(np.float32), axis=1)
+    np.put_along_axis(shares, first[:, None], sure[:, None].astype(np.float32), axis=1)
+    shares = shares.clip(LEAST)
+    shares[np.broadcast_to(ignored[:, None], shape)] = 1
+    result: Floats = shares / shares.sum(axis=1, keepdims=True)
+    return result
+
+
+def map_columns(maps: Maps) -> dict[str, Any]:
+    """Maps (n, 4, S, S) as the columns of COLUMNS, each value a PNG."""
+    step, side = stride_of(maps.shape[-1]), maps.shape[-1]
+    places = np.minimum(np.arange(0, side, step) + step // 2, side - 1)
+    coarse = maps[:, 1:, places[:, None], places].reshape(len(maps), -1, len(places))
+    parts = (maps[:, 0], coarse)
+    return {
+        item.name: pa.array([encode_png(each[:, :, None]) for each in part], item.type)
+        for item, part in zip(COLUMNS, parts, strict=True)
+    }
+
+
+def read_maps(table: Any, source: object) -> Maps:
+    """The maps (n, 4, S, S) of a table with these columns; DataError names `source`."""
+    classes, coarse = (table.column(name).to_pylist() for name in COLUMNS.names)
+    maps = [_read_map(*both, source) for both in zip(classes, coarse, strict=True)]
+    return np.stack(maps) if maps else np.empty((0, 4, 1, 1), np.uint8)
+
+
+def _read_map(classes: bytes, coarse: bytes, source: object) -> Maps:
+    try:
+        first, others = decode_png(classes)[:, :, 0], decode_png(coarse)[:, :, 0]
+    except BadImageError as error:
+        raise DataError(
+            f"{source}: a map can't be decoded ({error}); run its stage again"
+        ) from None
+    side = len(first)
+    places = np.arange(side) // stride_of(side)
+    if first.shape != (side, side) or others.shape != (3 * (places[-1] + 1), places[-1] + 1):
+        raise DataError(f"{source}: a map of another size; run its stage again")
+    rows = others.reshape(3, -1, others.shape[1])[:, places[:, None], places]
+    return np.concatenate([first[None], rows])
+
+
+def pack_masks(masks: Sequence[NDArray[np.uint8]]) -> list[bytes]:
+    """Masks (S, S) of class numbers as PNG."""
+    return [encode_png(mask[:, :, None]) for mask in masks]
+
+
+def read_masks(column: Any, side: int, source: object) -> NDArray[np.uint8]:
+    """The masks (n, S, S) of a column of PNG; of a null every pixel is ignored."""
+    masks = np.full((len(column), side, side), IGNORED, np.uint8)
+    for place, data in zip(masks, column.to_pylist(), strict=True):
+        if data is not None:
+            try:
+                mask = decode_png(data)
+            except BadImageError as error:
+                raise DataError(f"{source}: a mask can't be decoded ({error})") from None
+            if mask.shape != (side, side, 1):
+                raise DataError(f"{source}: a mask of {mask.shape}, not {(side, side, 1)}")
+            place[...] = mask[:, :, 0]
+    return masks

@@ -1,0 +1,134 @@
+"""One class an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.tasks.metrics import (
+    LEAST_LOG_PROB,
+    correct,
+)
+from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
+from pipeline.tasks.task import Array, Encoded, Floats, Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.augment import Draws
+    from pipeline.augment.warp import Warp
+    from pipeline.data.images import StoredImage
+    from pipeline.params import AugmentParams, DataParams
+
+
+class Classification:
+    """Targets (N,) int64, -1 where unknown; predictions (N, K) float32 log-probabilities; evidence
+    (N, 2): the class predicted and the true one. Pseudo-labels are probabilities (N, K)."""
+
+    name = "classification"
+    score, score_words, unit = "accuracy", "accuracy", "image"
+    image_classes, keeps_whole = True, False
+    target = pa.field("label", pa.int32())
+
+    # data
+
+    def encode(
+        self,
+        labels: Sequence[Any],
+        images: Sequence[StoredImage],
+        data: DataParams,
+        num_classes: int,
+    ) -> list[Encoded | str]:
+        """The class numbers as they are."""
+        return [Encoded(label, label, (label,)) for label in labels]
+
+    def load(self, column: Any, side: int) -> Array:
+        """(N,) int64, -1 where null."""
+        return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+
+    # learning
+
+    def class_shares(self, targets: Tensor, num_classes: int) -> Tensor:
+        """Of the images."""
+        counts = targets.bincount(minlength=num_classes)
+        return counts.float() / counts.sum()
+
+    def classes(self, targets: Tensor) -> Tensor:
+        """As they are: class numbers, or probabilities where images were mixed."""
+        return targets
+
+    def warp(self, targets: Tensor, warp: Warp) -> Tensor:
+        """A moved image keeps its class."""
+        return targets
+
+    def mix(
+        self,
+        images: Tensor,
+        targets: Sequence[Tensor],
+        draws: Draws,
+        augment: AugmentParams,
+        num_classes: int,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Classes become probabilities (N, K), mixed as the images are."""
+        raise NotImplementedError
+
+    def taught(self, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
+        """Probabilities as they are."""
+        return targets, None
+
+    # predicting
+
+    def undo(self, scores: Tensor, undo: Callable[[Tensor], Tensor]) -> Tensor:
+        """A view has the class of its image."""
+        return scores
+
+    def pack(self, log_probs: Tensor) -> Array:
+        """As they are."""
+        return np.asarray(log_probs.numpy(), np.float32)
+
+    # judging
+
+    def classified(
+        self, predictions: Array, targets: Array, num_classes: int
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """All images as they are."""
+        return predictions, targets
+
+    def evidence(self, predictions: Array, targets: Array, num_classes: int) -> Array:
+        """(N, 2) int64; raises DataError for targets that do not fit."""
+        correct(predictions, targets)
+        return np.stack([predictions.argmax(axis=1), targets], axis=1)
+
+    def scores(self, evidence: Array) -> Scores:
+        """Accuracy, of all images and of those of each class."""
+        raise NotImplementedError
+
+    def interval(self, evidence: Array, bootstrap: Bootstrap) -> tuple[float, float]:
+        """Wilson's."""
+        return accuracy_interval(_right(evidence), bootstrap.interval)
+
+    def compare(self, before: Array, after: Array, bootstrap: Bootstrap) -> PairedTest:
+        """McNemar's test and the bootstrap."""
+        return compare(_right(before), _right(after), bootstrap)
+
+    def beats(self, earlier: Array, later: Array) -> bool:
+        """By images that only one of them has right."""
+        one, other = _right(earlier), _right(later)
+        lost, gained = int((one & ~other).sum()), int((other & ~one).sum())
+        return bool(lost - gained > np.sqrt(lost + gained))
+
+    def losses(self, predictions: Array, targets: Array, num_classes: int) -> Floats:
+        """-log p of each image's class."""
+        own = predictions[np.arange(len(targets)), targets]
+        return np.asarray(-np.maximum(own, LEAST_LOG_PROB), np.float32)
+
+
+def _right(evidence: Array) -> NDArray[np.bool_]:
+    return np.asarray(evidence[:, 0] == evidence[:, 1])
+
+
+TASK = Classification()
