@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
+from pipeline.models.dense import Dense, dense_network
 from pipeline.models.networks import LeNet5, SmallResNet, WideResNet, depth_and_width
 from pipeline.models.size import check_size
 from pipeline.models.stem import Stem, fit_stem, resize_inputs
+from pipeline.params.dense import UNET_SMALL, is_dense
 from pipeline.params.ladders import COMPOUND_SIDES
 
 LARGE_SIDE = 64  # pixels, above which our networks too are tried by their shapes alone
@@ -36,13 +38,14 @@ def build_network(
     """The network `name`, its weights drawn from `seed`, in training mode.
 
     `torchvision/NAME` and `timm/NAME` say where to look; a bare name is looked up in that order.
-    `width`, `depth` and `stem_stride` are resnet_small's, `compound` efficientnet's; `stem`: see
-    fit_stem.
-    Input: (N, channels, image_size, image_size); output: logits (N, num_classes).
+    `width`, `depth` and `stem_stride` are resnet_small's and unet_small's, `compound`
+    efficientnet's; `stem`: see fit_stem.
+    Input: (N, channels, image_size, image_size); output: logits (N, num_classes), of a dense
+    network (N, num_classes, image_size, image_size).
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
     noise = {"dropout_rate": dropout_rate, "stochastic_depth_rate": stochastic_depth_rate}
-    side = network_side(name, image_size, input_size, compound)
+    side, dense = network_side(name, image_size, input_size, compound), is_dense(name)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
@@ -59,7 +62,7 @@ def build_network(
             fit_stem(network, name, stem, side)
         elif stem == "small":
             raise ModelError(
-                f"model.stem = 'small': {name} is made for small images; set it to auto"
+                f"model.stem = 'small': {name} has no other than its own; set it to auto"
             )
         else:
             network = ours
@@ -70,9 +73,12 @@ def build_network(
             channels=channels,
             side=side,
             key="data.image_size or model.input_size" if input_size is None else "model.input_size",
-            trace=ours is None or side > LARGE_SIDE,
+            trace=ours is None or (dense and name != UNET_SMALL) or side > LARGE_SIDE,
+            dense=dense,
         )
-    if side != image_size:
+    if isinstance(network, Dense):
+        network.input_side = input_size
+    elif side != image_size:
         resize_inputs(network, side)
     return network
 
@@ -96,7 +102,10 @@ def _ours(
     stem_stride: int,
     noise: dict[str, Any],
 ) -> nn.Module | None:
-    """A network written here, which takes neither torchvision nor timm; None for another name."""
+    """A network written here or put together here; None for a library's."""
+    if is_dense(name):
+        sizes = {"width": width, "depth": depth, "stem_stride": stem_stride}
+        return dense_network(name, num_classes=num_classes, channels=channels, noise=noise, **sizes)
     if name == "resnet_small":
         return SmallResNet(num_classes, channels, width, depth, stem_stride, **noise)
     if name == "lenet5":

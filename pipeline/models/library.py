@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,7 @@ from pipeline.models.stem import first_convolution, replace_convolution
 from pipeline.params.errors import SHOWN
 
 TORCHVISION_NOISE = {"dropout_rate": "dropout", "stochastic_depth_rate": "stochastic_depth_prob"}
-OURS = ("resnet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8")
+OURS = ("resnet_small", "unet_small", "lenet5", "efficientnet", "wrn_28_2", "wrn_28_8")
 
 
 def library_network(
@@ -29,9 +30,14 @@ def library_network(
     if library in ("", "timm") and bare in _timm_names():
         return _from_timm(bare, num_classes, channels, noise)
     names = [*OURS, *_torchvision_names(), *_timm_names()]
-    close = difflib.get_close_matches(bare[:SHOWN], list(dict.fromkeys(names)), n=3)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    hint = did_you_mean(bare, names)
     raise ModelError(f"model.name = {name[:SHOWN]!r}: neither torchvision nor timm has it{hint}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """What ends a message about a name that is not among `names`: a question, if one is near."""
+    close = difflib.get_close_matches(name[:SHOWN], list(dict.fromkeys(names)), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _torchvision_names() -> list[str]:

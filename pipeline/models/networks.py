@@ -43,20 +43,29 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) normalised → logits (N, num_classes)."""
-        features = F.avg_pool2d(torch.tanh(self.c1(_padded(images))), 2)
+        features = F.avg_pool2d(torch.tanh(self.c1(framed(images, SIDE))), 2)
         features = F.avg_pool2d(torch.tanh(self.c3(features)), 2)
         features = torch.tanh(self.c5(features)).mean(dim=(2, 3))
         logits: Tensor = self.classifier(self.dropout(torch.tanh(self.f6(features))))
         return logits
 
 
-def _padded(images: Tensor) -> Tensor:
-    """Images of at least 32 pixels a side: smaller ones get their border repeated."""
-    missing = max(0, SIDE - images.shape[-1])
+def framed(images: Tensor, side: int) -> Tensor:
+    """Images of at least `side` pixels a side: smaller ones get their border repeated."""
+    missing = max(0, side - images.shape[-1])
     if not missing:
         return images
     before, after = missing // 2, missing - missing // 2
     return F.pad(images, (before, after, before, after), mode="replicate")
+
+
+def convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """A 3×3 convolution, its normalisation and a ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
 
 
 class ResidualBlock(nn.Module):
@@ -101,12 +110,8 @@ class SmallResNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width, width, max(1, width * 3 // 2), width * 2]
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stem_stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
-        self.blocks = _stages(ResidualBlock, widths, depth, stochastic_depth_rate)
+        self.stem = convolution(channels, width, stem_stride)
+        self.blocks = residual_stages(ResidualBlock, widths, depth, stochastic_depth_rate)
         self.dropout = nn.Dropout(dropout_rate)
         self.classifier = nn.Linear(widths[-1], num_classes)
 
@@ -117,13 +122,15 @@ class SmallResNet(nn.Module):
         return logits
 
 
-def _stages(
+def residual_stages(
     block: Callable[[int, int, int, float], nn.Module],
     widths: Sequence[int],
     depth: int,
     skip_rate: float,
+    first_stride: int = 1,
 ) -> nn.Sequential:
-    """Stages of `depth` blocks, from one of `widths` to the next; all but the first halve the side.
+    """Stages of `depth` blocks, from one of `widths` to the next; all but the first halve the side,
+    which has `first_stride`.
 
     Stochastic depth grows linearly to `skip_rate` at the last block (Huang et al. 2016).
     """
@@ -131,7 +138,7 @@ def _stages(
     for stage, (inputs, outputs) in enumerate(pairwise(widths)):
         for index in range(depth):
             rate = skip_rate * (len(blocks) + 1) / (depth * (len(widths) - 1))
-            stride = 2 if stage > 0 and index == 0 else 1
+            stride = 1 if index else 2 if stage else first_stride
             blocks.append(block(outputs if index else inputs, outputs, stride, rate))
     return nn.Sequential(*blocks)
 
@@ -209,7 +216,7 @@ class WideResNet(nn.Module):
         widths = [16, 16 * width, 32 * width, 64 * width]
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         block = partial(WideBlock, dropout_rate=dropout_rate)
-        self.blocks = _stages(block, widths, (depth - 4) // 6, stochastic_depth_rate)
+        self.blocks = residual_stages(block, widths, (depth - 4) // 6, stochastic_depth_rate)
         self.norm = nn.BatchNorm2d(widths[-1])
         self.classifier = nn.Linear(widths[-1], num_classes)
         for module in self.modules():

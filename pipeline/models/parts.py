@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.models.dense import Dense
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 LEAST_MEMBERS = 3  # a container of fewer is one stage, as a stem of convolution and normalisation
@@ -26,7 +27,8 @@ BULK = 0.5  # share of the weights beyond which a module that is no container is
 class Parts:
     """The names of the modules (or of single weights that a larger module holds) of each part.
 
-    `stages`: the body, input side first; `head`: the final classifier. Every parameter of the
+    `stages`: the body, input side first; `head`: the final classifier, of a dense network with the
+    decoder before it. Every parameter of the
     network is under exactly one of the names.
     """
 
@@ -45,11 +47,13 @@ class Parts:
 
 def network_parts(network: nn.Module) -> Parts:
     """The parts of `network`; raises ModelError where it ends in no classifier."""
-    head = head_names(network)
-    total = sum(weight.numel() for weight in network.parameters())
+    body, path, head = network, "", head_names(network)
+    if isinstance(network, Dense):
+        body, path, head = network.body, "body", ("head",)
+    total = sum(weight.numel() for weight in body.parameters())
     stages: list[list[str]] = []
     pending: list[str] = []  # weights before the first stage that does something
-    for name in _units(network, "", head, total):
+    for name in _units(body, path, head, total):
         if _is_transform(network, name):
             stages.append([*pending, name])
             pending = []

@@ -21,9 +21,11 @@ from pipeline.data.decoder import MEMORY
 from pipeline.errors import CheckpointError, ParameterError
 from pipeline.files import file_digest, regular, value_digest
 from pipeline.memory import memory_limited
-from pipeline.models.parts import network_parts
+from pipeline.models.dense import own_names
+from pipeline.models.parts import head_names, network_parts
 from pipeline.models.spec import SPEC, WEIGHTS, read_spec
 from pipeline.models.tensor_files import check_numbers, read_safetensors, read_weights
+from pipeline.params.dense import body_name
 from pipeline.params.errors import shortened
 from pipeline.params.transfer import PACKAGED_NETWORK
 
@@ -131,9 +133,9 @@ def published_normalization(
     name: str,
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
     """Mean and deviation that the published weights of a library's network want, if it has any."""
-    library, _, bare = name.rpartition("/")
-    if name == "resnet_small":
+    if name in ("resnet_small", "unet_small"):
         return None, None
+    library, _, bare = body_name(name).rpartition("/")
     if library in ("", "torchvision"):
         from torchvision import models
 
@@ -173,13 +175,13 @@ def load_weights(network: nn.Module, weights: Weights, *, head: bool, source: st
     repeated and divided by three. Raises ParameterError, saying what does not fit, where that is
     less than half of the body's weights; `source` names the weights in it.
     """
-    prefixes = tuple(f"{name}." for name in network_parts(network).head)
-    is_head = {key for key in network.state_dict() if key.startswith(prefixes)}
-    tensors = {key.removeprefix("module."): value for key, value in weights.tensors.items()}
+    stripped = {key.removeprefix("module."): value for key, value in weights.tensors.items()}
+    tensors = own_names(network, stripped)
+    classifier = tuple(f"{name}." for name in head_names(network))
     loaded: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
     for key, value in network.state_dict().items():
-        if key in is_head and not head:
+        if key.startswith(classifier) and not head:
             continue
         fitting = _fitting(tensors.get(key), value)
         if fitting is None:
@@ -188,7 +190,9 @@ def load_weights(network: nn.Module, weights: Weights, *, head: bool, source: st
         else:
             loaded[key] = fitting.to(value.dtype)
     check_numbers(loaded, f"transfer.source = {source!r}")
-    sizes = {key: w.numel() for key, w in network.named_parameters() if key not in is_head}
+    parts = network_parts(network)
+    body = ((key, w) for key, w in network.named_parameters() if parts.stage_of(key) is not None)
+    sizes = {key: weight.numel() for key, weight in body}
     fits = sum(size for key, size in sizes.items() if key in loaded)
     total = sum(sizes.values())
     if fits < LEAST_SHARE * total:

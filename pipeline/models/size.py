@@ -24,20 +24,22 @@ def check_size(
     side: int,
     key: str,
     trace: bool,
+    dense: bool = False,
 ) -> None:
     """Raise ModelError unless `network` makes logits of `side` × `side` images.
 
     The error names the least size that would do and `key`, the parameter that says the size. With
     `trace` only shapes are computed, which a large network does faster, but torch needs seconds
     to load what it takes. The network comes back in training mode. One on the device `meta`, which
-    is built for its shapes alone, is not tried.
+    is built for its shapes alone, is not tried. dense: whether the logits are of each pixel.
     """
     if next(network.parameters()).is_meta:
         return
 
     def failure(other: int) -> str | None:
         images = (2, channels, other, other)
-        return _failure(network, images, num_classes, trace)
+        wanted = (2, num_classes, other, other) if dense else (2, num_classes)
+        return _failure(network, images, wanted, trace)
 
     network.eval()
     reason = failure(side)
@@ -50,7 +52,7 @@ def check_size(
 
 
 def _failure(
-    network: nn.Module, images: tuple[int, ...], num_classes: int, trace: bool
+    network: nn.Module, images: tuple[int, ...], wanted: tuple[int, ...], trace: bool
 ) -> str | None:
     """Why the network can't take images of this shape, None where it can."""
     tensors = dict(network.named_parameters()) | dict(network.named_buffers())
@@ -67,9 +69,9 @@ def _failure(
                 logits = network(torch.zeros(images, device=device))
         except ERRORS as error:
             return (str(error).splitlines() or [type(error).__name__])[0]
-    if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
+    if not isinstance(logits, Tensor) or logits.shape != wanted:
         kind = type(network).__name__
-        raise ModelError(f"model.name: {kind} is no classifier of {num_classes} classes")
+        raise ModelError(f"model.name: {kind} is no classifier of {wanted[1]} classes")
     return None
 
 

@@ -81,7 +81,7 @@ def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
 class Resize:
     """Called before a network's forward; resizes its images to `side` pixels, bilinearly.
 
-    What shrinks is antialiased. Not a module around the network, so that the names of its weights
+    Not a module around the network, so that the names of its weights
     stay the same.
     """
 
@@ -90,12 +90,15 @@ class Resize:
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """(images (N, C, S, S),) → (images (N, C, side, side),)."""
         images, *others = inputs
-        if images.shape[-1] == self.side:
-            return inputs
-        size = (self.side, self.side)
-        shrinks = images.shape[-1] > self.side
-        resized = F.interpolate(images, size, mode="bilinear", antialias=shrinks)
-        return (resized, *others)
+        return (resized(images, self.side), *others)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Images (N, C, S, S) with `side` × `side` pixels; what shrinks is antialiased."""
+    if images.shape[-1] == side:
+        return images
+    shrinks = images.shape[-1] > side
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=shrinks)
 
 
 def resize_inputs(network: nn.Module, side: int) -> None:

@@ -41,7 +41,7 @@ def built_in_ladder(model: Rung) -> list[Rung]:
     """
     name = model["name"]
     library, slash, bare = name.rpartition("/")
-    if name == "resnet_small":
+    if name in ("resnet_small", "unet_small"):
         return [{"name": name, "width": w, "depth": d} for w, d in SMALL_SIZES]
     if name == "efficientnet":
         return [

@@ -14,11 +14,15 @@ class NetworkParams(Section):
 
     name: str = "resnet_small"
     """resnet_small, lenet5, wrn_28_2 (any wrn_DEPTH_WIDTH), efficientnet, or a
-    torchvision or timm name"""
-    width: int = Field(16, ge=1, le=1024, description="channels of resnet_small's first stage")
-    depth: int = Field(1, ge=1, le=32, description="residual blocks in each stage of resnet_small")
+    torchvision or timm name; for segmentation unet_small, unet/BODY or deeplabv3plus/BODY with
+    BODY of timm, or torchvision's fcn_resnet50, deeplabv3_resnet50, deeplabv3_mobilenet_v3_large
+    or lraspp_mobilenet_v3_large"""
+    width: int = Field(
+        16, ge=1, le=1024, description="channels of resnet_small's or unet_small's first stage"
+    )
+    depth: int = Field(1, ge=1, le=32, description="residual blocks in each stage of the same")
     stem_stride: Literal[1, 2] = 1
-    """of resnet_small's first convolution; 2 costs a quarter"""
+    """of their first convolution; 2 costs a quarter"""
     compound: int = Field(0, ge=0, le=7)
     """efficientnet's depth, width and image side at once: B0 to B7"""
     stem: Literal["auto", "small", "standard"] = "auto"

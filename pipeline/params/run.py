@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import ParameterError
 from pipeline.params import sections
 from pipeline.params.augment import AugmentParams
+from pipeline.params.dense import check_network
 from pipeline.params.errors import merged
 from pipeline.params.ladders import grown
 from pipeline.params.network import ModelParams
@@ -107,6 +108,7 @@ class Params(Section):
             train=merged(shared.train, overrides.train | steps, f"{where}.train"),
             transfer=self._transfer(generation, overrides, where),
         )
+        check_network(self.task, training.model.name)
         training.check()
         self._check_training_size(training)
         return training

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.errors import ParameterError
+from pipeline.params.dense import body_name, is_dense
 from pipeline.params.sections import Device, Section
 
 HUBS = ("timm", "torchvision")
@@ -39,8 +40,9 @@ class TransferParams(WeightsParams):
 
     source: str | None = Field(None, min_length=1)
     """null: random weights; teacher: the generation before; packaged: those of
-    timm/tf_efficientnet_lite0 on ImageNet, installed with this; timm or torchvision: the published
-    weights of model.name; else a model folder of this project, or a .safetensors or .pth file"""
+    timm/tf_efficientnet_lite0 on ImageNet, installed with this, also for unet/ and deeplabv3plus/
+    on it; timm or torchvision: the published weights of model.name or of its body; else a model
+    folder of this project, or a .safetensors or .pth file"""
     mode: Literal["full", "head", "layerwise", "auto"] = "full"
     """full: all weights move; head: a classifier on the features of `embed`, whose body it keeps;
     layerwise: the body slower than the classifier; auto: head or layerwise, whichever the labels
@@ -95,6 +97,11 @@ class EmbedParams(WeightsParams):
                 "embed.source = 'teacher': features are made before anything is trained; choose "
                 "packaged, timm, torchvision, a model folder or a file of weights"
             )
+        if is_dense(self.name):
+            raise ValueError(
+                f"embed.name = {self.name!r}: says one class a pixel, and features are of whole "
+                "images; choose a network of one class an image"
+            )
         if self.source == "packaged":
             check_packaged(self.name, "embed.source", "embed.name")
         self.check_digest("embed")
@@ -108,8 +115,10 @@ def check_packaged(
 
     source, key: the parameters that say both.
     """
-    if model_name not in (PACKAGED_NETWORK, PACKAGED_NETWORK.rpartition("/")[2]):
+    bare = PACKAGED_NETWORK.rpartition("/")[2]
+    if body_name(model_name) not in (PACKAGED_NETWORK, bare):
+        suitable = f"unet/{bare}" if is_dense(model_name) else PACKAGED_NETWORK
         raise ParameterError(
             f"{source} = 'packaged': its weights are of another network than {key} = "
-            f"{model_name!r}; set {key}: {PACKAGED_NETWORK}"
+            f"{model_name!r}; set {key}: {suitable}"
         )
