@@ -27,7 +27,7 @@ from pipeline.workflow.command import (
 )
 from pipeline.workflow.layout import Layout
 
-MARK = b"shorter side resized to image_size"  # in the metadata of every ONNX file
+MARK = b"er side resized to image_size"  # in the metadata of every ONNX file
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -44,11 +44,13 @@ def export(arguments: argparse.Namespace) -> None:
 def _onnx(out: Path, model: str | None, *, force: bool) -> None:
     check_writable(out, MARK, force=force)
     from pipeline.models.onnx_export import export_onnx
+    from pipeline.tasks import open_task
     from pipeline.workflow.shipping import named_classifier
 
     shipped = named_classifier(model, Layout(Path.cwd()), load_params(), "cpu")
     weights, spec = shipped.recipe.weights, shipped.spec
-    export_onnx([(member, weights[name]) for name, member in shipped.models.items()], out)
+    members = [(member, weights[name]) for name, member in shipped.models.items()]
+    export_onnx(members, out, keeps_whole=open_task(spec.task).keeps_whole)
     say(
         f"export: {out}: generation {', '.join(weights)}, {len(spec.classes)} classes, images "
         f"of {spec.channels} x {spec.image_size} x {spec.image_size} pixels, uint8"

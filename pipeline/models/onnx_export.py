@@ -26,7 +26,8 @@ INPUT, OUTPUT = "images", "probabilities"
 
 
 class PixelClassifier(nn.Module):
-    """Models as one, from pixels (N, C, S, S) uint8 to probabilities (N, K) float32."""
+    """Models as one, from pixels (N, C, S, S) uint8 to probabilities (N, K) float32, of dense
+    networks (N, K, S, S)."""
 
     def __init__(self, members: Sequence[tuple[Checkpoint, float]]) -> None:
         super().__init__()
@@ -51,11 +52,14 @@ class PixelClassifier(nn.Module):
         return total
 
 
-def export_onnx(members: Sequence[tuple[Checkpoint, float]], out: Path) -> None:
+def export_onnx(
+    members: Sequence[tuple[Checkpoint, float]], out: Path, *, keeps_whole: bool = False
+) -> None:
     """Write the weighted models, on the CPU, to `out`, whole or not at all.
 
-    Input `images`: (N, C, S, S) uint8, N free; output `probabilities`: (N, K) float32. The file's
-    metadata hold the classes as JSON, the image size and what to do with an image first. Raises
+    Input `images`: (N, C, S, S) uint8, N free; output `probabilities`: (N, K) float32, or
+    (N, K, S, S). The file's metadata hold the classes as JSON, the image size and what to do with
+    an image first; keeps_whole: it is letterboxed, not cropped (Task.keeps_whole). Raises
     ModelError where onnx and onnxscript are missing, or a network can't be exported.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
@@ -69,7 +73,11 @@ def export_onnx(members: Sequence[tuple[Checkpoint, float]], out: Path) -> None:
             "image_size": str(spec.image_size),
             "channels": str(spec.channels),
             "generation": spec.generation,
-            "preprocessing": "shorter side resized to image_size, centre cropped; "
+            "preprocessing": (
+                "longer side resized to image_size, letterboxed; "
+                if keeps_whole
+                else "shorter side resized to image_size, centre cropped; "
+            )
             + ("grey" if spec.channels == 1 else "RGB"),
         }
     )

@@ -42,7 +42,7 @@ def test_the_spec_is_plain_json(tmp_path: Path) -> None:
     spec = save_model(tmp_path / "model", generation="1")
     written = json.loads((tmp_path / "model" / SPEC).read_text())
     assert written.pop("weights") == file_digest(tmp_path / "model" / WEIGHTS)
-    assert written | {"weights": None} == asdict(spec)
+    assert written | {"weights": None, "task": "classification"} == asdict(spec)
     assert read_spec(tmp_path / "model") == spec
 
 

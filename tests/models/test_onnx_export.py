@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from pipeline.evaluate.classifier import open_classifier
 from pipeline.evaluate.recipe import Recipe
 from pipeline.models.build import build_network
-from pipeline.models.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.onnx_export import PixelClassifier, export_onnx
 from pipeline.train.fit import fit
 from pipeline.train.training_data import TrainingData
@@ -62,6 +62,36 @@ def test_onnxruntime_agrees_on_digits(tmp_path: Path) -> None:
     assert json.loads(about["classes"]) == spec.classes
     assert (about["image_size"], about["channels"], about["generation"]) == ("8", "1", "2")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["model.onnx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("unet_small", {"width": 4}),
+        ("unet/tf_efficientnet_lite0", {}),
+        ("deeplabv3plus/tf_efficientnet_lite0", {"input_size": 32}),
+    ],
+)
+def test_each_pixel_s_probabilities_agree(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    spec = tiny_spec(
+        network={"name": name, **options}, task="segmentation", temperature=1.3, image_size=28
+    )
+    save_checkpoint(tmp_path / "0", network_of(spec, seed=1).state_dict(), spec)
+    members = [(load_checkpoint(tmp_path / "0"), 1.0)]
+    export_onnx(members, tmp_path / "model.onnx", keeps_whole=True)
+    served = session(tmp_path / "model.onnx")
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 5):
+        images = torch.randint(0, 256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
+        (found,) = served.run(None, {"images": images.numpy()})
+        with torch.no_grad():
+            want = PixelClassifier(members)(images)
+        assert found.shape == (count, len(spec.classes), 28, 28)
+        np.testing.assert_allclose(found, want, atol=1e-4)
+    assert "letterboxed" in served.get_modelmeta().custom_metadata_map["preprocessing"]
 
 
 def test_an_ensemble_is_the_weighted_mean_of_its_models(tmp_path: Path) -> None:

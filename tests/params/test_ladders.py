@@ -46,7 +46,15 @@ def test_a_family_goes_from_small_to_large(name: str, names: list[str]) -> None:
     assert f"goes on by {len(names)}, to {names[-1]};" in refused(model(name=name), len(names) + 1)
 
 
-@pytest.mark.parametrize("teacher", [model(), model(name="wrn_10_1"), model(name="efficientnet")])
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        model(),
+        model(name="unet_small"),
+        model(name="wrn_10_1"),
+        model(name="efficientnet"),
+    ],
+)
 def test_each_size_has_more_parameters(teacher: dict[str, Any]) -> None:
     counts = []
     for rung in built_in_ladder(teacher)[:3]:
