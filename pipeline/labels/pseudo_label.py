@@ -114,16 +114,15 @@ def select_pseudo_labels(
     del candidates, selection, truths
     write = partial(selector.write, cuts=cuts, out=out if stored is None else stored)
     entries = list(over(write))
-    metadata = _metadata(manifest, len(classes), params, taught=taught) | noted(task)
-    write_manifest(out, entries, metadata)
+    write_manifest(out, entries, _metadata(selector, taught=taught))
     return figures
 
 
-def _metadata(
-    predictions: Manifest, num_classes: int, params: SelectParams, *, taught: bool
-) -> dict[str, Any]:
+def _metadata(selector: ShardSelector, *, taught: bool) -> dict[str, Any]:
     """What the manifest of pseudo-labels notes; with features how to make them again."""
-    metadata: dict[str, Any] = {"num_classes": num_classes, "label_kind": params.label_kind}
+    params, predictions = selector.params, selector.manifest
+    metadata = {"num_classes": selector.num_classes, "label_kind": params.label_kind}
+    metadata |= noted(selector.task)
     if KEY in predictions.metadata:  # see Teaching
         names = {"distribution_alignment", "label_kind", "temperature"}
         teaching = params.model_dump(include=names) | {"taught": taught}

@@ -20,11 +20,7 @@ from pipeline.data.stored_shards import (
 from pipeline.data.tensors import load_images
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.checkpoints import checkpoint_predictions
-from pipeline.labels.predict import (
-    ShardPredictor,
-    finish_predictions,
-    predict_folder,
-)
+from pipeline.labels.predict import ShardPredictor, finish_predictions, predict_folder
 from pipeline.models import passes
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.embed import ShardEmbedder
