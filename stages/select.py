@@ -53,7 +53,7 @@ def select(stage: Stage) -> None:
                 map_shards=map_shards,
                 title=f"{stage.title}: a pass",
             )
-        about_labels = check_selection(stage.params, key, figures, classes)
+        about_labels = check_selection(stage.params, key, figures, classes, unit=stage.task.unit)
         findings += about_labels
         metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
         publish_folder(run.scratch / "pseudo_labels", layout.pseudo_labels(key))

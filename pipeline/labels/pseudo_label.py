@@ -121,8 +121,11 @@ def select_pseudo_labels(
 def _metadata(selector: ShardSelector, *, taught: bool) -> dict[str, Any]:
     """What the manifest of pseudo-labels notes; with features how to make them again."""
     params, predictions = selector.params, selector.manifest
-    metadata = {"num_classes": selector.num_classes, "label_kind": params.label_kind}
-    metadata |= noted(selector.task)
+    metadata: dict[str, Any] = {
+        "num_classes": selector.num_classes,
+        "label_kind": params.label_kind,
+        **noted(selector.task),
+    }
     if KEY in predictions.metadata:  # see Teaching
         names = {"distribution_alignment", "label_kind", "temperature"}
         teaching = params.model_dump(include=names) | {"taught": taught}

@@ -38,7 +38,7 @@ def test_all_that_needs_one_class_an_image_is_tried_here() -> None:
 
 @pytest.mark.parametrize(("section", "name"), OTHER)
 def test_what_needs_one_class_an_image_is_refused_for_other_tasks(section: str, name: str) -> None:
-    given = {section: {name: OTHER[section, name]}}
+    given: dict[str, Any] = {section: {name: OTHER[section, name]}}
     params("classification", **given)
     with pytest.raises(ValidationError, match=rf"{section}\.{name} = .*task = segmentation"):
         params(**given)
