@@ -19,10 +19,11 @@ import torch
 
 from benchmarks.runs import Row, arguments, compare, keep
 from benchmarks.training import bare_loop, example, network_of, ready
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import predict
 from pipeline.models.passes import Passes, operations, run_pass
 from pipeline.params import AugmentParams, TrainParams, ViewParams
 from pipeline.progress import say
+from pipeline.tasks.classification import TASK
 from pipeline.train.batch import step_batch
 from pipeline.train.fit import fit
 from pipeline.train.worker import Worker
@@ -87,7 +88,7 @@ def predicted(name: str, side: int, batch: int, steps: int, rounds: int) -> list
     def ours() -> float:
         how: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.25] * 3, "device": GPU}
         how |= {"passes": FAST, "views": ViewParams(batch_size=batch)}
-        return len(images) / seconds(lambda: predict_log_probs(network, images, **how))
+        return len(images) / seconds(lambda: predict(network, images, TASK, **how))
 
     def bare() -> float:
         with torch.inference_mode():

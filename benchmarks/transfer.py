@@ -32,7 +32,7 @@ from benchmarks.runs import (
     percent,
     result_of,
 )
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import predict
 from pipeline.files import write_json
 from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.parts import batched_features
@@ -41,6 +41,7 @@ from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, Training, TrainParams, TransferParams
 from pipeline.progress import say
 from pipeline.self_training.loop import channel_statistics
+from pipeline.tasks.classification import TASK
 from pipeline.train.fit import fit
 from pipeline.train.head import choose_l2, fit_labeled
 from pipeline.train.run import train_network
@@ -141,7 +142,7 @@ def carried(folder: Path, data: Labeled, seed: int, transfer: dict[str, Any]) ->
     weights = read_folder(folder) if transfer else None
     seen = TrainingData(data.images[rows], data.labels[rows], mean, std)
     network, spec = train_network(spec, seen, training, seed=seed, weights=weights)
-    log_probs = predict_log_probs(network, data.test, mean=spec.mean, std=spec.std)
+    log_probs = predict(network, data.test, TASK, mean=spec.mean, std=spec.std)
     return float((log_probs.argmax(axis=1) == data.test_labels.numpy()).mean())
 
 

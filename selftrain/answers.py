@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import SourceError
 from pipeline.params import load_params
 from pipeline.progress import say
+from pipeline.tasks import check_image_classes, open_task
 from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.layout import Layout
 
@@ -25,6 +26,7 @@ def add_answers(args: argparse.Namespace) -> None:
     from pipeline.files import write_text
 
     layout, params = Layout(Path.cwd()), load_params()
+    check_image_classes("answers", open_task(params.task))
     classes = layout.classes
     answers = read_answers(args.file, layout.prepared, classes)
     if not answers:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.errors import ParameterError, counted
 from pipeline.params import load_params
 from pipeline.progress import say
+from pipeline.tasks import check_image_classes, open_task
 from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
@@ -32,6 +33,7 @@ def pick(args: argparse.Namespace) -> None:
     if args.out.exists() and not (args.out / QUEUE).is_file():
         raise ParameterError(f"--out {args.out}: no folder that selftrain pick wrote; give another")
     params, layout = load_params(), Layout(Path.cwd())
+    check_image_classes("pick", open_task(params.task))
     import torch
 
     from pipeline.report.queue import publish_queue

@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from dataclasses import asdict
 
-from pipeline.data.shards import read_shard
 from pipeline.data.storage import open_storage
 from pipeline.data.stored_shards import stored_prefix
 from pipeline.errors import counted
@@ -11,6 +10,7 @@ from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
 from pipeline.labels.select import check_class_names
+from pipeline.labels.shard_selector import read_truth
 from pipeline.progress import say
 from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.report.selection_figures import write_selection_figures
@@ -32,7 +32,6 @@ def select(stage: Stage) -> None:
     sections = {"select": params, "guard": stage.params.guard}
     fingerprint = {name: section.model_dump(mode="json") for name, section in sections.items()}
     with stage.run(inputs, fingerprint) as run:
-        truth = read_shard(truth_file)
         stored = storage and stored_prefix(storage, "pseudo_labels", run.fingerprint)
         if stored is not None:
             run.marks.add(stored)
@@ -45,17 +44,16 @@ def select(stage: Stage) -> None:
                 layout.predictions(key),
                 run.scratch / "pseudo_labels",
                 params,
+                task=stage.task,
                 classes=classes,
                 labeled=layout.prepared / "labeled",
-                truth=dict(
-                    zip(*(truth[name].to_pylist() for name in ("id", "label")), strict=True)
-                ),
+                truth=read_truth(truth_file, stage.task, layout.image_size),
                 taught=teacher != "0",
                 stored=stored,
                 map_shards=map_shards,
                 title=f"{stage.title}: a pass",
             )
-        about_labels = check_selection(stage.params, key, figures, classes)
+        about_labels = check_selection(stage.params, key, figures, classes, unit=stage.task.unit)
         findings += about_labels
         metrics = audit_metrics(figures) | {"guard_findings": len(findings)}
         publish_folder(run.scratch / "pseudo_labels", layout.pseudo_labels(key))
@@ -72,7 +70,9 @@ def select(stage: Stage) -> None:
         say(f"{stage.title}: warning: {'; '.join(findings)}")
     right = metrics.get("pseudo_label_accuracy")
     known = f", {right:.2%} right" if right is not None else ""
-    result_line(stage, f"{counted(figures.kept, 'image')} kept ({figures.coverage:.1%}){known}")
+    result_line(
+        stage, f"{counted(figures.kept, stage.task.unit)} kept ({figures.coverage:.1%}){known}"
+    )
 
 
 if __name__ == "__main__":

@@ -54,14 +54,18 @@ def jitter(images: Tensor, draws: Draws) -> Tensor:
 
     Each is uniform up to ANGLE, SHIFT and SCALE, either way. Edges continue by reflection.
     """
+    return resample(images, jitter_matrices(draws, *images.shape[-2:]), padding="reflection")
+
+
+def jitter_matrices(draws: Draws, height: int, width: int) -> Tensor:
+    """How `jitter` moves each image: (N, 3, 3)."""
     amounts = draws.signed(4)
-    matrices = affine_matrix(
+    return affine_matrix(
         angle=amounts[:, 0] * ANGLE,
-        translate_x=amounts[:, 1] * (SHIFT * images.shape[-1]),
-        translate_y=amounts[:, 2] * (SHIFT * images.shape[-2]),
+        translate_x=amounts[:, 1] * (SHIFT * width),
+        translate_y=amounts[:, 2] * (SHIFT * height),
         scale=torch.exp(amounts[:, 3] * math.log1p(SCALE)),
     )
-    return resample(images, matrices, padding="reflection")
 
 
 def move(

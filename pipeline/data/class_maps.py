@@ -49,6 +49,33 @@ def pack_maps(log_probs: Tensor) -> Maps:
     return _coarse(np.asarray(whole, np.uint8))
 
 
+def pack_probabilities(shares: Floats) -> Maps:
+    """Maps (n, 4, S, S) of probabilities (n, K, S, S)."""
+    first = shares.argmax(axis=1)[:, None]
+    others = shares.copy()
+    np.put_along_axis(others, first, -1, axis=1)
+    classes = np.concatenate([first, others.argmax(axis=1)[:, None]], axis=1)
+    values = np.rint(np.take_along_axis(shares, classes, axis=1) * 255)
+    return _coarse(np.concatenate([classes, values], axis=1).astype(np.uint8))
+
+
+def merge_maps(members: Sequence[Maps], weights: Sequence[float], num_classes: int) -> Maps:
+    """The maps (n, 4, S, S) of the weighted mean of what several say of the same images."""
+    counting = [pair for pair in zip(members, weights, strict=True) if pair[1] > 0]
+    if len({member.shape for member, _ in counting}) != 1:
+        raise DataError("the members of an ensemble must be of the same images")
+    if len(counting) == 1:
+        return counting[0][0]
+    total, merged = sum(weights), np.empty_like(counting[0][0])
+    for row in range(len(merged)):  # all classes of one image at a time
+        parts = [
+            map_probabilities(member[row : row + 1], num_classes) * np.float32(weight / total)
+            for member, weight in counting
+        ]
+        merged[row : row + 1] = pack_probabilities(np.sum(parts, axis=0))
+    return merged
+
+
 def _coarse(maps: Maps) -> Maps:
     """The same with all but the likeliest class at the stride, each value repeated."""
     side = maps.shape[-1]
@@ -95,11 +122,22 @@ def map_columns(maps: Maps) -> dict[str, Any]:
     }
 
 
-def read_maps(table: Any, source: object) -> Maps:
-    """The maps (n, 4, S, S) of a table with these columns; DataError names `source`."""
+def read_maps(table: Any, num_classes: int, source: object, *, ignored: bool = False) -> Maps:
+    """The maps (n, 4, S, S) of a table with these columns; DataError names `source`.
+
+    ignored: whether pixels may be.
+    """
     classes, coarse = (table.column(name).to_pylist() for name in COLUMNS.names)
     maps = [_read_map(*both, source) for both in zip(classes, coarse, strict=True)]
-    return np.stack(maps) if maps else np.empty((0, 4, 1, 1), np.uint8)
+    if len({one.shape for one in maps}) > 1:
+        raise DataError(f"{source}: maps of different sizes; run its stage again")
+    whole = np.stack(maps) if maps else np.empty((0, 4, 1, 1), np.uint8)
+    wrong = whole[:, :2] >= num_classes
+    if ignored:
+        wrong[:, 0] &= whole[:, 0] != IGNORED
+    if wrong.any():
+        raise DataError(f"{source}: a class that is none of {num_classes}; run its stage again")
+    return whole
 
 
 def _read_map(classes: bytes, coarse: bytes, source: object) -> Maps:

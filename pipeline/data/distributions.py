@@ -109,6 +109,40 @@ def read_distributions(
     return Distributions(num_classes, values, classes, _shared(rest, num_classes, column))
 
 
+def stored_confidences(log_confidences: NDArray[Any]) -> Floats:
+    """Confidences (n,) as stored log-probabilities say them; above 1, by rounding, is 1."""
+    halves = np.minimum(log_confidences.astype(np.float16), np.float16(0))
+    return np.exp(halves.astype(np.float32))
+
+
+def sharpened(log_probs: Distributions, temperature: float) -> Distributions:
+    """Log-probabilities as probabilities to the power 1 / temperature, each row again of sum 1."""
+    values = np.exp(log_probs.values)
+    if log_probs.others is None:
+        return Distributions(log_probs.num_classes, sharpen(values, temperature))
+    whole = np.concatenate([values, np.exp(log_probs.others)[:, None]], axis=1)
+    classes = np.ones(whole.shape[1], np.float32)
+    classes[-1] = log_probs.num_classes - values.shape[1]
+    whole = sharpen(whole, temperature, classes)
+    return Distributions(log_probs.num_classes, whole[:, :-1], log_probs.classes, whole[:, -1])
+
+
+def sharpen(
+    probabilities: NDArray[np.float32],
+    temperature: float,
+    classes: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """(N, K) probabilities to the power 1 / temperature, each row again of sum 1.
+
+    classes: (K,) the number of classes that a column stands for, None for one each.
+    """
+    relative = probabilities / probabilities.max(axis=1, keepdims=True)  # no row underflows whole
+    powered = relative if temperature == 1 else np.power(relative, np.float32(1 / temperature))
+    sums = powered if classes is None else powered * classes
+    result: NDArray[np.float32] = powered / sums.sum(axis=1, keepdims=True)
+    return result
+
+
 def _shared(rest: Floats, num_classes: int, column: Column) -> Floats:
     """The value of each of the classes that share the mass `rest` (n,)."""
     count = num_classes - TOP

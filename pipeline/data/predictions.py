@@ -1,32 +1,26 @@
 """What a teacher thought of the unlabelled images, and which of that became pseudo-labels: schemas.
 
 Both are folders of shards, one for each shard of unlabelled images, row by row in its order; the
-manifest's metadata says the number of classes and, of pseudo-labels, the form of the target.
+manifest's metadata says the number of classes and, of pseudo-labels, the form of the target. The
+columns here are those of every task; beside them stand a task's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.distributions import (
-    Distributions,
-    as_stored,
-    distribution_columns,
-    distribution_fields,
-    read_distributions,
-)
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import Manifest, check_schema, iter_shards, read_entry, read_manifest
 from pipeline.errors import DataError
 
-Floats = NDArray[np.float32]
+Array = NDArray[Any]
 
 MOST_CLASSES = 100_000
 MOST_REPEATS = 1000
@@ -35,20 +29,31 @@ PLACE = (
     pa.field("shard", pa.int32(), nullable=False),
     pa.field("row", pa.int32(), nullable=False),
 )
-OUTLINE = (
-    pa.field("label", pa.int32(), nullable=False),
-    pa.field("log_confidence", pa.float16(), nullable=False),
-)
 STRANGER = pa.field("stranger", pa.bool_(), nullable=False)  # only where a stage looked for them
-CHOICE = (
-    pa.field("label", pa.int32(), nullable=False),
-    pa.field("repeats", pa.int32(), nullable=False),
-)
+REPEATS = pa.field("repeats", pa.int32(), nullable=False)
+
+
+class TaskColumns(Protocol):
+    """How a task packs predictions and pseudo-labels into columns; see pipeline.tasks.task."""
+
+    def prediction_schema(self, num_classes: int) -> Any:
+        """Of predictions."""
+
+    def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
+        """(n, …)."""
+
+    def pseudo_label_schema(self, num_classes: int) -> Any:
+        """Of what training reads of pseudo-labels."""
+
+    def read_pseudo_labels(
+        self, table: Any, num_classes: int, label_kind: str, source: object
+    ) -> Array:
+        """(n, …)."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One shard's: ids (n,), shard and row (n,) int32, log_probs (n, K) float32.
+    """One shard's: ids (n,), shard and row (n,) int32, values (n, …) as the task has them.
 
     strangers: (n,) whether an image shows none of the classes, None where nobody looked.
     """
@@ -56,7 +61,7 @@ class Predictions:
     ids: list[str]
     shard: NDArray[np.int32]
     row: NDArray[np.int32]
-    log_probs: Floats
+    values: Array
     strangers: NDArray[np.bool_] | None = None
 
 
@@ -64,36 +69,33 @@ class Predictions:
 class PseudoLabels:
     """The images that count, each as often as it counts, in the order of the shards.
 
-    shard, row: (R,) int64, the place of the image; targets: (R, K) float32 probabilities.
+    shard, row: (R,) int64, the place of the image; targets: (R, …) as the task has them.
     """
 
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
-    targets: Floats
+    targets: Array
 
 
 def predictions_table(
     ids: Sequence[str],
     shard: int,
-    log_probs: Floats,
+    columns: Mapping[str, Any],
     precision: Sequence[str] = ("float32",),
     strangers: NDArray[np.bool_] | None = None,
 ) -> Any:
-    """A shard of predictions as a `pyarrow.Table`; log_probs (n, K) are stored as float16.
+    """A shard of predictions as a `pyarrow.Table`; columns: those that the task makes of them.
 
-    Beside them stand the likeliest class and its log-probability, which a selection reads alone.
     precision: in which number format each model computed; noted in the file's metadata. strangers:
     (n,) whether an image shows none of the classes; None where nobody looked.
     """
-    rows, stored = len(ids), as_stored(log_probs)
+    rows = len(ids)
     table = pa.table(
         {
             "id": pa.array(ids, pa.string()),
             "shard": pa.array(np.full(rows, shard, np.int32)),
             "row": pa.array(np.arange(rows, dtype=np.int32)),
-            "label": pa.array(stored.labels),
-            "log_confidence": pa.array(stored.values.max(axis=1).astype(np.float16)),
-            **distribution_columns(stored, "log_probs"),
+            **columns,
         }
     )
     if strangers is not None:
@@ -101,17 +103,17 @@ def predictions_table(
     return table.replace_schema_metadata({"precision": ", ".join(precision)})
 
 
-def read_predictions(folder: Path) -> Iterator[Predictions]:
+def read_predictions(folder: Path, task: TaskColumns) -> Iterator[Predictions]:
     """The predictions of each shard of `folder`, in order; raises DataError."""
     num_classes = num_classes_of(folder, read_manifest(folder))
-    schema = pa.schema([*PLACE, *distribution_fields(num_classes, "log_probs")])
+    schema = pa.schema([*PLACE, *task.prediction_schema(num_classes)])
     for table in iter_shards(folder, schema.names, [STRANGER.name]):
         check_schema(table, schema, folder)
         yield Predictions(
             ids=table.column("id").to_pylist(),
             shard=table.column("shard").to_numpy(),
             row=table.column("row").to_numpy(),
-            log_probs=read_distributions(table, num_classes, "log_probs", folder).dense(),
+            values=task.read_predictions(table, num_classes, folder),
             strangers=strangers_of(table, folder),
         )
 
@@ -127,26 +129,25 @@ def strangers_of(table: Any, folder: Path) -> NDArray[np.bool_] | None:
     return np.asarray(table.column(STRANGER.name).to_numpy(), np.bool_)
 
 
-def read_log_probs(folder: Path, rows: Sequence[int]) -> Floats:
-    """Log-probabilities (n, K) float32 of some rows, counted over all shards, of predictions."""
+def read_some_predictions(folder: Path, rows: Sequence[int], task: TaskColumns) -> Array:
+    """Predictions (n, …) of some rows, counted over all shards, of the folder of them."""
     num_classes = num_classes_of(folder, read_manifest(folder))
-    names = [item.name for item in distribution_fields(num_classes, "log_probs")]
-    table = read_rows(folder, rows, names)
-    return read_distributions(table, num_classes, "log_probs", folder).dense()
+    schema = task.prediction_schema(num_classes)
+    return task.read_predictions(read_rows(folder, rows, schema.names), num_classes, folder)
 
 
 def pseudo_labels_table(
     place: Any,
     labels: NDArray[np.int32],
-    confidences: Floats,
+    confidences: NDArray[np.float32],
     repeats: NDArray[np.int32],
     reasons: Any,
-    probabilities: Distributions,
+    columns: Mapping[str, Any],
 ) -> Any:
-    """A shard of pseudo-labels: every image, kept or not, with the reason; all arrays (n, …).
+    """A shard of pseudo-labels: every image, kept or not, with the reason; all arrays (n,).
 
     place: the table of predictions, of which id, shard and row are taken; reasons: an Arrow array
-    of text.
+    of text; columns: those that the task makes of what is kept.
     """
     return pa.table(
         {item.name: place.column(item.name).combine_chunks() for item in PLACE}
@@ -156,61 +157,57 @@ def pseudo_labels_table(
             "repeats": pa.array(repeats.astype(np.int32)),
             "reason": reasons,
         }
-        | distribution_columns(probabilities, "probabilities")
+        | dict(columns)
     )
 
 
-def read_pseudo_labels(folder: Path) -> PseudoLabels:
+def read_pseudo_labels(folder: Path, task: TaskColumns) -> PseudoLabels:
     """The pseudo-labels in `folder` in the form that training takes; raises DataError."""
     manifest = read_manifest(folder)
     label_kind_of(folder, manifest)
-    none = np.empty(0, np.int64)
-    empty = np.empty((0, num_classes_of(folder, manifest)), np.float32)
+    none, num_classes = np.empty(0, np.int64), num_classes_of(folder, manifest)
     numbers = range(len(manifest.shards))
-    parts = [read_pseudo_label_shard(folder, manifest, number) for number in numbers]
+    parts = [read_pseudo_label_shard(folder, manifest, number, task) for number in numbers]
+    targets = [part.targets for part in parts if len(part.targets)]
+    if not targets:
+        empty = task.pseudo_label_schema(num_classes).empty_table()
+        targets = [task.read_pseudo_labels(empty, num_classes, "soft", folder)]
     return PseudoLabels(
         np.concatenate([none, *(part.shard for part in parts)]),
         np.concatenate([none, *(part.row for part in parts)]),
-        np.concatenate([empty, *(part.targets for part in parts)]),
+        np.concatenate(targets),
     )
 
 
-def read_pseudo_label_shard(folder: Path, manifest: Manifest, number: int) -> PseudoLabels:
+def read_pseudo_label_shard(
+    folder: Path, manifest: Manifest, number: int, task: TaskColumns
+) -> PseudoLabels:
     """Those of one shard of `folder`, whose manifest this is; raises DataError."""
-    schema = pseudo_label_schema(folder, manifest)
+    schema = pseudo_label_schema(folder, manifest, task)
     table = read_entry(folder, manifest.shards[number], schema.names)
     repeats = repeats_of(folder, check_schema(table, schema, folder))
     return PseudoLabels(
         np.repeat(table.column("shard").to_numpy(), repeats).astype(np.int64),
         np.repeat(table.column("row").to_numpy(), repeats).astype(np.int64),
-        np.repeat(targets_of(folder, manifest, table), repeats, axis=0),
+        np.repeat(targets_of(folder, manifest, table, task), repeats, axis=0),
     )
 
 
-def pseudo_label_schema(folder: Path, manifest: Manifest) -> Any:
+def pseudo_label_schema(folder: Path, manifest: Manifest, task: TaskColumns) -> Any:
     """The Arrow schema of what training reads of the pseudo-labels in `folder`."""
-    fields = distribution_fields(num_classes_of(folder, manifest), "probabilities")
-    return pa.schema([*PLACE[1:], *CHOICE, *fields])
+    own = task.pseudo_label_schema(num_classes_of(folder, manifest))
+    return pa.schema([*PLACE[1:], REPEATS, *own])
 
 
 def repeats_of(folder: Path, table: Any) -> NDArray[np.int32]:
     """How often each row of a table of pseudo-labels counts: (n,); raises DataError."""
-    return _within(folder, table, "repeats", MOST_REPEATS)
+    return whole_numbers(table, REPEATS.name, MOST_REPEATS, folder)
 
 
-def targets_of(folder: Path, manifest: Manifest, table: Any) -> Floats:
-    """The target of each row of a table of pseudo-labels: (n, K); raises DataError."""
-    num_classes = num_classes_of(folder, manifest)
-    if label_kind_of(folder, manifest) == "hard":
-        labels = _within(folder, table, "label", num_classes - 1)
-        one_hot: Floats = np.equal.outer(labels, np.arange(num_classes)).astype(np.float32)
-        return one_hot
-    stored = read_distributions(table, num_classes, "probabilities", folder).dense()
-    sums = stored.sum(axis=1, keepdims=True)
-    if not (np.isfinite(sums) & (sums > 0)).all() or (stored < 0).any():
-        raise DataError(f"{folder}: probabilities that are none; run its stage again")
-    shares: Floats = stored / sums
-    return shares
+def targets_of(folder: Path, manifest: Manifest, table: Any, task: TaskColumns) -> Array:
+    """The target of each row of a table of pseudo-labels: (n, …); raises DataError."""
+    num_classes, kind = num_classes_of(folder, manifest), label_kind_of(folder, manifest)
+    return task.read_pseudo_labels(table, num_classes, kind, folder)
 
 
 def label_kind_of(folder: Path, manifest: Manifest) -> str:
@@ -229,9 +226,9 @@ def num_classes_of(folder: Path, manifest: Manifest) -> int:
     return number
 
 
-def _within(folder: Path, table: Any, name: str, most: int) -> NDArray[np.int32]:
+def whole_numbers(table: Any, name: str, most: int, source: object) -> NDArray[np.int32]:
     """A column of whole numbers, each checked to be from 0 to `most`: (n,)."""
     values: NDArray[np.int32] = table.column(name).to_numpy()
     if len(values) and not 0 <= values.min() <= values.max() <= most:
-        raise DataError(f"{folder}: {name!r} must be 0 to {most} in every row")
+        raise DataError(f"{source}: {name!r} must be 0 to {most} in every row")
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,21 @@ from torch import Tensor, nn
 
 from pipeline.data.tensors import Images, load_images
 from pipeline.evaluate.guard import ValidationCounts, count_right
-from pipeline.evaluate.views import CENTRE, num_views, predict_log_probs
+from pipeline.evaluate.views import CENTRE, iter_log_probs, num_views, packed, predict
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
-from pipeline.models.head import check_answers
+from pipeline.models.head import refuse_answers
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ViewParams
 from pipeline.params.errors import shortened
 from pipeline.progress import Advance
+from pipeline.tasks import open_task
 from pipeline.tasks.metrics import correct
-from pipeline.tasks.significance import compare
+from pipeline.tasks.significance import BOOTSTRAP
+from pipeline.tasks.task import Array
 
 
-def checkpoint_log_probs(
+def checkpoint_predictions(
     checkpoint: Checkpoint,
     images: Images,
     views: ViewParams = CENTRE,
@@ -31,17 +34,19 @@ def checkpoint_log_probs(
     alike: bool = False,
     passes: Passes | None = None,
     advance: Advance | None = None,
-) -> NDArray[np.float32]:
-    """A model's calibrated log-probabilities of `images` (N, C, S, S) uint8, (N, K), on its device;
-    see predict_log_probs.
+) -> Array:
+    """A model's calibrated predictions of `images` (N, C, S, S) uint8, (N, …), on its device; see
+    views.How.
 
     The normalisation and temperature are those of its own spec, so that models that differ in them
     can stand side by side. Raises CheckpointError for what is not finite.
     """
     spec = checkpoint.spec
-    log_probs = predict_log_probs(
+    task = open_task(spec.task)
+    log_probs = iter_log_probs(
         checkpoint.network,
         images,
+        task,
         mean=spec.mean,
         std=spec.std,
         temperature=spec.temperature,
@@ -52,8 +57,19 @@ def checkpoint_log_probs(
         device=checkpoint.device,
         advance=advance,
     )
-    check_answers(log_probs, f"the model of generation {shortened(spec.generation)!r}")
-    return log_probs
+    return packed(
+        _checked(log_probs, f"the model of generation {shortened(spec.generation)!r}"), task
+    )
+
+
+def _checked(batches: Iterable[Tensor], whose: str) -> Iterator[Tensor]:
+    """The same; CheckpointError once all are through where some are no numbers."""
+    wrong = count = 0
+    for log_probs in batches:
+        wrong += int((~log_probs.isfinite()).flatten(1).any(dim=1).sum())
+        count += len(log_probs)
+        yield log_probs
+    refuse_answers(wrong, count, whose)
 
 
 def checkpoint_passes(
@@ -75,26 +91,28 @@ def checkpoint_passes(
     )
 
 
-def bfloat16_agrees(network: nn.Module, images: Tensor, labels: Tensor, spec: ModelSpec) -> bool:
-    """Whether bfloat16 changes the accuracy on these images by no more than its interval.
+def bfloat16_agrees(network: nn.Module, images: Tensor, targets: Tensor, spec: ModelSpec) -> bool:
+    """Whether bfloat16 changes the score on these images by no more than its interval.
 
-    The network is in evaluation mode; images: (N, C, S, S) uint8; labels: (N,). False where there
-    are none, and where the network's device has no instructions for it, so that trying would take
-    long, or one of its layers no kernel.
+    The network is in evaluation mode; images: (N, C, S, S) uint8; targets: (N, …). False where
+    there are none, and where the network's device has no instructions for it, so that trying would
+    take long, or one of its layers no kernel.
     """
     device = next(network.parameters()).device
     if not len(images) or not runs_in_bfloat16(network, images.shape[1:]):
         return False
+    task, truth = open_task(spec.task), targets.cpu().numpy()
     full, half = (
-        correct(
-            predict_log_probs(
-                network, images, mean=spec.mean, std=spec.std, passes=passes, device=device
+        task.evidence(
+            predict(
+                network, images, task, mean=spec.mean, std=spec.std, passes=passes, device=device
             ),
-            labels.cpu().numpy(),
+            truth,
+            len(spec.classes),
         )
         for passes in (Passes(channels_last=True), Passes(channels_last=True, bfloat16=True))
     )
-    return compare(full, half).verdict not in ("better", "worse")
+    return task.compare(full, half, BOOTSTRAP).verdict not in ("better", "worse")
 
 
 def count_on_validation(
@@ -114,6 +132,6 @@ def count_on_validation(
     def right(folder: Path) -> NDArray[np.bool_]:
         checkpoint = load_checkpoint(folder)
         checkpoint.network.to(device)
-        return correct(checkpoint_log_probs(checkpoint, images.images), images.labels.numpy())
+        return correct(checkpoint_predictions(checkpoint, images.images), images.labels.numpy())
 
     return count_right(right(student), None if teacher is None else right(teacher))

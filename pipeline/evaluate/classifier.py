@@ -17,11 +17,11 @@ from torch import Tensor
 from pipeline.data.decoding import decode_images
 from pipeline.data.images import StoredImage
 from pipeline.errors import CheckpointError
-from pipeline.evaluate.checkpoints import checkpoint_log_probs
-from pipeline.evaluate.ensemble import weighted_log_probs
+from pipeline.evaluate.checkpoints import checkpoint_predictions
 from pipeline.evaluate.recipe import RECIPE, Recipe, name_of, read_recipe
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.spec import ModelSpec
+from pipeline.tasks.averages import weighted_log_probs
 
 Floats = NDArray[np.float32]
 BATCH = 16  # images that a thread has decoded at once
@@ -47,7 +47,7 @@ class Classifier:
         """
         recipe = self.recipe
         members = {
-            name: checkpoint_log_probs(
+            name: checkpoint_predictions(
                 model, images, recipe.view_params, seed=recipe.seed, alike=True
             )
             for name, model in self.models.items()

@@ -81,10 +81,11 @@ def selection_findings(
     *,
     min_coverage: float,
     min_class_images: int,
+    unit: str = "image",
 ) -> list[str]:
     """Whether a class has vanished from the pseudo-labels, or too few images are kept.
 
-    images: the number kept of each class, (K,); coverage: share of the unlabelled images kept.
+    images: the units kept of each class, (K,); coverage: share of all that is kept.
     """
     findings = []
     rare = [name for name, count in zip(classes, images, strict=True) if count < min_class_images]
@@ -98,7 +99,7 @@ def selection_findings(
         )
     if coverage < min_coverage:
         findings.append(
-            f"generation {generation} has pseudo-labels for {100 * coverage:.1f} % of the images, "
+            f"generation {generation} has pseudo-labels for {100 * coverage:.1f} % of the {unit}s, "
             f"guard.min_coverage = {min_coverage:g}"
         )
     return findings

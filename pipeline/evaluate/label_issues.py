@@ -17,8 +17,9 @@ import numpy as np
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import shown_shards
 from pipeline.errors import DataError
-from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.files import csv_rows, csv_value, read_text, write_text
+from pipeline.tasks.averages import weighted_log_probs
+from pipeline.tasks.classification import TASK
 
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
 
@@ -52,14 +53,14 @@ def find_label_issues(
     of each at a time. Raises DataError where they are not of the same images.
     """
     selected: list[LabelIssue] = []
-    shards = zip(*(read_predictions(predictions[key]) for key in weights), strict=True)
+    shards = zip(*(read_predictions(predictions[key], TASK) for key in weights), strict=True)
     tables = shown_shards(labeled, ["id", "label"], "ensemble: labels looked at")
     for table, members in zip(tables, shards, strict=True):
         ids = table.column("id").to_pylist()
         labels = table.column("label").to_numpy().astype(np.int64)
         if any(member.ids != ids for member in members):
             raise DataError(f"{labeled}: not the images that were predicted; evaluate again")
-        log_probs = {key: part.log_probs for key, part in zip(weights, members, strict=True)}
+        log_probs = {key: part.values for key, part in zip(weights, members, strict=True)}
         probabilities = np.exp(weighted_log_probs(log_probs, weights).astype(np.float64))
         guesses = probabilities.argmax(axis=1)
         for row in np.flatnonzero(guesses != labels).tolist():

@@ -90,7 +90,7 @@ def best_views(
 
     from pipeline.data.sliced import ShardSlices
     from pipeline.data.tensors import decoding_pool
-    from pipeline.evaluate.checkpoints import checkpoint_log_probs
+    from pipeline.evaluate.checkpoints import checkpoint_predictions
     from pipeline.evaluate.robustness import sampled_rows
 
     rows = sampled_rows(len(labels), MOST_IMAGES, seed)
@@ -102,7 +102,7 @@ def best_views(
     with progress(f"{title}: views", len(TRIED) * len(rows)) as advance:
         for views in TRIED:
             how = params.view_params(views)
-            log_probs = checkpoint_log_probs(checkpoint, some, how, seed=seed, advance=advance)
+            log_probs = checkpoint_predictions(checkpoint, some, how, seed=seed, advance=advance)
             losses[views] = -log_probs[range(len(rows)), labels[rows]]
     return choose_views(losses)
 
@@ -125,7 +125,7 @@ def measure_network(
 
     from pipeline.data.sliced import ShardSlices
     from pipeline.data.tensors import decoding_pool
-    from pipeline.evaluate.checkpoints import checkpoint_log_probs
+    from pipeline.evaluate.checkpoints import checkpoint_predictions
     from pipeline.evaluate.robustness import measure_robustness, sampled_rows
 
     _check_test_images(prepared)
@@ -133,7 +133,7 @@ def measure_network(
 
     def log_probs(images: Images, views: Views = "centre") -> Floats:
         how = params.view_params(views)
-        return checkpoint_log_probs(checkpoint, images, how, seed=seed, advance=advance)
+        return checkpoint_predictions(checkpoint, images, how, seed=seed, advance=advance)
 
     with decoding_pool(params.threads) as pool:
         test, validation = (ShardSlices(prepared / part, pool) for part in ("test", "validation"))

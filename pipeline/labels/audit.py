@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.labels.select import Candidates, Reason, Selection
+from pipeline.labels.select import Candidates, Reason
+from pipeline.tasks.task import Choice
 
 HISTOGRAM_BINS = 20
 HEADLINES = (
@@ -29,9 +30,10 @@ HEADLINES = (
 class Audit:
     """Figures of one selection; lists are by class, accuracies None where no truth is known.
 
-    class_imbalance: the largest over the smallest class count among the kept images (a class
-    without any counts as 1); coverage: share of the unlabelled images kept; thresholds: the
-    confidence that a class needed; histogram, kept_histogram: images by confidence in
+    What it counts are the task's units, of images with many a sample. class_imbalance: the largest
+    over the smallest class count among those kept (a class without any counts as 1); coverage:
+    share of all that is kept; images: kept of each class; thresholds: the confidence that a class
+    needed; histogram, kept_histogram: units by confidence in
     HISTOGRAM_BINS equal bins of [0, 1], all of them but dropped strangers, and those kept;
     class_shares: those that the predictions were aligned with, None where they were not; strangers:
     how many show none of the classes, whether they are dropped or not, None where nobody looked;
@@ -60,7 +62,7 @@ class Audit:
 
 def audit(
     candidates: Candidates,
-    selection: Selection,
+    selection: Choice,
     truth: NDArray[np.int32],
     thresholds: NDArray[np.float32],
     *,

@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from pipeline.data.features import check_features, features_table, read_feature_shard
 from pipeline.data.predictions import predictions_table
 from pipeline.data.shards import (
@@ -27,11 +25,12 @@ from pipeline.data.shards import (
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import finish_derived, missing_shards, write_derived
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.ensemble import average_log_probs
-from pipeline.models.head import Floats, LinearHead, read_head, reads_features
+from pipeline.models.head import LinearHead, read_head, reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import EvaluateParams, PredictParams
 from pipeline.progress import Advance
+from pipeline.tasks import Task, noted, open_task
+from pipeline.tasks.task import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +45,7 @@ class ShardPredictor:
     params: `device` and `precision` auto mean what suits the machine where the predictor works, the
     models and the number of images in the whole `folder`.
 
-    Of several models the probabilities are averaged with equal weight; each sees the images with
+    Of several models the answers are merged with equal weight; each sees the images with
     its own normalisation and temperature. The same shard gives the same bytes, whoever predicts it
     and in whatever order. Where the shards of `folder` and `out` are in storage, a predictor needs
     nothing of the machine that it works on but the models.
@@ -106,6 +105,11 @@ class ShardPredictor:
             network.network.to(resolve_device(self.device))
         return networks
 
+    @cached_property
+    def task(self) -> Task:
+        """What the models say of images."""
+        return open_task(read_spec(self.models[0]).task)
+
     @property
     def needs_images(self) -> bool:
         """Whether any of the models sees images, or all read stored features."""
@@ -132,12 +136,14 @@ class ShardPredictor:
         members = self._by_features(number)
         if self.needs_images:
             members |= self._by_images(shard, number, ids)
-        log_probs, precisions = zip(*(members[k] for k in range(len(self.models))), strict=True)
-        average = average_log_probs(log_probs).astype(np.float32)
-        write_derived(self.out, shard.name, predictions_table(ids, number, average, precisions))
+        answers, precisions = zip(*(members[k] for k in range(len(self.models))), strict=True)
+        spec, count = read_spec(self.models[0]), len(answers)
+        merged = self.task.merge(answers, [1 / count] * count, len(spec.classes))
+        columns = self.task.prediction_columns(merged)
+        write_derived(self.out, shard.name, predictions_table(ids, number, columns, precisions))
         return len(ids)
 
-    def _by_features(self, number: int) -> dict[int, tuple[Floats, str]]:
+    def _by_features(self, number: int) -> dict[int, tuple[Array, str]]:
         """What each head says of a shard, and in which precision, by its place."""
         if not self.heads or self.features is None:
             return {}
@@ -155,10 +161,10 @@ class ShardPredictor:
 
     def _by_images(
         self, shard: Shard, number: int, ids: Sequence[str]
-    ) -> dict[int, tuple[Floats, str]]:
+    ) -> dict[int, tuple[Array, str]]:
         """The same of each network; the features of the last one go to `embeddings`, if any."""
         from pipeline.data.tensors import decoding_pool, shard_images, stored_shape
-        from pipeline.evaluate.checkpoints import checkpoint_log_probs, checkpoint_passes
+        from pipeline.evaluate.checkpoints import checkpoint_passes, checkpoint_predictions
         from pipeline.evaluate.views import num_views
         from pipeline.models.parts import features_read, mean_features
 
@@ -172,8 +178,8 @@ class ShardPredictor:
                 if place == max(self.networks) and self.embeddings is not None:
                     read = stack.enter_context(features_read(network.network))
                 seed = self.seed + number
-                log_probs = checkpoint_log_probs(network, images, params, seed=seed, passes=passes)
-                members[place] = (log_probs, passes.precision)
+                answers = checkpoint_predictions(network, images, params, seed=seed, passes=passes)
+                members[place] = (answers, passes.precision)
         if self.embeddings is not None:
             features = mean_features(read, len(ids), num_views(params))
             write_derived(self.embeddings, shard.name, features_table(ids, features.numpy()))
@@ -220,4 +226,5 @@ def predict_folder(
         rows = predictor(number)
         if advance is not None:
             advance(rows)
-    finish_predictions(folder, out, len(read_spec(model).classes))
+    classes = read_spec(model).classes
+    finish_predictions(folder, out, len(classes), notes=noted(predictor.task))

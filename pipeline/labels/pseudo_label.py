@@ -1,13 +1,13 @@
 """From a folder of predictions to a folder of pseudo-labels and its audit, a shard at a time.
 
-One pass gathers what decides a selection, some 20 bytes an image, from which the cuts are found;
+One pass gathers what decides a selection, some 20 bytes a unit, from which the cuts are found;
 another writes, shard by shard, what they mean.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,11 +23,13 @@ from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.align import Shares, alignment_shift, pool_shares, row_stride
 from pipeline.labels.audit import Audit, audit
-from pipeline.labels.select import Candidates, Reason, Selection, find_cuts, select
-from pipeline.labels.shard_selector import ShardSelector
+from pipeline.labels.select import Candidates, Reason, find_cuts, select
+from pipeline.labels.shard_selector import ShardSelector, Truth
 from pipeline.labels.teaching import KEY
 from pipeline.params import SelectParams
 from pipeline.progress import progress
+from pipeline.tasks import Task, noted
+from pipeline.tasks.task import Choice
 
 Made = TypeVar("Made", covariant=True)
 
@@ -59,9 +61,10 @@ def select_pseudo_labels(
     out: Path,
     params: SelectParams,
     *,
+    task: Task,
     classes: Sequence[str],
     labeled: Path,
-    truth: Mapping[str, int],
+    truth: Truth,
     taught: bool = False,
     stored: StoredFolder | None = None,
     map_shards: MapShards | None = None,
@@ -70,8 +73,8 @@ def select_pseudo_labels(
     """Write to `out`, for every prediction, whether it is kept, why, and its target.
 
     labeled: the prepared folder whose classes' shares predictions are aligned with; taught: whether
-    the teacher has learnt from pseudo-labels, see estimate_shares; truth: labels by id where they
-    are known; only the audit reads it. stored: where the shards go, `out` then takes their manifest
+    the teacher has learnt from pseudo-labels, see estimate_shares; truth: where it is known; only
+    the audit reads it. stored: where the shards go, `out` then takes their manifest
     alone. map_shards: who works on the shards; the result is the same.
     Raises SelectionError where nothing is kept, DataError where a prediction is not a number or
     the predictions are not of `classes`.
@@ -87,7 +90,7 @@ def select_pseudo_labels(
                 advance(entry.rows)
                 yield result
 
-    selector = ShardSelector(predictions, manifest, len(classes), params)
+    selector = ShardSelector(predictions, manifest, len(classes), params, task)
     shares = None
     if params.distribution_alignment != "none":
         label_counts = _label_counts(labeled, len(classes), params.distribution_alignment)
@@ -97,7 +100,7 @@ def select_pseudo_labels(
     truths = np.concatenate([np.empty(0, np.int32), *(part for _, part, _ in parts)])
     strangers = [number for _, _, number in parts if number is not None]
     del parts
-    cuts = find_cuts(candidates, classes, params)
+    cuts = find_cuts(candidates, classes, params, task)
     selection = select(candidates, cuts)
     _check_any(candidates, selection, params)
     figures = audit(
@@ -111,15 +114,18 @@ def select_pseudo_labels(
     del candidates, selection, truths
     write = partial(selector.write, cuts=cuts, out=out if stored is None else stored)
     entries = list(over(write))
-    write_manifest(out, entries, _metadata(manifest, len(classes), params, taught=taught))
+    write_manifest(out, entries, _metadata(selector, taught=taught))
     return figures
 
 
-def _metadata(
-    predictions: Manifest, num_classes: int, params: SelectParams, *, taught: bool
-) -> dict[str, Any]:
+def _metadata(selector: ShardSelector, *, taught: bool) -> dict[str, Any]:
     """What the manifest of pseudo-labels notes; with features how to make them again."""
-    metadata: dict[str, Any] = {"num_classes": num_classes, "label_kind": params.label_kind}
+    params, predictions = selector.params, selector.manifest
+    metadata: dict[str, Any] = {
+        "num_classes": selector.num_classes,
+        "label_kind": params.label_kind,
+        **noted(selector.task),
+    }
     if KEY in predictions.metadata:  # see Teaching
         names = {"distribution_alignment", "label_kind", "temperature"}
         teaching = params.model_dump(include=names) | {"taught": taught}
@@ -156,7 +162,7 @@ def _label_counts(labeled: Path, num_classes: int, kind: str) -> NDArray[np.int6
     return counts
 
 
-def _check_any(candidates: Candidates, selection: Selection, params: SelectParams) -> None:
+def _check_any(candidates: Candidates, selection: Choice, params: SelectParams) -> None:
     """Raise SelectionError where there are images, but none is sure enough."""
     unsure = np.isin(selection.reasons, (Reason.BELOW_THRESHOLD, Reason.STRANGER))
     if not unsure.all() or not len(candidates):

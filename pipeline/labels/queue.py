@@ -21,6 +21,7 @@ from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
 from pipeline.labels.pool import Embed, read_pool, sampled_rows
 from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
 from pipeline.progress import progress
+from pipeline.tasks.classification import TASK
 
 Strategy = Literal["typical", "doubtful"]
 FEW_PER_CLASS = 10  # labelled images of a class, on average, under which labels are few
@@ -129,8 +130,8 @@ def _doubts(
 ) -> tuple[Integers, Floats, Integers]:
     """Row, doubt and pair of classes of every image not answered; one shard in memory."""
     rows, doubts, pairs, first = [], [], [], 0
-    for members in zip(*(read_predictions(folder) for folder in predictions), strict=True):
-        probabilities = [np.exp(member.log_probs) for member in members]
+    for members in zip(*(read_predictions(folder, TASK) for folder in predictions), strict=True):
+        probabilities = [np.exp(member.values) for member in members]
         open_ones = np.array([name not in answered for name in members[0].ids], np.bool_)
         rows.append(first + np.flatnonzero(open_ones))
         doubts.append(doubt(probabilities)[open_ones])

@@ -1,7 +1,8 @@
 """Choose which predictions become pseudo-labels: by confidence, and balanced over the classes.
 
-Of equally confident images of a class those of the smallest hash of their id come first, of equal
-hashes those of the earlier place: the order is the same however images lie in shards.
+What is chosen are a task's units: images, or pixels of them. Of equally confident units of a class
+those of the smallest hash of their image's id and their number there come first, of equal hashes
+those of the earlier place: the order is the same however images lie in shards.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ParameterError
 from pipeline.params import SelectParams
+from pipeline.tasks import Task
+from pipeline.tasks.task import Choice
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -25,10 +28,12 @@ Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
 MOST_NAMED = 20
+STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio
 
 
 class Reason(IntEnum):
-    """Why an image is or is not among the pseudo-labels."""
+    """Why a unit is or is not among the pseudo-labels; of an image with many units the
+    first of these that any has."""
 
     KEPT = 0
     BELOW_THRESHOLD = 1  # its confidence is under its class's threshold
@@ -43,10 +48,10 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class Candidates:
-    """n predictions to select from, (n,) each.
+    """Units to select from, (n,) each, or (n, …) all those of n images.
 
-    confidences: of the class, as stored (stored_confidences); hashes: of the ids; dropped: images
-    that count in nothing.
+    confidences: of the class, as stored (stored_confidences); hashes: see unit_hashes; dropped:
+    those of images that count in nothing.
     """
 
     labels: NDArray[np.int32]
@@ -78,7 +83,7 @@ class Candidates:
 class Cuts:
     """Where the order of each class is cut, (K,) each.
 
-    An image of at least the confidence `thresholds` is sure enough. Those of them up to the last of
+    A unit of at least the confidence `thresholds` is sure enough. Those of them up to the last of
     (confidence, hash, place) count `more` times, the others `fewer` times.
     """
 
@@ -90,44 +95,40 @@ class Cuts:
     last_places: Integers
 
 
-@dataclass(frozen=True)
-class Selection:
-    """For each image, how often it counts (0: not at all) and why; both (N,)."""
-
-    repeats: NDArray[np.int32]
-    reasons: NDArray[np.uint8]
-
-
-def stored_confidences(log_confidences: NDArray[Any]) -> Floats:
-    """Confidences (n,) as stored log-probabilities say them; above 1, by rounding, is 1."""
-    halves = np.minimum(log_confidences.astype(np.float16), np.float16(0))
-    return np.exp(halves.astype(np.float32))
-
-
 def id_hashes(ids: Iterable[str]) -> Hashes:
     """A 64-bit number of each that only the image's id decides: (n,)."""
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids)
     return np.frombuffer(b"".join(digests), "<u8")
 
 
-def find_cuts(candidates: Candidates, classes: Sequence[str], params: SelectParams) -> Cuts:
+def unit_hashes(hashes: Hashes, numbers: NDArray[np.integer[Any]]) -> Hashes:
+    """The hashes of units, of those of their images' ids and their numbers there; an image that is
+    one unit, number 0, has that of its id."""
+    return hashes ^ (numbers.astype(np.uint64) * STEP)
+
+
+def find_cuts(
+    candidates: Candidates, classes: Sequence[str], params: SelectParams, task: Task
+) -> Cuts:
     """Keep the surest of each class among those sure enough, as `params` say.
 
     A class with fewer than its target repeats its images, surest first, up to `max_repeats` times
-    each (Xie et al. 2020, section 3: balanced data). Without a target all that are sure enough
-    count once.
+    each (Xie et al. 2020, section 3: balanced data); a unit that is no image counts once. Without a
+    target all that are sure enough count once.
     """
     labels, confidences, hashes = candidates.labels, candidates.confidences, candidates.hashes
     count, one = len(classes), np.ones(len(classes), np.int64)
     thresholds = class_thresholds(candidates, classes, params)
     none = np.full(count, np.inf, np.float32), np.zeros(count, np.uint64), -one
-    target = class_target(int((~candidates.dropped).sum()), count, params)
-    if target is None:
+    counts = np.bincount(labels[~candidates.dropped], minlength=count)
+    targets = task.class_targets(counts, params)
+    if targets is None:
         return Cuts(thresholds, one, one, *none)
     rows = np.flatnonzero(~candidates.dropped & (confidences >= thresholds[labels]))
     num_sure = np.bincount(labels[rows], minlength=count)
-    whole, num_more = np.divmod(target, np.maximum(num_sure, 1))
-    more, fewer = (np.minimum(times, params.max_repeats) for times in (whole + 1, whole))
+    whole, num_more = np.divmod(targets, np.maximum(num_sure, 1))
+    most = params.max_repeats if task.image_classes else 1
+    more, fewer = (np.minimum(times, most) for times in (whole + 1, whole))
     cuts = Cuts(thresholds, more, fewer, *none)
     order = rows[np.lexsort((hashes[rows], -confidences[rows], labels[rows]))]
     cut = (num_more > 0) & (num_sure > 0)
@@ -138,12 +139,13 @@ def find_cuts(candidates: Candidates, classes: Sequence[str], params: SelectPara
     return cuts
 
 
-def select(candidates: Candidates, cuts: Cuts, first: int = 0) -> Selection:
-    """What `cuts` mean for candidates whose places are `first`, `first` + 1, …"""
+def select(candidates: Candidates, cuts: Cuts, places: NDArray[np.int64] | None = None) -> Choice:
+    """What `cuts` mean for candidates at these places, (n,), or 0, 1, …"""
     labels, confidences, hashes = candidates.labels, candidates.confidences, candidates.hashes
     cut = Cuts(*(getattr(cuts, column.name)[labels] for column in fields(cuts)))
     sure = (confidences >= cut.thresholds) & ~candidates.dropped
-    places = first + np.arange(len(labels))
+    places = np.arange(len(labels)) if places is None else places
+    places = places.reshape(-1, *[1] * (labels.ndim - 1))
     earlier = (hashes < cut.last_hashes) | (
         (hashes == cut.last_hashes) & (places <= cut.last_places)
     )
@@ -153,7 +155,7 @@ def select(candidates: Candidates, cuts: Cuts, first: int = 0) -> Selection:
     reasons = np.where(repeats > 0, Reason.KEPT, Reason.OVER_CLASS_TARGET)
     reasons = np.where(sure, reasons, Reason.BELOW_THRESHOLD)
     reasons = np.where(candidates.dropped, Reason.STRANGER, reasons)
-    return Selection(repeats.astype(np.int32), reasons.astype(np.uint8))
+    return Choice(repeats.astype(np.int32), reasons.astype(np.uint8))
 
 
 def class_thresholds(
@@ -174,16 +176,6 @@ def class_thresholds(
     shares = num_sure / num_sure.max() if num_sure.any() else np.ones(len(classes))
     lowered = np.where([name in own for name in classes], thresholds, thresholds * shares)
     return lowered.astype(np.float32)
-
-
-def class_target(num_images: int, num_classes: int, params: SelectParams) -> int | None:
-    """The number of images wanted of each class; None where classes are not
-    balanced (fraction_per_class: null)."""
-    if params.images_per_class is not None:
-        return params.images_per_class
-    if params.fraction_per_class is None:
-        return None
-    return max(1, round(params.fraction_per_class * num_images / num_classes))
 
 
 def check_class_names(classes: Sequence[str], params: SelectParams) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.distributions import (
-    Distributions,
-    as_stored,
-    distribution_fields,
-    read_distributions,
-)
-from pipeline.data.predictions import (
-    OUTLINE,
-    PLACE,
-    STRANGER,
-    pseudo_labels_table,
-    strangers_of,
-)
-from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry
+from pipeline.data.distributions import stored_confidences
+from pipeline.data.predictions import PLACE, STRANGER, pseudo_labels_table, strangers_of
+from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry, read_shard
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import write_derived
 from pipeline.errors import DataError
@@ -33,36 +23,34 @@ from pipeline.labels.align import aligned
 from pipeline.labels.select import (
     Candidates,
     Cuts,
+    Hashes,
     Reason,
     id_hashes,
     select,
-    stored_confidences,
+    unit_hashes,
 )
-from pipeline.labels.teaching import sharpened
 from pipeline.params import SelectParams
+from pipeline.tasks import Task
+from pipeline.tasks.task import Choice, Units
 
 REASONS = pa.array([reason.text for reason in Reason], pa.string())
+MOST_UNITS = 1 << 24  # that a selection holds, some 20 bytes each, of images that are many
+MOST_OF_IMAGE = 256
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of a shard: labels and confidences as they are selected by, and the columns read.
+class Truth:
+    """What images really show, by id, as the prepared column of the task has it, at this side."""
 
-    strangers: None where nobody looked for them; log_probs: None where they were not read.
-    """
+    values: Mapping[str, Any]
+    side: int
 
-    table: Any
-    labels: NDArray[np.int32]
-    confidences: NDArray[np.float32]
-    strangers: NDArray[np.bool_] | None
-    dropped: NDArray[np.bool_]
-    log_probs: Distributions | None
 
-    @property
-    def candidates(self) -> Candidates:
-        """What decides which of them are selected."""
-        hashes = id_hashes(self.table.column("id").to_pylist())
-        return Candidates(self.labels, self.confidences, hashes, self.dropped)
+def read_truth(path: Path, task: Task, side: int) -> Truth:
+    """The truth of unlabelled images as prepare writes it; raises DataError."""
+    names = ["id", task.target.name]
+    table = read_shard(path, names)
+    return Truth(dict(zip(*(table[name].to_pylist() for name in names), strict=True)), side)
 
 
 @dataclass(frozen=True)
@@ -77,72 +65,110 @@ class ShardSelector:
     manifest: Manifest
     num_classes: int
     params: SelectParams
+    task: Task
     shift: NDArray[np.float64] | None = None
 
     def sample(self, number: int, every: int) -> NDArray[np.float32]:
         """Log-probabilities (m, K) of the rows whose place is a multiple of `every`."""
-        rows = self._read(number, log_probs=True)
-        assert rows.log_probs is not None
+        table = self._read(number)
+        self._units(table)
+        log_probs = self.task.read_predictions(table, self.num_classes, self.predictions)
         some = slice(-self._first[number] % every, None, every)
-        return rows.log_probs.dense()[some][~rows.dropped[some]]
+        return np.asarray(log_probs[some][~self._dropped(table)[some]])
 
     def candidates(
-        self, number: int, truth: Mapping[str, int]
+        self, number: int, truth: Truth
     ) -> tuple[Candidates, NDArray[np.int32], int | None]:
-        """What decides which rows are selected, their true classes, -1 where `truth` has none, and
+        """What decides which units are selected, their true classes, -1 where `truth` has none, and
         the number of strangers."""
-        rows = self._read(number)
-        truths = np.full(len(rows.labels), -1, np.int32)
-        if truth:
-            truths[:] = [truth.get(name, -1) for name in rows.table.column("id").to_pylist()]
-        strangers = None if rows.strangers is None else int(rows.strangers.sum())
-        return rows.candidates, truths, strangers
+        table = self._read(number, units=True)
+        units = self._units(table)
+        strangers = strangers_of(table, self.predictions)
+        candidates = Candidates(
+            units.labels,
+            stored_confidences(units.log_confidences),
+            unit_hashes(_hashes(table)[units.images], units.numbers),
+            self._dropped(table)[units.images],
+        )
+        truths = self._truths(table, units, truth)
+        return candidates, truths, None if strangers is None else int(strangers.sum())
 
     def write(self, number: int, cuts: Cuts, out: Path | StoredFolder) -> ShardEntry:
         """Write the shard of pseudo-labels."""
-        rows = self._read(number, log_probs=True)
-        assert rows.log_probs is not None
-        selection = select(rows.candidates, cuts, int(self._first[number]))
-        table = pseudo_labels_table(
-            rows.table,
-            rows.labels,
-            rows.confidences,
-            selection.repeats,
-            REASONS.take(pa.array(selection.reasons)),
-            sharpened(rows.log_probs, self.params.temperature),
+        table = self._read(number)
+        hashes, dropped, first = _hashes(table), self._dropped(table), self._first[number]
+
+        def choose(
+            rows: NDArray[np.int64], labels: NDArray[np.int32], logs: NDArray[np.float16]
+        ) -> Choice:
+            ones = (-1, *[1] * (labels.ndim - 1))
+            numbers = np.arange(prod(labels.shape[1:])).reshape(labels.shape[1:])
+            candidates = Candidates(
+                labels,
+                stored_confidences(logs),
+                unit_hashes(hashes[rows].reshape(ones), numbers),
+                dropped[rows].reshape(ones),
+            )
+            return select(candidates, cuts, first + rows)
+
+        source = self.predictions
+        taught = self.task.teach(table, self.num_classes, source, choose, self.params)
+        pseudo_labels = pseudo_labels_table(
+            table,
+            taught.labels,
+            taught.confidences,
+            taught.choice.repeats,
+            REASONS.take(pa.array(taught.choice.reasons)),
+            taught.columns,
         )
-        name = self.manifest.shards[number].file
-        return write_derived(out, name, table)
+        return write_derived(out, self.manifest.shards[number].file, pseudo_labels)
 
     @cached_property
     def _first(self) -> NDArray[np.int64]:
         """The place of the first row of each shard, counted over all."""
         return np.cumsum([0, *(entry.rows for entry in self.manifest.shards)])
 
-    def _read(self, number: int, *, log_probs: bool = False) -> Rows:
-        needed = log_probs or self.shift is not None
-        fields = distribution_fields(self.num_classes, "log_probs") if needed else []
-        schema = pa.schema([*PLACE, *OUTLINE, *fields])
+    def _read(self, number: int, *, units: bool = False) -> Any:
+        """The table of a shard, its predictions aligned; units: only what units are read of."""
+        units = units and self.shift is None
+        own = self.task.prediction_schema(self.num_classes, units=units)
+        schema = pa.schema([*PLACE, *own])
         entry = self.manifest.shards[number]
         table = read_entry(self.predictions, entry, schema.names, [STRANGER.name])
         check_schema(table, schema, self.predictions)
-        labels, logs = (table.column(item.name).to_numpy() for item in OUTLINE)
-        if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
-            raise DataError(f"{self.predictions}: a label that is none; run its stage again")
-        if (wrong := np.flatnonzero(~(logs > -np.inf))).size:
+        if self.shift is None:
+            return table
+        log_probs = self.task.read_predictions(table, self.num_classes, self.predictions)
+        columns = self.task.prediction_columns(aligned(log_probs, self.shift))
+        others = {name: table[name] for name in table.schema.names if name not in columns}
+        return pa.table(others | columns)
+
+    def _units(self, table: Any) -> Units:
+        """Its units, all of them with a confidence that is a number."""
+        most = min(MOST_OF_IMAGE, max(1, MOST_UNITS // max(1, self.manifest.rows)))
+        units = self.task.units(table, self.num_classes, self.predictions, most)
+        if (wrong := np.flatnonzero(~(units.log_confidences > -np.inf))).size:
+            first = table.column("id")[int(units.images[wrong[0]])].as_py()
             raise DataError(
                 f"{self.predictions}: {len(wrong)} predictions are not numbers, the first of image "
-                f"{table.column('id')[int(wrong[0])].as_py()!r}; the teacher is unusable, train it "
-                "anew"
+                f"{first!r}; the teacher is unusable, train it anew"
             )
-        stored = None
-        if fields:
-            stored = read_distributions(table, self.num_classes, "log_probs", self.predictions)
-        if stored is not None and self.shift is not None:
-            stored = as_stored(aligned(stored.dense(), self.shift))
-            labels, logs = stored.labels, stored.values.max(axis=1)
+        return units
+
+    def _dropped(self, table: Any) -> NDArray[np.bool_]:
+        """Which images count in nothing."""
         strangers = strangers_of(table, self.predictions)
-        dropped = np.zeros(len(labels), np.bool_)
-        if strangers is not None and self.params.strangers == "drop":
-            dropped = strangers
-        return Rows(table, labels, stored_confidences(logs), strangers, dropped, stored)
+        if strangers is None or self.params.strangers != "drop":
+            return np.zeros(table.num_rows, np.bool_)
+        return strangers
+
+    def _truths(self, table: Any, units: Units, truth: Truth) -> NDArray[np.int32]:
+        if not truth.values:
+            return np.full(len(units.labels), -1, np.int32)
+        values = [truth.values.get(name) for name in table.column("id").to_pylist()]
+        column = pa.array(values, self.task.target.type)
+        return self.task.unit_targets(units, self.task.load(column, truth.side))
+
+
+def _hashes(table: Any) -> Hashes:
+    return id_hashes(table.column("id").to_pylist())

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.data.distributions import Distributions
+from pipeline.data.distributions import sharpen
 from pipeline.data.predictions import predictions_table, read_predictions
 from pipeline.data.shards import Manifest, read_entry, read_manifest, write_shard
 from pipeline.errors import DataError
 from pipeline.labels.align import Floats, aligned, alignment_shift, pool_shares
 from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.params import PropagationParams
+from pipeline.tasks.classification import TASK
 
 KEY = "teaching"  # in the manifest of predictions and of pseudo-labels
 
@@ -118,9 +119,9 @@ def refine_predictions(
     `propagation` the predictions are combined with what neighbours say in these. strangers: (M,)
     which images show none of the classes, None where nobody looked. Raises DataError.
     """
-    shards, entries = list(read_predictions(predictions)), read_manifest(predictions).shards
+    shards, entries = list(read_predictions(predictions, TASK)), read_manifest(predictions).shards
     log_probs = refined_log_probs(
-        np.concatenate([shard.log_probs for shard in shards]),
+        np.concatenate([shard.values for shard in shards]),
         Teaching(propagation=propagation),
         features=features,
         labeled_features=labeled_features,
@@ -134,7 +135,8 @@ def refine_predictions(
         metadata = read_entry(predictions, entry, ["id"]).schema.metadata
         precision = metadata[b"precision"].decode().split(", ")
         marked = None if strangers is None else strangers[rows]
-        table = predictions_table(shard.ids, number, log_probs[rows], precision, marked)
+        columns = TASK.prediction_columns(log_probs[rows])
+        table = predictions_table(shard.ids, number, columns, precision, marked)
         write_shard(out / entry.file, table)
 
 
@@ -144,31 +146,3 @@ def targets_of(log_probs: Floats, teaching: Teaching) -> Floats:
         hard: Floats = np.eye(log_probs.shape[1], dtype=np.float32)[log_probs.argmax(axis=1)]
         return hard
     return sharpen(np.exp(log_probs), teaching.temperature)
-
-
-def sharpened(log_probs: Distributions, temperature: float) -> Distributions:
-    """Log-probabilities as probabilities to the power 1 / temperature, each row again of sum 1."""
-    values = np.exp(log_probs.values)
-    if log_probs.others is None:
-        return Distributions(log_probs.num_classes, sharpen(values, temperature))
-    whole = np.concatenate([values, np.exp(log_probs.others)[:, None]], axis=1)
-    classes = np.ones(whole.shape[1], np.float32)
-    classes[-1] = log_probs.num_classes - values.shape[1]
-    whole = sharpen(whole, temperature, classes)
-    return Distributions(log_probs.num_classes, whole[:, :-1], log_probs.classes, whole[:, -1])
-
-
-def sharpen(
-    probabilities: NDArray[np.float32],
-    temperature: float,
-    classes: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """(N, K) probabilities to the power 1 / temperature, each row again of sum 1.
-
-    classes: (K,) the number of classes that a column stands for, None for one each.
-    """
-    relative = probabilities / probabilities.max(axis=1, keepdims=True)  # no row underflows whole
-    powered = relative if temperature == 1 else np.power(relative, np.float32(1 / temperature))
-    sums = powered if classes is None else powered * classes
-    result: NDArray[np.float32] = powered / sums.sum(axis=1, keepdims=True)
-    return result

@@ -57,10 +57,15 @@ class LinearHead:
 def check_answers(log_probs: Floats, whose: str = "a head") -> None:
     """Raise CheckpointError where a model's log-probabilities (N, K) are not finite."""
     wrong = ~np.isfinite(log_probs).all(axis=1)
-    if wrong.any():
+    refuse_answers(int(wrong.sum()), len(log_probs), whose)
+
+
+def refuse_answers(wrong: int, count: int, whose: str) -> None:
+    """Raise CheckpointError where so many of a model's answers to `count` images are no numbers."""
+    if wrong:
         raise CheckpointError(
-            f"the answers of {whose} to {int(wrong.sum())} of {len(log_probs)} images are not "
-            "numbers: its weights are too large; train it anew, or take another"
+            f"the answers of {whose} to {wrong} of {count} images are not numbers: its weights are "
+            "too large; train it anew, or take another"
         )
 
 

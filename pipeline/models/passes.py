@@ -106,7 +106,7 @@ def laid_out(network: nn.Module, passes: Passes) -> Iterator[None]:
 
 
 def run_pass(network: nn.Module, images: Tensor, passes: Passes) -> Tensor:
-    """The logits (n, K) float32 of n normalised images (n, C, S, S), at most `passes.images`."""
+    """The logits (n, K, …) float32 of n normalised images (n, C, S, S), at most `passes.images`."""
     count = len(images)
     if passes.images is not None and count < passes.images:
         images = torch.cat([images, images[-1:].expand(passes.images - count, -1, -1, -1)])

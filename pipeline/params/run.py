@@ -16,6 +16,7 @@ from pipeline.params.ladders import grown
 from pipeline.params.network import ModelParams
 from pipeline.params.predict import EvaluateParams, PredictParams
 from pipeline.params.sections import Section
+from pipeline.params.tasks import check_task
 from pipeline.params.training import Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
 
@@ -63,6 +64,11 @@ class Params(Section):
     run: sections.RunParams = sections.RunParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _task_can(self) -> Params:
+        check_task(self)
+        return self
 
     @model_validator(mode="after")
     def _choices_have_images(self) -> Params:

@@ -131,9 +131,10 @@ class SelectParams(Section):
     """first move all predictions together until their mean has equal shares of the classes, those
     of the labelled images, or those that the predictions say the unlabelled have"""
     images_per_class: int | None = Field(None, ge=1)
-    """the surest so many of each class; null: see fraction_per_class"""
+    """the surest so many images of each class; null: see fraction_per_class"""
     fraction_per_class: float | None = Field(1.0, gt=0)
-    """balancing: images_per_class as a share of (unlabelled images / classes); null: none"""
+    """balancing: images_per_class as a share of (unlabelled images / classes); of pixels the share
+    of those predicted as a class that is kept of it; null: none"""
     max_repeats: int = Field(4, ge=1, le=1000, description="times an image of a rare class counts")
     strangers: Literal["keep", "drop"] = "keep"
     """images that predictions call strangers, of none of the classes: keep: treated as the others;

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.pictures import best_jpeg
-from pipeline.data.predictions import read_log_probs, read_predictions
+from pipeline.data.predictions import read_predictions, read_some_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_manifest, shown_shards
-from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
 from pipeline.labels.select import Reason
+from pipeline.tasks.averages import weighted_log_probs
+from pipeline.tasks.classification import TASK
 
 MOST_SHOWN = 24
 MOST_OFFERED = 48
@@ -146,7 +147,7 @@ def unlabeled_galleries(
     known = read_unlabeled(predictions, pseudo_labels)
     galleries = known.rows()
     rows = sorted({row for part in galleries.values() for row in part})
-    images = images_of(unlabeled, rows, read_log_probs(predictions[-1], rows), classes)
+    images = images_of(unlabeled, rows, read_some_predictions(predictions[-1], rows, TASK), classes)
 
     def shown(key: str, row: int) -> ShownImage:
         caption, note = known.caption(key, row, classes), known.note(row, classes)
@@ -176,7 +177,7 @@ def issue_gallery(
     if not issues:
         return []
     order = [rows[issue.id] for issue in issues]
-    members = {key: read_log_probs(predictions[key], order) for key in weights}
+    members = {key: read_some_predictions(predictions[key], order, TASK) for key in weights}
     images = images_of(labeled, order, weighted_log_probs(members, weights), classes)
     shown = tuple(
         replace(image, caption=f"label {issue.label}, seen as {issue.ensemble}")
@@ -190,9 +191,9 @@ def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Unlabele
     parts: list[Unlabeled] = []
     columns = ["label", "confidence", "reason"]
     tables = shown_shards(pseudo_labels, columns, "report: galleries")
-    shards = zip(*(read_predictions(folder) for folder in predictions), strict=True)
+    shards = zip(*(read_predictions(folder, TASK) for folder in predictions), strict=True)
     for table, members in zip(tables, shards, strict=True):
-        probabilities = [np.exp(member.log_probs) for member in members]
+        probabilities = [np.exp(member.values) for member in members]
         labels = table.column("label").to_numpy().astype(np.int64)
         strangers = members[-1].strangers
         parts.append(

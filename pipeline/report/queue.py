@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.predictions import read_log_probs
+from pipeline.data.predictions import read_some_predictions
 from pipeline.data.preparation.answers import labeling_config, task, write_dataset
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
@@ -24,6 +24,7 @@ from pipeline.report.galleries import (
 )
 from pipeline.report.originals import shown_pictures
 from pipeline.report.page import render
+from pipeline.tasks.classification import TASK
 from pipeline.workflow.picking import Picked
 
 COLUMNS = ("rank", "id", "label", "confidence", "score", "why")
@@ -59,7 +60,7 @@ def publish_queue(
     images = read_rows(prepared / "unlabeled", rows, ["image"]).column("image").to_pylist()
     likely: list[Probabilities] = [()] * len(rows)
     if picked.predictions is not None:
-        probabilities = np.exp(read_log_probs(picked.predictions, rows))
+        probabilities = np.exp(read_some_predictions(picked.predictions, rows, TASK))
         likely = [likeliest(row, dataset.classes) for row in probabilities]
     shown = tuple(
         ShownImage(query.id, thumbnail_uri(image), query.why, classes, stored=image)

@@ -57,14 +57,19 @@ def check_teacher(params: Params, generation: str, counts: Path) -> list[str]:
 
 
 def check_selection(
-    params: Params, generation: str, figures: Audit, classes: Sequence[str]
+    params: Params, generation: str, figures: Audit, classes: Sequence[str], *, unit: str = "image"
 ) -> list[str]:
-    """Findings about a generation's pseudo-labels; raises as check_teacher does."""
+    """Findings about a generation's pseudo-labels; raises as check_teacher does.
+
+    unit: what they are counted by, in a sentence.
+    """
     guard = params.guard
     if guard.on_regression == "ignore" or not sum(figures.reasons.values()):
         return []
     limits = guard.model_dump(include={"min_coverage", "min_class_images"})
-    findings = selection_findings(generation, figures.images, figures.coverage, classes, **limits)
+    findings = selection_findings(
+        generation, figures.images, figures.coverage, classes, unit=unit, **limits
+    )
     if guard.on_regression == "stop":
         teacher = params.generations[generation].teacher
         stop_on(findings, generation=generation, kept=teacher, remedy=SELECTION_REMEDY)

@@ -18,6 +18,7 @@ from pipeline.evaluate.measure import head_log_probs
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import model_digest, read_spec
+from pipeline.tasks.classification import TASK
 from pipeline.tasks.metrics import apply_temperature, correct, fit_temperature
 from pipeline.train.head import (
     TAUGHT_L2,
@@ -217,7 +218,7 @@ class HeadJob:
         manifest, features = read_manifest(self.pseudo_labels), self.features / "unlabeled"
         stored = check_features(features, self.prepared / "unlabeled")
         for number in range(len(manifest.shards)):
-            part = read_pseudo_label_shard(self.pseudo_labels, manifest, number)
+            part = read_pseudo_label_shard(self.pseudo_labels, manifest, number, TASK)
             rows, first, repeats = np.unique(part.row, return_index=True, return_counts=True)
             block = FeatureBlock(
                 read_feature_shard(features, stored, number)[rows],

@@ -12,13 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.evaluate.ensemble import average_log_probs
+from pipeline.data.distributions import stored_confidences
 from pipeline.labels.select import (
     Candidates,
     find_cuts,
     id_hashes,
     select,
-    stored_confidences,
 )
 from pipeline.labels.teaching import Teaching, refined_log_probs, targets_of
 from pipeline.models.spec import ModelSpec
@@ -33,6 +32,8 @@ from pipeline.self_training.models import (
     features_of,
     starting_weights,
 )
+from pipeline.tasks.averages import average_log_probs
+from pipeline.tasks.classification import TASK
 from pipeline.train.body import embedded
 from pipeline.train.training_data import TrainingData
 from pipeline.train.trials import ModeTrial, Trials
@@ -183,7 +184,7 @@ def pseudo_labels(
         id_hashes(map(str, range(len(log_probs)))),
         dropped=np.zeros(len(log_probs), np.bool_),
     )
-    selection = select(candidates, find_cuts(candidates, images.classes, rules))
+    selection = select(candidates, find_cuts(candidates, images.classes, rules, TASK))
     return PseudoLabels(targets_of(log_probs, teaching), np.asarray(selection.repeats, np.int64))
 
 

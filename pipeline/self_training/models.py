@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import ParameterError
-from pipeline.evaluate.views import CENTRE, predict_log_probs
+from pipeline.evaluate.views import CENTRE, predict
 from pipeline.labels.pool import network_features
 from pipeline.models.head import LinearHead
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Training, ViewParams
 from pipeline.self_training.heads import Labeled, fit_generation
+from pipeline.tasks import open_task
 from pipeline.train.head import FeatureBlock
 from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
@@ -88,9 +89,10 @@ class Network:
 
     def log_probs(self, inputs: Inputs, views: ViewParams = CENTRE, seed: int = 0) -> Floats:
         """As Model says."""
-        return predict_log_probs(
+        return predict(
             self.network,
             inputs.images,
+            open_task(self.spec.task),
             mean=self.spec.mean,
             std=self.spec.std,
             views=views,

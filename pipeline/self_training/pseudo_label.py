@@ -23,6 +23,7 @@ from pipeline.labels.teaching import Teaching, refine_predictions
 from pipeline.models.head import reads_features
 from pipeline.models.spec import model_digest, read_spec
 from pipeline.params import PredictParams
+from pipeline.tasks import noted
 
 EMBEDDINGS = "embeddings"  # the folder of a teacher's own features
 
@@ -74,7 +75,10 @@ class PseudoLabeling:
         images, num_classes = self.prepared / "unlabeled", len(read_spec(self.models[0]).classes)
         finished = self.scratch / "predictions"
         if not has_features(self.features) and self.predict.propagation is None:
-            return finish_predictions(images, self.out, num_classes, manifest_in=finished)
+            notes = noted(self.predictor.task)
+            return finish_predictions(
+                images, self.out, num_classes, manifest_in=finished, notes=notes
+            )
         by_teacher = self.scratch / "by_teacher"
         finish_predictions(images, self.out, num_classes, manifest_in=by_teacher)
         self._refine(by_teacher, finished)

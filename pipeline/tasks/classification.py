@@ -9,12 +9,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import (
+    as_stored,
+    distribution_columns,
+    distribution_fields,
+    read_distributions,
+    sharpened,
+    stored_confidences,
+)
+from pipeline.data.predictions import whole_numbers
+from pipeline.errors import DataError
+from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.metrics import (
     LEAST_LOG_PROB,
     correct,
 )
 from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
-from pipeline.tasks.task import Array, Encoded, Floats, Scores
+from pipeline.tasks.task import Array, Choose, Encoded, Floats, Scores, Taught, Units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +33,10 @@ if TYPE_CHECKING:
     from pipeline.augment import Draws
     from pipeline.augment.warp import Warp
     from pipeline.data.images import StoredImage
-    from pipeline.params import AugmentParams, DataParams
+    from pipeline.params import AugmentParams, DataParams, SelectParams
+
+LABEL = pa.field("label", pa.int32(), nullable=False)
+OUTLINE = pa.schema([LABEL, pa.field("log_confidence", pa.float16(), nullable=False)])
 
 
 class Classification:
@@ -88,7 +102,87 @@ class Classification:
 
     def pack(self, log_probs: Tensor) -> Array:
         """As they are."""
-        return np.asarray(log_probs.numpy(), np.float32)
+        return np.asarray(log_probs.cpu().numpy(), np.float32)
+
+    def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
+        """The weighted mean of the probabilities."""
+        return weighted_log_probs(dict(enumerate(members)), dict(enumerate(weights)))
+
+    def prediction_columns(self, predictions: Array) -> dict[str, Any]:
+        """In half precision; beside them the likeliest class and its log-probability, which a
+        selection reads alone."""
+        stored = as_stored(predictions)
+        return {
+            "label": pa.array(stored.labels),
+            "log_confidence": pa.array(stored.values.max(axis=1).astype(np.float16)),
+            **distribution_columns(stored, "log_probs"),
+        }
+
+    def prediction_schema(self, num_classes: int, *, units: bool = False) -> Any:
+        """The two, and the distributions."""
+        return (
+            OUTLINE
+            if units
+            else pa.schema([*OUTLINE, *distribution_fields(num_classes, "log_probs")])
+        )
+
+    def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
+        """(N, K)."""
+        return read_distributions(table, num_classes, "log_probs", source).dense()
+
+    # teaching
+
+    def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
+        """The images themselves."""
+        labels = whole_numbers(table, "label", num_classes - 1, source)
+        places = np.arange(len(labels))
+        log_confidences = table.column("log_confidence").to_numpy()
+        return Units(places, np.zeros_like(places), labels, log_confidences)
+
+    def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
+        """As they are."""
+        return np.asarray(targets, np.int32)
+
+    def class_targets(
+        self, counts: NDArray[np.int64], select: SelectParams
+    ) -> NDArray[np.int64] | None:
+        """Of each class the same number."""
+        if select.images_per_class is not None:
+            return np.full_like(counts, select.images_per_class)
+        if select.fraction_per_class is None:
+            return None
+        each = max(1, round(select.fraction_per_class * int(counts.sum()) / len(counts)))
+        return np.full_like(counts, each)
+
+    def teach(
+        self, table: Any, num_classes: int, source: object, choose: Choose, select: SelectParams
+    ) -> Taught:
+        """Probabilities, sharpened."""
+        units = self.units(table, num_classes, source, 1)
+        log_probs = read_distributions(table, num_classes, "log_probs", source)
+        return Taught(
+            distribution_columns(sharpened(log_probs, select.temperature), "probabilities"),
+            units.labels,
+            stored_confidences(units.log_confidences),
+            choose(units.images, units.labels, units.log_confidences),
+        )
+
+    def pseudo_label_schema(self, num_classes: int) -> Any:
+        """The class and the probabilities."""
+        return pa.schema([LABEL, *distribution_fields(num_classes, "probabilities")])
+
+    def read_pseudo_labels(
+        self, table: Any, num_classes: int, label_kind: str, source: object
+    ) -> Array:
+        """Probabilities (N, K): all of the class where labels are hard."""
+        if label_kind == "hard":
+            labels = whole_numbers(table, "label", num_classes - 1, source)
+            return np.equal.outer(labels, np.arange(num_classes)).astype(np.float32)
+        stored = read_distributions(table, num_classes, "probabilities", source).dense()
+        sums = stored.sum(axis=1, keepdims=True)
+        if not (np.isfinite(sums) & (sums > 0)).all() or (stored < 0).any():
+            raise DataError(f"{source}: probabilities that are none; run its stage again")
+        return np.asarray(stored / sums)
 
     # judging
 

@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from pipeline.data.class_maps import IGNORED, pack_maps, read_masks
-from pipeline.tasks.task import Array, Encoded, Scores
+from pipeline.data.class_maps import (
+    COLUMNS,
+    IGNORED,
+    map_columns,
+    merge_maps,
+    pack_maps,
+    read_maps,
+    read_masks,
+)
+from pipeline.data.taught_maps import (
+    LOG_CONFIDENCES,
+    grid,
+    hard_map,
+    kept_map,
+    sharpened_map,
+    shown_class,
+)
+from pipeline.tasks.task import Array, Choice, Choose, Encoded, Scores, Taught, Units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +34,7 @@ if TYPE_CHECKING:
     from pipeline.augment import Draws
     from pipeline.augment.warp import Warp
     from pipeline.data.images import StoredImage
-    from pipeline.params import AugmentParams, DataParams
+    from pipeline.params import AugmentParams, DataParams, SelectParams
 
 CLASSIFIED = 32  # pixels along a side of the grid that calibration is measured on
 
@@ -86,6 +104,85 @@ class Segmentation:
     def pack(self, log_probs: Tensor) -> Array:
         """Maps."""
         return pack_maps(log_probs)
+
+    def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
+        """Maps of the weighted mean of what maps say."""
+        return merge_maps(members, weights, num_classes)
+
+    def prediction_columns(self, predictions: Array) -> dict[str, Any]:
+        """Maps as PNG."""
+        return map_columns(predictions)
+
+    def prediction_schema(self, num_classes: int, *, units: bool = False) -> Any:
+        """Of maps."""
+        return COLUMNS
+
+    def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
+        """Maps (N, 4, S, S)."""
+        return read_maps(table, num_classes, source)
+
+    # teaching
+
+    def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
+        """Pixels in an even grid."""
+        maps = read_maps(table, num_classes, source)
+        pixels = grid(maps.shape[-1], most)
+        firsts = maps.reshape(len(maps), 4, -1)[:, :, pixels]
+        return Units(
+            np.repeat(np.arange(len(maps)), len(pixels)),
+            np.tile(pixels, len(maps)),
+            firsts[:, 0].reshape(-1).astype(np.int32),
+            LOG_CONFIDENCES[firsts[:, 2].reshape(-1)],
+        )
+
+    def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
+        """Of the same pixels."""
+        values = targets.reshape(len(targets), -1)[units.images, units.numbers].astype(np.int32)
+        return np.where(values == IGNORED, np.int32(-1), values)
+
+    def class_targets(
+        self, counts: NDArray[np.int64], select: SelectParams
+    ) -> NDArray[np.int64] | None:
+        """Of each class the same share (Zou et al. 2018): shares of classes are not the teacher's
+        to choose, most pixels of most images are of few of them."""
+        if select.fraction_per_class is None:
+            return None
+        return np.asarray(np.rint(counts * select.fraction_per_class).clip(1), np.int64)
+
+    def teach(
+        self, table: Any, num_classes: int, source: object, choose: Choose, select: SelectParams
+    ) -> Taught:
+        """Maps where pixels that are not kept are ignored; an image counts where one is kept."""
+        maps = read_maps(table, num_classes, source)
+        shown, repeats, reasons = [], np.zeros(len(maps), np.int32), np.zeros(len(maps), np.uint8)
+        for row, whole in enumerate(maps):
+            labels, sure = whole[0].reshape(1, -1).astype(np.int32), whole[2].reshape(1, -1)
+            choice = choose(np.array([row]), labels, LOG_CONFIDENCES[sure])
+            kept = (choice.repeats > 0).reshape(whole[0].shape)
+            repeats[row], reasons[row] = kept.any(), choice.reasons.min()
+            shown.append(shown_class(whole, kept if kept.any() else ~kept))
+            hard = select.label_kind == "hard"
+            some = (
+                hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
+            )
+            maps[row] = kept_map(some, kept)
+        found, confidences = np.array(shown).reshape(-1, 2).T
+        return Taught(
+            map_columns(maps),
+            found.astype(np.int32),
+            confidences.astype(np.float32),
+            Choice(repeats, reasons),
+        )
+
+    def pseudo_label_schema(self, num_classes: int) -> Any:
+        """Of maps."""
+        return COLUMNS
+
+    def read_pseudo_labels(
+        self, table: Any, num_classes: int, label_kind: str, source: object
+    ) -> Array:
+        """Maps (N, 4, S, S), of hard labels sure of one class."""
+        return read_maps(table, num_classes, source, ignored=True)
 
     # judging
 

@@ -44,11 +44,35 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Units:
-    """U units of some images: the place of each one's image, its class and log-confidence, (U,)."""
+    """U units of some images, (U,) each: the place of its image, its number there (of an image that
+    is one unit: 0), its class and log-confidence."""
 
     images: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     labels: NDArray[np.int32]
     log_confidences: NDArray[np.float16]
+
+
+class Choice(NamedTuple):
+    """Of units of any shape: how often each counts (0: not at all), and why."""
+
+    repeats: NDArray[np.int32]
+    reasons: NDArray[np.uint8]
+
+
+Choose = Callable[[NDArray[np.int64], NDArray[np.int32], NDArray[np.float16]], Choice]
+"""of images (n,), by their places, all units of each in order: classes and log-confidences (n, …)
+to their choice"""
+
+
+class Taught(NamedTuple):
+    """Pseudo-labels of N images: their columns; a class and confidence to show for each, and how
+    often it counts and why, (N,)."""
+
+    columns: dict[str, Any]
+    labels: NDArray[np.int32]
+    confidences: Floats
+    choice: Choice
 
 
 class Scores(NamedTuple):
@@ -133,21 +157,27 @@ class Task(Protocol):
         """Predictions (N, …) of a table of these columns; DataError names `source`."""
 
     # teaching
-    def units(self, table: Any, num_classes: int, source: object) -> Units:
-        """The units of a table of predictions that a selection counts."""
+    def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
+        """The units of a table of predictions that a selection counts, at most so many an image;
+        DataError names `source`."""
 
     def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
         """The true class of each unit by the targets (N, …) of the images, -1 where unknown."""
 
-    def teach(
-        self,
-        predictions: Array,
-        is_sure: Callable[[NDArray[np.int32], Floats], NDArray[np.bool_]],
-        select: SelectParams,
-    ) -> dict[str, Any]:
-        """Pseudo-labels of predictions (N, …) as Arrow columns; what is not sure is ignored.
+    def class_targets(
+        self, counts: NDArray[np.int64], select: SelectParams
+    ) -> NDArray[np.int64] | None:
+        """How many units are wanted of each class, (K,); None: all that are sure enough.
 
-        is_sure: of classes and confidences of one shape, which are sure enough.
+        counts: (K,) units that are predicted as each.
+        """
+
+    def teach(
+        self, table: Any, num_classes: int, source: object, choose: Choose, select: SelectParams
+    ) -> Taught:
+        """Pseudo-labels of a table of predictions; DataError names `source`.
+
+        What is not chosen of an image that counts is ignored.
         """
 
     def pseudo_label_schema(self, num_classes: int) -> Any:

@@ -23,6 +23,7 @@ from pipeline.data.tensors import (
 )
 from pipeline.errors import DataError
 from pipeline.models.spec import ModelSpec
+from pipeline.tasks import Task, open_task
 from pipeline.train.training_data import TrainingData
 
 
@@ -61,6 +62,9 @@ def training_data(
     Raises DataError where a shard is unusable or the validation images exceed `cache_gib`.
     """
 
+    dataset = read_dataset(prepared)
+    task = open_task(dataset.task)
+
     def load(name: str) -> tuple[Tensor, Tensor]:
         folder = prepared / name
         loaded = load_images(folder, threads=threads, cache_gib=cache_gib, cache=cache)
@@ -71,11 +75,10 @@ def training_data(
         room = images_that_fit(prepared / name, cache_gib)
         if read_manifest(prepared / name).rows <= room:
             return None
-        reader = None if chosen is None else PseudoLabelReader(chosen)
+        reader = None if chosen is None else PseudoLabelReader(chosen, task)
         # Two windows are held at a time.
         return ShardStream(prepared / name, window=room // 2, threads=threads, pseudo_labels=reader)
 
-    dataset = read_dataset(prepared)
     num_classes = len(dataset.classes)
     more: dict[str, Any] = {"num_classes": num_classes, "labeled_stream": stream("labeled")}
     if more["labeled_stream"] is None:
@@ -96,7 +99,7 @@ def training_data(
         more["unlabeled_stream"] = stream("unlabeled", pseudo_labels)
         if more["unlabeled_stream"] is None:
             more |= {"unlabeled_images": load("unlabeled")[0]}
-            more |= _pseudo_labeled(prepared / "unlabeled", pseudo_labels)
+            more |= _pseudo_labeled(prepared / "unlabeled", pseudo_labels, task)
     return replace(TrainingData(images, labels, dataset.mean, dataset.std), **more)
 
 
@@ -112,8 +115,8 @@ def _check_places(folder: Path, chosen: PseudoLabels, counts: NDArray[np.int64])
         raise DataError(f"{folder}: not of the prepared images; run select again")
 
 
-def _pseudo_labeled(folder: Path, pseudo_labels: Path) -> dict[str, Any]:
-    chosen = read_pseudo_labels(pseudo_labels)
+def _pseudo_labeled(folder: Path, pseudo_labels: Path, task: Task) -> dict[str, Any]:
+    chosen = read_pseudo_labels(pseudo_labels, task)
     counts = [entry.rows for entry in read_manifest(folder).shards]
     starts = np.cumsum([0, *counts])[:-1]
     _check_places(pseudo_labels, chosen, np.array(counts))

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from pipeline.data.sliced import ShardSlices
 from pipeline.data.tensors import Images, decoding_pool, read_dataset
-from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_log_probs
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_predictions
+from pipeline.evaluate.views import predict
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec, model_digest
 from pipeline.params import Training, TransferParams
+from pipeline.tasks import open_task
 from pipeline.tasks.metrics import fit_temperature
 from pipeline.train.fit import fit
 from pipeline.train.history import Log
@@ -143,7 +144,8 @@ def calibrated(network: nn.Module, data: TrainingData, spec: ModelSpec) -> Model
     if images is None or labels is None:
         return spec
     device = next(network.parameters()).device
-    log_probs = predict_log_probs(network, images, mean=spec.mean, std=spec.std, device=device)
+    task = open_task(spec.task)
+    log_probs = predict(network, images, task, mean=spec.mean, std=spec.std, device=device)
     spec = replace(spec, temperature=round(fit_temperature(log_probs, np.asarray(labels)), 6))
     return replace(spec, bfloat16_agrees=bfloat16_agrees(network, images, labels, spec))
 
@@ -168,4 +170,4 @@ def _taught(teacher: Path, images: Images, device: str) -> Tensor:
     """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
     checkpoint = load_checkpoint(teacher)
     checkpoint.network.to(device)
-    return torch.from_numpy(np.exp(checkpoint_log_probs(checkpoint, images)))
+    return torch.from_numpy(np.exp(checkpoint_predictions(checkpoint, images)))

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from pipeline.data.tensors import read_dataset
 from pipeline.errors import DataError, counted
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import predict
 from pipeline.files import read_json, write_json
 from pipeline.models.passes import resolve_device
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import SearchParams, Training, TransferParams
 from pipeline.progress import Advance
+from pipeline.tasks import open_task
 from pipeline.tasks.metrics import correct, negative_log_likelihood
 from pipeline.train.head import choose_l2, fit_labeled, stratified_folds
 from pipeline.train.inputs import model_spec, training_data
@@ -212,4 +213,5 @@ class Trials:
             worker=Worker(device=device),
             state_folder=state,
         )
-        return predict_log_probs(network, images, mean=spec.mean, std=spec.std, device=device)
+        task = open_task(spec.task)
+        return predict(network, images, task, mean=spec.mean, std=spec.std, device=device)

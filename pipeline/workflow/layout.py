@@ -52,6 +52,14 @@ class Layout:
         return names
 
     @property
+    def image_size(self) -> int:
+        """Side of the stored images, pixels; raises DataError."""
+        side = self._dataset().get("image_size")
+        if type(side) is not int or side < 1:
+            raise DataError(f"{self.prepared / DATASET}: {NOT_PREPARED}")
+        return side
+
+    @property
     def folds(self) -> int | None:
         """The parts of the cross-validation (data.folds), None where images are held out."""
         number = self._dataset().get("folds")

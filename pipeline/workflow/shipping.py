@@ -12,7 +12,6 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.champion import rights_by_content
-from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.recipe import RECIPE, Name, Recipe, name_of, read_recipe
 from pipeline.evaluate.result import ModelResult, views_used
 from pipeline.files import write_json
@@ -20,6 +19,7 @@ from pipeline.models.spec import SPEC
 from pipeline.params import Params
 from pipeline.params.errors import read_typed
 from pipeline.params.predict import Views
+from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.metrics import correct
 from pipeline.workflow.layout import Layout
 

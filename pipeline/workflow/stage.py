@@ -21,6 +21,7 @@ from pipeline.params import Params, load_params
 from pipeline.program import CODE, folder_digest
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
+from pipeline.tasks import Task, open_task
 from pipeline.tracking.server import tracking_uri
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
@@ -86,6 +87,11 @@ class Stage:
     def layout(self) -> Layout:
         """Where the stages' outputs lie."""
         return Layout(self.root)
+
+    @cached_property
+    def task(self) -> Task:
+        """What is learnt of the images."""
+        return open_task(self.params.task)
 
     @cached_property
     def marks(self) -> Marks:

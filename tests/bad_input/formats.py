@@ -45,6 +45,7 @@ from pipeline.report import page
 from pipeline.report.gather import as_written, gather_report
 from pipeline.report.summary import render_note, render_table
 from pipeline.self_training.choices import with_choices
+from pipeline.tasks.classification import TASK
 from pipeline.train.history import read_history
 from pipeline.train.state import STATE
 from pipeline.workflow.layout import Layout
@@ -121,8 +122,8 @@ def _shards(root: Path) -> dict[str, Format]:
     readers: dict[str, tuple[Path, Callable[[], object]]] = {
         "images": (unlabeled, lambda: load_images(unlabeled, threads=1)),
         "features": (features, lambda: load_features(features, unlabeled)),
-        "predictions": (predicted, lambda: list(read_predictions(predicted))),
-        "pseudo-labels": (taught, lambda: read_pseudo_labels(taught)),
+        "predictions": (predicted, lambda: list(read_predictions(predicted, TASK))),
+        "pseudo-labels": (taught, lambda: read_pseudo_labels(taught, TASK)),
     }
     return {
         "dataset.json": Format(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from safetensors.numpy import load_file, save_file
 
-from pipeline.data.distributions import Distributions
+from pipeline.data.distributions import Distributions, distribution_columns
 from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import MANIFEST, iter_shards, read_manifest, write_manifest, write_shard
 from pipeline.evaluate.classifier import classify_encoded, load_classifier
@@ -22,10 +22,12 @@ from pipeline.evaluate.recipe import RECIPE, Recipe, save_classifier
 from pipeline.evaluate.result import load_result
 from pipeline.labels.predict import predict_folder
 from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.labels.shard_selector import Truth
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
 from pipeline.models.tensor_files import write_model
 from pipeline.params import EvaluateParams, SelectParams, parse_params
+from pipeline.tasks.classification import TASK
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
@@ -39,7 +41,8 @@ RULES: dict[str, Any] = {
     "params": SelectParams(max_repeats=2),
     "classes": CLASSES,
     "labeled": Path("nowhere"),
-    "truth": {},
+    "truth": Truth({}, 8),
+    "task": TASK,
 }
 
 
@@ -177,7 +180,9 @@ def predictions(change: Callable[[Any], Any], **metadata: Any) -> Case:
 
     def case(root: Path) -> Outcome:
         values = np.log(np.full((6, 3), 1 / 3, np.float32))
-        table = predictions_table([f"i{n}" for n in range(6)], 0, change(values))
+        table = predictions_table(
+            [f"i{n}" for n in range(6)], 0, TASK.prediction_columns(change(values))
+        )
         entry = write_shard(root / "p" / "shard_00000.parquet", table)
         write_manifest(root / "p", [entry], {"num_classes": 3} | metadata)
         return stops(lambda: select_pseudo_labels(root / "p", root / "out", **RULES))
@@ -202,7 +207,9 @@ def of_other_images(root: Path) -> Outcome:
         np.ones(count, np.float32),
         np.ones(count, np.int32),
         pa.array(["kept"] * count, pa.string()),
-        Distributions(3, np.full((count, 3), 1 / 3, np.float32)),
+        distribution_columns(
+            Distributions(3, np.full((count, 3), 1 / 3, np.float32)), "probabilities"
+        ),
     ).set_column(2, "row", [np.arange(count, dtype=np.int32) + 1000])
     entry = write_shard(root / "chosen" / "shard_00000.parquet", table)
     write_manifest(root / "chosen", [entry], {"num_classes": 3, "label_kind": "soft"})

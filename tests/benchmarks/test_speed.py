@@ -12,6 +12,7 @@ from benchmarks import gpu, pseudo_labelling, training
 from pipeline.data.predictions import read_predictions
 from pipeline.labels.predict import finish_predictions
 from pipeline.models.passes import Passes
+from pipeline.tasks.classification import TASK
 
 
 @pytest.mark.slow
@@ -31,7 +32,7 @@ def test_the_bare_loop_predicts_as_many_images_as_there_are(tmp_path: Path) -> N
     for number in range(3):
         predictor(number)
     finish_predictions(images, tmp_path / "out", 10)
-    found = np.concatenate([shard.log_probs for shard in read_predictions(tmp_path / "out")])
+    found = np.concatenate([shard.values for shard in read_predictions(tmp_path / "out", TASK)])
     assert found.shape == (40, 10)
 
 

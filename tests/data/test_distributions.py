@@ -14,9 +14,10 @@ from pipeline.data.distributions import (
     distribution_columns,
     read_distributions,
 )
-from pipeline.data.predictions import predictions_table, read_log_probs, read_predictions
+from pipeline.data.predictions import predictions_table, read_predictions, read_some_predictions
 from pipeline.data.shards import shard_name, write_manifest, write_shard
 from pipeline.errors import DataError
+from pipeline.tasks.classification import TASK
 
 
 def log_probs(count: int, classes: int) -> NDArray[np.float32]:
@@ -66,15 +67,16 @@ def test_a_folder_of_predictions_of_many_classes_reads_as_one_of_few(tmp_path: P
     values = log_probs(6, 400)
     entries = [
         write_shard(
-            tmp_path / shard_name(number), predictions_table(["a", "b", "c"], number, values[part])
+            tmp_path / shard_name(number),
+            predictions_table(["a", "b", "c"], number, TASK.prediction_columns(values[part])),
         )
         for number, part in enumerate((slice(0, 3), slice(3, 6)))
     ]
     write_manifest(tmp_path, entries, {"num_classes": 400})
     expected = as_stored(values).dense()
-    found = np.concatenate([shard.log_probs for shard in read_predictions(tmp_path)])
+    found = np.concatenate([shard.values for shard in read_predictions(tmp_path, TASK)])
     np.testing.assert_allclose(found, expected, atol=4e-3)
-    np.testing.assert_array_equal(read_log_probs(tmp_path, [4, 0]), found[[4, 0]])
+    np.testing.assert_array_equal(read_some_predictions(tmp_path, [4, 0], TASK), found[[4, 0]])
 
 
 def test_a_class_that_is_none_is_refused() -> None:

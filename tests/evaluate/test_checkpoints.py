@@ -9,8 +9,8 @@ from pipeline.data.tensors import load_images
 from pipeline.errors import CheckpointError
 from pipeline.evaluate.checkpoints import (
     bfloat16_agrees,
-    checkpoint_log_probs,
     checkpoint_passes,
+    checkpoint_predictions,
     count_on_validation,
 )
 from pipeline.models import passes
@@ -45,7 +45,7 @@ def test_answers_that_are_no_numbers_are_refused(prepared: Path, tmp_path: Path)
     with pytest.raises(
         CheckpointError, match=r"model of generation '0' to \d+ of \d+ images are not numbers"
     ):
-        checkpoint_log_probs(checkpoint, images)
+        checkpoint_predictions(checkpoint, images)
 
 
 def test_a_model_sees_images_as_its_spec_says(prepared: Path, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_model_sees_images_as_its_spec_says(prepared: Path, tmp_path: Path) ->
     pixels = (images.float() / 255 - 0.7) / 0.4
     with torch.no_grad():
         expected = torch.log_softmax(checkpoint.network(pixels) / 0.1, dim=1)
-    np.testing.assert_allclose(checkpoint_log_probs(checkpoint, images), expected, atol=1e-4)
+    np.testing.assert_allclose(checkpoint_predictions(checkpoint, images), expected, atol=1e-4)
 
 
 def test_student_and_teacher_are_counted_image_by_image(prepared: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_student_and_teacher_are_counted_image_by_image(prepared: Path, tmp_path
     for seed in (1, 4):
         save_model(tmp_path / str(seed), seed=seed)
         checkpoint = load_checkpoint(tmp_path / str(seed))
-        guesses = checkpoint_log_probs(checkpoint, validation.images).argmax(axis=1)
+        guesses = checkpoint_predictions(checkpoint, validation.images).argmax(axis=1)
         rights.append((guesses == validation.labels.numpy()).tolist())
     teacher, student = rights
     pairs = list(zip(teacher, student, strict=True))

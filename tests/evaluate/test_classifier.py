@@ -42,7 +42,7 @@ def slow(models: dict[str, Path], recipe: Recipe, image: bytes) -> np.ndarray:
             )
         )
         for view in seen:
-            shown = (view - model.spec.mean[0]) / model.spec.std[0]
+            shown = (view.images - model.spec.mean[0]) / model.spec.std[0]
             logits = model.network(shown).detach().double().numpy()[0] / model.spec.temperature
             total += weight * np.exp(logits) / np.exp(logits).sum() / len(seen)
     return total

@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.evaluate.ensemble import (
     EnsembleResult,
-    add_member,
-    average_log_probs,
     greedy_weights,
     judge_ensemble,
-    weighted_log_probs,
 )
 from pipeline.evaluate.result import ModelResult, evaluate, evaluation_from_json
+from pipeline.tasks.averages import add_member, average_log_probs, weighted_log_probs
 from pipeline.tasks.metrics import correct
 
 

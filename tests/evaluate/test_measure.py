@@ -12,7 +12,7 @@ import torch
 from pipeline.data.shards import read_labels, read_manifest, write_manifest
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
-from pipeline.evaluate.checkpoints import checkpoint_log_probs
+from pipeline.evaluate.checkpoints import checkpoint_predictions
 from pipeline.evaluate.choose_views import TRIED
 from pipeline.evaluate.measure import best_views, images_predicted, measure_network
 from pipeline.evaluate.result import ModelResult, save_result
@@ -62,7 +62,7 @@ def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, view
     for part, seen in (("test", views), ("validation", "centre")):
         images = load_images(made / "prepared" / part).images
         how = params_of(views).view_params(seen)
-        expected = checkpoint_log_probs(model, images, how, seed=SEED)
+        expected = checkpoint_predictions(model, images, how, seed=SEED)
         np.testing.assert_array_equal(getattr(result, f"{part}_log_probs"), expected)
         labels = read_labels(made / "prepared" / part)
         np.testing.assert_array_equal(getattr(result, f"{part}_labels"), labels)
@@ -103,7 +103,7 @@ def test_views_are_chosen_on_validation_images(
     for name in TRIED:
         how = params_of(name).view_params(name)
         model = load_checkpoint(made / "model")
-        log_probs = checkpoint_log_probs(model, images.images, how, seed=SEED)
+        log_probs = checkpoint_predictions(model, images.images, how, seed=SEED)
         losses[name] = -log_probs[range(len(images)), images.labels].mean()
     assert views == max(losses, key=lambda name: losses[name])
     passes = len(TRIED) * len(images)

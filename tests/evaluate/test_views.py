@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.evaluate import views as module
-from pipeline.evaluate.views import num_views, predict_log_probs, views_of
+from pipeline.evaluate.views import num_views, predict, views_of
 from pipeline.params import ViewParams
+from pipeline.tasks.classification import TASK
 
 VIEWS = ("centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter")
 
@@ -39,7 +40,8 @@ def stored(images: int = 11) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def views(images: Tensor, name: Any, *, jitter_views: int = 8, **options: Any) -> Iterator[Tensor]:
-    return views_of(images, ViewParams(views=name, jitter_views=jitter_views), **options)
+    params = ViewParams(views=name, jitter_views=jitter_views)
+    return (view.images for view in views_of(images, params, **options))
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -127,7 +129,7 @@ def test_prediction_is_the_mean_probability_of_the_views(view: Any) -> None:
     network, images = small_network(), stored(5)
     mean, std = [0.3, 0.6], [0.2, 0.5]
     params = ViewParams(views=view)
-    result = predict_log_probs(network, images, mean=mean, std=std, temperature=2.0, views=params)
+    result = predict(network, images, TASK, mean=mean, std=std, temperature=2.0, views=params)
     network.eval()
     floats = torch.from_numpy(images.copy()).float() / 255
     with torch.no_grad():
@@ -146,9 +148,10 @@ def test_prediction_does_not_depend_on_batches(view: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "DRAW_BLOCK", 4)
     network, images = small_network(), stored(11)
     whole, batches = (
-        predict_log_probs(
+        predict(
             network,
             images,
+            TASK,
             mean=[0.5, 0.5],
             std=[0.5, 0.5],
             views=ViewParams(views=view, batch_size=size),
@@ -167,7 +170,7 @@ def test_prediction_leaves_the_network_as_it_was() -> None:
         done.append(amount)
 
     four = ViewParams(batch_size=4)
-    predict_log_probs(network, stored(11), mean=[0, 0], std=[1, 1], views=four, advance=advance)
+    predict(network, stored(11), TASK, mean=[0, 0], std=[1, 1], views=four, advance=advance)
     assert network.training
     assert done == [4, 4, 3]
     for key, value in network.state_dict().items():
@@ -180,12 +183,12 @@ def test_extreme_logits_stay_finite() -> None:
             return torch.tensor([500.0, 0.0]).expand(len(images), 2)
 
     flip = ViewParams(views="flip")
-    result = predict_log_probs(Sure(), stored(2), mean=[0, 0], std=[1, 1], views=flip)
+    result = predict(Sure(), stored(2), TASK, mean=[0, 0], std=[1, 1], views=flip)
     np.testing.assert_allclose(result, [[0, -500], [0, -500]], atol=1e-3)
 
 
 def test_no_images_give_no_rows() -> None:
-    assert len(predict_log_probs(small_network(), stored(11)[:0], mean=[0, 0], std=[1, 1])) == 0
+    assert len(predict(small_network(), stored(11)[:0], TASK, mean=[0, 0], std=[1, 1])) == 0
 
 
 def test_images_jittered_alike_do_not_depend_on_each_other() -> None:

@@ -14,7 +14,9 @@ from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import missing_shards, stored_prefix, upload_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.labels.shard_selector import Truth
 from pipeline.params import ModelParams, PredictParams, SelectParams, Training
+from pipeline.tasks.classification import TASK
 from pipeline.train.run import TrainJob, train_model
 from pipeline.train.worker import Worker
 from tests.s3 import BUCKET, s3_url
@@ -65,7 +67,8 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
         SelectParams(fraction_per_class=0.8, max_repeats=2, distribution_alignment="labeled"),
         classes=CLASSES,
         labeled=prepared / "labeled",
-        truth={},
+        truth=Truth({}, 8),
+        task=TASK,
     )
     upload_shards(folder / "pseudo_labels", storage, "pseudo_labels")
     student = replace(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.predictions import predictions_table
 from pipeline.data.shards import shard_name, write_manifest, write_shard
+from pipeline.tasks.classification import TASK
 
 
 def write_predictions(
@@ -30,7 +31,7 @@ def write_predictions(
             table = predictions_table(
                 names[rows],
                 number,
-                np.log(values[rows]),
+                TASK.prediction_columns(np.log(values[rows])),
                 strangers=None if strangers is None else strangers[rows],
             )
         entries.append(write_shard(out / shard_name(number), table))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.predictions import read_predictions
 from pipeline.labels.select import Reason, id_hashes
+from pipeline.tasks.classification import TASK
 
 
 def full_sort(
@@ -45,8 +46,8 @@ def full_sort_of(
     **rules: Any,
 ) -> tuple[list[int], list[str]]:
     """The same of a folder of predictions, all in memory; dropped: as if they weren't there."""
-    shards = list(read_predictions(predictions))
-    log_probs = np.concatenate([shard.log_probs for shard in shards])
+    shards = list(read_predictions(predictions, TASK))
+    log_probs = np.concatenate([shard.values for shard in shards])
     hashes = id_hashes(name for shard in shards for name in shard.ids)
     labels = log_probs.argmax(axis=1).astype(np.int32)
     among = np.flatnonzero(~np.zeros(len(labels), np.bool_) if dropped is None else ~dropped)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.data.predictions import read_predictions
 from pipeline.errors import DataError
 from pipeline.labels.align import estimate_shares
+from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_labeled, write_predictions
 from tests.labels.test_pseudo_label import PROBABILITIES, rows_of, run
 
@@ -98,7 +99,7 @@ def test_shares_are_estimated_from_what_alignment_reads_and_reported(tmp_path: P
         right[kind], shares[kind] = figures.prediction_accuracy or 0, figures.class_shares
     assert shares["none"] is None
     assert shares["labeled"] == shares["uniform"] == pytest.approx([1 / 3] * 3, abs=1e-6)
-    stored = [shard.log_probs for shard in read_predictions(tmp_path / "predictions")]
+    stored = [shard.values for shard in read_predictions(tmp_path / "predictions", TASK)]
     expected = estimate_shares(np.concatenate(stored), np.full(3, 10))
     assert shares["estimated"] == pytest.approx(expected.tolist(), abs=1e-5)
     assert right["estimated"] > right["none"] > right["labeled"]

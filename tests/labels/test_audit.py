@@ -13,7 +13,9 @@ from pipeline.labels.audit import (
     audit_metrics,
     selection_table,
 )
-from pipeline.labels.select import Candidates, Reason, Selection, find_cuts, select
+from pipeline.labels.select import Candidates, Reason, find_cuts, select
+from pipeline.tasks.classification import TASK
+from pipeline.tasks.task import Choice
 from tests.labels.test_select import (
     CLASSES,
     Image,
@@ -38,7 +40,7 @@ def example(truth: list[int], strangers: int = 0) -> Audit:
         np.arange(6, dtype=np.uint64),
         dropped,
     )
-    selection = Selection(
+    selection = Choice(
         np.array([2, 1, 4, 1, 0, 0], np.int32),
         np.where(dropped, Reason.STRANGER, reasons).astype(np.uint8),
     )
@@ -119,7 +121,7 @@ def test_a_selection_in_numbers_is_what_counting_image_by_image_gives(
         confidence_threshold=threshold, images_per_class=target, max_repeats=max_repeats
     )
     candidates = candidates_of(images)
-    cuts = find_cuts(candidates, CLASSES, params)
+    cuts = find_cuts(candidates, CLASSES, params, TASK)
     unknown = np.full(len(images), -1, np.int32)
     figures = audit(candidates, select(candidates, cuts), unknown, cuts.thresholds)
     repeats, reasons = slow_select(images, threshold, target, max_repeats)

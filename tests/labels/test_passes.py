@@ -22,7 +22,9 @@ from pipeline.labels.pseudo_label import (
     select_pseudo_labels,
 )
 from pipeline.labels.select import Candidates, find_cuts, select
+from pipeline.labels.shard_selector import Truth
 from pipeline.params import SelectParams
+from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_labeled, write_predictions
 from tests.labels.full_sort import full_sort_of
 
@@ -54,7 +56,8 @@ def selected(
         SelectParams(**rules),
         classes=[str(number) for number in range(classes)],
         labeled=labeled,
-        truth={},
+        truth=Truth({}, 8),
+        task=TASK,
         map_shards=over,
     )
     columns = ["repeats", "reason"]
@@ -211,7 +214,7 @@ def test_a_selection_holds_few_bytes_of_each_image() -> None:
     tracemalloc.start()
     joined = Candidates.joined([candidates])
     classes = [str(number) for number in range(10)]
-    cuts = find_cuts(joined, classes, SelectParams(fraction_per_class=0.5))
+    cuts = find_cuts(joined, classes, SelectParams(fraction_per_class=0.5), TASK)
     selection = select(joined, cuts)
     audit(joined, selection, np.full(count, -1, np.int32), cuts.thresholds)
     _, peak = tracemalloc.get_traced_memory()

@@ -19,18 +19,15 @@ from pipeline.data.stored_shards import (
 )
 from pipeline.data.tensors import load_images
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.checkpoints import checkpoint_log_probs
-from pipeline.labels.predict import (
-    ShardPredictor,
-    finish_predictions,
-    predict_folder,
-)
+from pipeline.evaluate.checkpoints import checkpoint_predictions
+from pipeline.labels.predict import ShardPredictor, finish_predictions, predict_folder
 from pipeline.models import passes
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.embed import ShardEmbedder
 from pipeline.models.head import save_head
 from pipeline.models.spec import model_digest
 from pipeline.params import EvaluateParams, PredictParams, ViewParams
+from pipeline.tasks.classification import TASK
 from tests.data.helpers import ids
 from tests.models.test_head import body, some_head
 from tests.tiny import CLASSES, prepared_stripes, save_model
@@ -76,7 +73,7 @@ def test_predictions_are_the_teachers_in_the_order_of_the_ids(
     manifest = finish_predictions(unlabeled, tmp_path, 3)
     assert manifest.metadata == {"num_classes": 3}
     images, teacher = load_images(unlabeled), load_checkpoint(project / "teacher")
-    found = list(read_predictions(tmp_path))
+    found = list(read_predictions(tmp_path, TASK))
     assert [name for shard in found for name in shard.ids] == ids(project / "prepared", "unlabeled")
     for number, entry in enumerate(shards):
         assert found[number].shard.tolist() == [number] * entry.rows
@@ -86,7 +83,7 @@ def test_predictions_are_the_teachers_in_the_order_of_the_ids(
         expected = torch.log_softmax(teacher.network(pixels) / TEMPERATURE, dim=1).numpy()
     assert expected.std(axis=0).max() > 1
     np.testing.assert_allclose(
-        np.concatenate([shard.log_probs for shard in found]), expected, rtol=2e-3, atol=2e-3
+        np.concatenate([shard.values for shard in found]), expected, rtol=2e-3, atol=2e-3
     )
 
 
@@ -129,7 +126,7 @@ def test_a_long_prediction_says_the_same_in_whatever_order_and_notes_its_precisi
         shard = tmp_path / name / "shard_00000.parquet"
         noted[name] = pq.read_schema(shard).metadata[b"precision"]
         finish_predictions(predict.folder, tmp_path / name, 3)
-        shards = [np.exp(shard.log_probs) for shard in read_predictions(tmp_path / name)]
+        shards = [np.exp(shard.values) for shard in read_predictions(tmp_path / name, TASK)]
         found[name] = np.concatenate(shards)
     assert noted == {"short": b"float32", "long": b"bfloat16"}
     assert np.abs(found["short"] - found["long"]).max() > 0
@@ -184,12 +181,12 @@ def test_the_views_asked_are_those_averaged(project: Path, tmp_path: Path) -> No
     predict(0)
     images = load_images(predict.folder).images[:16]
     teacher = load_checkpoint(project / "teacher")
-    flipped = checkpoint_log_probs(teacher, images, ViewParams(views="flip"))
-    centre = checkpoint_log_probs(teacher, images)
+    flipped = checkpoint_predictions(teacher, images, ViewParams(views="flip"))
+    centre = checkpoint_predictions(teacher, images)
     for number in range(1, len(predict.manifest.shards)):
         predict(number)
     finish_predictions(predict.folder, tmp_path, 3)
-    found = next(iter(read_predictions(tmp_path))).log_probs
+    found = next(iter(read_predictions(tmp_path, TASK))).values
     np.testing.assert_allclose(found, flipped, rtol=2e-3, atol=2e-3)
     assert np.abs(found - centre).max() > 0.1
 
@@ -249,7 +246,7 @@ def test_members_of_other_classes_are_refused(project: Path, tmp_path: Path) -> 
 def test_one_model_predicts_a_whole_folder(project: Path, tmp_path: Path) -> None:
     labeled = project / "prepared" / "labeled"
     predict_folder(project / "teacher", labeled, tmp_path, EvaluateParams(batch_size=5, threads=1))
-    names = [name for shard in read_predictions(tmp_path) for name in shard.ids]
+    names = [name for shard in read_predictions(tmp_path, TASK) for name in shard.ids]
     assert names == ids(project / "prepared", "labeled")
     assert read_manifest(tmp_path).metadata == {"num_classes": 3}
 
@@ -277,10 +274,12 @@ def test_predictions_in_storage_are_those_of_a_folder(
     kept = finish_predictions(local, tmp_path / "local", 3)
     assert [entry.sha256 for entry in stored.shards] == [entry.sha256 for entry in kept.shards]
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["manifest.json"]
-    first, second = (read_predictions(folder) for folder in (tmp_path / "here", tmp_path / "local"))
+    first, second = (
+        read_predictions(folder, TASK) for folder in (tmp_path / "here", tmp_path / "local")
+    )
     for one, other in zip(first, second, strict=True):
         assert one.ids == other.ids
-        np.testing.assert_array_equal(one.log_probs, other.log_probs)
+        np.testing.assert_array_equal(one.values, other.values)
 
 
 def test_only_what_storage_lacks_is_predicted_again(

@@ -8,20 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import stored_confidences
 from pipeline.errors import ParameterError
 from pipeline.labels.select import (
     Candidates,
     Reason,
-    Selection,
     check_class_names,
-    class_target,
     class_thresholds,
     find_cuts,
     id_hashes,
     select,
-    stored_confidences,
 )
 from pipeline.params import SelectParams
+from pipeline.tasks.classification import TASK
+from pipeline.tasks.task import Choice
 
 Image = tuple[int, float, int]  # label, confidence, hash
 CLASSES = ("cat", "dog", "owl", "emu")
@@ -47,9 +47,9 @@ def params_of(**changes: Any) -> SelectParams:
     return SelectParams(**{"fraction_per_class": None} | changes)
 
 
-def chosen(images: list[Image], classes: tuple[str, ...] = CLASSES, **changes: Any) -> Selection:
+def chosen(images: list[Image], classes: tuple[str, ...] = CLASSES, **changes: Any) -> Choice:
     candidates = candidates_of(images)
-    return select(candidates, find_cuts(candidates, classes, params_of(**changes)))
+    return select(candidates, find_cuts(candidates, classes, params_of(**changes), TASK))
 
 
 def slow_select(
@@ -77,7 +77,7 @@ def slow_select(
     return repeats, reasons
 
 
-def texts(selection: Selection) -> list[str]:
+def texts(selection: Choice) -> list[str]:
     return [Reason(code).text for code in selection.reasons.tolist()]
 
 
@@ -138,7 +138,7 @@ def test_it_chooses_what_a_slow_loop_chooses(
         images_per_class=target,
         max_repeats=max_repeats,
     )
-    cuts = find_cuts(candidates, CLASSES, params)
+    cuts = find_cuts(candidates, CLASSES, params, TASK)
     selection, found = select(candidates, cuts), cuts.thresholds.tolist()
     thresholds = slow_thresholds(images, common, named, kind)
     np.testing.assert_allclose(found, thresholds, rtol=1e-6)
@@ -204,7 +204,9 @@ def test_the_target_is_a_number_or_a_share_of_an_equal_part(
     images: int, number: int | None, fraction: float | None, target: int | None
 ) -> None:
     params = SelectParams(images_per_class=number, fraction_per_class=fraction)
-    assert class_target(images, 10, params) == target
+    counts = np.bincount(np.arange(images) % 7, minlength=10)
+    found = TASK.class_targets(counts, params)
+    assert (None if found is None else found.tolist()) == (target and [target] * 10)
 
 
 def biased(count: int = 300) -> list[Image]:
@@ -229,7 +231,7 @@ def counted(images: list[Image], repeats: NDArray[np.int32]) -> list[int]:
 
 def test_balancing_is_on_by_default_and_works_on_a_biased_teacher() -> None:
     images, candidates = biased(), candidates_of(biased())
-    balanced = select(candidates, find_cuts(candidates, CLASSES[:3], SelectParams()))
+    balanced = select(candidates, find_cuts(candidates, CLASSES[:3], SelectParams(), TASK))
     assert counted(images, balanced.repeats) == [100, 100, 100]
     for threshold in (0.0, 0.6):
         alone = counted(images, chosen(images, confidence_threshold=threshold).repeats)

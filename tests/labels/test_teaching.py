@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.data.distributions import as_stored
+from pipeline.data.distributions import as_stored, sharpen, sharpened
 from pipeline.data.shards import Manifest
 from pipeline.errors import DataError
 from pipeline.labels.align import aligned, alignment_shift
@@ -13,8 +13,6 @@ from pipeline.labels.teaching import (
     KEY,
     Teaching,
     read_teaching,
-    sharpen,
-    sharpened,
     targets_of_teacher,
 )
 from pipeline.params import PropagationParams

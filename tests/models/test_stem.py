@@ -9,13 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import predict
 from pipeline.models.build import build_network, network_side
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint, network_of, save_checkpoint
 from pipeline.models.library import library_network
 from pipeline.models.onnx_export import PixelClassifier, export_onnx
 from pipeline.models.passes import operations
 from pipeline.models.stem import first_convolution, fit_stem
+from pipeline.tasks.classification import TASK
 from tests.tiny import same_tensors, striped, tiny_network, tiny_spec
 
 
@@ -176,7 +177,7 @@ def test_a_model_that_enlarges_is_kept_predicts_and_is_exported(tmp_path: Path) 
     with torch.no_grad():
         expected = tiny_network(image_size=20).eval()(enlarged).log_softmax(dim=1).numpy()
         probabilities = PixelClassifier([(loaded, 1.0)])(pixels)
-    found = predict_log_probs(loaded.network, pixels, mean=spec.mean, std=spec.std)
+    found = predict(loaded.network, pixels, TASK, mean=spec.mean, std=spec.std)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(probabilities, np.exp(expected), atol=1e-5)
 

@@ -20,6 +20,7 @@ from pipeline.data.stored_shards import upload_shards
 from pipeline.files import file_digest
 from pipeline.labels.predict import finish_predictions
 from pipeline.models.checkpoint import load_checkpoint
+from pipeline.tasks.classification import TASK
 from pipeline.train.state import STATE
 from tests.cluster.programs import answer_of, start_on
 from tests.ray.cluster_programs import predictor_of
@@ -133,7 +134,7 @@ def check(work: Path, out: Path) -> None:
     """Every unlabelled image once, and the bytes that one process alone has written."""
     unlabeled = work / "prepared" / "unlabeled"
     finish_predictions(unlabeled, out, 3)
-    ids = Counter(name for shard in read_predictions(out) for name in shard.ids)
+    ids = Counter(name for shard in read_predictions(out, TASK) for name in shard.ids)
     tables = iter_shards(unlabeled, ["id"])
     assert ids == Counter(name for table in tables for name in table.column("id").to_pylist())
     for path in sorted((work / "alone").glob("*.parquet")):

@@ -15,8 +15,10 @@ from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError
 from pipeline.labels.predict import ShardPredictor
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
+from pipeline.labels.shard_selector import Truth
 from pipeline.params import PredictParams, SelectParams
 from pipeline.ray.map_shards import distributed_map, in_ray_tasks, packed, unpacked
+from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_predictions
 from tests.labels.test_passes import teacher
 from tests.tiny import prepared_stripes, save_model
@@ -44,7 +46,8 @@ def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = 
             ),
             classes=CLASSES,
             labeled=folder,
-            truth={f"image_{place}": place % 3 for place in range(0, 900, 2)},
+            task=TASK,
+            truth=Truth({f"image_{place}": place % 3 for place in range(0, 900, 2)}, 8),
             stored=stored,
             map_shards=over,
         )

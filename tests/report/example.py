@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.baseline import Baseline
-from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.evaluate.result import Robustness, evaluate
 from pipeline.labels.audit import Audit
 from pipeline.labels.select import Reason
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
+from pipeline.tasks.averages import average_log_probs
 from pipeline.tasks.metrics import correct
 from pipeline.tasks.significance import compare
 

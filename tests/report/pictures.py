@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.data.shards import iter_shards
 from pipeline.labels.pseudo_label import select_pseudo_labels
+from pipeline.labels.shard_selector import Truth
 from pipeline.params import SelectParams
 from pipeline.report.galleries import Gallery, unlabeled_galleries
+from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_predictions
 from tests.tiny import CLASSES, prepared_stripes
 
@@ -64,6 +66,7 @@ def make_pictures(root: Path) -> Pictures:
         SelectParams(confidence_threshold=0.7, fraction_per_class=None),
         classes=CLASSES,
         labeled=prepared / "labeled",
-        truth={},
+        truth=Truth({}, 8),
+        task=TASK,
     )
     return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out, strangers)

@@ -7,9 +7,10 @@ import pytest
 from pipeline.errors import RegressionError
 from pipeline.files import write_json
 from pipeline.labels.audit import Audit, audit
-from pipeline.labels.select import Candidates, Reason, Selection
+from pipeline.labels.select import Candidates, Reason
 from pipeline.params import Params, parse_params
 from pipeline.self_training.guard import check_selection, check_teacher, findings_about_student
+from pipeline.tasks.task import Choice
 from tests.integration.project import SMALL
 
 CLASSES = ("cat", "dog")
@@ -35,7 +36,7 @@ def figures(kept: int = 1, images: int = 4) -> Audit:
         np.zeros(images, np.bool_),
     )
     reasons = np.where(numbers < kept, Reason.KEPT, Reason.BELOW_THRESHOLD).astype(np.uint8)
-    selection = Selection((numbers < kept).astype(np.int32), reasons)
+    selection = Choice((numbers < kept).astype(np.int32), reasons)
     return audit(candidates, selection, np.full(images, -1, np.int32), np.zeros(2, np.float32))
 
 

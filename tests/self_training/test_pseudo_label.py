@@ -15,6 +15,7 @@ from pipeline.labels.propagate import combine_with_neighbors
 from pipeline.labels.teaching import refine_predictions
 from pipeline.models.checkpoint import load_checkpoint
 from pipeline.params import EvaluateParams, PropagationParams
+from pipeline.tasks.classification import TASK
 from tests.tiny import prepared_stripes, save_model
 
 NEIGHBORS = PropagationParams(num_neighbors=5)
@@ -42,10 +43,10 @@ def refined(folder: Path, propagation: PropagationParams | None) -> dict[str, ND
 
 def test_neighbours_are_asked_over_all_shards_and_strangers_marked(tmp_path: Path) -> None:
     arrays = refined(tmp_path, NEIGHBORS)
-    before, after = (list(read_predictions(tmp_path / name)) for name in ("alone", "refined"))
+    before, after = (list(read_predictions(tmp_path / name, TASK)) for name in ("alone", "refined"))
     assert [shard.ids for shard in after] == [shard.ids for shard in before]
     assert len(after) > 1
-    log_probs = np.concatenate([shard.log_probs for shard in before])
+    log_probs = np.concatenate([shard.values for shard in before])
     expected = combine_with_neighbors(
         log_probs,
         arrays["labeled_features"],
@@ -53,7 +54,7 @@ def test_neighbours_are_asked_over_all_shards_and_strangers_marked(tmp_path: Pat
         arrays["features"],
         NEIGHBORS,
     )
-    found = np.concatenate([shard.log_probs for shard in after])
+    found = np.concatenate([shard.values for shard in after])
     np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-3)
     marked = np.concatenate([shard.strangers for shard in after])
     np.testing.assert_array_equal(marked, arrays["strangers"])
@@ -65,7 +66,7 @@ def test_neighbours_are_asked_over_all_shards_and_strangers_marked(tmp_path: Pat
 
 def test_without_neighbours_the_predictions_stay(tmp_path: Path) -> None:
     refined(tmp_path, None)
-    before, after = (list(read_predictions(tmp_path / name)) for name in ("alone", "refined"))
+    before, after = (list(read_predictions(tmp_path / name, TASK)) for name in ("alone", "refined"))
     for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one.log_probs, other.log_probs)
+        np.testing.assert_array_equal(one.values, other.values)
         assert one.strangers is None

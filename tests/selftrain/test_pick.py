@@ -62,6 +62,22 @@ def queue(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize("arguments", [("pick", "--count", "5"), ("answers", "export.json")])
+def test_where_images_have_no_class_nothing_is_asked_about_one(
+    arguments: tuple[str, ...],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    params = {"task": "segmentation", "data": {"source": "folder", "path": "x", "image_size": 8}}
+    YAML().dump(params | {"train": {"steps": 1}}, project / "params.yaml")
+    assert run(monkeypatch, *arguments) == 2
+    assert f"task = segmentation: {arguments[0]} asks for one class an image" in (
+        capsys.readouterr().err
+    )
+    assert not (project / "pick").exists()
+
+
 def test_before_any_model_a_page_and_files_for_both_tools_are_written(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

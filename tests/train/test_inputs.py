@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.data.distributions import Distributions
+from pipeline.data.distributions import Distributions, distribution_columns
 from pipeline.data.predictions import predictions_table, pseudo_labels_table
 from pipeline.data.shards import iter_shards, read_manifest, write_manifest, write_shard
 from pipeline.data.tensors import load_images, read_dataset
 from pipeline.errors import DataError
+from pipeline.tasks.classification import TASK
 from pipeline.train.inputs import training_data
 from pipeline.train.training_data import TrainingData
 from tests.data.helpers import ids
@@ -27,7 +28,7 @@ def write_pseudo_labels(prepared: Path, out: Path, repeats: Mapping[str, int]) -
         ids = shard.column("id").to_pylist()
         rows = np.arange(entry.rows, dtype=np.int32)
         probabilities = np.eye(3, dtype=np.float32)[rows % 3] * 0.7 + 0.1
-        table = predictions_table(ids, number, np.log(probabilities))
+        table = predictions_table(ids, number, TASK.prediction_columns(np.log(probabilities)))
         counts = np.array([repeats.get(identity, 0) for identity in ids], np.int32)
         labels, sure = (rows % 3).astype(np.int32), probabilities.max(axis=1)
         entries.append(
@@ -39,7 +40,7 @@ def write_pseudo_labels(prepared: Path, out: Path, repeats: Mapping[str, int]) -
                     sure,
                     counts,
                     pa.array(["kept"] * len(ids), pa.string()),
-                    Distributions(3, probabilities),
+                    distribution_columns(Distributions(3, probabilities), "probabilities"),
                 ),
             )
         )

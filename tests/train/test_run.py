@@ -9,12 +9,13 @@ import torch
 
 from pipeline.data.tensors import load_images
 from pipeline.errors import ParameterError
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import predict
 from pipeline.models.checkpoint import load_checkpoint, network_of
 from pipeline.models.packaged import read_packaged
 from pipeline.models.pretrained import normalization
 from pipeline.models.spec import model_digest
 from pipeline.params import ModelParams, Training, TransferParams
+from pipeline.tasks.classification import TASK
 from pipeline.tasks.metrics import PRIOR_DEVIATION, negative_log_likelihood
 from pipeline.train.run import TrainJob, calibrated, train_model
 from pipeline.train.worker import Worker
@@ -61,7 +62,7 @@ def test_a_job_leaves_a_model_that_knows_its_classes(job: TrainJob, tmp_path: Pa
     assert (spec.generation, spec.teacher) == ("2", model_digest(tmp_path / "teacher"))
     assert spec.network == job.training.model.network  # every size that a student may grow from
     test = load_images(job.prepared / "test")
-    log_probs = predict_log_probs(checkpoint.network, test.images, mean=spec.mean, std=spec.std)
+    log_probs = predict(checkpoint.network, test.images, TASK, mean=spec.mean, std=spec.std)
     assert (log_probs.argmax(axis=1) == test.labels.numpy()).mean() >= 0.8
 
 
@@ -95,8 +96,8 @@ def test_the_temperature_suits_the_validation_images() -> None:
     temperature = calibrated(network, data, spec).temperature
 
     def loss(temperature: float) -> float:
-        log_probs = predict_log_probs(
-            network, data.images, mean=spec.mean, std=spec.std, temperature=temperature
+        log_probs = predict(
+            network, data.images, TASK, mean=spec.mean, std=spec.std, temperature=temperature
         )
         prior = 0.5 * (math.log(temperature) / PRIOR_DEVIATION) ** 2
         return negative_log_likelihood(log_probs, np.asarray(data.labels)) * 30 + prior
@@ -153,7 +154,7 @@ def test_a_job_from_packaged_weights_keeps_their_statistics_and_enlarges(job: Tr
     first = trained.network.get_submodule("conv_stem")
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     test = load_images(job.prepared / "test").images
-    predict_log_probs(trained.network, test, mean=trained.spec.mean, std=trained.spec.std)
+    predict(trained.network, test, TASK, mean=trained.spec.mean, std=trained.spec.std)
     assert {shape[-2:] for shape in seen} == {(24, 24)}
 
 

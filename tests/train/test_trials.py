@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.evaluate.views import predict_log_probs
+from pipeline.evaluate.views import predict
 from pipeline.files import read_json, write_json
 from pipeline.models.checkpoint import network_of
 from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, ModelParams, SearchParams, Training, TransferParams
+from pipeline.tasks.classification import TASK
 from pipeline.train.fit import fit
 from pipeline.train.head import choose_l2, fit_labeled, stratified_folds
 from pipeline.train.training_data import TrainingData
@@ -55,7 +56,7 @@ def test_a_trial_is_training_on_the_labels_alone_with_that_pair(tmp_path: Path) 
     network.load_state_dict(fit(network, alone, train=train, augment=augment, seed=seed))
     assert data.validation_images is not None
     assert data.validation_labels is not None
-    log_probs = predict_log_probs(network, data.validation_images, mean=[0.3], std=[0.25])
+    log_probs = predict(network, data.validation_images, TASK, mean=[0.3], std=[0.25])
     labels = data.validation_labels.numpy()
     assert trials[1].accuracy == (log_probs.argmax(axis=1) == labels).mean()
     own = [-float(row[label]) for row, label in zip(log_probs, labels, strict=True)]
