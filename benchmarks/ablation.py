@@ -29,11 +29,11 @@ from benchmarks.ablation_page import page, run_of, summary
 from benchmarks.ablation_rows import GENERATIONS, MAIN, ONLINE, ROWS, Row, row_params, with_steps
 from benchmarks.data import digits, fashion_part, few_labels
 from benchmarks.runs import KEPT, RESULTS, ROOT, arguments, code_of, kept, machine, side_by_side
-from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import read_json, write_json, write_text
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.self_training.loop import Images, self_train
+from pipeline.tasks.mixtures import average_log_probs
 
 RESULT = RESULTS / "ablation.json"
 PAGE = ROOT / "docs" / "ablation.md"

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from benchmarks.data import digits, split_digits
 from benchmarks.runs import RESULTS, ROOT, arguments, kept, percent, result_of, side_by_side
-from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.files import write_json
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.self_training.loop import self_train
+from pipeline.tasks.mixtures import average_log_probs
 
 PRESET = ROOT / "presets" / "digits_50.yaml"
 NUM_LABELS = 50

@@ -8,18 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.data.tensors import Images, load_images
-from pipeline.evaluate.guard import ValidationCounts, count_right
+from pipeline.data.shards import read_manifest
+from pipeline.data.sliced import ShardSlices
+from pipeline.data.tensors import Images, decoding_pool
+from pipeline.evaluate.guard import NOTHING, ValidationCounts, count_evidence
+from pipeline.evaluate.measure import read_targets
 from pipeline.evaluate.views import CENTRE, num_views, predict_log_probs
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.head import check_answers
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ModelSpec, read_spec
 from pipeline.params import ViewParams
 from pipeline.params.errors import shortened
 from pipeline.progress import Advance
-from pipeline.tasks.metrics import correct
-from pipeline.tasks.significance import compare
+from pipeline.tasks import Task, open_task
+from pipeline.tasks.significance import BOOTSTRAP
+from pipeline.tasks.task import Array
 
 
 def checkpoint_log_probs(
@@ -75,45 +79,52 @@ def checkpoint_passes(
     )
 
 
-def bfloat16_agrees(network: nn.Module, images: Tensor, labels: Tensor, spec: ModelSpec) -> bool:
-    """Whether bfloat16 changes the accuracy on these images by no more than its interval.
+def bfloat16_agrees(network: nn.Module, images: Tensor, targets: Tensor, spec: ModelSpec) -> bool:
+    """Whether bfloat16 changes the score on these images by no more than its interval.
 
-    The network is in evaluation mode; images: (N, C, S, S) uint8; labels: (N,). False where there
-    are none, and where the network's device has no instructions for it, so that trying would take
-    long, or one of its layers no kernel.
+    The network is in evaluation mode; images: (N, C, S, S) uint8; targets: (N, …). False where
+    there are none, and where the network's device has no instructions for it, so that trying would
+    take long, or one of its layers no kernel.
     """
     device = next(network.parameters()).device
     if not len(images) or not runs_in_bfloat16(network, images.shape[1:]):
         return False
+    task = open_task(spec.task)
     full, half = (
-        correct(
+        task.evidence(
             predict_log_probs(
                 network, images, mean=spec.mean, std=spec.std, passes=passes, device=device
             ),
-            labels.cpu().numpy(),
+            targets.cpu().numpy(),
+            len(spec.classes),
         )
         for passes in (Passes(channels_last=True), Passes(channels_last=True, bfloat16=True))
     )
-    return compare(full, half).verdict not in ("better", "worse")
+    return task.compare(full, half, BOOTSTRAP).verdict not in ("better", "worse")
 
 
 def count_on_validation(
     student: Path,
     teacher: Path | None,
     validation: Path,
+    task: Task,
     *,
     threads: int,
-    cache_gib: float,
     device: str,
 ) -> ValidationCounts:
     """Compare the model folders `student` and `teacher`, one centre view an image."""
-    images = load_images(validation, threads=threads, cache_gib=cache_gib)
-    if not len(images):
-        return ValidationCounts(0, None, None, 0, 0)
+    if not read_manifest(validation).rows:
+        return NOTHING
+    targets = read_targets(validation, task, read_spec(student).image_size)
+    with decoding_pool(threads) as pool:
+        images = ShardSlices(validation, pool)
 
-    def right(folder: Path) -> NDArray[np.bool_]:
-        checkpoint = load_checkpoint(folder)
-        checkpoint.network.to(device)
-        return correct(checkpoint_log_probs(checkpoint, images.images), images.labels.numpy())
+        def evidence(folder: Path) -> Array:
+            checkpoint = load_checkpoint(folder)
+            checkpoint.network.to(device)
+            predictions = checkpoint_log_probs(checkpoint, images)
+            return task.evidence(predictions, targets, len(checkpoint.spec.classes))
 
-    return count_right(right(student), None if teacher is None else right(teacher))
+        return count_evidence(
+            task, evidence(student), None if teacher is None else evidence(teacher)
+        )

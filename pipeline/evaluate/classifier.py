@@ -18,10 +18,10 @@ from pipeline.data.decoding import decode_images
 from pipeline.data.images import StoredImage
 from pipeline.errors import CheckpointError
 from pipeline.evaluate.checkpoints import checkpoint_log_probs
-from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.recipe import RECIPE, Recipe, name_of, read_recipe
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.spec import ModelSpec
+from pipeline.tasks.mixtures import weighted_log_probs
 
 Floats = NDArray[np.float32]
 BATCH = 16  # images that a thread has decoded at once

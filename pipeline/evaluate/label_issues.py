@@ -17,8 +17,8 @@ import numpy as np
 from pipeline.data.predictions import read_predictions
 from pipeline.data.shards import shown_shards
 from pipeline.errors import DataError
-from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.files import csv_rows, csv_value, read_text, write_text
+from pipeline.tasks.mixtures import weighted_log_probs
 
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
 

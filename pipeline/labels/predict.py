@@ -27,11 +27,11 @@ from pipeline.data.shards import (
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import finish_derived, missing_shards, write_derived
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.models.head import Floats, LinearHead, read_head, reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import EvaluateParams, PredictParams
 from pipeline.progress import Advance
+from pipeline.tasks.mixtures import average_log_probs
 
 if TYPE_CHECKING:
     from torch import Tensor

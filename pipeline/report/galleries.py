@@ -17,10 +17,10 @@ from pipeline.data.pictures import best_jpeg
 from pipeline.data.predictions import read_log_probs, read_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_manifest, shown_shards
-from pipeline.evaluate.ensemble import weighted_log_probs
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
 from pipeline.labels.select import Reason
+from pipeline.tasks.mixtures import weighted_log_probs
 
 MOST_SHOWN = 24
 MOST_OFFERED = 48
@@ -81,7 +81,8 @@ class ShownImage:
 class Gallery:
     """Images under a heading, with a sentence on what they are.
 
-    answers: whether a person can say what they show; of test images nothing is learnt.
+    answers: whether a person can say what they show; of test images nothing is learnt. legend:
+    classes and their colours, where images are pictures that show them, and so are shown larger.
     """
 
     key: str
@@ -89,6 +90,7 @@ class Gallery:
     about: str
     images: tuple[ShownImage, ...]
     answers: bool = True
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 class Unlabeled(NamedTuple):

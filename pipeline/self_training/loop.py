@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.evaluate.ensemble import average_log_probs
 from pipeline.labels.select import (
     Candidates,
     find_cuts,
@@ -33,6 +32,7 @@ from pipeline.self_training.models import (
     features_of,
     starting_weights,
 )
+from pipeline.tasks.mixtures import average_log_probs
 from pipeline.train.body import embedded
 from pipeline.train.training_data import TrainingData
 from pipeline.train.trials import ModeTrial, Trials

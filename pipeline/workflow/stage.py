@@ -21,6 +21,7 @@ from pipeline.params import Params, load_params
 from pipeline.program import CODE, folder_digest
 from pipeline.progress import say
 from pipeline.ray.session import VERBOSE
+from pipeline.tasks import Task, open_task
 from pipeline.tracking.server import tracking_uri
 from pipeline.tracking.tracker import RunInfo, Tracker
 from pipeline.workflow.command import command_parser, exit_code
@@ -91,6 +92,11 @@ class Stage:
     def marks(self) -> Marks:
         """Of what it works on in storage."""
         return Marks(self.root)
+
+    @cached_property
+    def task(self) -> Task:
+        """What is learnt of images."""
+        return open_task(self.params.task)
 
     @property
     def title(self) -> str:
