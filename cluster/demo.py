@@ -33,8 +33,8 @@ from pipeline.errors import ClusterError
 from pipeline.evaluate.result import load_result
 from pipeline.files import file_digest
 from pipeline.progress import say
-from pipeline.tasks.metrics import correct
-from pipeline.tasks.significance import compare
+from pipeline.tasks import open_task
+from pipeline.tasks.significance import BOOTSTRAP
 from pipeline.tracking.tracker import hold_spools
 from pipeline.train.state import STATE
 from pipeline.workflow.command import run_command
@@ -128,19 +128,21 @@ def checks(calm: Project, disturbed: Project) -> Iterator[tuple[bool, str]]:
     student: each normalises its own part of a batch, and sums are rounded in another order.
     """
     layouts = Layout(calm.clone), Layout(disturbed.clone)
+    task = open_task("classification")
     for generation in disturbed.values["generations"]:
         folders = layouts[1].prepared / "unlabeled", layouts[1].predictions(generation)
         yield check_images(generation, *map(ids_in, folders))
     same = exact_digests(layouts[0]) == exact_digests(layouts[1])
     yield same, "teacher, predictions and pseudo-labels: to the byte as without losses"
     for generation in disturbed.values["generations"]:
-        results = [load_result(layout.evaluation(generation)) for layout in layouts]
-        right = [correct(result.test_log_probs, result.test_labels) for result in results]
-        test = compare(right[0], right[1])
+        calm_result, result = (
+            load_result(layout.evaluation(generation), task) for layout in layouts
+        )
+        test = task.compare(calm_result.test_evidence(task), result.test_evidence(task), BOOTSTRAP)
         yield (
             test.verdict not in ("better", "worse"),
-            f"generation {generation}: test accuracy {right[1].mean():.2%} with losses, "
-            f"{right[0].mean():.2%} without (p = {test.p_value:.2f})",
+            f"generation {generation}: test {task.score_words} {result.test.score:.2%} with "
+            f"losses, {calm_result.test.score:.2%} without (p = {test.p_value:.2f})",
         )
 
 

@@ -7,7 +7,7 @@ pixels. Neither needs torch.
 from dataclasses import asdict
 
 from pipeline.data.features import body_of
-from pipeline.evaluate.baseline import Baseline, prepared_label_spreading
+from pipeline.evaluate.baseline import NAME, Baseline, absent, prepared_label_spreading
 from pipeline.files import write_json
 from pipeline.progress import say
 from pipeline.train.head_baseline import feature_baseline
@@ -32,6 +32,8 @@ def baseline(stage: Stage) -> None:
 
 def _measured(stage: Stage, interval: float) -> Baseline:
     layout = stage.layout
+    if not stage.task.image_classes:
+        return absent(NAME, "needs one class an image")
     if stage.params.embed.source is not None:
         say(f"{stage.title}: logistic regression on the features of the labelled images")
         folder = layout.root / "features"

@@ -28,13 +28,13 @@ def report(stage: Stage) -> None:
             data = gather_report(layout, params)
             data = replace(data, pictures=shown_pictures(data.shown_images, params.data))
             html, note, figures = render_report(data), render_note(data), headline(data)
-            by_generation = [part.test.accuracy for part in data.generations]
+            by_generation = [part.test.score for part in data.generations]
             table = render_table(data, color=sys.stdout.isatty())
         write_text(page, html)
         run.tracker.artifact(page)
         run.tracker.headline(figures)
-        for step, accuracy in enumerate(by_generation):
-            run.tracker.headline({"test/accuracy/generations": accuracy}, step)
+        for step, score in enumerate(by_generation):
+            run.tracker.headline({f"test/{stage.task.score}/generations": score}, step)
         run.tracker.tags({"mlflow.note.content": note}, lineage=True)
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     write_text(layout.report / "times.html", render_times(read_times(stage.root, names)))

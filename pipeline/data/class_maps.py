@@ -7,7 +7,7 @@ some 10 kB. IGNORED in the place of the likeliest class: the pixel counts in not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 
 IGNORED = 255
 COARSE_SIDE = 64  # values along a side of what comes at a stride, about
+MOST_FLOATS = 1 << 24  # of probabilities in memory at a time
 LEAST = 1e-4  # of a probability that is rebuilt from a map
 COLUMNS = pa.schema(
     [
@@ -108,6 +109,44 @@ def map_probabilities(maps: Maps, num_classes: int) -> Floats:
     shares[np.broadcast_to(ignored[:, None], shape)] = 1
     result: Floats = shares / shares.sum(axis=1, keepdims=True)
     return result
+
+
+def map_losses(maps: Maps, masks: Maps, num_classes: int) -> Floats:
+    """Mean -log p by maps (n, 4, S, S) of the classes of masks (n, S, S), of the known pixels:
+    (n,), 0 where none is known."""
+    losses = np.zeros(len(maps), np.float32)
+    for rows in _slices(maps, num_classes):
+        known = masks[rows] != IGNORED
+        classes = np.where(known, masks[rows], 0).astype(np.int64)[:, None]
+        own = np.take_along_axis(map_probabilities(maps[rows], num_classes), classes, axis=1)[:, 0]
+        total = np.where(known, -np.log(own), 0).sum(axis=(1, 2))
+        losses[rows] = total / np.maximum(known.sum(axis=(1, 2)), 1)
+    return losses
+
+
+def _slices(maps: Maps, num_classes: int) -> Iterator[slice]:
+    """Rows of maps whose probabilities fit into memory."""
+    step = max(1, MOST_FLOATS // max(1, num_classes * maps[:1, 0].size))
+    for start in range(0, len(maps), step):
+        yield slice(start, start + step)
+
+
+def grid(side: int, most: int) -> NDArray[np.int64]:
+    """The middles of at most so many equal steps along a side."""
+    count = min(side, most)
+    return (np.arange(count) * side + side // 2) // count
+
+
+def palette(num_classes: int) -> NDArray[np.uint8]:
+    """A colour for each class, (K, 3): those of PASCAL VOC, black first."""
+    numbers = np.arange(num_classes)
+    colours = np.zeros((num_classes, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
 
 
 def map_columns(maps: Maps) -> dict[str, Any]:

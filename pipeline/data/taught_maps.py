@@ -7,7 +7,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.class_maps import IGNORED, Maps
+from pipeline.data.class_maps import IGNORED, Maps, grid
 from pipeline.data.distributions import sharpen
 
 SURE = 255  # a probability of 1
@@ -17,10 +17,9 @@ SURE = 255  # a probability of 1
 LOG_CONFIDENCES = np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float16)
 
 
-def grid(side: int, most: int) -> NDArray[np.int64]:
+def grid_pixels(side: int, most: int) -> NDArray[np.int64]:
     """The numbers of at most so many pixels of a square, in an even grid; row by row."""
-    count = max(1, min(side, isqrt(most)))
-    places = (2 * np.arange(count) + 1) * side // (2 * count)
+    places = grid(side, max(1, isqrt(most)))
     return np.asarray((places[:, None] * side + places).reshape(-1), np.int64)
 
 

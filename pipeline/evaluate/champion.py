@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from pipeline.errors import counted
-from pipeline.tasks.metrics import Flags
-from pipeline.tasks.significance import BOOTSTRAP, Bootstrap, compare
+from pipeline.tasks import Task
+from pipeline.tasks.significance import BOOTSTRAP, Bootstrap
+from pipeline.tasks.task import Array
 
 FEW = 50  # images, under which no difference is claimed
 
 
-def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
+def choose_champion(task: Task, evidence: Mapping[str, Array | None]) -> tuple[str, str]:
     """The champion and the reason, as the end of "Champion: generation g, …".
 
-    rights: which of the same validation images each candidate has right, (N,), the controls first
+    evidence: how the same validation images speak for each candidate, (N, …), the controls first
     and then the generations in order; None where it was judged on none, and then the last
     generation is champion. Else the latest that is
     within one standard error of every earlier one (the rule of Breiman et al. 1984, sec. 3.4.3, on
@@ -30,39 +30,32 @@ def choose_champion(rights: Mapping[str, Flags | None]) -> tuple[str, str]:
     collapse from 96 to 80 % it has 95.2 %, the choice by the interval 85.7 %. The price: of
     students that lose a point each, 98 to 95 %, it has 95.4 %, the most accurate 97.8 %.
     """
-    keys = list(rights)
-    flags = {key: value for key, value in rights.items() if value is not None}
-    if not flags:
+    keys = list(evidence)
+    judged = {key: value for key, value in evidence.items() if value is not None}
+    if not judged:
         return keys[-1], "the last; there are no validation images to choose by"
-    if len(flags) < len(rights):
-        unjudged = [key for key in keys if key not in flags]
+    if len(judged) < len(evidence):
+        unjudged = [key for key in keys if key not in judged]
         return keys[-1], f"the last; no images were held out from {_all(unjudged)} to choose by"
     for place in range(len(keys) - 1, 0, -1):
-        if not any(_beats(flags[key], flags[keys[place]]) for key in keys[:place]):
-            return keys[place], _reason(flags, keys[place])
-    return keys[0], _reason(flags, keys[0])
+        if not any(task.beats(judged[key], judged[keys[place]]) for key in keys[:place]):
+            return keys[place], _reason(task, judged, keys[place])
+    return keys[0], _reason(task, judged, keys[0])
 
 
-def _beats(earlier: Flags, later: Flags) -> bool:
-    """Whether `earlier` is more accurate by over a standard error of the paired difference."""
-    lost, gained = int((earlier & ~later).sum()), int((later & ~earlier).sum())
-    return bool(lost - gained > np.sqrt(lost + gained))
-
-
-def _reason(flags: Mapping[str, Flags], champion: str) -> str:
-    keys, images = list(flags), len(flags[champion])
+def _reason(task: Task, judged: Mapping[str, Array], champion: str) -> str:
+    keys, images = list(judged), len(judged[champion])
     if len(keys) == 1:
         return "the only one"
     if champion == keys[-1]:
         return f"the latest, and no other one clearly better on {counted(images, 'image')} held out"
     last = keys[-1]
-    better = max(keys[:-1], key=lambda key: int(flags[key].sum()))
-    fewer = int(flags[better].sum()) - int(flags[last].sum())
+    scores = {key: task.scores(each).score for key, each in judged.items()}
+    better = max(keys[:-1], key=lambda key: scores[key])
+    held_out = f"{counted(images, 'image')} held out"
+    behind = task.behind(scores[last], scores[better], images, held_out)
     unsure = ", too few to be sure" if images < FEW else ""
-    return (
-        f"since {_the(last)} is right on {fewer} fewer of {counted(images, 'image')} held out than "
-        f"{_the(better)}{unsure}"
-    )
+    return f"since {_the(last)} {behind} than {_the(better)}{unsure}"
 
 
 def _all(models: Sequence[str]) -> str:
@@ -103,28 +96,30 @@ def content_name(image: bytes) -> str:
     return hashlib.sha256(image).hexdigest()[:NAME_CHARACTERS]
 
 
-def rights_by_content(images: Iterable[bytes], rights: Iterable[bool]) -> dict[str, bool]:
-    """Whether a model has each validation image right, by the image's content."""
-    return {content_name(image): bool(r) for image, r in zip(images, rights, strict=True)}
+def values_by_content(images: Iterable[bytes], values: Iterable[Any]) -> dict[str, Any]:
+    """What speaks for a model, image by image (Task.evidence_values), by the image's content."""
+    return {content_name(image): value for image, value in zip(images, values, strict=True)}
 
 
 def promote(
-    champion: Mapping[str, bool] | None,
-    challenger: Mapping[str, bool],
+    task: Task,
+    champion: Mapping[str, Any] | None,
+    challenger: Mapping[str, Any],
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Promotion:
     """Compare two models on the validation images that both were measured on (significance).
 
-    champion: None where there is none yet. Neither model has trained on its own validation
-    images, so on those they share the comparison is fair though their training data differ.
+    Both by values_by_content; champion: None where there is none yet. Neither model has trained on
+    its own validation images, so on those they share the comparison is fair though their training
+    data differ.
     """
     if champion is None:
         return Promotion(True, "the first")
     shared = sorted(champion.keys() & challenger.keys())
-    if not shared:
+    before, after = (task.evidence_of([m[k] for k in shared]) for m in (champion, challenger))
+    if not shared or before.shape != after.shape:  # as of other classes
         return Promotion(False, "no validation image in common with the champion")
-    before, after = (np.array([each[k] for k in shared], bool) for each in (champion, challenger))
-    test = compare(before, after, bootstrap)
+    test = task.compare(before, after, bootstrap)
     figures = (
         f"{100 * test.difference:+.1f} points ({100 * test.low:.1f} to {100 * test.high:.1f}) "
         f"against the champion on {counted(len(shared), 'validation image')}"

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.data.tensors import Images, load_images
-from pipeline.evaluate.guard import ValidationCounts, count_right
+from pipeline.data.shards import read_manifest
+from pipeline.data.sliced import ShardSlices
+from pipeline.data.tensors import Images, decoding_pool
+from pipeline.evaluate.guard import NOTHING, ValidationCounts, count_evidence
+from pipeline.evaluate.measure import read_targets
 from pipeline.evaluate.views import CENTRE, iter_log_probs, num_views, packed, predict
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.head import refuse_answers
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import ModelSpec, read_spec
 from pipeline.params import ViewParams
 from pipeline.params.errors import shortened
 from pipeline.progress import Advance
-from pipeline.tasks import open_task
-from pipeline.tasks.metrics import correct
+from pipeline.tasks import Task, open_task
 from pipeline.tasks.significance import BOOTSTRAP
 from pipeline.tasks.task import Array
 
@@ -119,19 +119,24 @@ def count_on_validation(
     student: Path,
     teacher: Path | None,
     validation: Path,
+    task: Task,
     *,
     threads: int,
-    cache_gib: float,
     device: str,
 ) -> ValidationCounts:
     """Compare the model folders `student` and `teacher`, one centre view an image."""
-    images = load_images(validation, threads=threads, cache_gib=cache_gib)
-    if not len(images):
-        return ValidationCounts(0, None, None, 0, 0)
+    if not read_manifest(validation).rows:
+        return NOTHING
+    targets = read_targets(validation, task, read_spec(student).image_size)
+    with decoding_pool(threads) as pool:
+        images = ShardSlices(validation, pool)
 
-    def right(folder: Path) -> NDArray[np.bool_]:
-        checkpoint = load_checkpoint(folder)
-        checkpoint.network.to(device)
-        return correct(checkpoint_predictions(checkpoint, images.images), images.labels.numpy())
+        def evidence(folder: Path) -> Array:
+            checkpoint = load_checkpoint(folder)
+            checkpoint.network.to(device)
+            predictions = checkpoint_predictions(checkpoint, images)
+            return task.evidence(predictions, targets, len(checkpoint.spec.classes))
 
-    return count_right(right(student), None if teacher is None else right(teacher))
+        return count_evidence(
+            task, evidence(student), None if teacher is None else evidence(teacher)
+        )

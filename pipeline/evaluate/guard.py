@@ -7,69 +7,103 @@ for before its own student is taught; those about pseudo-labels, before they tea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline.errors import RegressionError, counted
-from pipeline.tasks.metrics import Flags
-from pipeline.tasks.significance import Bootstrap, compare_counts
+from pipeline.tasks import Task
+from pipeline.tasks.significance import (
+    BOOTSTRAP,
+    Bootstrap,
+    compare_counts,
+    compare_scores,
+    normal_bounds,
+)
+from pipeline.tasks.task import Array
 
 MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
 class ValidationCounts:
-    """A student and its teacher on the same images, held out or out of fold; accuracies None
-    without any.
+    """A student and its teacher on the same images, held out or out of fold; scores None without
+    any.
 
-    gained, lost: images that only the student, only the teacher has right. Of generation 0, which
-    has no teacher, the teacher's figures are None or 0.
+    gained, lost: images that speak for the student, for the teacher (PairedTest). Of generation 0,
+    which has no teacher, the teacher's figures are None or 0. difference_error: standard error of
+    the difference of the scores; None where the images gained and lost say all.
     """
 
     images: int
-    accuracy: float | None
-    teacher_accuracy: float | None
+    score: float | None
+    teacher_score: float | None
     gained: int
     lost: int
+    difference_error: float | None = None
+
+    def to_json(self, task: Task) -> dict[str, Any]:
+        """As a JSON value, the scores under the task's name for it."""
+        value = asdict(self)
+        for prefix in ("", "teacher_"):
+            value[f"{prefix}{task.score}"] = value.pop(f"{prefix}score")
+        if self.difference_error is None:
+            del value["difference_error"]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], task: Task) -> ValidationCounts:
+        """What to_json made `value` of; raises ValueError for anything else."""
+        names = {f"{prefix}{task.score}": f"{prefix}score" for prefix in ("", "teacher_")}
+        fields = {names.get(key, key): each for key, each in value.items()}
+        return TypeAdapter(cls).validate_python(fields)
 
 
-def count_right(student: Flags, teacher: Flags | None) -> ValidationCounts:
-    """Count what a student and its teacher, None for none, have right of the same images, (N,)."""
-    if not len(student):
-        return ValidationCounts(0, None, None, 0, 0)
-    accuracy = float(student.mean())
+NOTHING = ValidationCounts(0, None, None, 0, 0)
+
+
+def count_evidence(task: Task, student: Array, teacher: Array | None) -> ValidationCounts:
+    """Count how the same images, (N, …), N > 0, speak for a student and its teacher, None: none."""
+    score = task.scores(student).score
     if teacher is None:
-        return ValidationCounts(len(student), accuracy, None, 0, 0)
+        return ValidationCounts(len(student), score, None, 0, 0)
+    test = task.compare(teacher, student, BOOTSTRAP)
     return ValidationCounts(
         images=len(student),
-        accuracy=accuracy,
-        teacher_accuracy=float(teacher.mean()),
-        gained=int((student & ~teacher).sum()),
-        lost=int((teacher & ~student).sum()),
+        score=score,
+        teacher_score=task.scores(teacher).score,
+        gained=test.gained,
+        lost=test.lost,
+        difference_error=task.difference_error(teacher, student),
     )
 
 
 def student_findings(
-    generation: str, counts: Mapping[str, Any], *, interval: float, seed: int = 0
+    task: Task, generation: str, counts: ValidationCounts, *, interval: float, seed: int = 0
 ) -> list[str]:
     """Whether a student is worse than its teacher beyond the interval.
 
-    counts: the fields of ValidationCounts, as in metrics/guard/. Worse is what `compare` says:
-    both the bootstrap and McNemar's test. With 30 validation images that takes six images lost
-    and none gained; a smaller step back is not seen, nor a mere accident taken for one.
+    Worse is what Task.compare says: both the interval of the difference and McNemar's or the sign
+    test. With 30 validation images that takes six images lost and none gained; a smaller step back
+    is not seen, nor a mere accident taken for one.
     """
-    if counts["teacher_accuracy"] is None:
+    score, before = counts.score, counts.teacher_score
+    if score is None or before is None:
         return []
-    bootstrap = Bootstrap(interval=interval, seed=seed)
-    test = compare_counts(counts["gained"], counts["lost"], counts["images"], bootstrap)
+    gained, lost, images = counts.gained, counts.lost, counts.images
+    if counts.difference_error is None:
+        bootstrap = Bootstrap(interval=interval, seed=seed)
+        test = compare_counts(gained, lost, images, bootstrap)
+    else:
+        bounds = normal_bounds(score - before, counts.difference_error, interval)
+        test = compare_scores(score - before, bounds, gained, lost, interval)
     if test.verdict != "worse":
         return []
-    images, fewer = counts["images"], counts["lost"] - counts["gained"]
-    right, before = (round(images * counts[name]) for name in ("accuracy", "teacher_accuracy"))
+    behind = task.behind(score, before, images, counted(images, "validation image"))
     return [
-        f"generation {generation} is right on {fewer} fewer of "
-        f"{counted(images, 'validation image')} than its teacher: {right} against {before} "
-        f"({counts['lost']} lost, {counts['gained']} gained, p = {test.p_value:.2g})"
+        f"generation {generation} {behind} than its teacher: {task.shown(score, images)} against "
+        f"{task.shown(before, images)} ({lost} lost, {gained} gained, p = {test.p_value:.2g})"
     ]
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+
 from pipeline.data.features import body_of, load_features
-from pipeline.data.shards import read_labels, read_manifest
+from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.errors import DataError
 from pipeline.evaluate.champion import FEW
 from pipeline.evaluate.choose_views import MOST_IMAGES, TRIED, choose_views
@@ -16,11 +19,21 @@ from pipeline.models.spec import read_spec
 from pipeline.params import EvaluateParams
 from pipeline.params.predict import Views
 from pipeline.progress import Advance, progress
+from pipeline.tasks import Task
 from pipeline.tasks.metrics import Floats
+from pipeline.tasks.task import Array
 
 if TYPE_CHECKING:
     from pipeline.data.tensors import Images
     from pipeline.models.checkpoint import Checkpoint
+
+
+def read_targets(folder: Path, task: Task, side: int) -> Array:
+    """The targets (N, …) of a folder of images of this side, unknown where there is none."""
+    name = task.target.name
+    none = pa.chunked_array([], task.target.type)
+    parts = [task.load(table.column(name), side) for table in iter_shards(folder, [name])]
+    return np.concatenate([task.load(none, side), *parts])
 
 
 def head_log_probs(model: Path, features: Path, images: Path) -> Floats:
@@ -39,6 +52,7 @@ def measure_model(
     prepared: Path,
     features: Path,
     params: EvaluateParams,
+    task: Task,
     *,
     views: Views,
     seed: int,
@@ -50,41 +64,55 @@ def measure_model(
     """
     plain = views == "centre" and params.robustness_images is None
     if plain and reads_features(read_spec(model)):
-        return measure_head(model, prepared, features, interval=params.interval)
-    return measure_network(model, prepared, params, views=views, seed=seed, advance=advance)
+        return measure_head(model, prepared, features, task, interval=params.interval)
+    return measure_network(model, prepared, params, task, views=views, seed=seed, advance=advance)
 
 
-def measure_head(model: Path, prepared: Path, features: Path, *, interval: float) -> ModelResult:
+def measure_head(
+    model: Path, prepared: Path, features: Path, task: Task, *, interval: float
+) -> ModelResult:
     """Measure the head in the folder `model` on the test images of `prepared`.
 
     features: the folder of the parts' features. In place of validation images come the labelled
     ones, out of fold, where it was cross-validated. Raises DataError without test images.
     """
     _check_test_images(prepared)
+    spec, folds = read_spec(model), read_folds(model)
     test = head_log_probs(model, features / "test", prepared / "test")
-    folds = read_folds(model)
+
+    def targets(part: str) -> Array:
+        return read_targets(prepared / part, task, spec.image_size)
+
     if folds is None:
         validation_log_probs = head_log_probs(
             model, features / "validation", prepared / "validation"
         )
-        labels = read_labels(prepared / "validation")
+        known = targets("validation")
     else:
-        labels = read_labels(prepared / "labeled")[folds.held_out]
+        known = targets("labeled")[folds.held_out]
         validation_log_probs = folds.log_probs[folds.held_out]
-    test_labels = read_labels(prepared / "test")
-    return model_result(test, test, test_labels, validation_log_probs, labels, interval=interval)
+    return model_result(
+        task,
+        test,
+        test,
+        targets("test"),
+        validation_log_probs,
+        known,
+        len(spec.classes),
+        interval=interval,
+    )
 
 
 def best_views(
-    model: Path, prepared: Path, params: EvaluateParams, *, seed: int, title: str
+    model: Path, prepared: Path, params: EvaluateParams, task: Task, *, seed: int, title: str
 ) -> Views:
     """Those test-time views that pay on the validation images of `prepared`, or MOST_IMAGES of
     them; the centre view where there are under FEW, which are no ground for a difference.
 
     title: the stage's, for its progress.
     """
-    labels = read_labels(prepared / "validation")
-    if len(labels) < FEW:
+    count = read_manifest(prepared / "validation").rows
+    if count < FEW:
         return "centre"
     import torch
 
@@ -93,8 +121,9 @@ def best_views(
     from pipeline.evaluate.checkpoints import checkpoint_predictions
     from pipeline.evaluate.robustness import sampled_rows
 
-    rows = sampled_rows(len(labels), MOST_IMAGES, seed)
+    rows = sampled_rows(count, MOST_IMAGES, seed)
     checkpoint = _loaded(model, params)
+    targets = read_targets(prepared / "validation", task, checkpoint.spec.image_size)[rows]
     with decoding_pool(params.threads) as pool:
         images = ShardSlices(prepared / "validation", pool)
         some = torch.cat([images[row : row + 1] for row in rows])
@@ -102,8 +131,8 @@ def best_views(
     with progress(f"{title}: views", len(TRIED) * len(rows)) as advance:
         for views in TRIED:
             how = params.view_params(views)
-            log_probs = checkpoint_predictions(checkpoint, some, how, seed=seed, advance=advance)
-            losses[views] = -log_probs[range(len(rows)), labels[rows]]
+            predicted = checkpoint_predictions(checkpoint, some, how, seed=seed, advance=advance)
+            losses[views] = task.losses(predicted, targets, len(checkpoint.spec.classes))
     return choose_views(losses)
 
 
@@ -111,6 +140,7 @@ def measure_network(
     model: Path,
     prepared: Path,
     params: EvaluateParams,
+    task: Task,
     *,
     views: Views,
     seed: int,
@@ -131,25 +161,31 @@ def measure_network(
     _check_test_images(prepared)
     checkpoint = _loaded(model, params)
 
-    def log_probs(images: Images, views: Views = "centre") -> Floats:
+    def predicted(images: Images, views: Views = "centre") -> Array:
         how = params.view_params(views)
         return checkpoint_predictions(checkpoint, images, how, seed=seed, advance=advance)
 
     with decoding_pool(params.threads) as pool:
         test, validation = (ShardSlices(prepared / part, pool) for part in ("test", "validation"))
-        test_log_probs, validation_log_probs = log_probs(test, views), log_probs(validation)
-        centre = test_log_probs if views == "centre" else log_probs(test)
-        labels, robustness = read_labels(prepared / "test"), None
-        if params.robustness_images is not None:
-            rows = sampled_rows(len(test), params.robustness_images, seed)
+        of_test, of_validation = predicted(test, views), predicted(validation)
+        centre = of_test if views == "centre" else predicted(test)
+        targets, known = (
+            read_targets(prepared / part, task, checkpoint.spec.image_size)
+            for part in ("test", "validation")
+        )
+        robustness = None
+        if _tests_corruptions(params, task):
+            rows = sampled_rows(len(test), params.robustness_images or 0, seed)
             some = torch.cat([test[row : row + 1] for row in rows])
-            robustness = measure_robustness(log_probs, some, labels[rows], seed=seed)
+            robustness = measure_robustness(predicted, some, targets[rows], seed=seed)
     return model_result(
-        test_log_probs,
+        task,
+        of_test,
         centre,
-        labels,
-        validation_log_probs.reshape(len(validation_log_probs), test_log_probs.shape[1]),
-        read_labels(prepared / "validation"),
+        targets,
+        of_validation.reshape(len(of_validation), *of_test.shape[1:]),
+        known,
+        len(checkpoint.spec.classes),
         views=views,
         interval=params.interval,
         robustness=robustness,
@@ -169,16 +205,22 @@ def _loaded(model: Path, params: EvaluateParams) -> Checkpoint:
     return checkpoint
 
 
-def images_predicted(model: Path, prepared: Path, params: EvaluateParams, views: Views) -> int:
+def images_predicted(
+    model: Path, prepared: Path, params: EvaluateParams, task: Task, views: Views
+) -> int:
     """How many images measure_network predicts, an image each time that it does."""
     test, validation = (read_manifest(prepared / part).rows for part in ("test", "validation"))
     count = test * (1 if views == "centre" else 2) + validation
-    if params.robustness_images is None:  # to count corruptions is to import torch
+    if not _tests_corruptions(params, task):  # to count corruptions is to import torch
         return count
     from pipeline.evaluate.robustness import passes_an_image
 
     passes = passes_an_image(read_spec(model).channels)
-    return count + min(test, params.robustness_images) * passes
+    return count + min(test, params.robustness_images or 0) * passes
+
+
+def _tests_corruptions(params: EvaluateParams, task: Task) -> bool:
+    return params.robustness_images is not None and task.image_classes
 
 
 def _check_test_images(prepared: Path) -> None:

@@ -13,6 +13,7 @@ from pipeline.params.presets import Difference
 from pipeline.report.galleries import Gallery, ShownImage
 from pipeline.report.mistakes import Mistakes
 from pipeline.report.originals import Picture
+from pipeline.tasks import Task, open_task
 from pipeline.tasks.significance import PairedTest
 
 Curve = Mapping[str, Sequence[float]]
@@ -71,7 +72,8 @@ class ReportData:
     images, out of fold; label_issues: all that were found, worst first; preset: the nearest, "" for
     none; parameters: those that differ from it; from_scratch: no model starts from weights, though
     the images are large enough and coloured; mistakes: the champion's on the test images, None for
-    none; pictures: by id, of images that are shown, where there are larger ones.
+    none; pictures: by id, of images that are shown, where there are larger ones; worst: of test
+    images, where an image has no single class.
     """
 
     dataset: str
@@ -97,6 +99,8 @@ class ReportData:
     from_scratch: bool = False
     mistakes: Mistakes | None = None
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    task: Task = field(default_factory=lambda: open_task("classification"))
+    worst: Gallery | None = None
 
     @property
     def shown_images(self) -> list[ShownImage]:

@@ -19,7 +19,7 @@ def decisions(data: ReportData) -> list[str]:
 
 
 def _ship(data: ReportData) -> str | None:
-    best = max(data.controls, key=lambda each: each.result.test.accuracy, default=None)
+    best = max(data.controls, key=lambda each: each.result.test.score, default=None)
     if best is not None and best.champion.verdict == "worse":
         return (
             f"Ship the labels alone, trained for longer, which did better: "
@@ -59,6 +59,8 @@ def _start_from_weights(data: ReportData) -> str | None:
 
 
 def _label(data: ReportData) -> str | None:
+    if not data.task.image_classes:
+        return None
     if named := weakest_classes(data.classes, data.champion_result.test):
         return f"Label more images: selftrain pick --count 50; the weakest classes: {named}"
     return None

@@ -33,30 +33,31 @@ from pipeline.report.svg import (
     svg_figure,
     write_svgs,
 )
+from pipeline.tasks import Task
 
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells show their counts
 
 
 def write_evaluation_figures(
-    folder: Path, test: Evaluation, *, generation: str, classes: Sequence[str]
+    folder: Path, task: Task, test: Evaluation, *, generation: str, classes: Sequence[str]
 ) -> None:
-    """Draw confusion, reliability and accuracy by class into `folder`, as SVG."""
+    """Draw confusion, reliability and the score of each class into `folder`, as SVG."""
     models = {f"generation {generation}": test}
     figures = {
         "confusion": confusion_figure(test, classes),
         "reliability": reliability_figure(models),
-        "per_class": per_class_figure(models, classes),
+        "per_class": per_class_figure(task, models, classes),
     }
     write_svgs(folder, figures)
 
 
 @svg_figure("accuracy")
-def accuracy_figure(ax: Axes, data: ReportData) -> None:
-    """Test accuracy by generation with intervals, the ensemble, controls, the peer as a line."""
+def score_figure(ax: Axes, data: ReportData) -> None:
+    """Test score by generation with intervals, the ensemble, controls, the peer as a line."""
     names = [part.generation for part in data.generations]
     label = "one centre view"
-    if any(part.centre.accuracy != part.test.accuracy for part in data.generations):
-        centre = _percent(part.centre.accuracy for part in data.generations)
+    if any(part.centre.score != part.test.score for part in data.generations):
+        centre = _percent(part.centre.score for part in data.generations)
         style: dict[str, Any] = {"color": GREY, "marker": "s", "markersize": 5, "linestyle": ":"}
         ax.plot(range(len(names)), centre, label=label, **style)
         label = "with views"
@@ -73,7 +74,7 @@ def accuracy_figure(ax: Axes, data: ReportData) -> None:
         ax.axhline(level, color=ORANGE, linestyle="--", label=data.baseline.name)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlabel("generation (0: the labels alone)")
-    ax.set_ylabel("test accuracy, %")
+    ax.set_ylabel(f"test {data.task.score_words}, %")
     ax.margins(x=0.12, y=0.1)
 
 
@@ -90,7 +91,7 @@ def pseudo_label_figure(ax: Axes, data: ReportData) -> None:
             ax.plot(range(len(names)), _percent(values), color=color, marker="o", label=label)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlabel("generation taught")
-    ax.set_ylabel("% of images")
+    ax.set_ylabel(f"% of {data.task.unit}s")
     ax.margins(x=0.15, y=0.1)
 
 
@@ -109,18 +110,19 @@ def balance_figure(ax: Axes, data: ReportData) -> None:
             shares = np.array(audit.class_shares) * sum(audit.images)
             last = "estimated share" if index == len(data.taught) - 1 else ""
             ax.hlines(shares, places - width / 2, places + width / 2, color=INK, label=last)
-    count_by_class(ax, data.classes)
+    count_by_class(ax, data.classes, f"{data.task.unit}s")
 
 
 @svg_figure("reliability")
 def reliability_figure(ax: Axes, models: Mapping[str, Evaluation]) -> None:
-    """Accuracy by confidence, of models by name; size says how many images."""
+    """Accuracy by confidence, of models by name; size says how many units."""
     ax.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="as it should be")
     for color, (name, test) in zip((ORANGE, BLUE), models.items(), strict=False):
         bins = [part for part in test.reliability if part.accuracy is not None]
         confidence = _percent(part.confidence for part in bins)
         accuracy = _percent(part.accuracy for part in bins)
-        sizes = [12 + 140 * part.images / test.images for part in bins]
+        units = sum(part.images for part in bins)
+        sizes = [12 + 140 * part.images / units for part in bins]
         ax.plot(confidence, accuracy, color=color, linewidth=1)
         ax.scatter(confidence, accuracy, sizes, color=color, label=name)
     ax.set_xlabel("confidence, %")
@@ -160,8 +162,10 @@ def confusion_figure(
 
 
 @svg_figure("per-class")
-def per_class_figure(ax: Axes, models: Mapping[str, Evaluation], classes: Sequence[str]) -> None:
-    """Test accuracy of each class, of one or two models by name; without test images no mark."""
+def per_class_figure(
+    ax: Axes, task: Task, models: Mapping[str, Evaluation], classes: Sequence[str]
+) -> None:
+    """Test score of each class, of one or two models by name; without test images no mark."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.set_size_inches(SIZE[0], 1.4 + 0.24 * min(len(classes), MOST_NAMED))
@@ -173,7 +177,7 @@ def per_class_figure(ax: Axes, models: Mapping[str, Evaluation], classes: Sequen
         ax.plot(values, places, style[0], color=style[1], label=name)
     name_classes(ax.yaxis, classes)
     ax.invert_yaxis()
-    ax.set_xlabel("test accuracy, %")
+    ax.set_xlabel(f"test {task.score_words}, %")
 
 
 @svg_figure("robustness")
@@ -201,12 +205,12 @@ def loss_figure(ax: Axes, data: ReportData) -> None:
 
 @svg_figure("validation")
 def validation_figure(ax: Axes, data: ReportData) -> None:
-    """Accuracy on the validation images by step."""
+    """Score on the validation images by step."""
     for color, part in _trained(data):
-        accuracy = _percent(part.validations.get("val/accuracy", ()))
+        score = _percent(part.validations.get(f"val/{data.task.score}", ()))
         label = f"generation {part.generation}"
-        ax.plot(part.validations.get("step", ()), accuracy, color=color, label=label)
-    ax.set_ylabel("validation accuracy, %")
+        ax.plot(part.validations.get("step", ()), score, color=color, label=label)
+    ax.set_ylabel(f"validation {data.task.score_words}, %")
     _step_axis(ax)
 
 
@@ -223,9 +227,9 @@ def _step_axis(ax: Axes) -> None:
 def _with_intervals(
     ax: Axes, place: int, tests: Sequence[Evaluation], color: str, marker: str, label: str
 ) -> None:
-    """Accuracies side by side from `place` on, with their intervals."""
+    """Scores side by side from `place` on, with their intervals."""
     centre, low, high = (
-        _percent(getattr(test, name) for test in tests) for name in ("accuracy", "low", "high")
+        _percent(getattr(test, name) for test in tests) for name in ("score", "low", "high")
     )
     errors = np.stack([centre - low, high - centre]).clip(0)
     places = place + np.arange(len(tests))

@@ -52,7 +52,8 @@
     const large = byId("choose-image");
     large.src = picture?.dataset.picture ?? small.src;
     large.alt = small.alt;
-    dialog.toggleAttribute("data-large", picture !== undefined);
+    const wide = shot.closest("ul").hasAttribute("data-wide");
+    dialog.toggleAttribute("data-large", wide || picture !== undefined);
     const isWhole = picture?.hasAttribute("data-whole") ?? false;
     byId("choose-crop").hidden = !isWhole;
     byId("choose-crop").querySelector("img").src = isWhole ? small.src : "data:,";

@@ -82,7 +82,8 @@ class ShownImage:
 class Gallery:
     """Images under a heading, with a sentence on what they are.
 
-    answers: whether a person can say what they show; of test images nothing is learnt.
+    answers: whether a person can say what they show; of test images nothing is learnt. legend:
+    classes and their colours, where images are pictures that show them, and so are shown larger.
     """
 
     key: str
@@ -90,6 +91,7 @@ class Gallery:
     about: str
     images: tuple[ShownImage, ...]
     answers: bool = True
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 class Unlabeled(NamedTuple):

@@ -26,9 +26,10 @@ from pipeline.program import program_file
 from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportData
 from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
 from pipeline.report.mistakes import find_mistakes
+from pipeline.report.worst import worst_images
 from pipeline.self_training.guard import findings_about_student
-from pipeline.tasks.metrics import correct
-from pipeline.tasks.significance import Bootstrap, compare
+from pipeline.tasks import Task, open_task
+from pipeline.tasks.significance import Bootstrap
 from pipeline.train.history import LOSS_FILE, VALIDATION_FILE, read_curve
 from pipeline.workflow.layout import Layout
 
@@ -57,25 +58,32 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
     raises DataError."""
     dataset = stage_json(layout.prepared / "dataset.json")
     ensemble = stage_json(layout.ensemble)
-    champion = load_result(layout.evaluation(plain_name(ensemble["champion"])))
+    task = open_task(params.task)
+    champion = load_result(layout.evaluation(plain_name(ensemble["champion"])), task)
     issues = read_label_issues(layout.label_issues)
     preset, differences = nearest_preset(params, program_file("presets"))
     trial = stage_json(layout.metrics("search"))
-    galleries = [*_unlabeled(layout, params, dataset["classes"])]
-    galleries += _issues(layout, issues, ensemble, dataset["classes"])
+    test, classes = layout.prepared / "test", dataset["classes"]
+    mistakes, worst, galleries = None, None, list[Gallery]()
+    if task.image_classes:
+        galleries += _unlabeled(layout, params, classes)
+        mistakes = find_mistakes(test, champion.test_predictions, champion.test_targets, classes)
+    else:
+        worst = worst_images(test, champion, classes, task)
+    galleries += _issues(layout, issues, ensemble, classes)
     return ReportData(
         dataset=params.data.title,
-        classes=tuple(dataset["classes"]),
+        classes=tuple(classes),
         counts=stage_json(layout.metrics("prepare")),
-        generations=tuple(_generation(layout, params, key) for key in params.model_keys),
+        generations=tuple(_generation(layout, params, task, key) for key in params.model_keys),
         champion=ensemble["champion"],
         champion_reason=ensemble["champion_reason"],
-        ensemble=evaluation_from_json(ensemble["test"]) if ensemble["test"] else None,
+        ensemble=evaluation_from_json(ensemble["test"], task) if ensemble["test"] else None,
         ensemble_weights=ensemble["weights"] if params.ensemble.method == "greedy" else {},
         num_seeds=len(params.seed_keys),
         label_issues=tuple(issues),
         baseline=Baseline(**stage_json(layout.metrics("baseline"))),
-        controls=tuple(_control(layout, params, name, champion) for name in params.controls),
+        controls=tuple(_control(layout, params, task, name, champion) for name in params.controls),
         trial={name: int(trial[f"folds/{name}"]) for name in ("images", "head", "network")}
         if "folds/images" in trial
         else None,
@@ -87,12 +95,9 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         parameters=tuple(differences),
         unused=tuple(unused_files(layout.quarantine)),
         from_scratch=_from_scratch(params),
-        mistakes=find_mistakes(
-            layout.prepared / "test",
-            champion.test_log_probs,
-            champion.test_labels,
-            dataset["classes"],
-        ),
+        mistakes=mistakes,
+        task=task,
+        worst=worst,
     )
 
 
@@ -103,13 +108,13 @@ def _from_scratch(params: Params) -> bool:
     return large and not any(sources)
 
 
-def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
+def _generation(layout: Layout, params: Params, task: Task, key: str) -> GenerationResult:
     spec, curves = read_spec(layout.model(key)), layout.curves(key)
     audit = {"findings": []} if key == "0" else stage_json(layout.audit(key))
     findings = audit.pop("findings")
     return _result(
         key,
-        load_result(layout.evaluation(key)),
+        load_result(layout.evaluation(key), task),
         pseudo_labels=Audit(**audit) if audit else None,
         losses=_curve(curves / LOSS_FILE),
         validations=_curve(curves / VALIDATION_FILE),
@@ -118,15 +123,14 @@ def _generation(layout: Layout, params: Params, key: str) -> GenerationResult:
     )
 
 
-def _control(layout: Layout, params: Params, name: str, champion: ModelResult) -> ControlResult:
+def _control(
+    layout: Layout, params: Params, task: Task, name: str, champion: ModelResult
+) -> ControlResult:
     """A control, and the champion beside it."""
     key, control = f"0.{name}", params.controls[name]
-    result = load_result(layout.evaluation(key))
-    test = compare(
-        correct(result.test_log_probs, result.test_labels),
-        correct(champion.test_log_probs, champion.test_labels),
-        Bootstrap.of(params.evaluate, params.seed),
-    )
+    result = load_result(layout.evaluation(key), task)
+    bootstrap = Bootstrap.of(params.evaluate, params.seed)
+    test = task.compare(result.test_evidence(task), champion.test_evidence(task), bootstrap)
     return ControlResult(
         name, control.steps, params.all_steps, _result(key, result), test, control.like
     )

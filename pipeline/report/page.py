@@ -69,6 +69,8 @@ def render_report(data: ReportData) -> str:
         champion_words=model_words(data.champion),
         rows=model_rows(data),
         counts=named_counts(data),
+        task=data.task,
+        units=f"{data.task.unit}s",
         confusions=worst_confusions(champion.test, data.classes),
         issues_sentence=issues_sentence(data),
         figures=page_figures(data),
@@ -139,7 +141,7 @@ def named_counts(data: ReportData) -> list[tuple[str, int]]:
 
 
 def worst_confusions(test: Evaluation, classes: Sequence[str]) -> list[tuple[str, str, int, float]]:
-    """The most frequent errors: true class, predicted class, images, share of the true class."""
+    """The most frequent errors: true class, predicted class, units, share of the true class."""
     confusion = confusion_array(test)
     errors = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
     order = np.argsort(-errors, axis=None, kind="stable")[:MOST_CONFUSIONS]
@@ -156,14 +158,14 @@ def page_figures(data: ReportData) -> dict[str, str]:
     first, champion = data.generations[0], data.champion_result
     both = {model_words(part.generation): part.test for part in (first, champion)}
     svgs = {
-        "accuracy": figures.accuracy_figure(data),
+        "score": figures.score_figure(data),
         "reliability": figures.reliability_figure(both),
         "confusion": confusion(data),
     }
     if len(data.classes) <= MOST_NAMED:
         name = f"champion ({model_words(data.champion)})"
         models = {"generation 0": first.test, name: champion.test}
-        svgs["per_class"] = figures.per_class_figure(models, data.classes)
+        svgs["per_class"] = figures.per_class_figure(data.task, models, data.classes)
     if data.taught:
         svgs["pseudo_labels"] = figures.pseudo_label_figure(data)
         svgs["balance"] = figures.balance_figure(data)

@@ -26,7 +26,7 @@ from pipeline.report.words import (
 )
 
 NOTE_COLUMNS = {
-    "accuracy": "test accuracy",
+    "score": "test {}",
     "interval": "interval",
     "validation": "validation",
     "ece": "ECE",
@@ -34,7 +34,7 @@ NOTE_COLUMNS = {
     "change": "vs. teacher",
 }
 TABLE_COLUMNS = {
-    "accuracy": "test",
+    "score": "test",
     "interval": "interval",
     "centre": "one view",
     "ece": "ECE",
@@ -49,7 +49,7 @@ class ModelRow:
     """The figures of a model as they are shown, a dash for each that there is not."""
 
     name: str
-    accuracy: str
+    score: str
     interval: str
     centre: str = ABSENT
     nll: str = ABSENT
@@ -83,7 +83,7 @@ def _row(
 ) -> ModelRow:
     row = ModelRow(
         name,
-        percent(test.accuracy),
+        percent(test.score),
         span(test),
         nll=f"{test.nll:.3f}",
         ece=percent(test.ece),
@@ -98,8 +98,8 @@ def _row(
         taught = f"{percent(audit.coverage, 0)} kept{right}"
     return replace(
         row,
-        centre=percent(part.centre.accuracy),
-        validation=percent(part.validation.accuracy if part.validation else None),
+        centre=percent(part.centre.score),
+        validation=percent(part.validation.score if part.validation else None),
         pseudo_labels=taught,
         change=change(part.against_teacher) if part.against_teacher else ABSENT,
         champion=part.generation == champion,
@@ -159,7 +159,8 @@ def render_note(data: ReportData) -> str:
         for part in ("labeled", "unlabeled", "validation", "test")
         if part in data.counts
     )
-    rows = [["", *NOTE_COLUMNS.values()], ["---"] * (len(NOTE_COLUMNS) + 1)]
+    columns = [words.format(data.task.score_words) for words in NOTE_COLUMNS.values()]
+    rows = [["", *columns], ["---"] * (len(NOTE_COLUMNS) + 1)]
     for row in model_rows(data):
         name = f"**{row.name}** (champion)" if row.champion else escaped(row.name)
         rows.append([name, *(getattr(row, column) for column in NOTE_COLUMNS)])
@@ -179,15 +180,16 @@ def render_note(data: ReportData) -> str:
 
 
 def headline(data: ReportData) -> dict[str, float]:
-    """The figures by which one lineage is compared with another, accuracies in [0, 1]."""
+    """The figures by which one lineage is compared with another, scores in [0, 1]."""
+    score = f"test/{data.task.score}"
     figures = {
-        "test/accuracy": data.champion_result.test.accuracy,
-        "test/accuracy/generation_0": data.generations[0].test.accuracy,
+        score: data.champion_result.test.score,
+        f"{score}/generation_0": data.generations[0].test.score,
     }
     if data.ensemble is not None:
-        figures["test/accuracy/ensemble"] = data.ensemble.accuracy
+        figures[f"{score}/ensemble"] = data.ensemble.score
     for control in data.controls:
-        figures[f"test/accuracy/control_{control.name}"] = control.result.test.accuracy
+        figures[f"{score}/control_{control.name}"] = control.result.test.score
     return figures
 
 

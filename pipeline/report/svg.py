@@ -162,11 +162,11 @@ def name_classes(axis: Axis, classes: Sequence[str]) -> None:
     axis.set_ticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
 
 
-def count_by_class(ax: Axes, classes: Sequence[str]) -> None:
-    """Label the axes of bars of pseudo-labelled images, one for each class."""
+def count_by_class(ax: Axes, classes: Sequence[str], units: str = "images") -> None:
+    """Label the axes of bars of pseudo-labelled units, one for each class."""
     name_classes(ax.xaxis, classes)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel("pseudo-labelled images")
+    ax.set_ylabel(f"pseudo-labelled {units}")
     ax.grid(visible=False, axis="x")
 
 

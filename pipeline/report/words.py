@@ -9,6 +9,7 @@ from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
+from pipeline.tasks import Task
 from pipeline.tasks.significance import PairedTest
 
 ABSENT = "–"
@@ -34,7 +35,7 @@ def points(difference: float) -> str:
 
 
 def span(part: Evaluation | Baseline) -> str:
-    """The interval of an accuracy: "97.1 to 98.9 %"; a dash where there is none."""
+    """The interval of a score: "97.1 to 98.9 %"; a dash where there is none."""
     if part.low is None or part.high is None:
         return ABSENT
     return f"{100 * part.low:.1f} to {100 * part.high:.1f} %"
@@ -66,9 +67,9 @@ def answer(data: ReportData) -> Answer:
         short, tone = "Not chosen.", "worse"
         chosen = model_words(data.champion).capitalize()
         sentences = [f"{chosen}, trained on the labels alone, was chosen over the students."]
-        sentences += _gain(data.generations[-1])
+        sentences += _gain(data.generations[-1], data.task)
     else:
-        sentences = _gain(champion)
+        sentences = _gain(champion, data.task)
         if champion.against_first.verdict == "worse":
             short, tone = "No, they made the model worse.", "worse"
         elif "worse" in controls:
@@ -108,7 +109,7 @@ def validation_note(data: ReportData) -> str:
             )
         return (
             "No validation images: choices that need them are off. Confidence is not calibrated, "
-            "and the champion is not chosen by accuracy."
+            f"and the champion is not chosen by {data.task.score_words}."
         )
     note = ["No label was given up for validation."]
     if data.has_validation:
@@ -135,16 +136,22 @@ def issues_sentence(data: ReportData) -> str | None:
     )
 
 
-def _gain(result: GenerationResult) -> list[str]:
+def _gain(result: GenerationResult, task: Task) -> list[str]:
     """What a student gained over generation 0, if it was compared with it."""
     test = result.against_first
     if test is None:
         return []
+    images = counted(result.test.images, "test image")
+    reached = f"{percent(result.test.score)} ({span(result.test)})"
+    if task.image_classes:
+        shown = f"is right on {reached} of {images}"
+        changed = f"It gained {test.gained} of them and lost {test.lost}"
+    else:
+        shown = f"has a {task.score_words} of {reached} on {images}"
+        changed = f"Of these {test.gained} got better and {test.lost} worse"
     return [
-        f"Generation {result.generation} is right on {percent(result.test.accuracy)} "
-        f"({span(result.test)}) of {counted(result.test.images, 'test image')}, against "
-        f"generation 0, which saw the labels alone: {change(test)}. It "
-        f"gained {test.gained} of them and lost {test.lost}."
+        f"Generation {result.generation} {shown}, against generation 0, which saw the labels "
+        f"alone: {change(test)}. {changed}."
     ]
 
 
@@ -171,7 +178,7 @@ def _control_sentence(control: ControlResult, heads: bool) -> str:
     like = " as students are" if control.like == "student" and not heads else ""
     sentence = (
         f"The labels alone, trained{like} for {counted(control.steps, 'step')} ({match}), reach "
-        f"{percent(test.accuracy)} ({span(test)}); the champion against that: "
+        f"{percent(test.score)} ({span(test)}); the champion against that: "
         f"{change(control.champion)}"
     )
     if control.champion.verdict == "better":
@@ -213,7 +220,7 @@ def _ensemble_sentences(data: ReportData) -> list[str]:
             if weight > 0
         )
         members = f"The ensemble chosen on the validation images ({weights})"
-    return [f"{members} reaches {percent(data.ensemble.accuracy)} ({span(data.ensemble)})."]
+    return [f"{members} reaches {percent(data.ensemble.score)} ({span(data.ensemble)})."]
 
 
 def _baseline_sentences(data: ReportData) -> list[str]:
@@ -224,7 +231,7 @@ def _baseline_sentences(data: ReportData) -> list[str]:
     if baseline.accuracy is None:
         return [f"A simpler method, {baseline.name}, for comparison: {baseline.note}."]
     note = f" ({baseline.note})" if baseline.note else ""
-    gain = data.champion_result.test.accuracy - baseline.accuracy
+    gain = data.champion_result.test.score - baseline.accuracy
     return [
         f"A simpler method, {baseline.name}, reaches {percent(baseline.accuracy)} "
         f"({span(baseline)}){note}; the champion is {points(gain)} from that."

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.evaluate.guard import (
@@ -20,8 +17,7 @@ from pipeline.evaluate.guard import (
 from pipeline.files import stage_json
 from pipeline.labels.audit import Audit
 from pipeline.params import Params
-
-_COUNTS = TypeAdapter(ValidationCounts)
+from pipeline.tasks import open_task
 
 
 def findings_about_student(params: Params, generation: str, counts: Path) -> list[str]:
@@ -32,11 +28,11 @@ def findings_about_student(params: Params, generation: str, counts: Path) -> lis
     guard = params.guard
     if guard.on_regression == "ignore":
         return []
-    written = stage_json(counts)
+    task, written = open_task(params.task), stage_json(counts)
     try:
-        known = asdict(_COUNTS.validate_python(written))
-        return student_findings(generation, known, interval=guard.interval, seed=params.seed)
-    except (ValueError, ArithmeticError):  # also counts that do not add up
+        known = ValidationCounts.from_json(dict(written), task)
+        return student_findings(task, generation, known, interval=guard.interval, seed=params.seed)
+    except (ValueError, TypeError, ArithmeticError):  # also counts that do not add up
         raise DataError(
             f"{counts}: not counts of validation images; selftrain run makes it again"
         ) from None

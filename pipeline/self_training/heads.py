@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from pipeline.data.features import check_features, load_features, read_feature_shard
 from pipeline.data.predictions import read_pseudo_label_shard
 from pipeline.data.shards import read_labels, read_manifest
-from pipeline.evaluate.guard import ValidationCounts, count_right
+from pipeline.evaluate.guard import NOTHING, ValidationCounts, count_evidence
 from pipeline.evaluate.measure import head_log_probs
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import model_digest, read_spec
+from pipeline.tasks import open_task
 from pipeline.tasks.classification import TASK
-from pipeline.tasks.metrics import apply_temperature, correct, fit_temperature
+from pipeline.tasks.metrics import apply_temperature, fit_temperature
 from pipeline.train.head import (
     TAUGHT_L2,
     FeatureBlock,
@@ -29,6 +30,7 @@ from pipeline.train.head import (
     stratified_folds,
 )
 
+CLASSES = open_task("classification")  # what features of whole images can be classified into
 L2 = "l2"  # the note in a head's spec
 MOST_IN_FOLDS = 2_000  # pseudo-labelled images that each fold learns from, evenly spaced
 
@@ -245,22 +247,23 @@ class HeadJob:
 
         The teacher's figures are missing where it was judged on none of them.
         """
+        count = len(self.classes)
         if folds is not None:
             held_out, labels = folds.held_out, self.labeled.labels[folds.held_out]
             student, teacher = (
-                None if each is None else correct(each.log_probs[held_out], labels)
+                None if each is None else CLASSES.evidence(each.log_probs[held_out], labels, count)
                 for each in (folds, self._teacher_folds)
             )
             assert student is not None
-            return count_right(student, teacher)
+            return count_evidence(CLASSES, student, teacher)
         images, features = self.prepared / "validation", self.features / "validation"
         if not read_manifest(images).rows:
-            return ValidationCounts(0, None, None, 0, 0)
+            return NOTHING
         models = [model]
         if self.teacher is not None and read_spec(self.teacher).body is not None:
             models.append(self.teacher)
-        flags = [
-            correct(head_log_probs(folder, features, images), read_labels(images))
+        evidence = [
+            CLASSES.evidence(head_log_probs(folder, features, images), read_labels(images), count)
             for folder in models
         ]
-        return count_right(flags[0], flags[1] if len(flags) > 1 else None)
+        return count_evidence(CLASSES, evidence[0], evidence[1] if len(evidence) > 1 else None)

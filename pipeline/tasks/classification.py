@@ -199,7 +199,11 @@ class Classification:
 
     def scores(self, evidence: Array) -> Scores:
         """Accuracy, of all images and of those of each class."""
-        raise NotImplementedError
+        right, labels = _right(evidence), evidence[:, 1]
+        totals, found = np.bincount(labels), np.bincount(labels, right)
+        pairs = zip(found, totals, strict=True)
+        per_class = [float(own / total) if total else None for own, total in pairs]
+        return Scores(float(right.mean()), tuple(per_class))
 
     def interval(self, evidence: Array, bootstrap: Bootstrap) -> tuple[float, float]:
         """Wilson's."""
@@ -209,16 +213,55 @@ class Classification:
         """McNemar's test and the bootstrap."""
         return compare(_right(before), _right(after), bootstrap)
 
+    def difference_error(self, before: Array, after: Array) -> float | None:
+        """None: the images gained and lost say all."""
+        return None
+
     def beats(self, earlier: Array, later: Array) -> bool:
         """By images that only one of them has right."""
         one, other = _right(earlier), _right(later)
         lost, gained = int((one & ~other).sum()), int((other & ~one).sum())
         return bool(lost - gained > np.sqrt(lost + gained))
 
+    def behind(self, score: float, other: float, count: int, images: str) -> str:
+        """In images that are right."""
+        return f"is right on {round(count * other) - round(count * score)} fewer of {images}"
+
+    def shown(self, score: float, count: int) -> str:
+        """How many images are right."""
+        return str(round(count * score))
+
+    def more_figures(
+        self, predictions: Array, targets: Array, num_classes: int
+    ) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def evidence_values(self, evidence: Array) -> list[Any]:
+        """Whether each image is right."""
+        return list(_right(evidence).tolist())
+
+    def evidence_of(self, values: Sequence[Any]) -> Array:
+        """Class 0 of right images, 1 of wrong ones, for 0."""
+        wrong = ~np.array(values, np.bool_)
+        return np.stack([wrong, np.zeros_like(wrong)], axis=1).astype(np.int64)
+
     def losses(self, predictions: Array, targets: Array, num_classes: int) -> Floats:
         """-log p of each image's class."""
         own = predictions[np.arange(len(targets)), targets]
         return np.asarray(-np.maximum(own, LEAST_LOG_PROB), np.float32)
+
+    # showing
+
+    def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
+        """The image alone, in RGB."""
+        return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+    def tiles(
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+    ) -> list[NDArray[np.uint8]]:
+        """The image alone."""
+        return [self.draw(pixels, target, num_classes)]
 
 
 def _right(evidence: Array) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan, isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,21 +13,27 @@ from numpy.typing import NDArray
 from pipeline.data.class_maps import (
     COLUMNS,
     IGNORED,
+    grid,
     map_columns,
+    map_losses,
+    map_probabilities,
     merge_maps,
     pack_maps,
+    palette,
     read_maps,
     read_masks,
 )
 from pipeline.data.taught_maps import (
     LOG_CONFIDENCES,
-    grid,
+    grid_pixels,
     hard_map,
     kept_map,
     sharpened_map,
     shown_class,
 )
-from pipeline.tasks.task import Array, Choice, Choose, Encoded, Scores, Taught, Units
+from pipeline.tasks import iou
+from pipeline.tasks.significance import BOOTSTRAP, Bootstrap, PairedTest
+from pipeline.tasks.task import Array, Choice, Choose, Encoded, Floats, Scores, Taught, Units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
     from pipeline.params import AugmentParams, DataParams, SelectParams
 
 CLASSIFIED = 32  # pixels along a side of the grid that calibration is measured on
+RED, GREY = (220, 30, 30), (128, 128, 128)
+MOST_CLASSIFIED = 1 << 26  # probabilities of all grids together
 
 
 class Segmentation:
@@ -126,7 +135,7 @@ class Segmentation:
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
         """Pixels in an even grid."""
         maps = read_maps(table, num_classes, source)
-        pixels = grid(maps.shape[-1], most)
+        pixels = grid_pixels(maps.shape[-1], most)
         firsts = maps.reshape(len(maps), 4, -1)[:, :, pixels]
         return Units(
             np.repeat(np.arange(len(maps)), len(pixels)),
@@ -186,13 +195,95 @@ class Segmentation:
 
     # judging
 
+    def classified(
+        self, predictions: Array, targets: Array, num_classes: int
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """The known pixels of a grid over each image."""
+        most = isqrt(MOST_CLASSIFIED // max(1, len(targets) * num_classes))
+        places = grid(targets.shape[-1], min(CLASSIFIED, max(1, most)))
+        rows, columns = places[:, None], places
+        shares = map_probabilities(predictions[..., rows, columns], num_classes)
+        classes = targets[..., rows, columns]
+        known = classes != IGNORED
+        return np.log(np.moveaxis(shares, 1, -1)[known]), classes[known].astype(np.int64)
+
     def evidence(self, predictions: Array, targets: Array, num_classes: int) -> Array:
-        """(N, K, 3) int64."""
-        raise NotImplementedError
+        """(N, K, 3) int64; raises DataError for targets that do not fit."""
+        return iou.overlaps(predictions[:, 0], targets, num_classes)
 
     def scores(self, evidence: Array) -> Scores:
         """Mean intersection over union of the classes that the images show, and that of each."""
-        raise NotImplementedError
+        sums = evidence.sum(axis=0)
+        ious = iou.class_ious(sums).tolist()
+        per_class = (None if isnan(value) else value for value in ious)
+        return Scores(float(iou.mean_iou(sums)), tuple(per_class))
+
+    def interval(self, evidence: Array, bootstrap: Bootstrap) -> tuple[float, float]:
+        """The bootstrap's, over images."""
+        return iou.iou_interval(evidence, bootstrap)
+
+    def compare(self, before: Array, after: Array, bootstrap: Bootstrap) -> PairedTest:
+        """The bootstrap over images, and a sign test on the images' own mean IoU."""
+        return iou.compare_ious(before, after, bootstrap)
+
+    def difference_error(self, before: Array, after: Array) -> float | None:
+        """By the bootstrap over images."""
+        return iou.difference_error(before, after, BOOTSTRAP)
+
+    def beats(self, earlier: Array, later: Array) -> bool:
+        """By the bootstrap over images."""
+        lead = self.scores(earlier).score - self.scores(later).score
+        return lead > 0 and lead > iou.difference_error(earlier, later, BOOTSTRAP)
+
+    def behind(self, score: float, other: float, count: int, images: str) -> str:
+        """In points."""
+        return f"has a mean IoU {100 * (other - score):.1f} points lower on {images}"
+
+    def shown(self, score: float, count: int) -> str:
+        """In percent."""
+        return f"{100 * score:.1f} %"
+
+    def more_figures(
+        self, predictions: Array, targets: Array, num_classes: int
+    ) -> dict[str, float]:
+        """The share of the known pixels that are right, and how well boundaries agree."""
+        both, _, true = iou.overlaps(predictions[:, 0], targets, num_classes).sum(axis=(0, 1))
+        return {
+            "pixel_accuracy": float(both / max(true, 1)),
+            "boundary_f1": iou.boundary_f1(predictions[:, 0], targets, num_classes),
+        }
+
+    def evidence_values(self, evidence: Array) -> list[Any]:
+        """The overlaps."""
+        return list(evidence.tolist())
+
+    def evidence_of(self, values: Sequence[Any]) -> Array:
+        """The overlaps."""
+        return np.array(values, np.int64)
+
+    def losses(self, predictions: Array, targets: Array, num_classes: int) -> Floats:
+        """Mean -log p of the class of the known pixels; 0 where none is known."""
+        return map_losses(predictions, targets, num_classes)
+
+    # showing
+
+    def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
+        """Each class in its colour over the image; what is ignored stays."""
+        image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        colours = palette(num_classes)[np.where(target == IGNORED, 0, target)]
+        blended = (image.astype(np.uint16) + colours) // 2
+        return np.where((target == IGNORED)[..., None], image, blended).astype(np.uint8)
+
+    def tiles(
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+    ) -> list[NDArray[np.uint8]]:
+        """Red where wrong, grey where ignored, else the image, faint."""
+        image = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.uint8)
+        errors = 128 + image // 2
+        errors[prediction[0] != target] = RED
+        errors[target == IGNORED] = GREY
+        both = (self.draw(pixels, each, num_classes) for each in (target, prediction[0]))
+        return [image, *both, errors]
 
 
 TASK = Segmentation()

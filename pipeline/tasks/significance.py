@@ -36,7 +36,11 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the same images; `difference` = accuracy after - accuracy before."""
+    """Two models on the same images; `difference` = score after - score before.
+
+    gained, lost: images that the later model has right and the earlier not, or the other way; where
+    an image is neither right nor wrong, those whose own score rose or fell.
+    """
 
     difference: float
     low: float
@@ -101,12 +105,26 @@ def compare_counts(
     gained: int, lost: int, images: int, bootstrap: Bootstrap = BOOTSTRAP
 ) -> PairedTest:
     """`compare` of two models that differ on `gained` + `lost` of `images` images."""
-    low, high = _difference_interval(gained, lost, images, bootstrap)
+    bounds = _difference_interval(gained, lost, images, bootstrap)
+    return compare_scores((gained - lost) / images, bounds, gained, lost, bootstrap.interval)
+
+
+def compare_scores(
+    difference: float, bounds: tuple[float, float], gained: int, lost: int, interval: float
+) -> PairedTest:
+    """The paired test of a difference of two scores, its bounds, and the images gained and lost."""
+    low, high = bounds
     p_value = mcnemar_p_value(gained, lost)
     verdict: Verdict = "no difference beyond the interval"
-    if p_value < 1 - bootstrap.interval and (low > 0 or high < 0):
+    if p_value < 1 - interval and (low > 0 or high < 0):
         verdict = "better" if low > 0 else "worse"
-    return PairedTest((gained - lost) / images, low, high, p_value, gained, lost, verdict)
+    return PairedTest(difference, low, high, p_value, gained, lost, verdict)
+
+
+def normal_bounds(difference: float, error: float, interval: float) -> tuple[float, float]:
+    """The bounds of a difference with this standard error."""
+    margin = NormalDist().inv_cdf((1 + interval) / 2) * error
+    return difference - margin, difference + margin
 
 
 def _difference_interval(

@@ -209,8 +209,40 @@ class Task(Protocol):
     def compare(self, before: Array, after: Array, bootstrap: Bootstrap) -> PairedTest:
         """Two models by their evidence on the same images."""
 
+    def difference_error(self, before: Array, after: Array) -> float | None:
+        """Standard error of the difference of the scores of two models on the same images; None
+        where the images gained and lost say all."""
+
     def beats(self, earlier: Array, later: Array) -> bool:
         """Whether the earlier model scores higher by over a standard error of the difference."""
 
+    def behind(self, score: float, other: float, count: int, images: str) -> str:
+        """How a model falls behind another with the score `other`, before "than": "is right on 3
+        fewer of 100 images"; images: `count` of them in words."""
+
+    def shown(self, score: float, count: int) -> str:
+        """The score on so many images, in a sentence: "97", "43.7 %"."""
+
+    def more_figures(
+        self, predictions: Array, targets: Array, num_classes: int
+    ) -> dict[str, float]:
+        """Figures besides the score, by the end of a metric's key."""
+
+    def evidence_values(self, evidence: Array) -> list[Any]:
+        """Of each image the evidence that another model's is compared with, as a JSON value."""
+
+    def evidence_of(self, values: Sequence[Any]) -> Array:
+        """Evidence of such values."""
+
     def losses(self, predictions: Array, targets: Array, num_classes: int) -> Floats:
         """What each image costs a model in mean -log p of the truth: (N,)."""
+
+    # showing
+    def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
+        """An image (S, S, C) with a target of it, (S, S, 3)."""
+
+    def tiles(
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+    ) -> list[NDArray[np.uint8]]:
+        """An image, its target, a prediction and where that is wrong, (S, S, 3) each; of an image
+        with one class the image alone."""

@@ -23,6 +23,7 @@ from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from pipeline.evaluate.champion import promote
 from pipeline.files import plain_name, read_json
+from pipeline.tasks import open_task
 from pipeline.tasks.significance import Bootstrap
 
 PACKAGES = (
@@ -78,7 +79,7 @@ def register(
 ) -> None:
     """Make the model of a run a version of `name`, and move the aliases; again, it does nothing.
 
-    rights: which validation images it has right, kept as an artifact for comparisons to come.
+    rights: how each validation image speaks for it, kept as an artifact for comparisons to come.
     """
     client.log_artifact(run_id, str(rights), "registry")
     with suppress(MlflowException):  # it exists
@@ -90,7 +91,9 @@ def register(
     held, before = aliases.get("champion"), None
     if held is not None and str(held) != str(version.version):  # else a sender was killed here
         before = _rights(client, client.get_model_version(name, held))
-    decided = promote(before, read_json(rights), Bootstrap(**compared))
+    task = open_task(compared["task"])
+    bootstrap = Bootstrap(compared["samples"], compared["interval"])
+    decided = promote(task, before, read_json(rights), bootstrap)
     alias = "champion" if decided.moves else "challenger"
     # A sender that was killed may come back to a version after a later one was registered.
     is_newest = int(aliases.get("challenger", 0)) <= int(version.version)
@@ -116,8 +119,8 @@ def _version(client: Any, experiment: str, run_id: str, name: str, rights: str) 
     )
 
 
-def _rights(client: Any, version: Any) -> dict[str, bool]:
-    """Which validation images a version has right; none of one that was registered by hand."""
+def _rights(client: Any, version: Any) -> dict[str, Any]:
+    """How each validation image speaks for a version; none of one that was registered by hand."""
     if RIGHTS_TAG not in version.tags:
         return {}
     name = plain_name(version.tags[RIGHTS_TAG].removeprefix("registry/"))

@@ -109,10 +109,10 @@ class Tracker:
         """
         self._spool.append("model", path=self._spool.keep(folder))
 
-    def register(self, name: str, rights: Path, compared: Mapping[str, float]) -> None:
+    def register(self, name: str, rights: Path, compared: Mapping[str, Any]) -> None:
         """Make the run's model a version of the registered model `name`.
 
-        rights: a JSON file of promotion.rights_by_content; compared: options of promotion.promote.
+        rights: a JSON file of champion.values_by_content; compared: how champion.promote compares.
         """
         path = self._spool.keep(rights)
         self._spool.append("register", path=path, name=name, compared=dict(compared))

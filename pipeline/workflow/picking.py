@@ -28,6 +28,7 @@ from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import Params
 from pipeline.progress import say
+from pipeline.tasks import open_task
 from pipeline.train.inputs import model_spec
 from pipeline.train.run import started
 from pipeline.train.transfer import find_source, read_source
@@ -97,7 +98,7 @@ def weakest_words(layout: Layout, params: Params) -> str:
     folder, classes = layout.evaluation(champion), layout.classes
     if not (folder / RESULT_FILE).exists():
         return ""
-    test = load_result(folder).test
+    test = load_result(folder, open_task(params.task)).test
     if len(test.per_class) != len(classes):  # the evaluation is of other images
         return ""
     return weakest_classes(classes, test)

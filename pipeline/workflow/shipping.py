@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.champion import rights_by_content
+from pipeline.evaluate.champion import values_by_content
+from pipeline.evaluate.ensemble import merged
 from pipeline.evaluate.recipe import RECIPE, Name, Recipe, name_of, read_recipe
 from pipeline.evaluate.result import ModelResult, views_used
 from pipeline.files import write_json
@@ -19,8 +20,7 @@ from pipeline.models.spec import SPEC
 from pipeline.params import Params
 from pipeline.params.errors import read_typed
 from pipeline.params.predict import Views
-from pipeline.tasks.averages import weighted_log_probs
-from pipeline.tasks.metrics import correct
+from pipeline.tasks import Task
 from pipeline.workflow.layout import Layout
 
 if TYPE_CHECKING:
@@ -95,24 +95,25 @@ def named_classifier(name: str | None, layout: Layout, params: Params, device: s
     return open_classifier(models, recipe, device=device)
 
 
-def write_rights(
-    path: Path, validation: Path, results: Mapping[str, ModelResult], recipe: Recipe
+def write_evidence(
+    path: Path, validation: Path, results: Mapping[str, ModelResult], recipe: Recipe, task: Task
 ) -> None:
-    """Write which images of the folder `validation` the shipped model has right, as JSON.
+    """Write how the images of the folder `validation` speak for the shipped model, as JSON.
 
-    results: by model, with log-probabilities of those images in the order of the shards.
+    results: by model, with predictions of those images in the order of the shards.
     """
     from pipeline.data.shards import iter_shards, read_manifest
 
-    members = {key: results[key].validation_log_probs for key in recipe.weights}
-    labels = next(iter(results.values())).validation_labels
-    rights: Iterable[bool] = ()
+    members = {key: results[key].validation_predictions for key in recipe.weights}
+    first, values = next(iter(results.values())), list[Any]()
     if read_manifest(validation).rows:  # out of fold the labelled images take their place
-        rights = correct(weighted_log_probs(members, recipe.weights), labels).tolist()
+        predictions = merged(task, members, recipe.weights, first.num_classes)
+        evidence = task.evidence(predictions, first.validation_targets, first.num_classes)
+        values = task.evidence_values(evidence)
     images = (
         image.as_py() for table in iter_shards(validation, ["image"]) for image in table["image"]
     )
-    write_json(path, rights_by_content(images, rights))
+    write_json(path, values_by_content(images, values))
 
 
 def shipped_views(layout: Layout, params: Params) -> Views:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pipeline.errors import CheckpointError, counted
@@ -43,10 +42,10 @@ def train_head(stage: Stage, run: Run, training: Training) -> str:
     _publish(stage, run, [], fitted.counts)
     counts, figures = fitted.counts, {L2: fitted.l2}
     shown = f"a classifier on {fitted.num_features} features, l2 {fitted.l2:g}"
-    if counts.accuracy is not None:
-        figures["val/accuracy"] = counts.accuracy
+    if counts.score is not None:
+        figures[f"val/{stage.task.score}"] = counts.score
         by = "out of fold" if fitted.out_of_fold else "on validation"
-        shown += f": {counts.accuracy:.1%} of {counted(counts.images, 'image')} {by}"
+        shown += f": {counts.score:.1%} of {counted(counts.images, 'image')} {by}"
     run.tracker.metrics(figures)
     return shown
 
@@ -76,8 +75,8 @@ def train_network(stage: Stage, run: Run, training: Training, source: Source | N
         job.model,
         teacher,
         layout.prepared / "validation",
+        stage.task,
         threads=train.threads,
-        cache_gib=train.cache_gib,
         device=resolve_device(train.device).type,
     )
     _publish(stage, run, history, counts)
@@ -125,5 +124,5 @@ def _publish(stage: Stage, run: Run, history: Sequence[Point], counts: Validatio
     layout, model = stage.layout, stage.model
     publish_folder(run.scratch / "model", layout.model(model))
     write_curves(layout.curves(model), history)
-    write_json(layout.metrics("guard", model), asdict(counts))
+    write_json(layout.metrics("guard", model), counts.to_json(stage.task))
     run.tracker.model(layout.model(model))

@@ -207,8 +207,8 @@ def _reports(root: Path) -> dict[str, Format]:
     files = {
         "ensemble.json": (layout.ensemble, "json"),
         "result.json": (evaluation / "result.json", "json"),
-        "log-probabilities .npy": (evaluation / "test_log_probs.npy", "bytes"),
-        "labels .npy": (evaluation / "test_labels.npy", "bytes"),
+        "predictions .npy": (evaluation / "test_predictions.npy", "bytes"),
+        "targets .npy": (evaluation / "test_targets.npy", "bytes"),
         "an audit": (layout.audit("1"), "json"),
         "label_issues.csv": (layout.label_issues, "bytes"),
         "metrics of search": (layout.metrics("search"), "json"),

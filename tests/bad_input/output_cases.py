@@ -27,6 +27,7 @@ from pipeline.models.checkpoint import load_checkpoint
 from pipeline.models.spec import SPEC, WEIGHTS
 from pipeline.models.tensor_files import write_model
 from pipeline.params import EvaluateParams, SelectParams, parse_params
+from pipeline.tasks import open_task
 from pipeline.tasks.classification import TASK
 from pipeline.train.inputs import training_data
 from pipeline.train.run import TrainJob, train_model
@@ -257,7 +258,7 @@ def state_cut(root: Path) -> Outcome:
 
 def evaluation_cut(root: Path) -> Outcome:
     (root / "result.json").write_text('{"test": {')
-    return stops(lambda: load_result(root))
+    return stops(lambda: load_result(root, open_task("classification")))
 
 
 OUTPUT_CASES: dict[str, Case] = {

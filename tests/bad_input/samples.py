@@ -37,6 +37,7 @@ from pipeline.models.head import (
     save_folds,
 )
 from pipeline.params import EvaluateParams
+from pipeline.tasks import open_task
 from pipeline.workflow.layout import Layout
 from tests.bad_input.output_cases import RULES
 from tests.data.helpers import encoded, noise, photo
@@ -44,6 +45,8 @@ from tests.report.example import example_report, predictions
 from tests.report.pictures import ids_of
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
 from tests.train.test_state import Run
+
+TASK = open_task("classification")
 
 
 def make(root: Path) -> None:
@@ -122,11 +125,12 @@ def _make_report(root: Path, audit: dict[str, Any]) -> None:
     """What gather_report reads of one student beside models, predictions and pseudo-labels."""
     layout = Layout(root)
     log_probs, labels = predictions(3, 4.0, images=read_manifest(layout.prepared / "test").rows)
-    figures = evaluate(log_probs, labels)
+    figures = evaluate(TASK, log_probs, labels, 3)
     example = example_report(CLASSES, skills=(4.0, 5.0)).generations[1]
     result = ModelResult(figures, figures, figures, log_probs, labels, log_probs, labels)
-    save_result(layout.evaluation("0"), result)
-    save_result(layout.evaluation("1"), replace(result, against_teacher=example.against_teacher))
+    save_result(layout.evaluation("0"), result, TASK)
+    student = replace(result, against_teacher=example.against_teacher)
+    save_result(layout.evaluation("1"), student, TASK)
     for key in ("0", "1"):
         layout.curves(key).mkdir(parents=True)
         (layout.curves(key) / "loss.csv").write_text(

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.champion import choose_champion, promote, rights_by_content
+from pipeline.evaluate.champion import choose_champion, promote, values_by_content
+from pipeline.tasks import open_task
 from pipeline.tasks.significance import Bootstrap, compare, mcnemar_p_value
+
+TASK = open_task("classification")
 
 
 def flags(right: int, images: int = 100) -> NDArray[np.bool_]:
@@ -12,10 +17,19 @@ def flags(right: int, images: int = 100) -> NDArray[np.bool_]:
     return np.arange(images) < right
 
 
+def choose(rights: Mapping[str, NDArray[np.bool_] | None]) -> tuple[str, str]:
+    """The champion by which images each model has right."""
+    evidence = {
+        key: None if each is None else TASK.evidence_of(each.tolist())
+        for key, each in rights.items()
+    }
+    return choose_champion(TASK, evidence)
+
+
 def test_the_latest_is_champion_though_an_earlier_one_is_luckier() -> None:
     swapped = np.roll(flags(90), 3)  # three lost and three gained, then two more lost
     swapped[:5] = False
-    generation, reason = choose_champion({"0": flags(80), "1": flags(90), "2": swapped})
+    generation, reason = choose({"0": flags(80), "1": flags(90), "2": swapped})
     assert swapped.sum() < 90
     assert generation == "2"
     assert "latest" in reason
@@ -24,51 +38,51 @@ def test_the_latest_is_champion_though_an_earlier_one_is_luckier() -> None:
 
 def test_one_that_falls_behind_is_not() -> None:
     rights = {"0": flags(70), "1": flags(90), "2": flags(60)}
-    generation, reason = choose_champion(rights)
+    generation, reason = choose(rights)
     assert generation == "1"
     assert reason == (
         "since generation 2 is right on 30 fewer of 100 images held out than generation 1"
     )
-    few = choose_champion({"0": flags(20, 20), "1": flags(10, 20)})[1]
+    few = choose({"0": flags(20, 20), "1": flags(10, 20)})[1]
     assert few.endswith("10 fewer of 20 images held out than generation 0, too few to be sure")
-    assert choose_champion({"0": flags(95), "1": flags(80), "2": flags(60)})[0] == "0"
+    assert choose({"0": flags(95), "1": flags(80), "2": flags(60)})[0] == "0"
 
 
 def test_a_control_is_champion_where_the_generations_are_clearly_worse() -> None:
     rights = {"0.longer": flags(90), "0": flags(70), "1": flags(75)}
-    champion, reason = choose_champion(rights)
+    champion, reason = choose(rights)
     assert champion == "0.longer"
     assert reason.endswith("15 fewer of 100 images held out than the control longer")
-    assert choose_champion(rights | {"1": flags(90)})[0] == "1"
-    assert choose_champion({"0.longer": None, "0": None, "1": None})[0] == "1"
+    assert choose(rights | {"1": flags(90)})[0] == "1"
+    assert choose({"0.longer": None, "0": None, "1": None})[0] == "1"
 
 
 def test_a_slow_decline_is_seen_although_no_step_of_it_is() -> None:
     rights = {str(g): flags(100 - g) for g in range(4)}  # one more lost each time
-    assert choose_champion({key: rights[key] for key in "01"})[0] == "1"
-    assert choose_champion({key: rights[key] for key in "12"})[0] == "2"
-    assert choose_champion(rights)[0] == "1"
+    assert choose({key: rights[key] for key in "01"})[0] == "1"
+    assert choose({key: rights[key] for key in "12"})[0] == "2"
+    assert choose(rights)[0] == "1"
 
 
 def test_without_validation_images_it_is_the_last_and_says_so() -> None:
-    generation, reason = choose_champion({"0": None, "1": None, "2": None})
+    generation, reason = choose({"0": None, "1": None, "2": None})
     assert generation == "2"
     assert "no validation images" in reason
 
 
 def test_where_a_generation_was_not_judged_it_is_the_last_and_says_which() -> None:
     reason = "the last; no images were held out from generation 1 to choose by"
-    assert choose_champion({"0": flags(9), "1": None}) == ("1", reason)
+    assert choose({"0": flags(9), "1": None}) == ("1", reason)
     heads_first = {"0": flags(9), "1": flags(9), "2": None, "3": None}
-    assert "from generations 2, 3 to choose by" in choose_champion(heads_first)[1]
+    assert "from generations 2, 3 to choose by" in choose(heads_first)[1]
     control = {"0.longer": None, "0": flags(9), "1": None}
-    assert "from generation 1 and the control longer to choose" in choose_champion(control)[1]
+    assert "from generation 1 and the control longer to choose" in choose(control)[1]
     control |= {"1": flags(9)}
-    assert "held out from the control longer to choose by" in choose_champion(control)[1]
+    assert "held out from the control longer to choose by" in choose(control)[1]
 
 
 def test_of_one_generation_there_is_nothing_to_choose() -> None:
-    assert choose_champion({"0": flags(9)}) == ("0", "the only one")
+    assert choose({"0": flags(9)}) == ("0", "the only one")
 
 
 def simulated(
@@ -92,7 +106,7 @@ def simulated(
             for g in reversed(range(len(rights)))
             if all(mcnemar(rights[h], rights[g]) for h in range(g))
         )
-        ours = int(choose_champion({str(g): value for g, value in enumerate(rights)})[0])
+        ours = int(choose({str(g): value for g, value in enumerate(rights)})[0])
         for place, g in enumerate((ours, counts.index(max(counts)), last)):
             chosen[place].append(accuracies[g])
     first, second, third = (float(np.mean(values)) for values in chosen)
@@ -127,8 +141,8 @@ def by_content(right: int, images: int, first: int = 0) -> dict[str, bool]:
 
 
 def test_the_first_is_champion() -> None:
-    assert promote(None, {}).moves
-    assert promote(None, by_content(1, 3)).reason == "the first"
+    assert promote(TASK, None, {}).moves
+    assert promote(TASK, None, by_content(1, 3)).reason == "the first"
 
 
 def test_the_decision_is_that_of_the_paired_test() -> None:
@@ -138,21 +152,25 @@ def test_the_decision_is_that_of_the_paired_test() -> None:
         want = compare(before, after, bootstrap).verdict == "better"
         champion = {str(k): bool(v) for k, v in enumerate(before)}
         challenger = {str(k): bool(v) for k, v in reversed(list(enumerate(after)))}
-        got = promote(champion, challenger, bootstrap)
+        got = promote(TASK, champion, challenger, bootstrap)
         assert got.moves == want
-    assert promote(by_content(250, 300), by_content(299, 300)).moves
-    assert not promote(by_content(250, 300), by_content(252, 300)).moves
+    assert promote(TASK, by_content(250, 300), by_content(299, 300)).moves
+    assert not promote(TASK, by_content(250, 300), by_content(252, 300)).moves
 
 
 def test_only_shared_images_count() -> None:
     champion = by_content(50, 100)  # of the images 90 to 99 it has none right
-    assert promote(champion, by_content(100, 100, first=90)).moves
-    assert "on 10 validation images" in promote(champion, by_content(100, 100, first=90)).reason
-    assert not promote(champion, by_content(100, 100, first=95)).moves  # five images are too few
-    assert not promote(by_content(0, 5), by_content(5, 5, first=5)).moves
+    assert promote(TASK, champion, by_content(100, 100, first=90)).moves
+    assert (
+        "on 10 validation images" in promote(TASK, champion, by_content(100, 100, first=90)).reason
+    )
+    assert not promote(
+        TASK, champion, by_content(100, 100, first=95)
+    ).moves  # five images are too few
+    assert not promote(TASK, by_content(0, 5), by_content(5, 5, first=5)).moves
 
 
 def test_images_are_known_by_their_content() -> None:
-    named = rights_by_content([b"one", b"two", b"one"], [True, False, True])
+    named = values_by_content([b"one", b"two", b"one"], [True, False, True])
     assert sorted(named.values()) == [False, True]
-    assert named == rights_by_content([b"two", b"one"], np.array([False, True]))
+    assert named == values_by_content([b"two", b"one"], np.array([False, True]))

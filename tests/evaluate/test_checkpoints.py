@@ -17,7 +17,10 @@ from pipeline.models import passes
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.passes import has_bfloat16
 from pipeline.params import ViewParams
+from pipeline.tasks import open_task
 from tests.tiny import prepared_stripes, save_model, tiny_network, tiny_spec
+
+TASK = open_task("classification")
 
 needs_bfloat16 = pytest.mark.skipif(
     not has_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16"
@@ -31,9 +34,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def counted(student: Path, teacher: Path | None, prepared: Path) -> dict[str, object]:
     counts = count_on_validation(
-        student, teacher, prepared / "validation", threads=1, cache_gib=1.0, device="cpu"
+        student, teacher, prepared / "validation", TASK, threads=1, device="cpu"
     )
-    return vars(counts)
+    return counts.to_json(TASK)
 
 
 def test_answers_that_are_no_numbers_are_refused(prepared: Path, tmp_path: Path) -> None:

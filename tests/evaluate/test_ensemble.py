@@ -12,8 +12,11 @@ from pipeline.evaluate.ensemble import (
     judge_ensemble,
 )
 from pipeline.evaluate.result import ModelResult, evaluate, evaluation_from_json
+from pipeline.tasks import open_task
 from pipeline.tasks.averages import add_member, average_log_probs, weighted_log_probs
 from pipeline.tasks.metrics import correct
+
+TASK = open_task("classification")
 
 
 def members(count: int = 3) -> list[NDArray[np.float32]]:
@@ -100,7 +103,7 @@ def slow_greedy(parts: dict[str, Any], labels: Any, rounds: int) -> dict[str, fl
 @pytest.mark.parametrize("seed", range(6))
 def test_greedy_weights_are_those_of_a_slow_selection(seed: int) -> None:
     parts, labels = voters((0.5, 2.0, 2.2, 2.1), 80, seed)
-    weights = greedy_weights(parts, labels, rounds=8)
+    weights = greedy_weights(TASK, parts, labels, 4, rounds=8)
     assert weights == pytest.approx(slow_greedy(parts, labels, rounds=8))
     assert sum(weights.values()) == pytest.approx(1)
 
@@ -108,12 +111,12 @@ def test_greedy_weights_are_those_of_a_slow_selection(seed: int) -> None:
 def test_of_equal_members_greedy_takes_the_latest_alone() -> None:
     part = members(1)[0]
     labels = part.argmax(axis=1)
-    assert greedy_weights({"0": part, "1": part.copy()}, labels) == {"0": 0.0, "1": 1.0}
+    assert greedy_weights(TASK, {"0": part, "1": part.copy()}, labels, 4) == {"0": 0.0, "1": 1.0}
 
 
 def test_greedy_leaves_a_useless_member_out_and_is_never_worse_where_it_chose() -> None:
     parts, labels = voters((-1.0, 2.0, 2.2), 200, 0)
-    weights = greedy_weights(parts, labels)
+    weights = greedy_weights(TASK, parts, labels, 4)
     assert weights["0"] == 0
     equal = correct(average_log_probs(list(parts.values())), labels).mean()
     assert correct(weighted_log_probs(parts, weights), labels).mean() >= equal
@@ -127,13 +130,13 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
     checked, their_labels = voters(SKILLS, 120, 1)
     return {
         key: ModelResult(
-            test=evaluate(test[key], labels),
-            centre=evaluate(test[key], labels),
-            validation=evaluate(checked[key], their_labels) if validation else None,
-            test_log_probs=test[key],
-            test_labels=labels,
-            validation_log_probs=checked[key] if validation else checked[key][:0],
-            validation_labels=their_labels if validation else their_labels[:0],
+            test=evaluate(TASK, test[key], labels, 4),
+            centre=evaluate(TASK, test[key], labels, 4),
+            validation=evaluate(TASK, checked[key], their_labels, 4) if validation else None,
+            test_predictions=test[key],
+            test_targets=labels,
+            validation_predictions=checked[key] if validation else checked[key][:0],
+            validation_targets=their_labels if validation else their_labels[:0],
         )
         for key in test
     }
@@ -141,33 +144,33 @@ def results(validation: bool = True) -> dict[str, ModelResult]:
 
 def together(method: str, **changes: Any) -> EnsembleResult:
     made = results(**changes)
-    return judge_ensemble(made, method, candidates=made, interval=0.95)
+    return judge_ensemble(TASK, made, method, candidates=made, interval=0.95)
 
 
 def test_equal_weights_average_all() -> None:
     made, found = results(), together("equal")
     assert found.weights == pytest.approx({"0": 1 / 3, "1": 1 / 3, "2": 1 / 3})
-    average = average_log_probs([result.test_log_probs for result in made.values()])
+    average = average_log_probs([result.test_predictions for result in made.values()])
     assert found.test is not None
-    assert found.test.accuracy == correct(average, made["0"].test_labels).mean()
-    assert found.metrics["test/accuracy"] == found.test.accuracy
-    assert "val/accuracy" in found.metrics
+    assert found.test.score == correct(average, made["0"].test_targets).mean()
+    assert found.metrics(TASK)["test/accuracy"] == found.test.score
+    assert "val/accuracy" in found.metrics(TASK)
 
 
 def test_greedy_weights_are_chosen_on_validation_and_measured_on_test() -> None:
     made, found = results(), together("greedy")
     assert found.weights["0"] == 0
     assert "0" not in found.members
-    mixed = weighted_log_probs({k: r.test_log_probs for k, r in made.items()}, found.weights)
+    mixed = weighted_log_probs({k: r.test_predictions for k, r in made.items()}, found.weights)
     assert found.test is not None
-    assert found.test.accuracy == correct(mixed, made["0"].test_labels).mean()
+    assert found.test.score == correct(mixed, made["0"].test_targets).mean()
 
 
 def test_none_leaves_the_champion_alone() -> None:
     found = together("none")
-    assert (found.champion, found.test, found.metrics) == ("2", None, {})
+    assert (found.champion, found.test, found.metrics(TASK)) == ("2", None, {})
     assert found.members == {"2": 1.0}
-    assert found.to_json()["test"] is None
+    assert found.to_json(TASK)["test"] is None
 
 
 def test_without_validation_images_greedy_is_equal_and_the_last_is_champion() -> None:
@@ -175,29 +178,29 @@ def test_without_validation_images_greedy_is_equal_and_the_last_is_champion() ->
     assert set(found.weights.values()) == {1 / 3}
     assert found.champion == "2"
     assert "no validation images" in found.champion_reason
-    assert "val/accuracy" not in found.metrics
+    assert "val/accuracy" not in found.metrics(TASK)
 
 
 def test_it_is_plain_json() -> None:
     found = together("equal")
-    value = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert evaluation_from_json(value["test"]) == found.test
+    value = json.loads(json.dumps(found.to_json(TASK), allow_nan=False))
+    assert evaluation_from_json(value["test"], TASK) == found.test
     assert (value["champion"], value["weights"]) == (found.champion, found.weights)
 
 
 def test_the_champion_is_that_of_the_validation_images() -> None:
     made = results()
     swapped = {"0": made["2"], "1": made["1"], "2": made["0"]}
-    found = judge_ensemble(swapped, "equal", candidates=swapped, interval=0.95)
+    found = judge_ensemble(TASK, swapped, "equal", candidates=swapped, interval=0.95)
     assert found.champion == "0"
-    assert np.isfinite(list(found.metrics.values())).all()
+    assert np.isfinite(list(found.metrics(TASK).values())).all()
 
 
 def test_a_student_of_another_seed_is_in_the_ensemble_but_no_champion() -> None:
     made = results()
     renamed = {"0": made["0"], "1": made["1"], "1.1": made["2"]}
     found = judge_ensemble(
-        renamed, "greedy", candidates={key: renamed[key] for key in ("0", "1")}, interval=0.95
+        TASK, renamed, "greedy", candidates={key: renamed[key] for key in ("0", "1")}, interval=0.95
     )
     assert found.champion == "1"
     assert found.members["1.1"] > 0

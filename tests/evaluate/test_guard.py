@@ -1,44 +1,54 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pipeline.errors import RegressionError
-from pipeline.evaluate.guard import selection_findings, stop_on, student_findings
+from pipeline.evaluate.guard import (
+    NOTHING,
+    ValidationCounts,
+    selection_findings,
+    stop_on,
+    student_findings,
+)
+from pipeline.tasks import open_task
+
+TASK = open_task("classification")
 
 
-def counts(gained: int, lost: int, images: int = 100, teacher: float = 0.9) -> dict[str, Any]:
-    return {
-        "images": images,
-        "accuracy": teacher + (gained - lost) / images,
-        "teacher_accuracy": teacher,
-        "gained": gained,
-        "lost": lost,
-    }
+def counts(gained: int, lost: int, images: int = 100, teacher: float = 0.9) -> ValidationCounts:
+    return ValidationCounts(
+        images=images,
+        score=teacher + (gained - lost) / images,
+        teacher_score=teacher,
+        gained=gained,
+        lost=lost,
+    )
 
 
 def test_a_student_that_is_worse_beyond_the_interval_is_found_and_no_other() -> None:
-    (found,) = student_findings("2", counts(1, 20), interval=0.95)
+    (found,) = student_findings(TASK, "2", counts(1, 20), interval=0.95)
     assert "generation 2 is right on 19 fewer of 100 validation images than its teacher" in found
     assert "than its teacher: 71 against 90 (20 lost, 1 gained, p = " in found
     for gained, lost in ((20, 1), (0, 0), (4, 7), (0, 4)):
-        assert student_findings("2", counts(gained, lost), interval=0.95) == []
+        assert student_findings(TASK, "2", counts(gained, lost), interval=0.95) == []
 
 
 def test_the_interval_decides() -> None:
-    assert student_findings("1", counts(2, 9), interval=0.9)
-    assert not student_findings("1", counts(2, 9), interval=0.95)
+    assert student_findings(TASK, "1", counts(2, 9), interval=0.9)
+    assert not student_findings(TASK, "1", counts(2, 9), interval=0.95)
 
 
 def test_thirty_images_need_six_lost_and_none_gained() -> None:
-    assert student_findings("1", counts(0, 6, images=30), interval=0.95)
-    assert not student_findings("1", counts(0, 5, images=30), interval=0.95)
+    assert student_findings(TASK, "1", counts(0, 6, images=30), interval=0.95)
+    assert not student_findings(TASK, "1", counts(0, 5, images=30), interval=0.95)
 
 
 def test_generation_0_and_no_validation_images_give_nothing_to_find() -> None:
-    nothing = {"images": 0, "accuracy": None, "teacher_accuracy": None, "gained": 0, "lost": 0}
-    assert student_findings("0", nothing | {"images": 9, "accuracy": 0.5}, interval=0.95) == []
-    assert student_findings("1", nothing, interval=0.95) == []
+    judged = replace(NOTHING, images=9, score=0.5)
+    assert student_findings(TASK, "0", judged, interval=0.95) == []
+    assert student_findings(TASK, "1", NOTHING, interval=0.95) == []
 
 
 def found(images: Sequence[int], coverage: float = 0.5, **limits: Any) -> list[str]:

@@ -20,7 +20,10 @@ from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpo
 from pipeline.models.spec import ModelSpec
 from pipeline.params import EvaluateParams, ModelParams
 from pipeline.params.predict import Views
+from pipeline.tasks import open_task
 from tests.tiny import CLASSES, SIDE, prepared_stripes
+
+TASK = open_task("classification")
 
 SEED = 4
 
@@ -50,7 +53,7 @@ def measured(made: Path, views: Views, **changes: Any) -> tuple[ModelResult, int
 
     params = params_of(views, **changes)
     prepared, model = made / "prepared", made / "model"
-    result = measure_network(model, prepared, params, views=views, seed=SEED, advance=advance)
+    result = measure_network(model, prepared, params, TASK, views=views, seed=SEED, advance=advance)
     return result, sum(done)
 
 
@@ -63,9 +66,9 @@ def test_log_probabilities_are_those_of_the_whole_set_in_memory(made: Path, view
         images = load_images(made / "prepared" / part).images
         how = params_of(views).view_params(seen)
         expected = checkpoint_predictions(model, images, how, seed=SEED)
-        np.testing.assert_array_equal(getattr(result, f"{part}_log_probs"), expected)
+        np.testing.assert_array_equal(getattr(result, f"{part}_predictions"), expected)
         labels = read_labels(made / "prepared" / part)
-        np.testing.assert_array_equal(getattr(result, f"{part}_labels"), labels)
+        np.testing.assert_array_equal(getattr(result, f"{part}_targets"), labels)
     assert (result.centre == result.test) == (views == "centre")
 
 
@@ -74,7 +77,7 @@ def test_the_images_that_are_predicted_are_known_before(
     made: Path, views: Views, images: int | None
 ) -> None:
     params = params_of(views, robustness_images=images)
-    expected = images_predicted(made / "model", made / "prepared", params, views)
+    expected = images_predicted(made / "model", made / "prepared", params, TASK, views)
     assert measured(made, views, robustness_images=images)[1] == expected
 
 
@@ -83,7 +86,9 @@ def tried(folder: Path, validation_fraction: float) -> Views:
     prepared = prepared_stripes(
         folder / "prepared", 600, labels=200, validation_fraction=validation_fraction
     )
-    return best_views(folder / "model", prepared, params_of("auto"), seed=SEED, title="evaluate@0")
+    return best_views(
+        folder / "model", prepared, params_of("auto"), TASK, seed=SEED, title="evaluate@0"
+    )
 
 
 def test_views_are_chosen_on_validation_images(
@@ -120,7 +125,7 @@ def test_robustness_is_measured_on_some_of_the_test_images(made: Path, tmp_path:
         result, _ = measured(made, "centre", robustness_images=5)
         assert result.robustness is not None
         assert result.robustness.images == 5
-        save_result(tmp_path / name, result)
+        save_result(tmp_path / name, result, TASK)
     assert (tmp_path / "a/result.json").read_bytes() == (tmp_path / "b/result.json").read_bytes()
 
 
@@ -130,12 +135,13 @@ def test_without_validation_images_there_are_no_figures_of_them(made: Path, tmp_
         made / "model",
         prepared,
         params_of("centre"),
+        TASK,
         views="centre",
         seed=0,
         advance=lambda amount=1, note="": None,
     )
     assert result.validation is None
-    assert result.validation_log_probs.shape == (0, len(CLASSES))
+    assert result.validation_predictions.shape == (0, len(CLASSES))
 
 
 def test_without_test_images_it_says_what_to_raise(made: Path, tmp_path: Path) -> None:
@@ -149,4 +155,4 @@ def test_without_test_images_it_says_what_to_raise(made: Path, tmp_path: Path) -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_says_what_the_cpu_says(made: Path) -> None:
     cpu, gpu = (measured(made, "flip", device=device)[0] for device in ("cpu", "cuda"))
-    np.testing.assert_allclose(gpu.test_log_probs, cpu.test_log_probs, atol=1e-2)
+    np.testing.assert_allclose(gpu.test_predictions, cpu.test_predictions, atol=1e-2)

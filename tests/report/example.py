@@ -10,9 +10,12 @@ from pipeline.evaluate.result import Robustness, evaluate
 from pipeline.labels.audit import Audit
 from pipeline.labels.select import Reason
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
+from pipeline.tasks import open_task
 from pipeline.tasks.averages import average_log_probs
 from pipeline.tasks.metrics import correct
 from pipeline.tasks.significance import compare
+
+TASK = open_task("classification")
 
 DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -43,9 +46,13 @@ def example_report(
         parts.append(
             GenerationResult(
                 generation=str(number),
-                test=evaluate(log_probs, labels),
-                centre=evaluate(*predictions(len(classes), skills[number] - 0.3)),
-                validation=evaluate(log_probs[:30], labels[:30]) if validation else None,
+                test=evaluate(TASK, log_probs, labels, len(classes)),
+                centre=evaluate(
+                    TASK, *predictions(len(classes), skills[number] - 0.3), len(classes)
+                ),
+                validation=evaluate(TASK, log_probs[:30], labels[:30], len(classes))
+                if validation
+                else None,
                 pseudo_labels=example_audit(len(classes), number, truth=truth) if number else None,
                 against_teacher=compare(rights[number - 1], rights[number]) if number else None,
                 against_first=compare(rights[0], rights[number]) if number else None,
@@ -78,7 +85,9 @@ def example_report(
         generations=tuple(parts),
         champion=last,
         champion_reason="the best on validation" if validation else "the last one",
-        ensemble=evaluate(average_log_probs([pair[0] for pair in made]), made[0][1]),
+        ensemble=evaluate(
+            TASK, average_log_probs([pair[0] for pair in made]), made[0][1], len(classes)
+        ),
         baseline=Baseline("LabelSpreading", 0.935, 0.918, 0.951, ""),
         views="five_crop",
     )
@@ -91,7 +100,7 @@ def with_robustness(data: ReportData) -> ReportData:
             part,
             robustness=Robustness(
                 images=500,
-                clean=part.centre.accuracy,
+                clean=part.centre.score,
                 accuracy={
                     "fog": tuple(0.9 + 0.01 * number - 0.1 * severity for severity in range(5)),
                     "shot_noise": tuple(0.8 + 0.02 * number - 0.05 * s for s in range(5)),
@@ -107,10 +116,11 @@ def with_robustness(data: ReportData) -> ReportData:
 def with_control(data: ReportData, skill: float, *, steps: int = 2300) -> ReportData:
     """The same run beside a model of the labels alone with this skill; of 2,300 steps in all."""
     log_probs, labels = predictions(len(data.classes), skill)
-    result = GenerationResult("0.longer", evaluate(log_probs, labels), evaluate(log_probs, labels))
+    test = evaluate(TASK, log_probs, labels, len(data.classes))
+    result = GenerationResult("0.longer", test, test)
     champion = correct(*predictions(len(data.classes), 7.2))
-    test = compare(correct(log_probs, labels), champion)
-    control = ControlResult("longer", steps, 2300, result, test)
+    compared = compare(correct(log_probs, labels), champion)
+    control = ControlResult("longer", steps, 2300, result, compared)
     return replace(data, controls=(control,))
 
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from pipeline.evaluate.result import evaluate
 from pipeline.report.figures import (
-    accuracy_figure,
     balance_figure,
     confusion_figure,
     loss_figure,
     per_class_figure,
+    score_figure,
     write_evaluation_figures,
 )
 from pipeline.report.page import page_figures
@@ -26,6 +26,7 @@ from pipeline.report.svg import (
     printable,
     svg_figure,
 )
+from pipeline.tasks import open_task
 from tests.report.example import (
     DIGITS,
     example_audit,
@@ -35,6 +36,8 @@ from tests.report.example import (
     with_heads,
     with_robustness,
 )
+
+TASK = open_task("classification")
 
 FIGURES = (
     *("accuracy", "pseudo_labels", "balance", "reliability", "confusion", "per_class"),
@@ -74,7 +77,7 @@ def test_robustness_figure_has_a_line_for_each_generation() -> None:
 
 
 def test_ink_is_the_page_s_and_nothing_has_a_background() -> None:
-    svg = accuracy_figure(example_report())
+    svg = score_figure(example_report())
     assert "currentColor" in svg
     assert "#010203" not in svg
     assert "#ffffff" not in svg
@@ -82,7 +85,7 @@ def test_ink_is_the_page_s_and_nothing_has_a_background() -> None:
 
 
 def test_accuracy_figure_names_generations_ensemble_and_peer() -> None:
-    shown = texts(accuracy_figure(example_report()))
+    shown = texts(score_figure(example_report()))
     for words in ("0", "1", "2", "3", "all", "LabelSpreading", "with views", "one centre view"):
         assert words in shown
 
@@ -90,15 +93,15 @@ def test_accuracy_figure_names_generations_ensemble_and_peer() -> None:
 def test_where_views_change_nothing_they_are_not_drawn_twice() -> None:
     data = example_report()
     parts = tuple(replace(part, centre=part.test) for part in data.generations)
-    shown = texts(accuracy_figure(replace(data, generations=parts)))
+    shown = texts(score_figure(replace(data, generations=parts)))
     assert "one centre view" in shown
     assert "with views" not in shown
 
 
 def test_accuracy_figure_shows_the_labels_alone_trained_for_longer() -> None:
     data = example_report()
-    assert "longer" not in texts(accuracy_figure(data))
-    shown = texts(accuracy_figure(with_control(data, 6.0)))
+    assert "longer" not in texts(score_figure(data))
+    shown = texts(score_figure(with_control(data, 6.0)))
     assert {"longer", "labels alone, 2,300 steps"} <= set(shown)
 
 
@@ -112,15 +115,15 @@ def test_confusion_figure_shows_the_counts() -> None:
 
 def test_many_classes_are_drawn_without_names() -> None:
     names = tuple(f"class {number}" for number in range(120))
-    test = evaluate(*predictions(120, 5.0))
-    for svg in (confusion_figure(test, names), per_class_figure({"model": test}, names)):
+    test = evaluate(TASK, *predictions(120, 5.0), 120)
+    for svg in (confusion_figure(test, names), per_class_figure(TASK, {"model": test}, names)):
         assert "class 7" not in texts(svg)
         assert any("class number" in text for text in texts(svg))
 
 
 def test_inline_figures_have_a_label_and_ids_of_their_own() -> None:
     data = example_report()
-    first = inline(accuracy_figure(data), 'says "a < b"')
+    first = inline(score_figure(data), 'says "a < b"')
     second = inline(loss_figure(data), "loss")
     root = ElementTree.fromstring(first)
     assert root.get("role") == "img"
@@ -135,7 +138,7 @@ def test_inline_figures_have_a_label_and_ids_of_their_own() -> None:
 
 
 def test_references_inside_a_figure_are_kept() -> None:
-    root = ElementTree.fromstring(accuracy_figure(example_report()))
+    root = ElementTree.fromstring(score_figure(example_report()))
     ids = {part.get("id") for part in root.iter()}
     links = [part.get("{http://www.w3.org/1999/xlink}href") for part in root.iter()]
     used = [link.removeprefix("#") for link in links if link]
@@ -223,8 +226,8 @@ def words(path: Path) -> str:
 
 @pytest.mark.parametrize("classes", [DIGITS, tuple(f"class {n}" for n in range(60))])
 def test_an_evaluation_has_three_figures(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    test = evaluate(*predictions(len(classes), 6.0))
-    write_evaluation_figures(tmp_path, test, generation="2.1", classes=classes)
+    test = evaluate(TASK, *predictions(len(classes), 6.0), len(classes))
+    write_evaluation_figures(tmp_path, TASK, test, generation="2.1", classes=classes)
     paths = sorted(tmp_path.iterdir())
     assert [path.name for path in paths] == ["confusion.svg", "per_class.svg", "reliability.svg"]
     assert "generation 2.1" in words(tmp_path / "reliability.svg")

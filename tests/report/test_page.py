@@ -89,10 +89,10 @@ def test_the_page_says_what_was_measured(page: str, data: ReportData) -> None:
     words = Reader(page).words
     assert "Yes, the unlabelled images helped." in words
     for part in data.generations:
-        assert f"{100 * part.test.accuracy:.1f} %" in words
+        assert f"{100 * part.test.score:.1f} %" in words
         assert f"{100 * part.test.low:.1f} to {100 * part.test.high:.1f} %" in words
     assert data.ensemble is not None
-    assert f"{100 * data.ensemble.accuracy:.1f} %" in words
+    assert f"{100 * data.ensemble.score:.1f} %" in words
     assert "LabelSpreading" in words
     assert "93.5 %" in words
     assert "no difference beyond the interval" in words

@@ -33,7 +33,7 @@ def test_every_generation_has_its_row_with_the_figures_of_the_report() -> None:
         "LabelSpreading",
     ]
     for row, part in zip(table[2:], data.generations, strict=False):
-        assert row[1] == f"{100 * part.test.accuracy:.1f} %"
+        assert row[1] == f"{100 * part.test.score:.1f} %"
     assert "points" in table[3][-1]
 
 
@@ -42,12 +42,12 @@ def test_the_headline_is_the_champion_and_what_it_is_held_against() -> None:
     first, *_, last = data.generations
     assert data.ensemble is not None
     assert headline(data) == {
-        "test/accuracy": last.test.accuracy,
-        "test/accuracy/generation_0": first.test.accuracy,
-        "test/accuracy/ensemble": data.ensemble.accuracy,
+        "test/accuracy": last.test.score,
+        "test/accuracy/generation_0": first.test.score,
+        "test/accuracy/ensemble": data.ensemble.score,
     }
     assert headline(replace(data, ensemble=None, champion="0"))["test/accuracy"] == (
-        first.test.accuracy
+        first.test.score
     )
 
 
@@ -82,7 +82,7 @@ def test_the_table_has_a_line_for_each_model() -> None:
             for one in lines
             if one.startswith(f"generation {part.generation} ") and "against" not in one
         ]
-        assert f"{100 * part.test.accuracy:.1f} %" in line
+        assert f"{100 * part.test.score:.1f} %" in line
         assert ("*" in line) == (part.generation == data.champion)
     assert any(line.startswith("ensemble ") for line in lines)
     assert any(line.startswith("LabelSpreading  93.5 %") for line in lines)

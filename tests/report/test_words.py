@@ -41,7 +41,7 @@ def test_a_gain_counts_only_beside_as_many_steps_on_the_labels_alone() -> None:
     assert "2,300 steps (as many as all generations together)" in said
     assert f"the champion against that: {change(beaten.controls[0].champion)}." in said
     assert "2,000 steps (all generations together have 2,300)" in answer(level).sentences[1]
-    accuracy = percent(beaten.controls[0].result.test.accuracy)
+    accuracy = percent(beaten.controls[0].result.test.score)
     assert f"labels alone, 2,300 steps  {accuracy}" in render_table(beaten)
     assert "Labels alone, 2,300 steps</th>" in render_report(beaten)
     assert "Labels alone" not in render_report(data)

@@ -21,11 +21,14 @@ from pipeline.data.preparation.answers import image_name
 from pipeline.evaluate.result import model_result, save_result
 from pipeline.files import write_json
 from pipeline.labels.queue import doubtful_queue
+from pipeline.tasks import open_task
 from tests.data.helpers import encoded, photo
 from tests.labels.folders import write_predictions
 from tests.report.pictures import ids_of
 from tests.report.test_page import Reader
 from tests.tiny import CLASSES, prepared_stripes, save_model
+
+TASK = open_task("classification")
 
 ROOT = Path(__file__).parents[2]
 SHARD = 16
@@ -173,8 +176,8 @@ def test_the_champion_makes_the_features_where_there_is_one(
     seen = np.log(np.full((24, 3), 0.05) + 0.85 * np.eye(3)[labels])
     seen[:2] = seen[8:10][::-1]  # two of the first class are taken for the second
     none = np.empty((0, 3), np.float32)
-    result = model_result(seen, seen, labels, none, np.empty(0, np.int64), interval=0.95)
-    save_result(project / "evaluations/1", result)
+    result = model_result(TASK, seen, seen, labels, none, np.empty(0, np.int64), 3, interval=0.95)
+    save_result(project / "evaluations/1", result, TASK)
     assert run(monkeypatch, "pick", "--count", "3", "--force") == 0
     assert f"pick: the weakest classes: {CLASSES[0]} (75 % right)\n" in capsys.readouterr().out
     rmtree(project / "evaluations")

@@ -119,7 +119,7 @@ def test_of_a_class_the_surest_share_of_its_pixels_is_kept(tmp_path: Path, maps:
     ids = write(tmp_path / "predictions", maps)
     figures = run(tmp_path / "predictions", tmp_path / "out", fraction_per_class=0.3)
     kept, rows = selected(tmp_path / "out")
-    pixels = grid(SIDE, 256)
+    pixels = grid_pixels(SIDE, 256)
     assert len(pixels) == 256
     flat = maps.reshape(len(maps), 4, -1)
     everything = []  # slow: each pixel of the grid as a tuple that sorts as it is selected
@@ -249,7 +249,7 @@ def test_a_map_of_other_classes_is_refused(tmp_path: Path, maps: Maps) -> None:
 
 @pytest.mark.parametrize(("side", "most"), [(8, 256), (256, 256), (20, 10), (5, 1)])
 def test_the_grid_is_even_and_in_the_image(side: int, most: int) -> None:
-    pixels = grid(side, most)
+    pixels = grid_pixels(side, most)
     rows, columns = np.divmod(pixels, side)
     count = len(np.unique(rows))
     assert count**2 == len(pixels) == len(set(pixels.tolist())) <= most
