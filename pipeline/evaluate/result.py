@@ -12,6 +12,11 @@ from typing import Any, get_args
 import numpy as np
 
 from pipeline.errors import DataError, visible
+from pipeline.evaluate.corruption_error import (
+    Robustness,
+    mean_corruption_error,
+    robustness_from_json,
+)
 from pipeline.files import csv_rows, read_json, regular, write_json, write_text, written_whole
 from pipeline.params.predict import Views
 from pipeline.tasks import Task, metrics
@@ -64,29 +69,6 @@ def weakest_classes(classes: Sequence[str], test: Evaluation) -> str:
         if accuracy is not None and accuracy < WEAK and sum(row) >= FEWEST
     )
     return ", ".join(f"{name} ({100 * accuracy:.0f} % right)" for accuracy, name in weak[:NAMED])
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """Accuracy on `images` test images, clean and by corruption at severities 1 to 5.
-
-    mean_corruption_error: relative to generation 0, 1 for generation 0 itself.
-    """
-
-    images: int
-    clean: float
-    accuracy: dict[str, tuple[float, ...]]
-    mean_corruption_error: float = 1.0
-
-    @property
-    def mean_accuracy(self) -> float:
-        """Over corruptions and severities."""
-        return float(np.mean(list(self.accuracy.values())))
-
-    @property
-    def by_severity(self) -> list[float]:
-        """Mean accuracy over the corruptions, without any and at severities 1 to 5."""
-        return [self.clean, *np.mean(list(self.accuracy.values()), axis=0).tolist()]
 
 
 @dataclass(frozen=True)
@@ -236,27 +218,6 @@ def compare_with(
     )
 
 
-def mean_corruption_error(result: Robustness, first: Robustness) -> float:
-    """Mean over corruptions of the summed errors over those of `first` (Hendrycks & Dietterich).
-
-    A sum of no errors counts as half an image, so that the ratio stays finite. Raises DataError
-    where the two are not of the same images and corruptions.
-    """
-    if result.images != first.images or result.accuracy.keys() != first.accuracy.keys():
-        raise DataError(
-            f"can't compare robustness on {result.images} images with that on {first.images}; "
-            "evaluate both generations again"
-        )
-
-    def errors(accuracies: tuple[float, ...]) -> float:
-        return max(sum(1 - value for value in accuracies), 0.5 / result.images)
-
-    ratios = [
-        errors(result.accuracy[name]) / errors(first.accuracy[name]) for name in first.accuracy
-    ]
-    return float(np.mean(ratios))
-
-
 def evaluation_from_json(value: Mapping[str, Any], task: Task) -> Evaluation:
     """The Evaluation that to_json made `value` of; raises DataError for anything else."""
     try:
@@ -294,12 +255,10 @@ def load_result(folder: Path, task: Task) -> ModelResult:
     """What save_result wrote; raises DataError where that is missing or altered."""
     evaluation = partial(evaluation_from_json, task=task)
     readers: dict[str, Callable[[Any], Any]] = {
-        "test": evaluation,
-        "centre": evaluation,
-        "validation": evaluation,
+        **dict.fromkeys(("test", "centre", "validation"), evaluation),
         "against_teacher": lambda value: PairedTest(**value),
         "against_first": lambda value: PairedTest(**value),
-        "robustness": _robustness_from_json,
+        "robustness": robustness_from_json,
         "views": KNOWN_VIEWS.__getitem__,
     }
     try:
@@ -322,11 +281,6 @@ def views_used(folder: Path) -> Views:
         return KNOWN_VIEWS[read_json(folder / RESULT_FILE)["views"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
-
-
-def _robustness_from_json(value: dict[str, Any]) -> Robustness:
-    accuracy = {name: tuple(part) for name, part in value["accuracy"].items()}
-    return Robustness(**(value | {"accuracy": accuracy}))
 
 
 def write_confusion(path: Path, result: ModelResult, classes: Sequence[str], task: Task) -> None:

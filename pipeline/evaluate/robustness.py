@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.evaluate.corruption_error import Robustness
 from pipeline.evaluate.corruptions import SEVERITIES, corrupt, corruption_names
-from pipeline.evaluate.result import Robustness
 from pipeline.tasks.metrics import Floats, Integers, correct
 
 # Draws are made for so many consecutive images at a time, whatever the batch of the network.

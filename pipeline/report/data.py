@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.evaluate.baseline import Baseline
+from pipeline.evaluate.corruption_error import Robustness
 from pipeline.evaluate.label_issues import LabelIssue
-from pipeline.evaluate.result import Evaluation, Robustness
+from pipeline.evaluate.result import Evaluation
 from pipeline.labels.audit import Audit
 from pipeline.params.presets import Difference
 from pipeline.report.galleries import Gallery, ShownImage

@@ -91,7 +91,7 @@ def register(
     held, before = aliases.get("champion"), None
     if held is not None and str(held) != str(version.version):  # else a sender was killed here
         before = _rights(client, client.get_model_version(name, held))
-    task = open_task(compared["task"])
+    task = open_task(compared.get("task", "classification"))  # as spooled before there were others
     bootstrap = Bootstrap(compared["samples"], compared["interval"])
     decided = promote(task, before, read_json(rights), bootstrap)
     alias = "champion" if decided.moves else "challenger"

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.evaluate.corruption_error import Robustness, mean_corruption_error
 from pipeline.evaluate.result import (
     RESULT_FILE,
     Evaluation,
     ModelResult,
-    Robustness,
     compare_with,
     confusion_array,
     evaluate,
     evaluation_from_json,
     flat_metrics,
     load_result,
-    mean_corruption_error,
     model_result,
     save_result,
     write_confusion,

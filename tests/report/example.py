@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.baseline import Baseline
-from pipeline.evaluate.result import Robustness, evaluate
+from pipeline.evaluate.corruption_error import Robustness
+from pipeline.evaluate.result import evaluate
 from pipeline.labels.audit import Audit
 from pipeline.labels.select import Reason
 from pipeline.report.data import ControlResult, GenerationResult, ReportData

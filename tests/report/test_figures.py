@@ -40,7 +40,7 @@ from tests.report.example import (
 TASK = open_task("classification")
 
 FIGURES = (
-    *("accuracy", "pseudo_labels", "balance", "reliability", "confusion", "per_class"),
+    *("score", "pseudo_labels", "balance", "reliability", "confusion", "per_class"),
     *("robustness", "loss", "validation"),
 )
 ODD_NAMES = (

@@ -80,7 +80,7 @@ def test_interval_and_comparison_are_those_of_a_slow_bootstrap() -> None:
     values = np.array(scores)
     low, high = TASK.interval(pair[0], bootstrap)
     assert (low, high) == pytest.approx(np.quantile(values[:, 0], [0.05, 0.95]))
-    test = TASK.compare(*pair, bootstrap)
+    test = TASK.compare(pair[0], pair[1], bootstrap)
     expected = np.quantile(values[:, 1] - values[:, 0], [0.05, 0.95])
     assert (test.low, test.high) == pytest.approx(expected)
     own = [
@@ -90,7 +90,7 @@ def test_interval_and_comparison_are_those_of_a_slow_bootstrap() -> None:
     assert test.gained == sum(second > first for first, second in own)
     assert test.lost == sum(second < first for first, second in own)
     assert test.p_value == mcnemar_p_value(test.gained, test.lost)
-    assert test == TASK.compare(*pair, bootstrap)
+    assert test == TASK.compare(pair[0], pair[1], bootstrap)
     assert TASK.interval(pair[0][:1], bootstrap) == (0, 1)
 
 
