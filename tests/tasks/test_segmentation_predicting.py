@@ -24,7 +24,7 @@ from pipeline.data.predictions import (
     read_pseudo_labels,
 )
 from pipeline.data.shards import iter_shards, shard_name, write_manifest, write_shard
-from pipeline.data.taught_maps import LOG_CONFIDENCES, grid
+from pipeline.data.taught_maps import LOG_CONFIDENCES, grid_pixels
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
