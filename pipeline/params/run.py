@@ -41,7 +41,7 @@ class Generation(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    task: sections.TaskName = "classification"
+    task: sections.TaskName = sections.DEFAULT_TASK
     """classification: one class an image; segmentation: one a pixel"""
     seed: sections.Seed = Field(0, description="of the split and of every random draw")
     data: sections.DataParams
@@ -62,6 +62,27 @@ class Params(Section):
     run: sections.RunParams = sections.RunParams()
     teacher: TrainingOverrides = TrainingOverrides()
     generations: dict[str, Generation] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _answers_are_of_the_task(self) -> Params:
+        needed = sections.task_of(self.data.source)
+        if self.task != needed:
+            raise ValueError(
+                f"data.source = {self.data.source}: has answers for {needed}, not for "
+                f"{self.task}; set task: {needed}"
+            )
+        if self.task == "segmentation":
+            if self.data.validation == "folds":
+                raise ValueError(
+                    "data.validation = folds: cross-validates classifiers of whole images, which "
+                    "task: segmentation has none of; set it to held_out"
+                )
+            if self.data.corrections is not None:
+                raise ValueError(
+                    "data.corrections: gives single images another class, which task: "
+                    "segmentation has none of; set it to null"
+                )
+        return self
 
     @model_validator(mode="after")
     def _choices_have_images(self) -> Params:

@@ -20,9 +20,20 @@ from pipeline.addresses import CREDENTIALS, has_credentials, storage_problem, wi
 
 Device = Literal["auto", "cpu", "cuda"]
 TaskName = Literal["classification", "segmentation"]
+EMBEDDED = ("digits", "digit_scenes")  # sources that need no path
+SOURCES: dict[TaskName, tuple[str, ...]] = {
+    "classification": ("digits", "folder", "manifest", "parquet"),
+    "segmentation": ("digit_scenes", "masks"),
+}
+DEFAULT_TASK: TaskName = "classification"
 ADDRESSES = ("uri", "url")  # fields that hold nothing else
 MaxPixels = Annotated[int, Field(ge=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def task_of(source: str) -> TaskName:
+    """The task that a source has answers for."""
+    return next(task for task, sources in SOURCES.items() if source in sources)
 
 
 class Section(BaseModel):
@@ -48,7 +59,7 @@ class Section(BaseModel):
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "folder", "manifest", "parquet"]
+    source: Literal["digits", "digit_scenes", "folder", "manifest", "masks", "parquet"]
     """what holds the images"""
     path: str | None = Field(None, description="folder, file or glob of the source")
     name: str | None = Field(None, min_length=1, max_length=100)
@@ -108,7 +119,7 @@ class DataParams(Section):
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataParams:
-        if self.source != "digits" and not self.path:
+        if self.source not in EMBEDDED and not self.path:
             raise ValueError(f"data.path is needed for data.source = {self.source}")
         if self.corrections not in (None, "corrections.csv"):
             raise ValueError(

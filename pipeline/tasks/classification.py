@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.targets import Encoded
 from pipeline.tasks.metrics import (
     LEAST_LOG_PROB,
     correct,
 )
 from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
-from pipeline.tasks.task import Array, Encoded, Floats, Scores
+from pipeline.tasks.task import Array, Floats, Scores
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
-from pipeline.data.class_maps import IGNORED, pack_maps, read_masks
-from pipeline.tasks.task import Array, Encoded, Scores
+from pipeline.data.class_maps import IGNORED, pack_maps, pack_masks, read_masks
+from pipeline.data.decoding import decode_masks
+from pipeline.data.images import Pixels
+from pipeline.data.masks import MaskOf
+from pipeline.data.targets import Encoded
+from pipeline.tasks.task import Array, Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +47,19 @@ class Segmentation:
         data: DataParams,
         num_classes: int,
     ) -> list[Encoded | str]:
-        """The files of masks, in the square of their images."""
-        raise NotImplementedError
+        """The files of masks, in the square of their images; what a mask says is one key."""
+        answers: list[Encoded | str] = []
+        pairs = zip(labels, images, strict=True)
+        for (values, others), group in groupby(
+            pairs, lambda pair: (pair[0].values, pair[0].others)
+        ):
+            files = [
+                MaskOf(label.data, image.width, image.height, image.turn) for label, image in group
+            ]
+            form = {"side": data.image_size, "max_pixels": data.max_pixels, "others": others}
+            masks = decode_masks(files, values=values, **form)
+            answers += [mask if isinstance(mask, str) else _encoded(mask) for mask in masks]
+        return answers
 
     def load(self, column: Any, side: int) -> Array:
         """Masks (N, S, S), all ignored where null."""
@@ -96,6 +114,13 @@ class Segmentation:
     def scores(self, evidence: Array) -> Scores:
         """Mean intersection over union of the classes that the images show, and that of each."""
         raise NotImplementedError
+
+
+def _encoded(mask: Pixels) -> Encoded:
+    """A mask (S, S) as its PNG."""
+    key = int.from_bytes(sha256(mask.tobytes()).digest()[:8]) >> 1
+    present = tuple(np.setdiff1d(mask, [IGNORED]).tolist())
+    return Encoded(pack_masks([mask])[0], key, present)
 
 
 TASK = Segmentation()

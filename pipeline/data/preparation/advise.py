@@ -69,7 +69,7 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
         Setting("data.channels", 1, "no sampled image has a colour")
         if grey and preset == "folder_small"
         else Setting("data.channels", 3, "RGB"),
-        Setting("data.labels", None, f"all {inspection.labeled.total()} labels"),
+        Setting("data.labels", None, f"all {inspection.answered} labels"),
         *_splits(inspection, preset),
     ]
     if inspection.bad_fraction > BAD_ALLOWED:
@@ -155,8 +155,8 @@ def describe(inspection: Inspection, kind: str) -> list[str]:
     modes = ", ".join(f"{mode} {count}" for mode, count in inspection.modes.most_common())
     lines = [
         f"{SOURCE_WORDS[kind]} (source {kind})",
-        f"{inspection.labeled.total()} labelled images of {len(inspection.classes)} classes "
-        f"({listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.test.total()} for "
+        f"{inspection.answered} labelled images of {len(inspection.classes)} classes "
+        f"({listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.tested} for "
         "test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {inspection.median_side}; "
         f"modes: {modes} of {inspection.decoded} sampled",
@@ -217,7 +217,7 @@ def _why_size(inspection: Inspection, preset: str) -> str:
 
 def _splits(inspection: Inspection, preset: str) -> list[Setting]:
     """Validation and test shares, and what else they decide."""
-    test = inspection.test.total()
+    test = inspection.tested
     why = f"not used: {test} test images are named" if test else None
     why = why or "of the labelled images; none is named"
     settings = [Setting("data.test_fraction", 0.2, why)]
@@ -231,7 +231,7 @@ def _splits(inspection: Inspection, preset: str) -> list[Setting]:
         why = "no label is given up: each is predicted by a classifier that has not seen it"
         return [*settings, Setting("data.validation", "folds", why)]
     trained = 1.0 if test else 0.8
-    few = inspection.labeled.total() * trained < FEW_LABELS
+    few = inspection.answered * trained < FEW_LABELS
     if few or inspection.smallest * trained < FEW_OF_A_CLASS:
         why = "too few labels to spare any; calibration and guard are off"
         settings.append(Setting("data.validation_fraction", 0.0, why))

@@ -24,6 +24,9 @@ from pipeline.params.load import parse_text
 ROOT = Path(__file__).parents[3]
 
 
+COUNTED = {"answered": "labeled", "tested": "test"}
+
+
 def found(**changes: Any) -> Inspection:
     values: dict[str, Any] = {
         "classes": ["a", "b"],
@@ -34,7 +37,9 @@ def found(**changes: Any) -> Inspection:
         "modes": Counter(RGB=100),
         "coloured": 90,
     }
-    return Inspection(**(values | changes))
+    values |= changes
+    counts = {use: values.get(name, Counter()).total() for use, name in COUNTED.items()}
+    return Inspection(**(counts | values))
 
 
 def values(advice: Advice) -> dict[str, Any]:
