@@ -64,6 +64,10 @@ def _opened(
                     "null"
                 )
         return FolderSource(path, group_pattern)
+    if name == "masks":
+        from pipeline.data.sources.masks import MasksSource
+
+        return MasksSource(path, columns, group_pattern)
     if group_pattern is not None:
         raise ParameterError(
             f"data.group_pattern = {group_pattern!r}: for data.source = folder; set "
