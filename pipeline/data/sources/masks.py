@@ -95,7 +95,7 @@ class MasksSource:
         """Every image; one that can't be read, or its mask, comes with its problem."""
         for entry in self._entries:
             image, problem, label = b"", entry.problem, None
-            if entry.path is not None:
+            if entry.path is not None and problem is None:
                 image, problem = read_image(entry.path)
             if entry.mask is not None:
                 mask, wrong = read_image(entry.mask)
