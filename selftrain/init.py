@@ -1,7 +1,7 @@
 """Inspect your images, say what is there, and write a params.yaml for them.
 
-IMAGES: a folder with <class>/ and unlabeled/, in parts (train, test …) or not, or with a CSV of
-path and label; a CSV; or Parquet.
+IMAGES: a folder with <class>/ and unlabeled/, in parts (train, test …) or not, with images/ and
+masks/, or with a CSV of path and label; a CSV; or Parquet.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pipeline.data.fit import ORIENTATION_TAG, ORIENTATIONS, own_pixels, place_o
 from pipeline.data.images import decode, store
 from tests.data.helpers import encoded, photo
 
-FORM = {"image_size": 16, "channels": 3, "max_pixels": 10**6}
+FORM: dict[str, Any] = {"image_size": 16, "channels": 3, "max_pixels": 10**6}
 
 
 def turned_file(image: Image.Image, turn: int) -> bytes:

@@ -28,6 +28,7 @@ MASK_NAMES = (
     *("mask", "maskpath", "maskfile", "maskfilename", "maskname", "label", "labelpath"),
     *("segmentation", "segmentationpath", "annotation", "annotationpath", "target", "gt"),
 )
+PRESETS = {"masks": "digit_scenes_segmentation"}  # what init starts from
 LEADING = 0.5  # share of a column's names that lead to images
 NO_IMAGE, READ = "a mask of no image", "read: what it says of the images"
 UNREADABLE = "unreadable: No such file or directory"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def row(number: int, split: str | None = None, most: int = 1) -> Row:
     return Row(f"{split or 'row'}_{number}", encoded(pixels), answer(number, most=most), split)
 
 
-def prepared(rows: list[Row], out: Path, **changes: object) -> PrepareCounts:
+def prepared(rows: list[Row], out: Path, **changes: Any) -> PrepareCounts:
     return run_prepare(ListSource(rows), out, task=TASK, **changes)
 
 
