@@ -65,15 +65,15 @@ class DataParams(Section):
     name: str | None = Field(None, min_length=1, max_length=100)
     """of the data in the report and in MLflow; null: the folder's or file's"""
     path_column: str | None = None
-    """manifest, parquet: column of paths or images; null: found by name"""
+    """manifest, masks, parquet: column of paths or images; null: found by name"""
     label_column: str | None = None
-    """manifest, parquet: column of labels; null: found by name"""
+    """manifest, parquet: column of labels, masks: of their files; null: found by name"""
     group_column: str | None = None
-    """manifest, parquet: column of what must not be split, as a patient's name; null: every image
-    stands alone"""
+    """manifest, masks, parquet: column of what must not be split, as a patient's name; null: every
+    image stands alone"""
     group_pattern: str | None = None
-    r"""folder: regular expression with one group, searched in the path, as (patient_\d+); images
-    with the same match are not split; null: every image stands alone"""
+    r"""folder, masks: regular expression with one group, searched in the path, as (patient_\d+);
+    images with the same match are not split; null: every image stands alone"""
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")
     labels: int | None = Field(None, ge=2)
