@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.targets import Encoded
+from pipeline.data.preparation.targets import Encoded
 from pipeline.tasks.metrics import (
     LEAST_LOG_PROB,
     correct,

@@ -14,7 +14,7 @@ from pipeline.data.class_maps import IGNORED, pack_maps, pack_masks, read_masks
 from pipeline.data.decoding import decode_masks
 from pipeline.data.images import Pixels
 from pipeline.data.masks import MaskOf
-from pipeline.data.targets import Encoded
+from pipeline.data.preparation.targets import Encoded
 from pipeline.tasks.task import Array, Scores
 
 if TYPE_CHECKING:

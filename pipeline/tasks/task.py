@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.targets import Targets
+from pipeline.data.preparation.targets import Targets
 from pipeline.tasks.significance import Bootstrap, PairedTest
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from pipeline.data.preparation.records import (
     record,
     spilled_ids,
 )
+from pipeline.data.preparation.targets import Encoded, Targets
 from pipeline.data.sources.rows import Row, Source
-from pipeline.data.targets import Encoded, Targets
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
 from pipeline.progress import progress

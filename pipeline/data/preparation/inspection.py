@@ -25,8 +25,8 @@ from pipeline.data.preparation.records import (
     in_order,
     record,
 )
+from pipeline.data.preparation.targets import Encoded, Targets
 from pipeline.data.sources.rows import Row, Source
-from pipeline.data.targets import Encoded, Targets
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
 from pipeline.progress import progress
@@ -157,13 +157,11 @@ def inspect_source(source: Source, task: Targets, sample: int = SAMPLE) -> Inspe
             decoded = number % every == 0
             image = row.problem or (next(found) if decoded else None)
             answer = _answer(row, image, task, len(source.classes))
-            problem = next((each for each in (image, answer) if isinstance(each, str)), None)
-            traits = problem or (_traits_of(image) if isinstance(image, StoredImage) else None)
+            traits = _traits_of(image, answer)
             # the file's bytes stand for its pixels
             digest = digest_of(row.image if row.content is None else row.content)
             plain = replace(row, image=b"", content=None, label=None)
-            known = answer if isinstance(answer, Encoded) else None
-            remembered = record(row, digest, digest, known, image_classes=task.image_classes)
+            remembered = record(row, digest, digest, answer, image_classes=task.image_classes)
             inspected.append((plain, decoded, traits, remembered))
         return inspected
 
@@ -233,7 +231,12 @@ def _decoded(images: Sequence[bytes], task: Targets) -> list[StoredImage | str]:
     return found
 
 
-def _traits_of(image: StoredImage) -> ImageTraits:
+def _traits_of(
+    image: StoredImage | str | None, answer: Encoded | str | None
+) -> ImageTraits | str | None:
+    """What is wrong with an image or its answer, else its traits; None where it is not decoded."""
+    if isinstance(image, str | None) or isinstance(answer, str):
+        return image if isinstance(image, str) else answer if isinstance(answer, str) else None
     small = image.pixels
     grey = bool((small == small[:, :, :1]).all())
     return ImageTraits(image.side, image.mode, grey, is_photographic(small), image.largest)

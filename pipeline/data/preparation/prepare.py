@@ -30,10 +30,10 @@ from pipeline.data.preparation.ingest import ingest, stored_schema
 from pipeline.data.preparation.moments import Moments
 from pipeline.data.preparation.records import Records, names_of, pixels_of, spilled
 from pipeline.data.preparation.shard_writer import ShardWriter, write_rows
+from pipeline.data.preparation.targets import Targets
 from pipeline.data.sources.rows import Source, in_words
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import upload_shards
-from pipeline.data.targets import Targets
 from pipeline.files import replace_folder, write_json, written_whole
 from pipeline.params import DataParams
 from pipeline.params.sections import DEFAULT_TASK

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from pipeline.data.images import Pixels, decode_png
 from pipeline.data.preparation.duplicates import Digests, Ints
+from pipeline.data.preparation.targets import Encoded
 from pipeline.data.sources.rows import SPLITS, Row, in_batches
-from pipeline.data.targets import Encoded
 from pipeline.errors import SourceError
 
 Item = TypeVar("Item")
@@ -109,17 +109,18 @@ class Records:
 
 
 def record(
-    row: Row, digest: bytes, content: bytes, answer: Encoded | None, *, image_classes: bool
+    row: Row, digest: bytes, content: bytes, answer: Encoded | str | None, *, image_classes: bool
 ) -> dict[str, Any]:
     """A usable image as a row of RECORD_SCHEMA; digest: of its pixels, content: of its source;
-    image_classes: whether an image has one class."""
-    classes = () if answer is None else answer.classes
+    image_classes: whether an image has one class; a text for an answer: none that can be used."""
+    known = None if isinstance(answer, str) else answer
+    classes = () if known is None else known.classes
     return {
         "id_digest": text_digest(row.id),
         "digest": digest,
         "content": content,
-        "stratum": -1 if answer is None else classes[0] if image_classes else 0,
-        "key": -1 if answer is None else answer.key,
+        "stratum": -1 if known is None else classes[0] if image_classes else 0,
+        "key": -1 if known is None else known.key,
         "classes": classes,
         "split": NO_SPLIT if row.split is None else SPLITS.index(row.split),
         "group": None if row.group is None else text_digest(row.group),

@@ -143,4 +143,6 @@ def _values(masks: Sequence[Path]) -> set[int]:
         files = [read_image(path)[0] for path in masks[start : start + MASKS_AT_ONCE]]
         for values in mask_values(files, max_pixels=MAX_PIXELS):
             found |= set() if isinstance(values, str) else {*values}
-    return found
+    levels = {value & 255 for value in found}
+    greys = {COLOUR + level * 0x010101 for level in levels}
+    return levels if found == greys else found  # grey levels in three channels

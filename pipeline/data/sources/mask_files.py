@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.sources.files import Walk
@@ -21,7 +23,7 @@ IMAGE_FOLDER = re.compile(
 MASK_FOLDER = re.compile(
     PARTED.format("before")
     + "(pixel|semantic|class|seg(mentation)?|gt)?"
-    + "(masks?|labels?|annot(ation)?s?|gts?|gtfine|groundtruths?|targets?|instances?"
+    + "(masks?|labels?|annot(ation)?s?|gts?|gtfine|groundtruths?|targets?|instances?|trimaps?"
     + "|class(aug|raw)?|segmentations?)(images?|imgs?|raw|png|ids?)?"
     + PARTED.format("after")
 )
@@ -31,6 +33,7 @@ MASK_ENDING = re.compile(
     "|gtfine_labelids|gtfine_labeltrainids)$",
     re.IGNORECASE,
 )
+SURE_ENDING = re.compile("[ ._-](masks?|labels?|labelids|gt|seg|segmentation)$", re.IGNORECASE)
 IMAGE_ENDING = re.compile("[ ._-](image|img|rgb|sat|leftimg8bit)$", re.IGNORECASE)
 LOSSY = (".jpg", ".jpeg")
 
@@ -53,7 +56,7 @@ class PairedFiles:
         if not candidates:  # in one folder
             plain = {files.key(path) for path in files.images}
             candidates = [path for path in files.images if files.key(path, MASK_ENDING) in plain]
-            candidates = [path for path in candidates if MASK_ENDING.search(path.stem)]
+            candidates = [path for path in candidates if SURE_ENDING.search(path.stem)]
             files.images = [path for path in files.images if path not in set(candidates)]
         for path in candidates:
             first = files.masks.setdefault(files.key(path), path)
@@ -71,7 +74,29 @@ class PairedFiles:
     def mask_of(self, path: Path) -> Path | None:
         """That of an image."""
         names = (self.key(path), self.key(path, IMAGE_ENDING))
-        return next((self.masks[name] for name in names if name in self.masks), None)
+        found = next((self.masks[name] for name in names if name in self.masks), None)
+        if found is None and self._is_of_images(path):
+            found = self._alone.get((path.stem, self.split_of(path)))
+        return found
+
+    @cached_property
+    def _alone(self) -> dict[tuple[str, str | None], Path]:
+        """Masks by name and split: those in folders of other names than their image's, where one
+        mask and one image, in a folder of images, have that name."""
+        images = Counter(path.stem for path in self.images if self._is_of_images(path))
+        taken = {self.masks.get(self.key(path)) for path in self.images}
+        masks = [path for path in {*self.masks.values()} if path not in taken]
+        stems = Counter(path.stem for path in masks)
+        return {
+            (path.stem, self.split_of(path)): path
+            for path in masks
+            if stems[path.stem] == images[path.stem] == 1
+        }
+
+    def _is_of_images(self, path: Path) -> bool:
+        """Whether a folder above says that there are images in it."""
+        parts = map(_plain, path.relative_to(self.walk.root).parts[:-1])
+        return any(map(IMAGE_FOLDER.fullmatch, parts))
 
     def split_of(self, path: Path) -> str | None:
         """By the folders above."""
@@ -100,11 +125,14 @@ class PairedFiles:
 
 
 def _is_of_masks(name: str) -> bool:
-    return MASK_FOLDER.fullmatch(re.sub("[^a-z0-9]", "", name.lower())) is not None
+    return MASK_FOLDER.fullmatch(_plain(name)) is not None
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
 
 
 def _plain_part(name: str) -> str:
     """A folder's name without what says images or masks: "train" of train_masks."""
-    plain = re.sub("[^a-z0-9]", "", name.lower())
-    match = IMAGE_FOLDER.fullmatch(plain) or MASK_FOLDER.fullmatch(plain)
+    match = IMAGE_FOLDER.fullmatch(_plain(name)) or MASK_FOLDER.fullmatch(_plain(name))
     return name if match is None else match["before"] or match["after"] or ""

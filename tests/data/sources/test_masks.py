@@ -45,6 +45,8 @@ def found(source: Source) -> dict[str, tuple[bool, str | None]]:
         ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
         ("img/{}.jpg", "gt/{}.png"),
         ("data/Images/{}.jpg", "data/annotations/{}_mask.png"),
+        ("images/{}.jpg", "annotations/trimaps/{}.png"),
+        ("photos/of streets/{}.jpg", "masks/by hand/{}.png"),
         ("{}.jpg", "{}_mask.png"),
         ("{}.jpg", "masks/{}.png"),
         ("scene 1/{}.jpg", "scene 1/{}-seg.png"),
@@ -150,10 +152,13 @@ def test_classes_are_read(
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_black_and_white_masks_are_two_classes(tmp_path: Path, named: bool) -> None:
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_black_and_white_masks_are_two_classes(tmp_path: Path, mode: str, named: bool) -> None:
     for number in range(3):
         image(tmp_path / f"images/{number}.png", number)
-        mask(tmp_path / f"masks/{number}.png", (0, 255) if number else (0,))
+        path = tmp_path / f"masks/{number}.png"
+        mask(path, (0, 255) if number else (0,))
+        Image.open(path).convert(mode).save(path)
     if named:
         (tmp_path / "classes.txt").write_text("sky\nbird\n")
     source = opened(tmp_path)
