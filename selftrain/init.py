@@ -1,7 +1,7 @@
 """Inspect your images, say what is there, and write a params.yaml for them.
 
-IMAGES: a folder with <class>/ and unlabeled/, in parts (train, test …) or not, or with a CSV of
-path and label; a CSV; or Parquet.
+IMAGES: a folder with <class>/ and unlabeled/, in parts (train, test …) or not, with images/ and
+masks/, or with a CSV of path and label; a CSV; or Parquet.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def init(args: argparse.Namespace) -> None:
     from pipeline.data.sources.recognise import recognise, unread_tables
     from pipeline.models.passes import has_gpu
     from pipeline.params.load import parse_text
+    from pipeline.params.sections import task_of
+    from pipeline.tasks import open_task
     from pipeline.workflow.estimate import Counts, estimate_seconds, measure_rates, note_counts
 
     images = Path(args.images)
@@ -55,7 +57,8 @@ def init(args: argparse.Namespace) -> None:
         raise ParameterError(f"--sample {args.sample}: must be 1 or more")
     start = time.perf_counter()
     source = open_source(name, args.images, seed=0, columns=columns, group_pattern=pattern)
-    inspection = inspect_source(source, args.sample)
+    task = open_task(task_of(name))
+    inspection = inspect_source(source, task, args.sample)
     seconds = time.perf_counter() - start
     tables = unread_tables(images) if name == "folder" else []
     for line in [*summary(inspection, source, name, tables), *warn_of_git(images, Path.cwd())]:
@@ -64,7 +67,7 @@ def init(args: argparse.Namespace) -> None:
     advice = advise(inspection, name, args.images, gpu=gpu)
     text = filled(advice, {key: getattr(args, key) for key in OPTIONS})
     params = parse_text(text, str(args.out))
-    for line in predicted_warnings(inspection, params.data, params.seed):
+    for line in predicted_warnings(inspection, params.data, params.seed, task):
         say(f"init: warning: {line}")
     write_text(args.out, text)
     counts = Counts.of(inspection, seconds)

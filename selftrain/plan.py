@@ -135,11 +135,13 @@ def expected_seconds(root: Path, params: Params, stages: list[str]) -> dict[str,
 def _estimate(root: Path, params: Params) -> dict[str, float]:
     from pipeline.data.preparation.inspection import inspect_source
     from pipeline.data.sources import open_source
+    from pipeline.tasks import open_task
     from pipeline.workflow.estimate import Counts, estimate_seconds, known_counts, measure_rates
 
     counts = known_counts(root)
     if counts is None and params.data.path is None:  # small, and installed
         start = time.perf_counter()
-        inspection = inspect_source(open_source(params.data.source, None, seed=params.seed))
+        source = open_source(params.data.source, None, seed=params.seed)
+        inspection = inspect_source(source, open_task(params.task))
         counts = Counts.of(inspection, time.perf_counter() - start)
     return estimate_seconds(params, counts, measure_rates(params)) if counts else {}

@@ -11,6 +11,7 @@ from pipeline.data.sources import ColumnNames, open_source
 from pipeline.data.storage import open_storage
 from pipeline.errors import SourceError
 from pipeline.files import stage_json, write_json
+from pipeline.tasks import open_task
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 CORRECTED = ("corrected", "excluded", "corrections_unused")
@@ -29,6 +30,7 @@ def prepare(stage: Stage) -> None:
         source,
         prepared,
         data,
+        task=open_task(stage.params.task),
         seed=seed,
         storage=storage,
         corrections=corrections,

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data import masks
 from pipeline.data.images import BadImageError, decode_png, encode_png
 from pipeline.errors import DataError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Maps = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-IGNORED = 255
+IGNORED = masks.IGNORED
 COARSE_SIDE = 64  # values along a side of what comes at a stride, about
 MOST_FLOATS = 1 << 24  # of probabilities in memory at a time
 LEAST = 1e-4  # of a probability that is rebuilt from a map

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.data.images import BadImageError, StoredImage, check_header, readable_formats, store
+from pipeline.data.masks import class_square, values_in
 from pipeline.data.pictures import whole_picture
 from pipeline.memory import address_space
 
@@ -82,7 +83,8 @@ def _serve(turn: int) -> None:
                     heads.append([])
                     blobs.append(answer)
                 else:
-                    heads.append([answer.animated, answer.side, answer.mode, answer.largest])
+                    traits = (answer.width, answer.height, answer.mode, answer.largest, answer.turn)
+                    heads.append([answer.animated, *traits])
                     blobs += [answer.data, answer.pixels.tobytes()]
         send(answers, heads, blobs)
 
@@ -92,6 +94,10 @@ def _answer(data: bytes, form: dict[str, Any], limits: _Limits) -> StoredImage |
         limits.start()
         if "most_bytes" in form:
             return whole_picture(data, **form, reserve=limits.reserve)
+        if "values" in form:
+            return class_square(data, **form, reserve=limits.reserve)
+        if "most_values" in form:
+            return values_in(data, **form, reserve=limits.reserve)
         if "image_size" in form:
             return store(data, **form, reserve=limits.reserve)
         check_header(Path(os.fsdecode(data)))

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.decoder import SECONDS, receive, send
-from pipeline.data.images import StoredImage
+from pipeline.data.images import Pixels, StoredImage
+from pipeline.data.masks import MOST_VALUES, MaskOf
 from pipeline.errors import DataError
 
 HEADER_PIXELS = 64_000_000  # what max_pixels is where only a header is read
@@ -40,6 +41,7 @@ def decode_images(
     channels: int,
     max_pixels: int,
     bits: int = 16,
+    whole: bool = False,
     encode: bool = False,
 ) -> list[StoredImage | str]:
     """What `images.store` makes of each, or the reason why it can't be used; threads may share it.
@@ -47,8 +49,36 @@ def decode_images(
     Raises DataError where no process can be started, or others end it.
     """
     form = {"image_size": image_size, "channels": channels, "max_pixels": max_pixels}
-    form |= {"bits": bits, "encode": encode}
+    form |= {"bits": bits, "whole": whole, "encode": encode}
     return _decoded(images, form)
+
+
+def decode_masks(
+    masks: Sequence[MaskOf],
+    *,
+    side: int,
+    values: Sequence[tuple[int, int]],
+    others: int | None,
+    max_pixels: int,
+) -> list[Pixels | str]:
+    """What `masks.class_square` makes of each, (S, S), as decode_images."""
+    form = {"side": side, "values": values, "others": others, "max_pixels": max_pixels}
+    found = _decoded([mask.packed() for mask in masks], form)
+    shape = (side, side)
+    return [
+        each if isinstance(each, str) else np.frombuffer(each, np.uint8).reshape(shape)
+        for each in found
+    ]
+
+
+def mask_values(
+    masks: Sequence[bytes], *, max_pixels: int, most_values: int = MOST_VALUES
+) -> list[list[int] | str]:
+    """What `masks.values_in` finds in each, as decode_images."""
+    found = _decoded(masks, {"max_pixels": max_pixels, "most_values": most_values})
+    return [
+        each if isinstance(each, str) else np.frombuffer(each, np.uint32).tolist() for each in found
+    ]
 
 
 def decode_pictures(

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.data.fit import ORIENTATIONS, cropped, letterboxed, turn_of, upright
 from pipeline.files import LARGEST_FILE
 
 Pixels = NDArray[np.uint8]
@@ -32,16 +33,6 @@ FORMATS = (  # those that are told by little come last
 )
 WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # known by their ending, not by content
 STORED = ("PNG", "JPEG")
-ORIENTATION_TAG = 0x0112
-ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 COLOUR_TYPES = {1: 0, 3: 2}  # of PNG, by channels: grey, RGB
 UP = 2  # the filter of a row that says what each pixel adds to the one above
@@ -62,16 +53,24 @@ class BadImageError(Exception):
 class StoredImage:
     """An image as it is kept: its file bytes, and its pixels (S, S, C) uint8.
 
-    side: the shorter one of the image as it came, pixels; mode: Pillow's; largest: its largest
-    value where it has 16 bits, else 0.
+    width, height: of the upright image as it came, pixels; mode: Pillow's; largest: its largest
+    value where it has 16 bits, else 0; turn: how its file says that it is to be turned, by EXIF: a
+    key of fit.ORIENTATIONS, else 1.
     """
 
     data: bytes
     pixels: Pixels
     animated: bool
-    side: int
+    width: int
+    height: int
     mode: str
     largest: int
+    turn: int = 1
+
+    @property
+    def side(self) -> int:
+        """The shorter one of the image as it came."""
+        return min(self.width, self.height)
 
 
 @cache
@@ -92,9 +91,15 @@ def endings() -> frozenset[str]:
 
 
 def decode(
-    data: bytes, *, image_size: int, channels: int, max_pixels: int, bits: int = 16
+    data: bytes,
+    *,
+    image_size: int,
+    channels: int,
+    max_pixels: int,
+    bits: int = 16,
+    whole: bool = False,
 ) -> Pixels:
-    """Decode image bytes to (S, S, C) uint8: upright, shorter side to S, centre cropped.
+    """Decode image bytes to (S, S, C) uint8: upright, cropped to the square or whole (see fit.py).
 
     bits: those in use of images of 16 bits; larger values are white.
 
@@ -107,6 +112,7 @@ def decode(
         channels=channels,
         max_pixels=max_pixels,
         bits=bits,
+        whole=whole,
         encode=False,
     ).pixels
 
@@ -118,6 +124,7 @@ def store(
     channels: int,
     max_pixels: int,
     bits: int = 16,
+    whole: bool = False,
     encode: bool = True,
     reserve: Reserve = lambda pixels, held: None,
 ) -> StoredImage:
@@ -136,21 +143,24 @@ def store(
         animated = image.format in ("GIF", "PNG", "WEBP") and bool(
             getattr(image, "is_animated", False)
         )
-        mode, side, target = image.mode, min(image.size), "L" if channels == 1 else "RGB"
+        mode, size, target = image.mode, image.size, "L" if channels == 1 else "RGB"
         keep = _may_stay(image, data, image_size, target)
         if image.format == "JPEG":  # decode large photographs at a fraction of their size
             image.draft(image.mode, (2 * image_size, 2 * image_size))
         reserve(passed, passed if image.info.get("progressive") else math.prod(image.size))
         image.load()
         scan = mode.startswith("I")
-        largest = max(int(np.asarray(part).max()) for part, _ in _strips(image)) if scan else 0
-        turned = turning(image)
-        square = _square(converted(image, target, bits), image_size)
-        if turned is not None:
-            square, keep = square.transpose(turned), False
+        largest = max(int(np.asarray(part).max()) for part, _ in strips_of(image)) if scan else 0
+        turn, plain = turn_of(image), converted(image, target, bits)
+        turned = ORIENTATIONS.get(turn)
+        if whole:
+            square = letterboxed(plain, size, image_size, turned)
+        else:
+            square = cropped(plain, image_size)
+            square = square if turned is None else square.transpose(turned)
         pixels: Pixels = np.array(square, dtype=np.uint8).reshape(image_size, image_size, channels)
-        kept = b"" if not encode else data if keep else encode_png(pixels)
-        return StoredImage(kept, pixels, animated, side, mode, largest)
+        kept = b"" if not encode else data if keep and turned is None else encode_png(pixels)
+        return StoredImage(kept, pixels, animated, *upright(size, turn), mode, largest, turn)
 
 
 def check_header(path: Path) -> None:
@@ -237,14 +247,6 @@ def _may_stay(image: Image.Image, data: bytes, image_size: int, target: str) -> 
     )
 
 
-def turning(image: Image.Image) -> Image.Transpose | None:
-    """What makes it upright, by EXIF; None for nothing, or where that can't be read."""
-    try:
-        return ORIENTATIONS.get(int(image.getexif().get(ORIENTATION_TAG, 1)))
-    except Exception:  # broken EXIF leaves a good image as it is
-        return None
-
-
 def converted(image: Image.Image, target: str, bits: int) -> Image.Image:
     """The image in mode L or RGB: 16 bits scaled, palettes resolved, transparency on white.
 
@@ -253,12 +255,12 @@ def converted(image: Image.Image, target: str, bits: int) -> Image.Image:
     if image.mode == target and "transparency" not in image.info:
         return image
     whole = Image.new(target, image.size)
-    for strip, box in _strips(image):
+    for strip, box in strips_of(image):
         whole.paste(_convert(strip, target, bits), box)
     return whole
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, tuple[int, int, int, int]]]:
+def strips_of(image: Image.Image) -> Iterator[tuple[Image.Image, tuple[int, int, int, int]]]:
     """Its parts of at most CONVERTED pixels, each with its place."""
     across = min(image.width, CONVERTED)
     down = CONVERTED // across
@@ -287,14 +289,3 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     return Image.fromarray(
         np.round(values.clip(max=2**bits - 1) * (255 / (2**bits - 1))).astype(np.uint8)
     )
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """The centre square, resized; the same as resizing the shorter side and then cropping."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if side == size:
-        return image.crop((left, top, left + side, top + side))
-    resample = Image.Resampling.BICUBIC if side > size else Image.Resampling.BILINEAR
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), resample, box=box, reducing_gap=3.0)

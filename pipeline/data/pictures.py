@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from pipeline.data.fit import turning
 from pipeline.data.images import (
     BadImageError,
     Reserve,
@@ -18,7 +19,6 @@ from pipeline.data.images import (
     converted,
     readable_formats,
     short_reasons,
-    turning,
 )
 
 QUALITIES = (85, 75, 60, 40)  # of JPEG, at each size

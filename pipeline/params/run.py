@@ -43,7 +43,7 @@ class Generation(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    task: sections.TaskName = "classification"
+    task: sections.TaskName = sections.DEFAULT_TASK
     """classification: one class an image; segmentation: one a pixel"""
     seed: sections.Seed = Field(0, description="of the split and of every random draw")
     data: sections.DataParams
@@ -66,7 +66,13 @@ class Params(Section):
     generations: dict[str, Generation] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _task_can(self) -> Params:
+    def _answers_are_of_the_task(self) -> Params:
+        needed = sections.task_of(self.data.source)
+        if self.task != needed:
+            raise ValueError(
+                f"data.source = {self.data.source}: has answers for {needed}, not for "
+                f"{self.task}; set task: {needed}"
+            )
         check_task(self)
         return self
 

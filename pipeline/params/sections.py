@@ -20,9 +20,20 @@ from pipeline.addresses import CREDENTIALS, has_credentials, storage_problem, wi
 
 Device = Literal["auto", "cpu", "cuda"]
 TaskName = Literal["classification", "segmentation"]
+EMBEDDED = ("digits", "digit_scenes")  # sources that need no path
+SOURCES: dict[TaskName, tuple[str, ...]] = {
+    "classification": ("digits", "folder", "manifest", "parquet"),
+    "segmentation": ("digit_scenes", "masks"),
+}
+DEFAULT_TASK: TaskName = "classification"
 ADDRESSES = ("uri", "url")  # fields that hold nothing else
 MaxPixels = Annotated[int, Field(ge=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def task_of(source: str) -> TaskName:
+    """The task that a source has answers for."""
+    return next(task for task, sources in SOURCES.items() if source in sources)
 
 
 class Section(BaseModel):
@@ -48,21 +59,21 @@ class Section(BaseModel):
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "folder", "manifest", "parquet"]
+    source: Literal["digits", "digit_scenes", "folder", "manifest", "masks", "parquet"]
     """what holds the images"""
     path: str | None = Field(None, description="folder, file or glob of the source")
     name: str | None = Field(None, min_length=1, max_length=100)
     """of the data in the report and in MLflow; null: the folder's or file's"""
     path_column: str | None = None
-    """manifest, parquet: column of paths or images; null: found by name"""
+    """manifest, masks, parquet: column of paths or images; null: found by name"""
     label_column: str | None = None
-    """manifest, parquet: column of labels; null: found by name"""
+    """manifest, parquet: column of labels, masks: of their files; null: found by name"""
     group_column: str | None = None
-    """manifest, parquet: column of what must not be split, as a patient's name; null: every image
-    stands alone"""
+    """manifest, masks, parquet: column of what must not be split, as a patient's name; null: every
+    image stands alone"""
     group_pattern: str | None = None
-    r"""folder: regular expression with one group, searched in the path, as (patient_\d+); images
-    with the same match are not split; null: every image stands alone"""
+    r"""folder, masks: regular expression with one group, searched in the path, as (patient_\d+);
+    images with the same match are not split; null: every image stands alone"""
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")
     labels: int | None = Field(None, ge=2)
@@ -108,7 +119,7 @@ class DataParams(Section):
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataParams:
-        if self.source != "digits" and not self.path:
+        if self.source not in EMBEDDED and not self.path:
             raise ValueError(f"data.path is needed for data.source = {self.source}")
         if self.corrections not in (None, "corrections.csv"):
             raise ValueError(

@@ -18,6 +18,7 @@ from pipeline.data.distributions import (
     stored_confidences,
 )
 from pipeline.data.predictions import whole_numbers
+from pipeline.data.preparation.targets import Encoded
 from pipeline.errors import DataError
 from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.metrics import (
@@ -25,7 +26,7 @@ from pipeline.tasks.metrics import (
     correct,
 )
 from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
-from pipeline.tasks.task import Array, Choose, Encoded, Floats, Scores, Taught, Units
+from pipeline.tasks.task import Array, Choose, Floats, Scores, Taught, Units
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
+from itertools import groupby
 from math import isnan, isqrt
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,15 @@ from pipeline.data.class_maps import (
     map_probabilities,
     merge_maps,
     pack_maps,
+    pack_masks,
     palette,
     read_maps,
     read_masks,
 )
+from pipeline.data.decoding import decode_masks
+from pipeline.data.images import Pixels
+from pipeline.data.masks import MaskOf
+from pipeline.data.preparation.targets import Encoded
 from pipeline.data.taught_maps import (
     LOG_CONFIDENCES,
     grid_pixels,
@@ -33,7 +40,7 @@ from pipeline.data.taught_maps import (
 )
 from pipeline.tasks import iou
 from pipeline.tasks.significance import BOOTSTRAP, Bootstrap, PairedTest
-from pipeline.tasks.task import Array, Choice, Choose, Encoded, Floats, Scores, Taught, Units
+from pipeline.tasks.task import Array, Choice, Choose, Floats, Scores, Taught, Units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +74,19 @@ class Segmentation:
         data: DataParams,
         num_classes: int,
     ) -> list[Encoded | str]:
-        """The files of masks, in the square of their images."""
-        raise NotImplementedError
+        """The files of masks, in the square of their images; what a mask says is one key."""
+        answers: list[Encoded | str] = []
+        pairs = zip(labels, images, strict=True)
+        for (values, others), group in groupby(
+            pairs, lambda pair: (pair[0].values, pair[0].others)
+        ):
+            files = [
+                MaskOf(label.data, image.width, image.height, image.turn) for label, image in group
+            ]
+            form = {"side": data.image_size, "max_pixels": data.max_pixels, "others": others}
+            masks = decode_masks(files, values=values, **form)
+            answers += [mask if isinstance(mask, str) else _encoded(mask) for mask in masks]
+        return answers
 
     def load(self, column: Any, side: int) -> Array:
         """Masks (N, S, S), all ignored where null."""
@@ -284,6 +302,13 @@ class Segmentation:
         errors[target == IGNORED] = GREY
         both = (self.draw(pixels, each, num_classes) for each in (target, prediction[0]))
         return [image, *both, errors]
+
+
+def _encoded(mask: Pixels) -> Encoded:
+    """A mask (S, S) as its PNG."""
+    key = int.from_bytes(sha256(mask.tobytes()).digest()[:8]) >> 1
+    present = tuple(np.setdiff1d(mask, [IGNORED]).tolist())
+    return Encoded(pack_masks([mask])[0], key, present)
 
 
 TASK = Segmentation()

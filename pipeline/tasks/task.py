@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.preparation.targets import Targets
 from pipeline.tasks.significance import Bootstrap, PairedTest
 
 if TYPE_CHECKING:
@@ -26,20 +27,10 @@ if TYPE_CHECKING:
 
     from pipeline.augment import Draws
     from pipeline.augment.warp import Warp
-    from pipeline.data.images import StoredImage
-    from pipeline.params import AugmentParams, DataParams, SelectParams
+    from pipeline.params import AugmentParams, SelectParams
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
-
-
-class Encoded(NamedTuple):
-    """An answer as it is stored: the value of the column, a number ≥ 0 that two answers share
-    where they are the same, and the numbers of the classes that the image shows."""
-
-    value: Any
-    key: int
-    classes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -82,36 +73,15 @@ class Scores(NamedTuple):
     per_class: tuple[float | None, ...]
 
 
-class Task(Protocol):
-    """A kind of answer. N: images, K: classes, S: side of the square."""
+class Task(Targets, Protocol):
+    """A kind of answer, beside how it is stored. N: images, K: classes, S: side of the square."""
 
-    name: str
     score: str
     """what guard, champion and search go by, as the end of a metric's key: "accuracy", "miou" """
     score_words: str
     """the same in a sentence: "accuracy", "mean IoU" """
     unit: str
     """what is selected, in a sentence: "image", "pixel" """
-    image_classes: bool
-    """whether an image has one class: only then classifiers on features of whole images, their
-    neighbours, and answers by one choice an image can serve"""
-    keeps_whole: bool
-    """whether the whole image is fitted into the square (letterboxed), else its centre (cropped)"""
-    target: Any
-    """pa.Field of the column of the prepared shards that holds the answer, null where unknown"""
-
-    # data
-    def encode(
-        self,
-        labels: Sequence[Any],
-        images: Sequence[StoredImage],
-        data: DataParams,
-        num_classes: int,
-    ) -> list[Encoded | str]:
-        """A source's answers, one an image, in the stored square; a text is what is wrong."""
-
-    def load(self, column: Any, side: int) -> Array:
-        """The targets (N, …) of a column of shards, as numbers; what is null is unknown."""
 
     # learning
     def class_shares(self, targets: Tensor, num_classes: int) -> Tensor:

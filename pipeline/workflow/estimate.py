@@ -48,7 +48,7 @@ class Counts:
     def of(cls, inspection: Inspection, seconds: float) -> Counts:
         """From an inspection, and how long that took; preparing takes twice the time of looking at
         as many, as it reads each image once more and writes it."""
-        judged = inspection.labeled.total() + inspection.test.total()
+        judged = inspection.answered + inspection.tested
         prepare = 2 * seconds * inspection.images / max(1, inspection.decoded)
         return cls(inspection.images, inspection.unlabeled, judged, prepare)
 

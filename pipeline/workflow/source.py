@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import counted
 from pipeline.params import DataParams, Params
+from pipeline.params.sections import EMBEDDED
 from pipeline.params.transfer import WeightsParams
 from pipeline.progress import say
 from pipeline.workflow.layout import Layout
@@ -36,7 +37,7 @@ def source_facts(root: Path, data: DataParams) -> tuple[dict[str, int | str], st
 
 def say_demonstration(command: str, data: DataParams) -> None:
     """Say that these are no images of the user's, where `init` has not looked at any yet."""
-    if data.source == "digits":
+    if data.source in EMBEDDED:
         say(
             f"{command}: these are the handwritten digits of the demonstration; your own images: "
             "selftrain init IMAGES"

@@ -51,7 +51,7 @@ from pipeline.train.state import STATE
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.shipping import shipped
 from tests.bad_input.samples import make
-from tests.data.helpers import encoded, noise
+from tests.data.helpers import CLASSIFICATION, encoded, noise
 from tests.tiny import CLASSES
 from tests.train.test_state import Run
 
@@ -147,7 +147,7 @@ def _tables(root: Path) -> dict[str, Format]:
 
     def inspected(path: Path) -> Callable[[], object]:
         name = str(path)
-        return lambda: inspect_source(open_source(recognise(name), name, seed=0))
+        return lambda: inspect_source(open_source(recognise(name), name, seed=0), CLASSIFICATION)
 
     def answers(name: str) -> Callable[[], object]:
         return lambda: read_answers(tables / name, root / "prepared", classes)

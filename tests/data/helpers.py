@@ -16,7 +16,9 @@ from pipeline.data.preparation.prepare import PrepareCounts, prepare
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources import Row, Source
 from pipeline.params import DataParams
+from pipeline.tasks import Task, open_task
 
+CLASSIFICATION = open_task("classification")
 Pixels = NDArray[np.uint8]
 
 
@@ -97,12 +99,20 @@ def run_prepare(
     threads: int | None = 2,
     storage: Any = None,
     corrections: Path | None = None,
+    task: Task = CLASSIFICATION,
     **changes: Any,
 ) -> PrepareCounts:
     """`prepare` with small defaults; whatever it is given is accounted for."""
     data = data_params(**changes)
     counts = prepare(
-        source, out, data, seed=seed, threads=threads, storage=storage, corrections=corrections
+        source,
+        out,
+        data,
+        task=task,
+        seed=seed,
+        threads=threads,
+        storage=storage,
+        corrections=corrections,
     )
     used = counts.labeled + counts.unlabeled + counts.validation + counts.test
     named = counts.quarantined + counts.duplicates_dropped + counts.other_files

@@ -14,7 +14,7 @@ from pipeline.data.preparation.listing import warn_of_git
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.sources import open_source
 from pipeline.data.sources.recognise import recognise
-from tests.data.helpers import encoded, noise, run_prepare
+from tests.data.helpers import CLASSIFICATION, encoded, noise, run_prepare
 from tests.data.sources.test_folder import put
 
 
@@ -28,7 +28,7 @@ def tree(root: Path, folders: dict[str, int], ending: str = "png") -> None:
 def prepared(root: Path, out: Path) -> PrepareCounts:
     """What becomes of a folder that init accepts; raises what either of them says."""
     source = open_source(recognise(str(root)), str(root), seed=0)
-    inspect_source(source)
+    inspect_source(source, CLASSIFICATION)
     return run_prepare(source, out)
 
 
@@ -75,7 +75,7 @@ def test_scans_of_twelve_bits_are_found(tmp_path: Path) -> None:
     for number in range(8):
         scan = np.random.default_rng(number).integers(0, 4096, (16, 16)).astype(np.uint16)
         put(tmp_path, f"{'ab'[number % 2]}/{number}.png", encoded(Image.fromarray(scan)))
-    found = inspect_source(open_source("folder", str(tmp_path), seed=0))
+    found = inspect_source(open_source("folder", str(tmp_path), seed=0), CLASSIFICATION)
     settings = advise(found, "folder", str(tmp_path), gpu=False).settings
     assert next(entry.value for entry in settings if entry.key == "data.bits") == 12
 

@@ -15,6 +15,7 @@ from pipeline.data.preparation.prepare import prepare
 from pipeline.data.sources import open_source
 from pipeline.models.build import build_network
 from pipeline.params import TrainParams, load_params
+from pipeline.tasks import open_task
 from pipeline.train.fit import fit
 from pipeline.train.inputs import training_data
 from selftrain.init import main
@@ -49,7 +50,8 @@ def test_what_it_writes_prepares_and_trains(project: Path, monkeypatch: pytest.M
     assert (data.source, data.image_size, data.channels) == ("folder", 28, 3)
     assert data.validation_fraction == 0.0
     source = open_source(data.source, data.path, seed=params.seed)
-    counts = prepare(source, project / "prepared", data, seed=params.seed)
+    task = open_task(params.task)
+    counts = prepare(source, project / "prepared", data, task=task, seed=params.seed)
     assert counts.unlabeled == 36
     assert counts.labeled + counts.test == 24
     images = training_data(project / "prepared", None, threads=1, cache_gib=1.0)

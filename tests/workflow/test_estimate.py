@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def photographs(input_size: int = 128) -> Params:
 
 def test_a_part_is_its_images_or_steps_times_their_rate() -> None:
     params = photographs()
-    found = Inspection(["a", "b"], Counter(a=30, b=30), Counter(a=40), unlabeled=900, decoded=500)
+    found = Inspection(["a", "b"], answered=60, tested=40, unlabeled=900, decoded=500)
     counts = Counts.of(found, seconds=5.0)
     stages = estimate_seconds(params, counts, Rates(embed=0.1, step=0.5, predict=0.01))
     work = {stage: seconds - STAGE_SECONDS for stage, seconds in stages.items()}

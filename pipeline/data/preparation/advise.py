@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
+from pipeline.data.sources.masks import PRESETS
 from pipeline.data.sources.rows import Source, in_words, listed
 from pipeline.errors import counted
 from pipeline.params.presets import filled_preset
+from pipeline.params.sections import task_of
 from pipeline.program import program_file
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
@@ -18,6 +20,8 @@ MANY_IMAGES = 20_000
 SHARP_SIDE = 32
 SMALLEST_SIDE, WEIGHTS_SIDE = 16, 224
 LARGEST_SIDE = {"folder_small": 64, "photographs": 128}
+LARGEST_MASKS = {False: 128, True: 256}  # side of images with masks, without and with a GPU
+FEW_MASKS = 20  # fewer can't spare any for validation
 FEW_LABELS, FEW_OF_A_CLASS, FEW_TO_JUDGE = 50, 5, 2
 BAD_ALLOWED = 0.05
 IMBALANCED = 3.0
@@ -43,6 +47,7 @@ class Advice:
 SOURCE_WORDS = {
     "folder": "<class>/* and unlabeled/**, in parts by name or not",
     "manifest": "a CSV of path and label",
+    "masks": "images with masks of the same names",
     "parquet": "columns image and label",
 }
 LARGER_BODY = (
@@ -53,11 +58,14 @@ LARGER_BODY = (
 def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advice:
     """Choose for images that were inspected; gpu: whether there is one to train on.
 
-    Preset: see choose_preset. Image size: see image_side. Channels: 1 where no image has a colour
-    and the preset is folder_small. Mirroring: of photographs and where there are colours, since
-    other grey images often are writing. Validation: with photographs by folds; else none where
-    fewer than 50 labelled images, or fewer than 5 of a class, are there to train on.
+    For images with masks see _advise_masks. Preset: see choose_preset. Image size: see image_side.
+    Channels: 1 where no image has a colour and the preset is folder_small. Mirroring: of
+    photographs and where there are colours, since other grey images often are writing. Validation:
+    with photographs by folds; else none where fewer than 50 labelled images, or fewer than 5 of a
+    class, are there to train on.
     """
+    if source in PRESETS:
+        return _advise_masks(inspection, source, path, gpu=gpu)
     preset, reason = choose_preset(inspection, gpu=gpu)
     grey = inspection.coloured == 0
     side = image_side(inspection.median_side, preset)
@@ -69,18 +77,10 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
         Setting("data.channels", 1, "no sampled image has a colour")
         if grey and preset == "folder_small"
         else Setting("data.channels", 3, "RGB"),
-        Setting("data.labels", None, f"all {inspection.labeled.total()} labels"),
+        Setting("data.labels", None, f"all {inspection.answered} labels"),
         *_splits(inspection, preset),
     ]
-    if inspection.bad_fraction > BAD_ALLOWED:
-        share = min(1.0, round(inspection.bad_fraction * 1.25 + 0.01, 2))
-        why = (
-            f"{inspection.bad_fraction:.0%} are unusable; prepare lists them in quarantine.parquet"
-        )
-        settings.append(Setting("data.max_bad_fraction", share, why))
-    if inspection.largest:
-        why = f"the largest value of sampled images of 16 bits is {inspection.largest}"
-        settings.append(Setting("data.bits", usual_bits(inspection.largest), why))
+    settings += _exceptions(inspection)
     if grey and not are_photographs(inspection):
         why = "grey images often are writing; true where mirrored is fine"
         settings.append(Setting("augment.flip", False, why))
@@ -92,6 +92,50 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
     if preset == "photographs" and gpu:
         settings.append(Setting("embed.source", "packaged", f"the GPU affords more: {LARGER_BODY}"))
     return Advice(preset, reason, settings)
+
+
+def _advise_masks(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advice:
+    """For images with masks: the preset of their source; image size: the shorter side that half of
+    them have, in sixteens, at most 128, with a GPU 256; validation where 20 masks are there."""
+    largest = LARGEST_MASKS[gpu]
+    side = min(max(inspection.median_side // 16 * 16, 2 * SMALLEST_SIDE), largest)
+    half = f"half the images have a shorter side of {inspection.median_side} pixels or more"
+    grey, test = inspection.coloured == 0, inspection.tested
+    share = 0.2 if inspection.answered >= FEW_MASKS or inspection.validation else 0.0
+    settings = [
+        Setting("task", task_of(source), f"{len(inspection.classes)} classes"),
+        Setting("data.source", source, SOURCE_WORDS[source]),
+        Setting("data.path", path, f"{inspection.images} images"),
+        Setting("data.image_size", side, half),
+        Setting(
+            "data.channels", 1 if grey else 3, "no sampled image has a colour" if grey else "RGB"
+        ),
+        Setting("data.labels", None, f"all {inspection.answered} masks"),
+        Setting(
+            "data.test_fraction", 0.2, f"not used: {test} are named" if test else "none is named"
+        ),
+        Setting(
+            "data.validation_fraction", share, "for choices" if share else "too few to spare any"
+        ),
+        *_exceptions(inspection),
+        Setting("augment.flip", True, "false where left and right matter, as in text"),
+    ]
+    return Advice(PRESETS[source], f"{inspection.answered} images with a mask", settings)
+
+
+def _exceptions(inspection: Inspection) -> list[Setting]:
+    """What is set because of images that are not as most are."""
+    settings = []
+    if inspection.bad_fraction > BAD_ALLOWED:
+        share = min(1.0, round(inspection.bad_fraction * 1.25 + 0.01, 2))
+        why = (
+            f"{inspection.bad_fraction:.0%} are unusable; prepare lists them in quarantine.parquet"
+        )
+        settings.append(Setting("data.max_bad_fraction", share, why))
+    if inspection.largest:
+        why = f"the largest value of sampled images of 16 bits is {inspection.largest}"
+        settings.append(Setting("data.bits", usual_bits(inspection.largest), why))
+    return settings
 
 
 def are_photographs(inspection: Inspection) -> bool:
@@ -155,8 +199,8 @@ def describe(inspection: Inspection, kind: str) -> list[str]:
     modes = ", ".join(f"{mode} {count}" for mode, count in inspection.modes.most_common())
     lines = [
         f"{SOURCE_WORDS[kind]} (source {kind})",
-        f"{inspection.labeled.total()} labelled images of {len(inspection.classes)} classes "
-        f"({listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.test.total()} for "
+        f"{inspection.answered} labelled images of {len(inspection.classes)} classes "
+        f"({listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.tested} for "
         "test",
         f"shorter side {sides[0]} to {sides[-1]} pixels, half at least {inspection.median_side}; "
         f"modes: {modes} of {inspection.decoded} sampled",
@@ -217,7 +261,7 @@ def _why_size(inspection: Inspection, preset: str) -> str:
 
 def _splits(inspection: Inspection, preset: str) -> list[Setting]:
     """Validation and test shares, and what else they decide."""
-    test = inspection.test.total()
+    test = inspection.tested
     why = f"not used: {test} test images are named" if test else None
     why = why or "of the labelled images; none is named"
     settings = [Setting("data.test_fraction", 0.2, why)]
@@ -231,7 +275,7 @@ def _splits(inspection: Inspection, preset: str) -> list[Setting]:
         why = "no label is given up: each is predicted by a classifier that has not seen it"
         return [*settings, Setting("data.validation", "folds", why)]
     trained = 1.0 if test else 0.8
-    few = inspection.labeled.total() * trained < FEW_LABELS
+    few = inspection.answered * trained < FEW_LABELS
     if few or inspection.smallest * trained < FEW_OF_A_CLASS:
         why = "too few labels to spare any; calibration and guard are off"
         settings.append(Setting("data.validation_fraction", 0.0, why))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.preparation.duplicates import (
     Digests,
@@ -65,9 +64,10 @@ class Assignment:
 
 
 def assign_sides(
-    records: Records, num_classes: int, data: DataParams, seed: int, pixels_of: PixelsOf
+    records: Records, num_strata: int, data: DataParams, seed: int, pixels_of: PixelsOf
 ) -> Assignment:
-    """Which side each record falls on; pixels_of: see copies_of.
+    """Which side each record falls on; num_strata: classes, or 1 where an image has no one class;
+    pixels_of: see copies_of.
 
     In order: conflicting labels out; test (as the source names it, else of each class its share);
     copies of test images out; the label budget and validation; copies of validation images out of
@@ -75,16 +75,16 @@ def assign_sides(
     labelled image beyond the budget becomes unlabelled. Raises SourceError where no image has a
     label, ParameterError for a budget that can't be met.
     """
-    if not (records.labels >= 0).any():
+    if not (records.strata >= 0).any():
         raise SourceError("the source holds no usable labelled images")
     sides = np.full(len(records), Side.UNLABELED, np.int64)
     assigned = Assignment(sides, np.full(len(records), -1, np.int64))
-    sides[conflicting(records.digests, records.labels)] = Side.CONFLICT
+    sides[conflicting(records.digests, records.keys)] = Side.CONFLICT
     test = _test_rows(records, data, seed) & (sides != Side.CONFLICT)
     sides[test] = Side.TEST
     _keep_apart(assigned, records, test, data.near_duplicate_distance, pixels_of)
-    reachable = np.where(sides == Side.UNLABELED, records.labels, UNLABELED)
-    training, validation = _labeled_rows(records, reachable, num_classes, data, seed)
+    reachable = np.where(sides == Side.UNLABELED, records.strata, UNLABELED)
+    training, validation = _labeled_rows(records, reachable, num_strata, data, seed)
     sides[training], sides[validation] = Side.LABELED, Side.VALIDATION
     _keep_apart(assigned, records, validation, data.near_duplicate_distance, pixels_of)
     return assigned
@@ -95,12 +95,12 @@ def _test_rows(records: Records, data: DataParams, seed: int) -> Mask:
     if named.any():
         return named
     validation = records.splits == SPLITS.index("validation")
-    labels = np.where(validation, UNLABELED, records.labels)
+    labels = np.where(validation, UNLABELED, records.strata)
     return _share(records, labels, data.test_fraction, seed, "test")
 
 
 def _labeled_rows(
-    records: Records, labels: Ints, num_classes: int, data: DataParams, seed: int
+    records: Records, labels: Ints, num_strata: int, data: DataParams, seed: int
 ) -> tuple[Mask, Mask]:
     """Masks (training, validation) over all rows; labels: UNLABELED for rows out of reach."""
     validation: Mask = (records.splits == SPLITS.index("validation")) & (labels != UNLABELED)
@@ -112,9 +112,9 @@ def _labeled_rows(
             _ranks(records, records.contents, seed, "labels"),
             validation,
             budget=data.labels,
-            num_classes=num_classes,
+            num_classes=num_strata,
             validation_fraction=0.0 if grouped else data.held_out_fraction,
-            priority=class_priority(num_classes, seed),
+            priority=class_priority(num_strata, seed),
         )
         if not grouped:
             return within_budget, of_budget
@@ -155,8 +155,8 @@ def _keep_apart(
     copies = copies_of(records.digests, records.thumbnails, rows, held_rows, distance, pixels_of)
     rows, copies = rows[copies >= 0], copies[copies >= 0]
     assigned.copy_of[rows] = copies
-    labels = records.labels[rows]
-    sides[rows[(labels == records.labels[copies]) | (labels == UNLABELED)]] = Side.DUPLICATE
+    keys = records.keys[rows]
+    sides[rows[(keys == records.keys[copies]) | (keys == UNLABELED)]] = Side.DUPLICATE
 
 
 NAMES_SHOWN = 5
@@ -187,40 +187,45 @@ def _spelling(name: str) -> str:
 
 
 def check_sides(
-    labels: NDArray[np.int64],
-    sides: NDArray[np.int64],
+    records: Records,
+    sides: Ints,
     classes: Sequence[str],
     validation_fraction: float,
+    image_classes: bool,
 ) -> list[str]:
-    """Warnings, a line each, of what can be trained but is short; labels, sides: (N,) of Side.
+    """Warnings, a line each, of what can be trained but is short; sides: (N,) of Side.
 
-    Raises SourceError for what can't be trained or tested.
+    Raises SourceError for what can't be trained or tested; where an image has one class
+    (image_classes), for a class without training images.
     """
-    if missing := _missing(labels[sides == Side.LABELED], classes):
-        raise SourceError(
-            f"no labelled training image left of {missing}; "
-            f"add labelled images, or remove the class"
-        )
+    lines = []
+    if missing := _missing(records, sides == Side.LABELED, classes):
+        if image_classes or not (sides == Side.LABELED).any():
+            raise SourceError(
+                f"no labelled training image left of {missing}; "
+                f"add labelled images, or remove the class"
+            )
+        lines.append(f"no labelled training image shows {missing}: it can't be learnt")
     if not (sides == Side.TEST).any():
         raise SourceError(
             "no test images, so nothing could be measured; raise data.test_fraction, or add some"
         )
-    lines = []
     if not (sides == Side.UNLABELED).any():
         lines.append("no unlabelled images, so only the labels can teach")
-    if missing := _missing(labels[sides == Side.TEST], classes):
+    if missing := _missing(records, sides == Side.TEST, classes):
         lines.append(f"no test image of {missing}: its accuracy stays unknown")
     if not validation_fraction:
         return lines
     if not (sides == Side.VALIDATION).any():
         lines.append("no validation images, so choices that need them are off")
-    elif missing := _missing(labels[sides == Side.VALIDATION], classes):
+    elif missing := _missing(records, sides == Side.VALIDATION, classes):
         lines.append(f"no validation image of {missing}: choices don't heed it")
     return lines
 
 
-def _missing(labels: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """The classes that `labels` has none of, as a list of a few names; "" where it has all."""
-    counts = np.bincount(labels, minlength=len(classes))
+def _missing(records: Records, rows: Mask, classes: Sequence[str]) -> str:
+    """The classes that none of these rows shows, a few names as a list; "" for none."""
+    shown = records.classes.filter(rows).flatten().to_numpy()
+    counts = np.bincount(shown, minlength=len(classes))
     names = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 0]
     return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

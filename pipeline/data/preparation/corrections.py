@@ -35,13 +35,14 @@ CORRECTABLE = (Side.LABELED, Side.UNLABELED, Side.VALIDATION)
 class Corrected:
     """What the corrections changed: the records' labels and sides, and how many images.
 
-    labeled: images with the label that a person gave; excluded: none of the classes; unused:
-    corrections of images that are no training or validation images (test images, copies of
-    these, unusable ones).
+    labels: the class numbers that a person gave, by row; labeled: how many; excluded: none of the
+    classes; unused: corrections of images that are no training or validation images (test images,
+    copies of these, unusable ones).
     """
 
     records: Records
     sides: Ints
+    labels: dict[int, int]
     labeled: int
     excluded: int
     unused: int
@@ -91,8 +92,7 @@ def apply_corrections(records: Records, sides: Ints, corrections: Mapping[str, i
         more = f" (and {len(unknown) - IDS_SHOWN} more)" if len(unknown) > IDS_SHOWN else ""
         shown = ", ".join(map(repr, unknown[:IDS_SHOWN]))
         raise SourceError(f"data.corrections: no image of the source has the id {shown}{more}")
-    labels, sides = records.labels.copy(), sides.copy()
-    labeled = excluded = 0
+    labels, sides, excluded = dict[int, int](), sides.copy(), 0
     for name, row in rows.items():
         if sides[row] not in CORRECTABLE:
             continue
@@ -101,11 +101,23 @@ def apply_corrections(records: Records, sides: Ints, corrections: Mapping[str, i
             excluded += 1
         else:
             labels[row] = corrections[name]
-            labeled += 1
             if sides[row] == Side.UNLABELED:
                 sides[row] = Side.LABELED
-    unused = len(corrections) - labeled - excluded
-    return Corrected(replace(records, labels=labels), sides, labeled, excluded, unused)
+    unused = len(corrections) - len(labels) - excluded
+    return Corrected(_labeled(records, labels), sides, labels, len(labels), excluded, unused)
+
+
+def _labeled(records: Records, labels: Mapping[int, int]) -> Records:
+    """The records of images of one class each, some with another class number, by row."""
+    if not labels:
+        return records
+    keys = records.keys.copy()
+    keys[list(labels)] = list(labels.values())
+    ends = np.concatenate([[0], np.cumsum(keys >= 0)])
+    classes = pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()), pa.array(keys[keys >= 0], pa.int32())
+    )
+    return replace(records, strata=keys, keys=keys, classes=classes)
 
 
 def _shown(classes: Sequence[str]) -> str:

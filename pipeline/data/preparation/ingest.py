@@ -29,17 +29,22 @@ from pipeline.data.preparation.records import (
     record,
     spilled_ids,
 )
+from pipeline.data.preparation.targets import Encoded, Targets
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
 from pipeline.progress import progress
 
-SPILL_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary())])
 BAD_IMAGES_SHOWN = 3
 
 
 def ingest(
-    source: Source, scratch: Path, data: DataParams, *, threads: int | None = None
+    source: Source,
+    scratch: Path,
+    data: DataParams,
+    *,
+    task: Targets,
+    threads: int | None = None,
 ) -> Records:
     """Decode all of `source` into `scratch`, an existing folder.
 
@@ -48,18 +53,18 @@ def ingest(
     """
     thumbnail_file, spill_file = scratch / "thumbnails.u8", scratch / "spill.parquet"
     bad, parts, animated = list[tuple[str, str]](), list[Any](), 0
-    ingested = partial(_ingested, data, len(source.classes))
+    ingested, schema = partial(_ingested, data, len(source.classes), task), stored_schema(task)
     with (
         progress("prepare: decode", len(source)) as advance,
         thumbnail_file.open("wb") as thumbnails,
-        pq.ParquetWriter(spill_file, SPILL_SCHEMA, compression="NONE") as spill,
+        pq.ParquetWriter(spill_file, schema, compression="NONE") as spill,
     ):
         for group in in_order(
             ingested, source.rows(), threads or os.cpu_count() or 1, lambda row: len(row.image)
         ):
             usable = [each for each in group if isinstance(each, dict)]
             add_bad(bad, [each for each in group if isinstance(each, tuple)])
-            spill.write_table(pa.Table.from_pylist(usable, schema=SPILL_SCHEMA))
+            spill.write_table(pa.Table.from_pylist(usable, schema=schema))
             parts.append(pa.Table.from_pylist(usable, schema=RECORD_SCHEMA))
             thumbnails.writelines(each["thumbnail"] for each in usable)
             animated += sum(each["animated"] for each in usable)
@@ -73,10 +78,17 @@ def ingest(
     return records
 
 
+def stored_schema(task: Targets) -> Any:
+    """Of the prepared shards: what is kept of each image, and where all of it was fitted into the
+    square, its own upright size."""
+    own = [("width", pa.int32()), ("height", pa.int32())] if task.keeps_whole else []
+    return pa.schema([("id", pa.string()), ("image", pa.binary()), task.target, *own])
+
+
 def _ingested(
-    data: DataParams, num_classes: int, rows: Sequence[Row]
+    data: DataParams, num_classes: int, task: Targets, rows: Sequence[Row]
 ) -> list[dict[str, Any] | tuple[str, str]]:
-    """What is kept of rows, by RECORD_SCHEMA and SPILL_SCHEMA; (id, reason) of unusable ones."""
+    """What is kept of rows, by RECORD_SCHEMA and stored_schema; (id, reason) of unusable ones."""
     for row in rows:
         check_row(row, num_classes)
     images = decode_images(
@@ -85,19 +97,39 @@ def _ingested(
         channels=data.channels,
         max_pixels=data.max_pixels,
         bits=data.bits or 16,
+        whole=task.keeps_whole,
         encode=True,
     )
     decoded = iter(images)
-    return [_stored_row(row, next(decoded) if row.problem is None else row.problem) for row in rows]
+    stored = [next(decoded) if row.problem is None else row.problem for row in rows]
+    pairs = [
+        (row.label, image)
+        for row, image in zip(rows, stored, strict=True)
+        if row.label is not None and isinstance(image, StoredImage)
+    ]
+    labels, shown = [label for label, _ in pairs], [image for _, image in pairs]
+    answers = iter(task.encode(labels, shown, data, num_classes))
+    return [
+        (row.id, image)
+        if isinstance(image, str)
+        else _stored_row(row, image, None if row.label is None else next(answers), task)
+        for row, image in zip(rows, stored, strict=True)
+    ]
 
 
-def _stored_row(row: Row, stored: StoredImage | str) -> dict[str, Any] | tuple[str, str]:
-    if isinstance(stored, str):
-        return row.id, stored
+def _stored_row(
+    row: Row, stored: StoredImage, answer: Encoded | str | None, task: Targets
+) -> dict[str, Any] | tuple[str, str]:
+    if isinstance(answer, str):
+        return row.id, answer
     content = digest_of(row.image if row.content is None else row.content)
-    return record(row, digest_of(stored.pixels.tobytes()), content) | {
+    digest = digest_of(stored.pixels.tobytes())
+    return record(row, digest, content, answer, image_classes=task.image_classes) | {
         "id": row.id,
         "image": stored.data,
+        task.target.name: None if answer is None else answer.value,
+        "width": stored.width,
+        "height": stored.height,
         "animated": stored.animated,
         "thumbnail": thumbnail(stored.pixels).tobytes(),
     }

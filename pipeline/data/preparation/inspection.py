@@ -25,6 +25,7 @@ from pipeline.data.preparation.records import (
     in_order,
     record,
 )
+from pipeline.data.preparation.targets import Encoded, Targets
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
@@ -34,6 +35,8 @@ MAX_PIXELS = 64_000_000
 SAMPLE = 5000
 CLASSES_SHOWN = 5
 THUMBNAIL = 32
+ANSWERS = DataParams(source="digits", image_size=128, max_pixels=MAX_PIXELS)
+MOST_KEY = 2**63 - 1
 USUAL_BITS = (8, 10, 12, 14, 16)
 EXTREME_LEVELS = 8  # at each end of the 256 levels of grey
 EXTREME_SHARE = 0.25  # of a photograph's pixels, at most
@@ -56,7 +59,8 @@ class ImageTraits:
 class Inspection:
     """What a source holds.
 
-    labeled, test: images by class, those for validation among the labelled; decoded: how many
+    labeled, test: images by class, those for validation among the labelled, where images have no
+    one class by each that a decoded one shows; answered, tested: all of them; decoded: how many
     images were, evenly spread; sides: the shorter sides of the good ones, pixels; coloured,
     photographic: how many of the good ones are; largest: the largest value of those of 16 bits, 0
     for none; bad: (id, reason); duplicates: images with the very bytes of an earlier one;
@@ -66,6 +70,8 @@ class Inspection:
     classes: list[str]
     labeled: Counter[str] = field(default_factory=Counter)
     test: Counter[str] = field(default_factory=Counter)
+    answered: int = 0
+    tested: int = 0
     unlabeled: int = 0
     validation: int = 0
     decoded: int = 0
@@ -82,7 +88,7 @@ class Inspection:
     @property
     def images(self) -> int:
         """All of them."""
-        return self.labeled.total() + self.test.total() + self.unlabeled
+        return self.answered + self.tested + self.unlabeled
 
     @property
     def median_side(self) -> int:
@@ -104,13 +110,18 @@ class Inspection:
         """How many times the images of the rarest class the most frequent one has."""
         return max(self.labeled.values(), default=0) / max(1, self.smallest)
 
-    def count(self, row: Row, traits: ImageTraits | str | None) -> None:
-        """Count a row; traits: of its image, or what is wrong with it, None where not decoded."""
-        if row.label is None:
+    def count(
+        self, row: Row, traits: ImageTraits | str | None, shown: Sequence[int] | None
+    ) -> None:
+        """Count a row; traits: of its image, or what is wrong with it, None where not decoded;
+        shown: the classes of its answer, None where there is none."""
+        if shown is None:
             self.unlabeled += 1
         else:
             counts = self.test if row.split == "test" else self.labeled
-            counts[self.classes[row.label]] += 1
+            counts.update(self.classes[number] for number in shown)
+            self.tested += row.split == "test"
+            self.answered += row.split != "test"
             self.validation += row.split == "validation"
         self.decoded += traits is not None
         if isinstance(traits, str):
@@ -123,10 +134,11 @@ class Inspection:
             self.photographic += traits.photographic
 
 
-def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
+def inspect_source(source: Source, task: Targets, sample: int = SAMPLE) -> Inspection:
     """Read all of `source`, decode `sample` of its images evenly spread, and count.
 
-    Raises SourceError where not one image is usable, or the classes won't do for prepare.
+    task: what its answers are for. Raises SourceError where not one image is usable, or the
+    classes won't do for prepare.
     """
     check_classes(source.classes)
     inspection = Inspection(source.classes)
@@ -135,19 +147,22 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
 
     def inspect(
         numbered: Sequence[tuple[int, Row]],
-    ) -> list[tuple[Row, bool, ImageTraits | str | None, Any]]:
+    ) -> list[tuple[Row, bool, ImageTraits | str | None, dict[str, Any]]]:
         """Each row without its image, whether it was decoded, traits or problem, its record."""
         for _, row in numbered:
             check_row(row, len(source.classes))
         usable = [row.image for number, row in numbered if number % every == 0 and not row.problem]
-        found, inspected = iter(_traits(usable)), []
+        found, inspected = iter(_decoded(usable, task)), []
         for number, row in numbered:
             decoded = number % every == 0
-            traits = row.problem or (next(found) if decoded else None)
+            image = row.problem or (next(found) if decoded else None)
+            answer = _answer(row, image, task, len(source.classes))
+            traits = _traits_of(image, answer)
             # the file's bytes stand for its pixels
             digest = digest_of(row.image if row.content is None else row.content)
-            plain = replace(row, image=b"", content=None)
-            inspected.append((plain, decoded, traits, record(row, digest, digest)))
+            plain = replace(row, image=b"", content=None, label=None)
+            remembered = record(row, digest, digest, answer, image_classes=task.image_classes)
+            inspected.append((plain, decoded, traits, remembered))
         return inspected
 
     with progress("init: look", len(source)) as advance:
@@ -156,7 +171,8 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
         ):
             usable = []
             for row, decoded, traits, remembered in group:
-                inspection.count(row, traits if decoded else None)
+                shown = None if remembered["key"] < 0 else remembered["classes"]
+                inspection.count(row, traits if decoded else None, shown)
                 if isinstance(traits, str):
                     add_bad(bad, [(row.id, traits)])
                 else:
@@ -167,11 +183,12 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
     check_ids(records, (row.id for row in source.rows()))
     inspection.records = records
     inspection.duplicates = len(records) - len(np.unique(records.digests, axis=0))
-    inspection.conflicts = int(conflicting(records.digests, records.labels).sum())
+    inspection.conflicts = int(conflicting(records.digests, records.keys).sum())
     if not inspection.sides:
         shown = "; ".join(f"{name}: {reason}" for name, reason in inspection.bad[:3])
         raise SourceError(f"no usable image among {inspection.decoded} ({shown})")
-    if missing := [name for name in inspection.classes if not inspection.labeled[name]]:
+    missing = [name for name in inspection.classes if not inspection.labeled[name]]
+    if missing and task.image_classes:
         raise SourceError(
             f"no labelled training image of {', '.join(map(repr, missing[:CLASSES_SHOWN]))}; "
             "add labelled images, or remove the class"
@@ -179,35 +196,55 @@ def inspect_source(source: Source, sample: int = SAMPLE) -> Inspection:
     return inspection
 
 
-def predicted_warnings(inspection: Inspection, data: DataParams, seed: int) -> list[str]:
+def predicted_warnings(
+    inspection: Inspection, data: DataParams, seed: int, task: Targets
+) -> list[str]:
     """What prepare will warn of, a line each; raises SourceError for what it will refuse.
 
     Of images that were not decoded it is taken that they can be; near copies are not looked for.
     """
     assert inspection.records is not None
     exact = data.model_copy(update={"near_duplicate_distance": 0.0})
-    classes = inspection.classes
-    assigned = assign_sides(inspection.records, len(classes), exact, seed, lambda rows: {})
-    return check_sides(inspection.records.labels, assigned.sides, classes, data.held_out_fraction)
+    classes, records, alike = inspection.classes, inspection.records, task.image_classes
+    strata = len(classes) if alike else 1
+    assigned = assign_sides(records, strata, exact, seed, lambda rows: {})
+    return check_sides(records, assigned.sides, classes, data.held_out_fraction, alike)
 
 
-def _traits(images: Sequence[bytes]) -> list[ImageTraits | str]:
-    """What images are, or why one is unusable: prepare would say the same."""
-    found = _thumbnails(images, 16)
+def _answer(row: Row, image: Any, task: Targets, num_classes: int) -> Encoded | str | None:
+    """That of a row, or what is wrong with it; of no classes where only a decoded image tells."""
+    if row.label is None:
+        return None
+    answer: Encoded | str = Encoded(None, 0, ())
+    if isinstance(image, StoredImage) or task.image_classes:
+        (answer,) = task.encode([row.label], [image], ANSWERS, num_classes)
+    same = hash(row.label) & MOST_KEY
+    return answer if isinstance(answer, str) else answer._replace(key=same)
+
+
+def _decoded(images: Sequence[bytes], task: Targets) -> list[StoredImage | str]:
+    """Images as thumbnails, or why one is unusable: prepare would say the same."""
+    found = _thumbnails(images, 16, task)
     for place, seen in enumerate(found):
         if isinstance(seen, StoredImage) and seen.mode.startswith("I"):
-            found[place] = _thumbnails([images[place]], usual_bits(seen.largest))[0]
-    return [seen if isinstance(seen, str) else _traits_of(seen) for seen in found]
+            found[place] = _thumbnails([images[place]], usual_bits(seen.largest), task)[0]
+    return found
 
 
-def _traits_of(image: StoredImage) -> ImageTraits:
+def _traits_of(
+    image: StoredImage | str | None, answer: Encoded | str | None
+) -> ImageTraits | str | None:
+    """What is wrong with an image or its answer, else its traits; None where it is not decoded."""
+    if isinstance(image, str | None) or isinstance(answer, str):
+        return image if isinstance(image, str) else answer if isinstance(answer, str) else None
     small = image.pixels
     grey = bool((small == small[:, :, :1]).all())
     return ImageTraits(image.side, image.mode, grey, is_photographic(small), image.largest)
 
 
-def _thumbnails(images: Sequence[bytes], bits: int) -> list[StoredImage | str]:
-    return decode_images(images, image_size=THUMBNAIL, channels=3, max_pixels=MAX_PIXELS, bits=bits)
+def _thumbnails(images: Sequence[bytes], bits: int, task: Targets) -> list[StoredImage | str]:
+    form: dict[str, Any] = {"channels": 3, "max_pixels": MAX_PIXELS, "bits": bits}
+    return decode_images(images, image_size=THUMBNAIL, whole=task.keeps_whole, **form)
 
 
 def usual_bits(largest: int) -> int:

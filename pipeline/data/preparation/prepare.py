@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.images import Pixels, decode_png
+from pipeline.data.images import decode_png
 from pipeline.data.preparation.assign import (
     REASONS,
     Side,
@@ -26,18 +26,19 @@ from pipeline.data.preparation.assign import (
 )
 from pipeline.data.preparation.corrections import Corrected, apply_corrections, read_corrections
 from pipeline.data.preparation.duplicates import Ints
-from pipeline.data.preparation.ingest import ingest
+from pipeline.data.preparation.ingest import ingest, stored_schema
+from pipeline.data.preparation.moments import Moments
 from pipeline.data.preparation.records import Records, names_of, pixels_of, spilled
-from pipeline.data.preparation.shard_writer import ShardWriter
-from pipeline.data.shards import IMAGE_SCHEMA, write_shard
+from pipeline.data.preparation.shard_writer import ShardWriter, write_rows
+from pipeline.data.preparation.targets import Targets
 from pipeline.data.sources.rows import Source, in_words
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import upload_shards
 from pipeline.files import replace_folder, write_json, written_whole
 from pipeline.params import DataParams
+from pipeline.params.sections import DEFAULT_TASK
 from pipeline.progress import progress, say
 
-TRUTH_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.int32())])
 QUARANTINE_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string())])
 FOLDERS = {
     Side.LABELED: "labeled",
@@ -109,6 +110,7 @@ def prepare(
     out: Path,
     data: DataParams,
     *,
+    task: Targets,
     seed: int,
     threads: int | None = None,
     storage: StoredFolder | None = None,
@@ -117,7 +119,7 @@ def prepare(
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
-    Beside the shard folders: `unlabeled_truth.parquet` (id, label: the truth that a label budget
+    Beside the shard folders: `unlabeled_truth.parquet` (id, target: the truth that a label budget
     hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
     go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
     are beyond the budget. threads: None for one a core. check_source: called when all is read;
@@ -127,18 +129,21 @@ def prepare(
     check_classes(source.classes)
     answers = {} if corrections is None else read_corrections(corrections, source.classes)
     with _scratch_folder(out) as scratch:
-        records = ingest(source, scratch, data, threads=threads)
+        records = ingest(source, scratch, data, task=task, threads=threads)
         check_source()
         pixels = partial(pixels_of, records)
-        assigned = assign_sides(records, len(source.classes), data, seed, pixels)
+        strata = len(source.classes) if task.image_classes else 1
+        assigned = assign_sides(records, strata, data, seed, pixels)
         corrected = apply_corrections(records, assigned.sides, answers)
         records, sides = corrected.records, corrected.sides
         if source.left_out:
             say(f"prepare: left out: {in_words(source.left_out)}")
-        for line in check_sides(records.labels, sides, source.classes, data.held_out_fraction):
+        for line in check_sides(
+            records, sides, source.classes, data.held_out_fraction, task.image_classes
+        ):
             say(f"prepare: warning: {line}")
         copies = _copies(records, sides, assigned.copy_of)
-        mean, std = _write_sides(records, sides, copies, source.left_out, scratch, data)
+        mean, std = _write_sides(corrected, copies, source.left_out, scratch, data, task)
         dataset = {
             "channels": data.channels,
             "image_size": data.image_size,
@@ -148,6 +153,7 @@ def prepare(
             "seed": seed,
             "source": source.name,
             "bits": data.bits or 16,
+            **_noted(task),
         }
         if data.validation == "folds":
             dataset["folds"] = data.folds
@@ -200,70 +206,60 @@ def _copies(records: Records, sides: Ints, copy_of: Ints) -> dict[int, str]:
 
 
 def _write_sides(
-    records: Records,
-    sides: Ints,
+    corrected: Corrected,
     copies: dict[int, str],
     unused: Iterable[tuple[str, str]],
     scratch: Path,
     data: DataParams,
+    task: Targets,
 ) -> tuple[list[float], list[float]]:
     """Write every shard and side file into `scratch`; mean and std of the labelled pixels."""
-    truth: list[dict[str, Any]] = []
+    records, target, schema = corrected.records, task.target.name, stored_schema(task)
     left_out = [*records.bad, *unused]
-    moments = _Moments(data.channels)
-    shape = {"channels": data.channels, "image_size": data.image_size}
+    moments = Moments(data.channels)
+    shape = {"channels": data.channels, "image_size": data.image_size, **_noted(task)}
     with ExitStack() as stack, progress("prepare: write", len(records)) as advance:
         writers = {
             side: stack.enter_context(
                 ShardWriter(
                     scratch / name,
-                    IMAGE_SCHEMA,
+                    schema,
                     rows_per_shard=data.images_per_shard,
                     metadata=shape,
                 )
             )
             for side, name in FOLDERS.items()
         }
-        for row, (name, image) in enumerate(spilled(records)):
-            side = Side(int(sides[row]))
-            label = int(records.labels[row]) if records.labels[row] >= 0 else None
+        for row, stored in enumerate(spilled(records)):
+            side, name = Side(int(corrected.sides[row])), stored["id"]
+            answer = corrected.labels.get(row, stored[target])
             if side in REASONS:
                 left_out.append((name, REASONS[side]))
             elif side == Side.DUPLICATE:
                 left_out.append((name, f"a copy of {copies[row]!r}"))
             else:
-                known = None if side == Side.UNLABELED else label
-                writers[side].add({"id": name, "image": image, "label": known})
+                known = None if side == Side.UNLABELED else answer
+                writers[side].add(stored | {target: known})
             if side == Side.LABELED:
-                moments.add(decode_png(image))
-            if side == Side.UNLABELED and label is not None:
-                truth.append({"id": name, "label": label})
+                moments.add(decode_png(stored["image"]))
             advance()
-    quarantine = [{"id": name, "reason": reason} for name, reason in left_out]
-    write_shard(scratch / TRUTH_FILE, pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA))
-    quarantined = pa.Table.from_pylist(quarantine, schema=QUARANTINE_SCHEMA)
-    write_shard(scratch / QUARANTINE_FILE, quarantined)
+    truth_schema = pa.schema([("id", pa.string()), task.target])
+    write_rows(scratch / TRUTH_FILE, _hidden(corrected, target), truth_schema)
+    quarantine = ({"id": name, "reason": reason} for name, reason in left_out)
+    write_rows(scratch / QUARANTINE_FILE, quarantine, QUARANTINE_SCHEMA)
     return moments.mean_and_std()
 
 
-class _Moments:
-    """Sums of pixels and of their squares, exact, per channel."""
+def _hidden(corrected: Corrected, target: str) -> Iterator[dict[str, Any]]:
+    """The answers of unlabelled images, which the budget hides."""
+    for side, row in zip(corrected.sides, spilled(corrected.records, ["id", target]), strict=True):
+        if side == Side.UNLABELED and row[target] is not None:
+            yield row
 
-    def __init__(self, channels: int) -> None:
-        self._pixels = 0
-        self._sums, self._squares = np.zeros((2, channels), np.int64)
 
-    def add(self, pixels: Pixels) -> None:
-        values = pixels.reshape(-1, pixels.shape[2]).astype(np.int64)
-        self._pixels += len(values)
-        self._sums += values.sum(axis=0)
-        self._squares += (values * values).sum(axis=0)
-
-    def mean_and_std(self) -> tuple[list[float], list[float]]:
-        """Per channel, of pixels in 0..1; a constant channel gets the std of one grey level."""
-        mean = self._sums / self._pixels
-        variance = np.maximum(self._squares / self._pixels - mean**2, 1.0)
-        return [float(m) / 255 for m in mean], [float(s) / 255 for s in np.sqrt(variance)]
+def _noted(task: Targets) -> dict[str, str]:
+    """What is said of a task that is not the default."""
+    return {} if task.name == DEFAULT_TASK else {"task": task.name}
 
 
 def _publish(scratch: Path, out: Path, dataset: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.images import Pixels, decode_png
 from pipeline.data.preparation.duplicates import Digests, Ints
+from pipeline.data.preparation.targets import Encoded
 from pipeline.data.sources.rows import SPLITS, Row, in_batches
 from pipeline.errors import SourceError
 
@@ -38,7 +39,9 @@ RECORD_SCHEMA = pa.schema(
         ("id_digest", pa.binary(DIGEST_BYTES)),
         ("digest", pa.binary(DIGEST_BYTES)),
         ("content", pa.binary(DIGEST_BYTES)),
-        ("label", pa.int64()),
+        ("stratum", pa.int64()),
+        ("key", pa.int64()),
+        ("classes", pa.list_(pa.int32())),
         ("split", pa.int64()),
         ("group", pa.binary(DIGEST_BYTES)),
     ]
@@ -50,16 +53,20 @@ class Records:
     """What is remembered of the N usable images, in the order of the source.
 
     digests, contents, id_digests: (N, 16) uint8, of the stored pixels, of the source's own bytes
-    and of the id; labels: (N,) int64, -1 where there is none; splits: (N,) int64, an index in
-    SPLITS or NO_SPLIT; groups: (N,) int64, -1 for an image alone, else a row of group_digests:
-    (G, 16) uint8, of the groups' names; thumbnails: (N, P) uint8, a memory map; spill: the Parquet
-    file of (id, image); bad: (id, reason) of the others.
+    and of the id; strata: (N,) int64, the class, or 0 where images have no one class; keys: (N,)
+    int64, the same for the same answer; both -1 where there is no answer; classes: Arrow lists of
+    the classes that each image shows; splits: (N,) int64, an index in SPLITS or NO_SPLIT; groups:
+    (N,) int64, -1 for an image alone, else a row of group_digests: (G, 16) uint8, of the groups'
+    names; thumbnails: (N, P) uint8, a memory map; spill: the Parquet file of what is stored; bad:
+    (id, reason) of the others.
     """
 
     digests: Digests
     contents: Digests
     id_digests: Digests
-    labels: Ints
+    strata: Ints
+    keys: Ints
+    classes: Any
     splits: Ints
     groups: Ints
     group_digests: Digests
@@ -69,7 +76,7 @@ class Records:
     animated: int
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.keys)
 
     @classmethod
     def of(
@@ -88,7 +95,9 @@ class Records:
             digests=_digest_rows(table["digest"].to_pylist()),
             contents=_digest_rows(table["content"].to_pylist()),
             id_digests=_digest_rows(table["id_digest"].to_pylist()),
-            labels=table["label"].to_numpy(),
+            strata=table["stratum"].to_numpy(),
+            keys=table["key"].to_numpy(),
+            classes=table["classes"].combine_chunks(),
             splits=table["split"].to_numpy(),
             groups=groups.indices.fill_null(-1).to_numpy().astype(np.int64),
             group_digests=_digest_rows(groups.dictionary.to_pylist()),
@@ -99,13 +108,20 @@ class Records:
         )
 
 
-def record(row: Row, digest: bytes, content: bytes) -> dict[str, Any]:
-    """A usable image as a row of RECORD_SCHEMA; digest: of its pixels, content: of its source."""
+def record(
+    row: Row, digest: bytes, content: bytes, answer: Encoded | str | None, *, image_classes: bool
+) -> dict[str, Any]:
+    """A usable image as a row of RECORD_SCHEMA; digest: of its pixels, content: of its source;
+    image_classes: whether an image has one class; a text for an answer: none that can be used."""
+    known = None if isinstance(answer, str) else answer
+    classes = () if known is None else known.classes
     return {
         "id_digest": text_digest(row.id),
         "digest": digest,
         "content": content,
-        "label": -1 if row.label is None else row.label,
+        "stratum": -1 if known is None else classes[0] if image_classes else 0,
+        "key": -1 if known is None else known.key,
+        "classes": classes,
         "split": NO_SPLIT if row.split is None else SPLITS.index(row.split),
         "group": None if row.group is None else text_digest(row.group),
     }
@@ -145,11 +161,11 @@ def in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def spilled(records: Records) -> Iterator[tuple[str, bytes]]:
-    """Yield (id, stored bytes) of every usable image, in the order of the records."""
+def spilled(records: Records, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what is stored of every usable image, in the order of the records."""
     with pq.ParquetFile(records.spill) as file:
-        for batch in file.iter_batches(ROWS_PER_GROUP):
-            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
+            yield from batch.to_pylist()
 
 
 def spilled_ids(records: Records) -> Iterator[tuple[int, Any]]:
@@ -195,7 +211,7 @@ def check_row(row: Row, num_classes: int) -> None:
     """Raise SourceError where a row's label or split makes no sense."""
     if row.split is not None and row.split not in SPLITS:
         raise SourceError(f"{row.id!r}: split {row.split!r}: must be one of {', '.join(SPLITS)}")
-    if row.label is not None and not 0 <= row.label < num_classes:
+    if isinstance(row.label, int) and not 0 <= row.label < num_classes:
         raise SourceError(f"{row.id!r}: label {row.label}: must be 0 to {num_classes - 1}, or null")
     if row.label is None and row.split in ("test", "validation"):
         raise SourceError(f"{row.id!r}: a {row.split} image needs a label; give it one or drop it")

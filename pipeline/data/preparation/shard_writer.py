@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.data.shards import (
+    ROWS_PER_GROUP,
     Manifest,
     ShardEntry,
     parquet_writer,
@@ -90,6 +92,17 @@ class ShardWriter:
             self.close()
         else:
             self._stack.__exit__(kind, *raised)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: Any) -> None:
+    """Write rows to one file as `write_shard` does, few of them in memory."""
+    left = iter(rows)
+    with written_whole(path) as partial, parquet_writer(partial, schema) as writer:
+        group = list(islice(left, ROWS_PER_GROUP))
+        while True:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            if not (group := list(islice(left, ROWS_PER_GROUP))):
+                break
 
 
 def write_shards(

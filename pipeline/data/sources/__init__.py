@@ -11,7 +11,7 @@ from pipeline.errors import ParameterError, SourceError
 __all__ = ["ColumnNames", "Row", "Source", "open_source"]
 
 MOST_CLASS_BYTES = 3 << 20  # of names, which each model's description holds
-SOURCES = ("digits", "folder", "manifest", "parquet")
+SOURCES = ("digits", "digit_scenes", "folder", "manifest", "masks", "parquet")
 
 
 def open_source(
@@ -22,11 +22,12 @@ def open_source(
     columns: ColumnNames | None = None,
     group_pattern: str | None = None,
 ) -> Source:
-    """Open the source `name` at `path`; digits needs no path, and alone uses the seed.
+    """Open the source `name` at `path`; digits and digit_scenes need no path, and alone use the
+    seed.
 
-    columns: of a manifest or Parquet; group_pattern: of a folder. Raises SourceError where it can't
-    be read or names more classes than a model can, ParameterError for an unknown name, no path or
-    what the source has no use for.
+    columns: of a table or Parquet; group_pattern: of a folder, or of masks. Raises SourceError
+    where it can't be read or names more classes than a model can, ParameterError for an unknown
+    name, no path or what the source has no use for.
     """
     source = _opened(name, path, seed, columns or ColumnNames(), group_pattern)
     size = sum(len(json.dumps(each)) + 1 for each in source.classes)
@@ -45,6 +46,10 @@ def _opened(
         from pipeline.data.sources.digits import DigitsSource
 
         return DigitsSource(seed)
+    if name == "digit_scenes":
+        from pipeline.data.sources.digit_scenes import DigitScenesSource
+
+        return DigitScenesSource(seed)
     if name not in SOURCES:
         raise ParameterError(f"data.source = {name!r}: must be one of {', '.join(SOURCES)}")
     if not path:
@@ -59,6 +64,10 @@ def _opened(
                     "null"
                 )
         return FolderSource(path, group_pattern)
+    if name == "masks":
+        from pipeline.data.sources.masks import MasksSource
+
+        return MasksSource(path, columns, group_pattern)
     if group_pattern is not None:
         raise ParameterError(
             f"data.group_pattern = {group_pattern!r}: for data.source = folder; set "

@@ -8,7 +8,7 @@ folder around everything is gone into. All other files are left out, each with i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.data.sources.files import LINK_TO_FOLDER, Walk, path_text, read_image
@@ -40,9 +40,10 @@ class FolderSource:
         self._walk.unused += layout.left_out
         self.left_out = self._walk.left_out
         self.notes = layout.notes
-        self._pattern = None if group_pattern is None else _compiled(group_pattern)
+        self._pattern = None if group_pattern is None else compiled_groups(group_pattern)
         if self._pattern is not None:
-            self._check_groups(self._pattern)
+            names = [self._walk.name(path) for path, _, _ in self._files]
+            self.notes.append(groups_note(self._pattern, names))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -52,23 +53,8 @@ class FolderSource:
         for path, label, split in self._files:
             image, problem = read_image(path)
             name = self._walk.name(path)
-            yield Row(name, image, label, split, problem, self._group(name))
-
-    def _group(self, name: str) -> str | None:
-        match = None if self._pattern is None else self._pattern.search(name)
-        return match[1] if match else None
-
-    def _check_groups(self, pattern: re.Pattern[str]) -> None:
-        """Say how many groups there are; raises ParameterError for none."""
-        names = [self._walk.name(path) for path, _, _ in self._files]
-        groups = [self._group(name) for name in names]
-        alone = groups.count(None)
-        if alone == len(groups):
-            raise ParameterError(
-                f"data.group_pattern = {pattern.pattern!r}: matches no image, as {names[0]!r}"
-            )
-        found = counted(len({*groups} - {None}), "group")
-        self.notes.append(f"{found}; {counted(alone, 'image')} of none")
+            group = None if self._pattern is None else group_of(self._pattern, name)
+            yield Row(name, image, label, split, problem, group)
 
 
 def _check_links(walk: Walk, layout: Layout) -> None:
@@ -80,7 +66,25 @@ def _check_links(walk: Walk, layout: Layout) -> None:
             raise SourceError(f"{path}: holds images of {target} too; remove one of the links")
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def group_of(pattern: re.Pattern[str], name: str) -> str | None:
+    """What an image of that name belongs to; None: it stands alone."""
+    match = pattern.search(name)
+    return match[1] if match else None
+
+
+def groups_note(pattern: re.Pattern[str], names: Sequence[str]) -> str:
+    """How many groups there are among images, in words; raises ParameterError for none."""
+    groups = [group_of(pattern, name) for name in names]
+    alone = groups.count(None)
+    if alone == len(groups):
+        raise ParameterError(
+            f"data.group_pattern = {pattern.pattern!r}: matches no image, as {names[0]!r}"
+        )
+    found = counted(len({*groups} - {None}), "group")
+    return f"{found}; {counted(alone, 'image')} of none"
+
+
+def compiled_groups(pattern: str) -> re.Pattern[str]:
     """The expression of one group; raises ParameterError."""
     try:
         compiled = re.compile(pattern)

@@ -7,19 +7,22 @@ from pathlib import Path
 from pipeline.data.sources.columns import ColumnNames, has_label_columns
 from pipeline.data.sources.layout import Layout, part_of
 from pipeline.data.sources.manifest import read_tables
+from pipeline.data.sources.masks import has_masks
 from pipeline.data.sources.parquet_files import find_parquet
 from pipeline.data.sources.table import TABLES
 from pipeline.errors import SourceError
 
 
 def recognise(path: str, names: ColumnNames | None = None) -> str:
-    """Which source reads `path`: folder, manifest or parquet; names: the columns of a table.
+    """Which source reads `path`: folder, manifest, masks or parquet; names: the columns of a table.
 
-    A table that leads to images and has labels counts before classes' folders, these before other
-    tables, and classes in a folder `labeled` before all. Raises SourceError where there is nothing
-    there.
+    Images with masks count first. A table that leads to images and has labels counts before
+    classes' folders, these before other tables, and classes in a folder `labeled` before both.
+    Raises SourceError where there is nothing there.
     """
     root, names = Path(path), names or ColumnNames()
+    if root.exists() and root.suffix.lower() != ".parquet" and has_masks(root):
+        return "masks"
     if root.suffix.lower() in TABLES and not root.is_dir():
         return "manifest"
     if root.suffix.lower() == ".parquet" or (not root.exists() and "*" in path):

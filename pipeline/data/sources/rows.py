@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
 
@@ -14,18 +14,31 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """A mask as its file's bytes.
+
+    values: pairs of a value and its class, 255 for a pixel to ignore, as pipeline.data.masks has
+    them; others: the class of all other values, None where they have none.
+    """
+
+    data: bytes
+    values: tuple[tuple[int, int], ...]
+    others: int | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """One image of a source.
 
-    label: index in the source's classes, None where unlabelled; split: one of SPLITS, None where
-    the source leaves it open; problem: why the bytes could not be had, None where they could;
-    group: what must lie on one side of a split (a patient, a camera), None for the image alone;
-    content: what the source holds of it, None where that is `image`.
+    label: what the task reads: index in the source's classes, or a MaskFile; None where unlabelled;
+    split: one of SPLITS, None where the source leaves it open; problem: why the bytes could not be
+    had, None where they could; group: what must lie on one side of a split (a patient, a camera),
+    None for the image alone; content: what the source holds of it, None where that is `image`.
     """
 
     id: str
     image: bytes
-    label: int | None = None
+    label: Any = None
     split: str | None = None
     problem: str | None = None
     group: str | None = None

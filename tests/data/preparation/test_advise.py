@@ -24,6 +24,9 @@ from pipeline.params.load import parse_text
 ROOT = Path(__file__).parents[3]
 
 
+COUNTED = {"answered": "labeled", "tested": "test"}
+
+
 def found(**changes: Any) -> Inspection:
     values: dict[str, Any] = {
         "classes": ["a", "b"],
@@ -34,7 +37,9 @@ def found(**changes: Any) -> Inspection:
         "modes": Counter(RGB=100),
         "coloured": 90,
     }
-    return Inspection(**(values | changes))
+    values |= changes
+    counts = {use: values.get(name, Counter()).total() for use, name in COUNTED.items()}
+    return Inspection(**(counts | values))
 
 
 def values(advice: Advice) -> dict[str, Any]:
@@ -177,3 +182,19 @@ def test_every_choice_has_its_reason_in_the_file() -> None:
     assert parse_text(text).data.path == "my: #1"
     assert "label_kind: soft" in text
     assert parse_params({**parse_text(text).model_dump(mode="json")})
+
+
+@pytest.mark.parametrize(
+    ("gpu", "median", "side"),
+    [(False, 180, 128), (True, 180, 176), (True, 900, 256), (False, 9, 32)],
+)
+def test_images_with_masks_have_settings_of_their_own(gpu: bool, median: int, side: int) -> None:
+    advice = advise(found(sides=[median] * 100), "masks", "scenes", gpu=gpu)
+    settings = values(advice)
+    assert advice.preset == "digit_scenes_segmentation"
+    assert settings["task"] == "segmentation"
+    assert (settings["data.source"], settings["data.path"]) == ("masks", "scenes")
+    assert (settings["data.image_size"], settings["data.channels"]) == (side, 3)
+    assert settings["data.validation_fraction"] == 0.2
+    few = found(labeled=Counter(a=9, b=2), answered=11)
+    assert values(advise(few, "masks", "scenes", gpu=gpu))["data.validation_fraction"] == 0.0

@@ -13,7 +13,7 @@ from pipeline.data.preparation.inspection import inspect_source, predicted_warni
 from pipeline.data.sources import open_source
 from pipeline.data.sources.recognise import recognise
 from pipeline.errors import SelftrainError
-from tests.data.helpers import data_params, encoded, noise, run_prepare
+from tests.data.helpers import CLASSIFICATION, data_params, encoded, noise, run_prepare
 
 PICTURES = [encoded(noise(number)) for number in range(60)]
 CUT = PICTURES[0][:50]
@@ -50,8 +50,8 @@ def test_init_and_prepare_agree(
         }
         init = prepare = "accepted"
         try:
-            found = inspect_source(open_source(kind, str(root), seed=0))
-            predicted_warnings(found, data_params(**rules), seed=0)
+            found = inspect_source(open_source(kind, str(root), seed=0), CLASSIFICATION)
+            predicted_warnings(found, data_params(**rules), seed=0, task=CLASSIFICATION)
         except SelftrainError as error:
             init = str(error)
         try:

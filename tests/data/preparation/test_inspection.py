@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 from pipeline.data.preparation.inspection import inspect_source, is_photographic
 from pipeline.data.sources import Row, open_source
 from pipeline.errors import SourceError
-from tests.data.helpers import ListSource, encoded, noise, photo
+from tests.data.helpers import CLASSIFICATION, ListSource, encoded, noise, photo
 
 
 def grey_rgb(seed: int) -> bytes:
@@ -30,7 +30,7 @@ def test_everything_is_counted() -> None:
         Row("h", b"", 1),
         Row("i", b"", None, None, "unreadable: no"),
     ]
-    found = inspect_source(ListSource(rows))
+    found = inspect_source(ListSource(rows), CLASSIFICATION)
     assert dict(found.labeled) == {"cat": 2, "dog": 4}
     assert dict(found.test) == {"dog": 1}
     assert (found.unlabeled, found.validation, found.images) == (2, 1, 9)
@@ -48,7 +48,7 @@ def test_of_many_images_an_even_sample_is_decoded_and_all_are_counted() -> None:
     rows = [Row(str(n), encoded(noise(n)), n % 2) for n in range(200)]
     rows[100] = Row("100", b"bad", 0)  # 100 is among every fourth, 101 is not
     rows[101] = Row("101", b"bad too", 0)
-    found = inspect_source(ListSource(rows), sample=50)
+    found = inspect_source(ListSource(rows), CLASSIFICATION, sample=50)
     assert found.decoded == 50
     assert [name for name, _ in found.bad] == ["100"]
     assert found.labeled.total() == 200
@@ -68,21 +68,22 @@ def test_shades_of_grey_are_told_from_black_on_white() -> None:
 
 
 def test_real_photographs_in_grey_are_told_from_digits() -> None:
-    digits = inspect_source(open_source("digits", None, seed=0), 200)
+    digits = inspect_source(open_source("digits", None, seed=0), CLASSIFICATION, 200)
     assert digits.photographic <= 0.1 * digits.decoded
     photographs = [Image.fromarray(image).convert("L") for image in load_sample_images().images]
     rows = [Row(str(n), encoded(image), n) for n, image in enumerate(photographs)]
-    found = inspect_source(ListSource(rows))
+    found = inspect_source(ListSource(rows), CLASSIFICATION)
     assert (found.photographic, found.coloured) == (len(rows), 0)
 
 
 def test_no_usable_image_is_an_error() -> None:
     with pytest.raises(SourceError, match=r"no usable image among 1 \(x: empty"):
-        inspect_source(ListSource([Row("x", b"", 0)]))
+        inspect_source(ListSource([Row("x", b"", 0)]), CLASSIFICATION)
 
 
 def test_a_class_without_a_label_to_learn_from_is_refused() -> None:
     with pytest.raises(SourceError, match="no labelled training image of 'dog'"):
         inspect_source(
-            ListSource([Row("a", encoded(noise(1)), 0), Row("b", encoded(noise(2)), 1, "test")])
+            ListSource([Row("a", encoded(noise(1)), 0), Row("b", encoded(noise(2)), 1, "test")]),
+            CLASSIFICATION,
         )

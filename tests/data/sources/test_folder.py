@@ -10,7 +10,7 @@ from pipeline.data.sources import Row, open_source
 from pipeline.data.sources.files import SYSTEM
 from pipeline.data.sources.layout import part_of
 from pipeline.errors import SourceError
-from tests.data.helpers import encoded, noise, photo, run_prepare
+from tests.data.helpers import CLASSIFICATION, encoded, noise, photo, run_prepare
 
 
 def put(root: Path, name: str, data: bytes = b"image") -> None:
@@ -181,7 +181,7 @@ def test_classes_that_do_not_fit_are_refused_by_init_and_prepare(
         put(tmp_path / "in", name)
     source = open_source("folder", str(tmp_path / "in"), seed=0)
     with pytest.raises(SourceError, match=message):
-        inspect_source(source)
+        inspect_source(source, CLASSIFICATION)
     with pytest.raises(SourceError, match=message):
         run_prepare(source, tmp_path / "out")
 

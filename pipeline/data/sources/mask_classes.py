@@ -1,0 +1,148 @@
+"""What the values of masks mean: by classes.txt, else by the values that are found in the masks.
+
+A line of classes.txt is a name, whose number is its place, or `number name`, or `r g b name`, or
+`name r g b`; separated by spaces, tabs, commas or colons. 255 and a class called void, ignore or
+unlabeled count in nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.decoding import mask_values
+from pipeline.data.masks import COLOUR, IGNORED, MOST_CLASSES, value_text
+from pipeline.data.sources.files import read_image
+from pipeline.data.sources.rows import listed
+from pipeline.errors import SourceError
+from pipeline.files import read_text
+
+CLASS_FILES = (
+    *("classes.txt", "classes.csv", "class_names.txt", "class_dict.csv", "labels.txt"),
+    *("label_colors.txt", "colormap.txt", "names.txt"),
+)
+MOST_BYTES = 1 << 20
+MAX_PIXELS = 64_000_000
+MASKS_AT_ONCE = 32
+VOID = re.compile("void|ignored?|unlabell?ed|unlabel|255")
+NUMBERED = re.compile(r"(\d+)[\s,:;]+(\S.*)")
+COLOURED = re.compile(r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,:;]+([^\d\s].*)")
+COLOURED_BEHIND = re.compile(r"(\S.*?)[\s,:;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)")
+HEADER = {"name", "class", "class_name", "id", "number", "label", "index", "value", "r", "g", "b"}
+OBJECTS = ["background", "object"]
+Values = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class MaskClasses:
+    """Names in the order of their numbers, and what leads to these: as MaskFile has it."""
+
+    names: list[str]
+    values: Values
+    others: int | None
+    note: str
+
+
+def read_classes(folder: Path) -> tuple[list[tuple[int, str]] | None, Path | None]:
+    """(value, name) of each line of the file of classes in a folder, and that file; None: there is
+    none. Raises SourceError for one that can't be read."""
+    there = {path.name.lower(): path for path in folder.iterdir() if path.is_file()}
+    file = next((there[name] for name in CLASS_FILES if name in there), None)
+    if file is None:
+        return None, None
+    try:
+        text = read_text(file, "utf-8-sig", MOST_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{file}: can't be read ({error})") from None
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    words = re.split(r"[\s,;]+", lines[0].lower()) if lines else []
+    if len(words) > 1 and HEADER.issuperset(words):
+        del lines[0]
+    entries = [_entry(line, place, file) for place, line in enumerate(lines)]
+    if len({value for value, _ in entries}) < len(entries):
+        raise SourceError(f"{file}: two classes have the same number or colour; make them differ")
+    return entries, file
+
+
+def _entry(line: str, place: int, file: Path) -> tuple[int, str]:
+    if match := COLOURED.fullmatch(line):
+        *colour, name = match.groups()
+    elif match := COLOURED_BEHIND.fullmatch(line):
+        name, *colour = match.groups()
+    elif match := NUMBERED.fullmatch(line):
+        if int(match[1]) >= 1 << 16:
+            raise SourceError(f"{file}: {line!r}: a number of over 16 bits")
+        return int(match[1]), match[2]
+    else:
+        return (IGNORED if line.lower() == "255" else place), line
+    red, green, blue = map(int, colour)
+    if max(red, green, blue) > 255:
+        raise SourceError(f"{file}: {line!r}: a colour is three numbers of 0 to 255")
+    return COLOUR + (red << 16 | green << 8 | blue), name
+
+
+def classes_of(
+    entries: list[tuple[int, str]] | None,
+    file: Path | None,
+    masks: Sequence[Path],
+    *,
+    of_instances: bool,
+) -> MaskClasses:
+    """The classes of masks (paths); entries: as read_classes has them; of_instances: 0 is the
+    background, and every other value an object of one kind."""
+    if entries is None or file is None:
+        return _classes_found(masks, of_instances=of_instances)
+    named = [(value, name) for value, name in entries if not VOID.fullmatch(name.lower())]
+    named.sort(key=lambda each: min(each[0], COLOUR))  # numbers ascend, colours are as they come
+    names = [name for _, name in named]
+    if len(names) > MOST_CLASSES:
+        raise SourceError(f"{file}: {len(names)} classes, over {MOST_CLASSES}")
+    ignored = {value: IGNORED for value, _ in entries} | {IGNORED: IGNORED}
+    values = ignored | {value: number for number, (value, _) in enumerate(named)}
+    note, others = f"{file.name}: {len(names)} classes ({listed(names)})", None
+    if of_instances and len(names) == 2:
+        others = 1
+        values = {0: 0}
+    elif [value for value, _ in entries] == [0, 1] and _are_black_and_white(masks):
+        values = {0: 0, IGNORED: 1}
+        note += f"; value 255 is {names[1]!r}, since masks have 0 and 255 alone"
+    return MaskClasses(names, tuple(sorted(values.items())), others, note)
+
+
+def _classes_found(masks: Sequence[Path], *, of_instances: bool) -> MaskClasses:
+    if of_instances:
+        note = "masks of instances: 0 is the background, every other value an object"
+        return MaskClasses(OBJECTS, ((0, 0),), 1, note)
+    if _are_black_and_white(masks):
+        note = "no classes.txt, and masks have 0 and 255 alone: background and object"
+        return MaskClasses(OBJECTS, ((0, 0), (IGNORED, 1)), None, note)
+    kept = sorted(_values(masks) - {IGNORED})
+    if len(kept) > MOST_CLASSES:
+        raise SourceError(
+            f"{masks[0].parent}: masks have {len(kept):,} values, over {MOST_CLASSES} classes; "
+            "where they number objects, name the folder instances"
+        )
+    names = [f"class_{value_text(value)}" for value in kept]
+    values = tuple((value, number) for number, value in enumerate(kept))
+    note = f"no classes.txt: classes by the values of masks ({listed(names)}), 255 ignored"
+    return MaskClasses(names, (*values, (IGNORED, IGNORED)), None, note)
+
+
+def _are_black_and_white(masks: Sequence[Path]) -> bool:
+    """Whether masks have 0 and 255 alone; the first one tells of most that they have not."""
+    return _values(masks[:1]) <= {0, IGNORED} and _values(masks) == {0, IGNORED}
+
+
+def _values(masks: Sequence[Path]) -> set[int]:
+    """The values that occur in masks; what is wrong with one is said when its row is read."""
+    found: set[int] = set()
+    for start in range(0, len(masks), MASKS_AT_ONCE):
+        files = [read_image(path)[0] for path in masks[start : start + MASKS_AT_ONCE]]
+        for values in mask_values(files, max_pixels=MAX_PIXELS):
+            found |= set() if isinstance(values, str) else {*values}
+    levels = {value & 255 for value in found}
+    greys = {COLOUR + level * 0x010101 for level in levels}
+    return levels if found == greys else found  # grey levels in three channels
