@@ -44,11 +44,11 @@ def preview(args: argparse.Namespace) -> None:
     layout, params = Layout(Path.cwd()), load_params()
     augment = with_choices(params, layout.choices).augment
     images = load_images(layout.prepared / args.data, cache_gib=params.train.cache_gib)
-    rows_shown = choose_images(images.labels, args.images)
+    rows_shown = choose_images(images.targets, args.images)
     if not len(rows_shown):
         raise ParameterError(f"--data {args.data}: there are no images in it")
     classes = read_dataset(layout.prepared).classes
-    labels = [classes[n] if n >= 0 else "" for n in images.labels[rows_shown].tolist()]
+    labels = [classes[n] if n >= 0 else "" for n in images.targets[rows_shown].tolist()]
     pixels = images.images[rows_shown].float() / 255
     if args.corruptions:
         rows = corruption_rows(images.images[rows_shown[len(rows_shown) // 2 :][:1]], params.seed)

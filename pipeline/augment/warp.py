@@ -54,7 +54,7 @@ class Warp:
         self.steps.append(Move(_matrices(sign, x, torch.ones_like(y), y)))
 
     def crop(self, boxes: Tensor, mirrored: Tensor | None) -> None:
-        """Boxes (n, 4) resized to the image, then mirrored left-right where `mirrored` (n,) says."""
+        """Boxes (n, 4) resized to the image, then mirrored where `mirrored` (n,) says."""
         top, left, bottom, right = boxes.float().unbind(1)
         across = (right - left) / self.width
         if mirrored is not None:
@@ -86,7 +86,7 @@ class Warp:
         return Warp(self.height, self.width, [*self.steps, *other.steps])
 
     def apply(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (n, M, h, w) moved as the images were, and which of the pixels are known: (n, h, w).
+        """Values (n, M, h, w) moved as the images were, and which pixels are known: (n, h, w).
 
         Not known is what was erased or comes from outside the image, even where the view continues
         the image by its reflection. h × w: the images' pixels, or more coarsely or finely their

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.data.predictions import pseudo_label_schema, repeats_of, targets_of
+from pipeline.data.predictions import REPEATS, pseudo_label_schema, repeats_of, targets_of
 from pipeline.data.shards import Manifest, ShardEntry, check_schema, read_entry, read_manifest
 from pipeline.data.storage import StoredFolder, missing
 from pipeline.errors import DataError
 from pipeline.files import regular
 
 Integers = NDArray[np.int64]
-Targets = NDArray[np.float32]
+Targets = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,9 @@ class ShardFile:
 class PseudoLabelReader:
     """A folder of pseudo-labels, shard for shard those of a folder of images."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._manifest = folder, read_manifest(folder)
-        self._schema = pseudo_label_schema(folder, self._manifest)
+    def __init__(self, folder: Path, task: Any) -> None:
+        self._folder, self._manifest, self._task = folder, read_manifest(folder), task
+        self._schema = pseudo_label_schema(folder, self._manifest, task)
 
     def counts(self, images: Manifest, blocks: Blocks) -> Integers:
         """How many items the images of each block are, (B,); raises DataError."""
@@ -120,7 +120,7 @@ class PseudoLabelReader:
         other = DataError(f"{self._folder}: not of the prepared images; run select again")
         if [entry.rows for entry in shards] != [entry.rows for entry in images.shards]:
             raise other
-        schema = pa.schema([self._schema.field(name) for name in ("shard", "row", "repeats")])
+        schema = pa.schema([self._schema.field(name) for name in ("shard", "row", REPEATS.name)])
         parts = [np.empty(0, np.int64)]
         for number, entry in enumerate(shards):
             table = read_entry(self._folder, entry, schema.names)
@@ -133,15 +133,16 @@ class PseudoLabelReader:
         counts: Integers = total[blocks.start + blocks.rows] - total[blocks.start]
         return counts
 
-    def of_block(self, number: int, first: int, count: int) -> tuple[NDArray[np.int32], Targets]:
-        """How often each of `count` rows of shard `number` from `first` counts, and its target.
-
-        (n,) and (n, K).
-        """
+    def of_block(self, number: int, first: int, count: int) -> tuple[NDArray[np.int32], Any]:
+        """How often each of `count` rows of shard `number` from `first` counts, (n,), and the table
+        of them, which `read` takes some rows of."""
         entry = self._manifest.shards[number]
         with ShardFile(self._folder, entry) as shard:
             size = shard.file.metadata.row_group(0).num_rows
             groups = range(first // size, (first + count - 1) // size + 1)
             table = shard.read(groups, self._schema).slice(first - groups[0] * size, count)
-        repeats = repeats_of(self._folder, table)
-        return repeats, targets_of(self._folder, self._manifest, table)
+        return repeats_of(self._folder, table), table
+
+    def read(self, table: Any) -> Targets:
+        """The targets (n, …) of rows of such a table."""
+        return targets_of(self._folder, self._manifest, table, self._task)

@@ -40,10 +40,7 @@ OUTLINE = (
     pa.field("log_confidence", pa.float16(), nullable=False),
 )
 STRANGER = pa.field("stranger", pa.bool_(), nullable=False)  # only where a stage looked for them
-CHOICE = (
-    pa.field("label", pa.int32(), nullable=False),
-    pa.field("repeats", pa.int32(), nullable=False),
-)
+REPEATS = pa.field("repeats", pa.int32(), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,12 @@ class Predictions:
 class PseudoLabels:
     """The images that count, each as often as it counts, in the order of the shards.
 
-    shard, row: (R,) int64, the place of the image; targets: (R, K) float32 probabilities.
+    shard, row: (R,) int64, the place of the image; targets: (R, …) as the task has them.
     """
 
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
-    targets: Floats
+    targets: NDArray[Any]
 
 
 def predictions_table(
@@ -160,57 +157,54 @@ def pseudo_labels_table(
     )
 
 
-def read_pseudo_labels(folder: Path) -> PseudoLabels:
+def read_pseudo_labels(folder: Path, task: Any) -> PseudoLabels:
     """The pseudo-labels in `folder` in the form that training takes; raises DataError."""
     manifest = read_manifest(folder)
     label_kind_of(folder, manifest)
-    none = np.empty(0, np.int64)
-    empty = np.empty((0, num_classes_of(folder, manifest)), np.float32)
+    none, num_classes = np.empty(0, np.int64), num_classes_of(folder, manifest)
     numbers = range(len(manifest.shards))
-    parts = [read_pseudo_label_shard(folder, manifest, number) for number in numbers]
+    parts = [read_pseudo_label_shard(folder, manifest, number, task) for number in numbers]
+    targets = [part.targets for part in parts if len(part.targets)]
+    if not targets:
+        empty = task.pseudo_label_schema(num_classes).empty_table()
+        targets = [task.read_pseudo_labels(empty, num_classes, "soft", folder)]
     return PseudoLabels(
         np.concatenate([none, *(part.shard for part in parts)]),
         np.concatenate([none, *(part.row for part in parts)]),
-        np.concatenate([empty, *(part.targets for part in parts)]),
+        np.concatenate(targets),
     )
 
 
-def read_pseudo_label_shard(folder: Path, manifest: Manifest, number: int) -> PseudoLabels:
+def read_pseudo_label_shard(
+    folder: Path, manifest: Manifest, number: int, task: Any
+) -> PseudoLabels:
     """Those of one shard of `folder`, whose manifest this is; raises DataError."""
-    schema = pseudo_label_schema(folder, manifest)
+    schema = pseudo_label_schema(folder, manifest, task)
     table = read_entry(folder, manifest.shards[number], schema.names)
     repeats = repeats_of(folder, check_schema(table, schema, folder))
     return PseudoLabels(
         np.repeat(table.column("shard").to_numpy(), repeats).astype(np.int64),
         np.repeat(table.column("row").to_numpy(), repeats).astype(np.int64),
-        np.repeat(targets_of(folder, manifest, table), repeats, axis=0),
+        np.repeat(targets_of(folder, manifest, table, task), repeats, axis=0),
     )
 
 
-def pseudo_label_schema(folder: Path, manifest: Manifest) -> Any:
+def pseudo_label_schema(folder: Path, manifest: Manifest, task: Any) -> Any:
     """The Arrow schema of what training reads of the pseudo-labels in `folder`."""
-    fields = distribution_fields(num_classes_of(folder, manifest), "probabilities")
-    return pa.schema([*PLACE[1:], *CHOICE, *fields])
+    own = task.pseudo_label_schema(num_classes_of(folder, manifest))
+    return pa.schema([*PLACE[1:], REPEATS, *own])
 
 
 def repeats_of(folder: Path, table: Any) -> NDArray[np.int32]:
     """How often each row of a table of pseudo-labels counts: (n,); raises DataError."""
-    return _within(folder, table, "repeats", MOST_REPEATS)
+    return whole_numbers(table, REPEATS.name, MOST_REPEATS, folder)
 
 
-def targets_of(folder: Path, manifest: Manifest, table: Any) -> Floats:
-    """The target of each row of a table of pseudo-labels: (n, K); raises DataError."""
-    num_classes = num_classes_of(folder, manifest)
-    if label_kind_of(folder, manifest) == "hard":
-        labels = _within(folder, table, "label", num_classes - 1)
-        one_hot: Floats = np.equal.outer(labels, np.arange(num_classes)).astype(np.float32)
-        return one_hot
-    stored = read_distributions(table, num_classes, "probabilities", folder).dense()
-    sums = stored.sum(axis=1, keepdims=True)
-    if not (np.isfinite(sums) & (sums > 0)).all() or (stored < 0).any():
-        raise DataError(f"{folder}: probabilities that are none; run its stage again")
-    shares: Floats = stored / sums
-    return shares
+def targets_of(folder: Path, manifest: Manifest, table: Any, task: Any) -> NDArray[Any]:
+    """The target of each row of a table of pseudo-labels: (n, …); raises DataError."""
+    num_classes, kind = num_classes_of(folder, manifest), label_kind_of(folder, manifest)
+    targets: NDArray[Any] = task.read_pseudo_labels(table, num_classes, kind, folder)
+    return targets
 
 
 def label_kind_of(folder: Path, manifest: Manifest) -> str:
@@ -229,9 +223,9 @@ def num_classes_of(folder: Path, manifest: Manifest) -> int:
     return number
 
 
-def _within(folder: Path, table: Any, name: str, most: int) -> NDArray[np.int32]:
+def whole_numbers(table: Any, name: str, most: int, source: object) -> NDArray[np.int32]:
     """A column of whole numbers, each checked to be from 0 to `most`: (n,)."""
     values: NDArray[np.int32] = table.column(name).to_numpy()
     if len(values) and not 0 <= values.min() <= values.max() <= most:
-        raise DataError(f"{folder}: {name!r} must be 0 to {most} in every row")
+        raise DataError(f"{source}: {name!r} must be 0 to {most} in every row")
     return values

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,8 +22,11 @@ from pipeline.models.spec import ModelSpec
 from pipeline.params import ViewParams
 from pipeline.params.errors import shortened
 from pipeline.progress import Advance
+from pipeline.tasks import open_task
 from pipeline.tasks.metrics import correct
-from pipeline.tasks.significance import compare
+from pipeline.tasks.significance import BOOTSTRAP
+
+PART_UNITS = 1 << 20  # of which log-probabilities are in memory at once
 
 
 def checkpoint_log_probs(
@@ -75,26 +82,58 @@ def checkpoint_passes(
     )
 
 
-def bfloat16_agrees(network: nn.Module, images: Tensor, labels: Tensor, spec: ModelSpec) -> bool:
-    """Whether bfloat16 changes the accuracy on these images by no more than its interval.
+def predicted_parts(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    spec: ModelSpec,
+    *,
+    passes: Passes | None = None,
+) -> Iterator[tuple[Tensor, NDArray[Any]]]:
+    """Uncalibrated log-probabilities (n, K, …) and targets (n, …) of some images after others.
 
-    The network is in evaluation mode; images: (N, C, S, S) uint8; labels: (N,). False where there
-    are none, and where the network's device has no instructions for it, so that trying would take
-    long, or one of its layers no kernel.
+    The network is in evaluation mode; images: (N, C, S, S) uint8; targets: (N, …).
     """
     device = next(network.parameters()).device
+    size = max(1, PART_UNITS // math.prod(targets.shape[1:]))
+    for some, true in zip(torch.split(images, size), torch.split(targets, size), strict=True):
+        log_probs = predict_log_probs(
+            network, some, mean=spec.mean, std=spec.std, passes=passes, device=device
+        )
+        yield torch.from_numpy(log_probs), true.cpu().numpy()
+
+
+def evidence_of(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    spec: ModelSpec,
+    *,
+    passes: Passes | None = None,
+) -> NDArray[Any]:
+    """How each image speaks for the network, (N, …), as the task has it; see predicted_parts."""
+    task, num_classes = open_task(spec.task), len(spec.classes)
+    return np.concatenate(
+        [
+            task.evidence(task.pack(log_probs), true, num_classes)
+            for log_probs, true in predicted_parts(network, images, targets, spec, passes=passes)
+        ]
+    )
+
+
+def bfloat16_agrees(network: nn.Module, images: Tensor, targets: Tensor, spec: ModelSpec) -> bool:
+    """Whether bfloat16 changes the score on these images by no more than its interval.
+
+    See predicted_parts. False where there are no images, and where the network's device has no
+    instructions for it, so that trying would take long, or one of its layers no kernel.
+    """
     if not len(images) or not runs_in_bfloat16(network, images.shape[1:]):
         return False
     full, half = (
-        correct(
-            predict_log_probs(
-                network, images, mean=spec.mean, std=spec.std, passes=passes, device=device
-            ),
-            labels.cpu().numpy(),
-        )
+        evidence_of(network, images, targets, spec, passes=passes)
         for passes in (Passes(channels_last=True), Passes(channels_last=True, bfloat16=True))
     )
-    return compare(full, half).verdict not in ("better", "worse")
+    return open_task(spec.task).compare(full, half, BOOTSTRAP).verdict not in ("better", "worse")
 
 
 def count_on_validation(
@@ -114,6 +153,6 @@ def count_on_validation(
     def right(folder: Path) -> NDArray[np.bool_]:
         checkpoint = load_checkpoint(folder)
         checkpoint.network.to(device)
-        return correct(checkpoint_log_probs(checkpoint, images.images), images.labels.numpy())
+        return correct(checkpoint_log_probs(checkpoint, images.images), images.targets.numpy())
 
     return count_right(right(student), None if teacher is None else right(teacher))

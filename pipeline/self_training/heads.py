@@ -18,6 +18,7 @@ from pipeline.evaluate.measure import head_log_probs
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import model_digest, read_spec
+from pipeline.tasks import open_task
 from pipeline.tasks.metrics import apply_temperature, correct, fit_temperature
 from pipeline.train.head import (
     TAUGHT_L2,
@@ -215,9 +216,10 @@ class HeadJob:
         """The pseudo-labelled images, a shard at a time, and their rows in it."""
         assert self.pseudo_labels is not None
         manifest, features = read_manifest(self.pseudo_labels), self.features / "unlabeled"
+        task = open_task("classification")  # what a head says
         stored = check_features(features, self.prepared / "unlabeled")
         for number in range(len(manifest.shards)):
-            part = read_pseudo_label_shard(self.pseudo_labels, manifest, number)
+            part = read_pseudo_label_shard(self.pseudo_labels, manifest, number, task)
             rows, first, repeats = np.unique(part.row, return_index=True, return_counts=True)
             block = FeatureBlock(
                 read_feature_shard(features, stored, number)[rows],

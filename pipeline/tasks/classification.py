@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.data.distributions import distribution_fields, read_distributions
+from pipeline.data.predictions import whole_numbers
+from pipeline.errors import DataError
 from pipeline.tasks.metrics import (
     LEAST_LOG_PROB,
     correct,
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from pipeline.augment.warp import Warp
     from pipeline.data.images import StoredImage
     from pipeline.params import AugmentParams, DataParams
+
+LABEL = pa.field("label", pa.int32(), nullable=False)
 
 
 class Classification:
@@ -52,10 +57,9 @@ class Classification:
 
     # learning
 
-    def class_shares(self, targets: Tensor, num_classes: int) -> Tensor:
+    def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
         """Of the images."""
-        counts = targets.bincount(minlength=num_classes)
-        return counts.float() / counts.sum()
+        return targets.bincount(minlength=num_classes)
 
     def classes(self, targets: Tensor) -> Tensor:
         """As they are: class numbers, or probabilities where images were mixed."""
@@ -74,11 +78,46 @@ class Classification:
         num_classes: int,
     ) -> tuple[Tensor, list[Tensor]]:
         """Classes become probabilities (N, K), mixed as the images are."""
-        raise NotImplementedError
+        import torch
+        from torch.nn.functional import one_hot
+
+        from pipeline.augment import mix
+
+        shares = [
+            each if each.is_floating_point() else one_hot(each, num_classes).float()
+            for each in targets
+        ]
+        kind = augment.mix
+        if kind == "none" or kind == "classmix":
+            return images, shares
+        joined = torch.cat(shares, dim=1)
+        images, joined = mix(images, joined, draws, kind=kind, alpha=augment.mix_alpha)
+        return images, list(torch.split(joined, [each.shape[1] for each in shares], dim=1))
 
     def taught(self, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
         """Probabilities as they are."""
         return targets, None
+
+    def pseudo_label_schema(self, num_classes: int) -> Any:
+        """The class and the probabilities."""
+        return pa.schema([LABEL, *distribution_fields(num_classes, "probabilities")])
+
+    def read_pseudo_labels(
+        self, table: Any, num_classes: int, label_kind: str, source: object
+    ) -> Array:
+        """Probabilities (N, K): all of the class where labels are hard."""
+        if label_kind == "hard":
+            labels = whole_numbers(table, "label", num_classes - 1, source)
+            return np.equal.outer(labels, np.arange(num_classes)).astype(np.float32)
+        stored = read_distributions(table, num_classes, "probabilities", source).dense()
+        sums = stored.sum(axis=1, keepdims=True)
+        if not (np.isfinite(sums) & (sums > 0)).all() or (stored < 0).any():
+            raise DataError(f"{source}: probabilities that are none; run its stage again")
+        return np.asarray(stored / sums)
+
+    def as_taught(self, predictions: Array) -> Array:
+        """Their exponents."""
+        return np.exp(predictions)
 
     # predicting
 
@@ -88,9 +127,15 @@ class Classification:
 
     def pack(self, log_probs: Tensor) -> Array:
         """As they are."""
-        return np.asarray(log_probs.numpy(), np.float32)
+        return np.asarray(log_probs.cpu().numpy(), np.float32)
 
     # judging
+
+    def sample(
+        self, log_probs: Tensor, targets: Array, most: int
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """All images as they are."""
+        return self.pack(log_probs), targets
 
     def classified(
         self, predictions: Array, targets: Array, num_classes: int
@@ -105,7 +150,13 @@ class Classification:
 
     def scores(self, evidence: Array) -> Scores:
         """Accuracy, of all images and of those of each class."""
-        raise NotImplementedError
+        right = _right(evidence)
+        totals = np.bincount(evidence[:, 1])
+        hits = np.bincount(evidence[right, 1], minlength=len(totals))
+        per_class = (
+            float(hit / total) if total else None for hit, total in zip(hits, totals, strict=True)
+        )
+        return Scores(float(right.mean()), tuple(per_class))
 
     def interval(self, evidence: Array, bootstrap: Bootstrap) -> tuple[float, float]:
         """Wilson's."""

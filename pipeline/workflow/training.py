@@ -10,6 +10,7 @@ from pipeline.errors import CheckpointError, counted
 from pipeline.evaluate.guard import ValidationCounts
 from pipeline.files import publish_folder, write_json
 from pipeline.params import Training
+from pipeline.tasks import open_task
 from pipeline.train.history import Point, drop_torn_line, history_log, read_history, write_curves
 from pipeline.workflow.stage import Run, Stage
 
@@ -124,6 +125,6 @@ def _publish(stage: Stage, run: Run, history: Sequence[Point], counts: Validatio
     """Put the model in the scratch folder in its place, with its curves and what it is worth."""
     layout, model = stage.layout, stage.model
     publish_folder(run.scratch / "model", layout.model(model))
-    write_curves(layout.curves(model), history)
+    write_curves(layout.curves(model), history, open_task(stage.params.task).score)
     write_json(layout.metrics("guard", model), asdict(counts))
     run.tracker.model(layout.model(model))

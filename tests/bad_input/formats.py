@@ -51,7 +51,7 @@ from pipeline.workflow.layout import Layout
 from pipeline.workflow.shipping import shipped
 from tests.bad_input.samples import make
 from tests.data.helpers import encoded, noise
-from tests.tiny import CLASSES
+from tests.tiny import CLASSES, TASK
 from tests.train.test_state import Run
 
 WEIGHT_FILES = {"weights.pth": "bytes", "old.pth": "bytes", "weights.safetensors": "safetensors"}
@@ -122,7 +122,7 @@ def _shards(root: Path) -> dict[str, Format]:
         "images": (unlabeled, lambda: load_images(unlabeled, threads=1)),
         "features": (features, lambda: load_features(features, unlabeled)),
         "predictions": (predicted, lambda: list(read_predictions(predicted))),
-        "pseudo-labels": (taught, lambda: read_pseudo_labels(taught)),
+        "pseudo-labels": (taught, lambda: read_pseudo_labels(taught, TASK)),
     }
     return {
         "dataset.json": Format(

@@ -14,6 +14,7 @@ from pipeline.data.predictions import (
 )
 from pipeline.data.shards import shard_name, write_manifest, write_shard
 from pipeline.errors import DataError
+from tests.tiny import TASK
 
 LOG_PROBS = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]], np.float32))
 
@@ -82,7 +83,7 @@ def test_a_column_of_strangers_of_another_kind_is_refused(tmp_path: Path) -> Non
 
 def test_each_image_counts_as_often_as_it_is_repeated(tmp_path: Path) -> None:
     write_labels(tmp_path, [[2, 0, 1], [0, 3, 0]], "soft")
-    labels = read_pseudo_labels(tmp_path)
+    labels = read_pseudo_labels(tmp_path, TASK)
     assert labels.shard.tolist() == [0, 0, 0, 1, 1, 1]
     assert labels.row.tolist() == [0, 0, 2, 1, 1, 1]
     np.testing.assert_allclose(labels.targets, np.exp(LOG_PROBS)[[0, 0, 2, 1, 1, 1]], atol=1e-3)
@@ -91,13 +92,13 @@ def test_each_image_counts_as_often_as_it_is_repeated(tmp_path: Path) -> None:
 
 def test_hard_targets_are_the_label(tmp_path: Path) -> None:
     write_labels(tmp_path, [[1, 2, 0]], "hard")
-    assert read_pseudo_labels(tmp_path).targets.tolist() == np.eye(3)[[0, 2, 2]].tolist()
+    assert read_pseudo_labels(tmp_path, TASK).targets.tolist() == np.eye(3)[[0, 2, 2]].tolist()
 
 
 @pytest.mark.parametrize("repeats", [[], [[0, 0, 0]]])
 def test_none_kept_is_none_to_train_on(tmp_path: Path, repeats: list[list[int]]) -> None:
     write_labels(tmp_path, repeats, "soft")
-    labels = read_pseudo_labels(tmp_path)
+    labels = read_pseudo_labels(tmp_path, TASK)
     assert labels.targets.shape == (0, 3)
     assert len(labels.row) == len(labels.shard) == 0
 
@@ -111,7 +112,7 @@ def test_a_manifest_that_does_not_say_the_kind_is_refused(
     write_labels(tmp_path, [[1, 1, 1]], "soft")
     write_manifest(tmp_path, [], metadata)
     with pytest.raises(DataError, match="label_kind"):
-        read_pseudo_labels(tmp_path)
+        read_pseudo_labels(tmp_path, TASK)
 
 
 def test_an_altered_shard_is_refused(tmp_path: Path) -> None:
@@ -119,4 +120,4 @@ def test_an_altered_shard_is_refused(tmp_path: Path) -> None:
     path = tmp_path / shard_name(0)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(DataError, match="shard_00000"):
-        read_pseudo_labels(tmp_path)
+        read_pseudo_labels(tmp_path, TASK)

@@ -14,7 +14,7 @@ from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
 from tests.data.helpers import ids
-from tests.tiny import prepared_stripes
+from tests.tiny import TASK, prepared_stripes
 from tests.train.test_inputs import write_pseudo_labels
 
 WHOLE = slice(0, None, 1)
@@ -63,13 +63,13 @@ def test_pseudo_labels_come_with_their_images_as_often_as_they_count(
     names = ids(prepared, "unlabeled")
     repeats = {name: place % 4 for place, name in enumerate(names) if place % 3}
     write_pseudo_labels(prepared, tmp_path, repeats)
-    chosen, all_images = read_pseudo_labels(tmp_path), load_images(folder).images
+    chosen, all_images = read_pseudo_labels(tmp_path, TASK), load_images(folder).images
     starts = np.cumsum([0, *(entry.rows for entry in read_manifest(folder).shards)])
     expected = {
         int(starts[shard] + row): target
         for shard, row, target in zip(chosen.shard, chosen.row, chosen.targets, strict=True)
     }
-    stream = ShardStream(folder, window=100, pseudo_labels=PseudoLabelReader(tmp_path))
+    stream = ShardStream(folder, window=100, pseudo_labels=PseudoLabelReader(tmp_path, TASK))
     assert len(stream) == len(chosen.row)
     rows: list[int] = []
     for step in range(len(stream)):
@@ -89,7 +89,9 @@ def test_pseudo_labels_of_other_images_are_refused(prepared: Path, tmp_path: Pat
     other = prepared_stripes(tmp_path / "other", 90)
     write_pseudo_labels(other, tmp_path / "chosen", {})
     stream = ShardStream(
-        prepared / "unlabeled", window=64, pseudo_labels=PseudoLabelReader(tmp_path / "chosen")
+        prepared / "unlabeled",
+        window=64,
+        pseudo_labels=PseudoLabelReader(tmp_path / "chosen", TASK),
     )
     with pytest.raises(DataError, match="not of the prepared images"):
         len(stream)

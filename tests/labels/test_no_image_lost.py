@@ -19,7 +19,7 @@ from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.params import PredictParams, SelectParams
 from pipeline.train.batch import batch_rows
 from tests.bad_input.output_cases import RULES
-from tests.tiny import prepared_stripes, save_model
+from tests.tiny import TASK, prepared_stripes, save_model
 
 EPOCHS = 2
 KEEP_ALL = SelectParams(images_per_class=1000, fraction_per_class=None, max_repeats=1)
@@ -89,7 +89,7 @@ def test_no_combination_loses_or_doubles_an_image(
         assert set(expected.values()) == {1}
         assert ids_in(root, "predictions") == expected
         assert ids_in(root, "pseudo_labels") == expected
-        total = len(read_pseudo_labels(root / "pseudo_labels").targets)
+        total = len(read_pseudo_labels(root / "pseudo_labels", TASK).targets)
     assert total == len(expected)
     steps = -(-EPOCHS * total // batch_size)
     batches = [batch_rows(step, batch_size, total, seed=3) for step in range(steps)]

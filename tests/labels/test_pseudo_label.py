@@ -12,6 +12,7 @@ from pipeline.labels.audit import Audit
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.params import SelectParams
 from tests.labels.folders import write_predictions
+from tests.tiny import TASK
 
 PROBABILITIES = [
     [0.90, 0.05, 0.05],
@@ -80,7 +81,7 @@ def test_every_image_is_written_with_its_reason(tmp_path: Path) -> None:
 def test_soft_targets_are_what_the_teacher_thought(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", PROBABILITIES)
     run(tmp_path / "predictions", tmp_path / "out", images_per_class=2)
-    labels = read_pseudo_labels(tmp_path / "out")
+    labels = read_pseudo_labels(tmp_path / "out", TASK)
     places = [0, 1, 3, 3, 4, 4]
     assert labels.shard.tolist() == [place // 4 for place in places]
     assert labels.row.tolist() == [place % 4 for place in places]
@@ -94,7 +95,7 @@ def test_a_temperature_sharpens_soft_targets_but_moves_no_choice(tmp_path: Path)
     run(tmp_path / "predictions", tmp_path / "out", images_per_class=2, temperature=0.5)
     squares = np.array(PROBABILITIES)[[0, 1, 3, 3, 4, 4]] ** 2
     expected = squares / squares.sum(axis=1, keepdims=True)
-    labels = read_pseudo_labels(tmp_path / "out")
+    labels = read_pseudo_labels(tmp_path / "out", TASK)
     np.testing.assert_allclose(labels.targets, expected, atol=3e-3)
     assert rows_of(tmp_path / "out")[0]["confidence"] == pytest.approx(0.9, abs=2e-3)
 
@@ -102,7 +103,7 @@ def test_a_temperature_sharpens_soft_targets_but_moves_no_choice(tmp_path: Path)
 def test_hard_targets_are_one_hot(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", PROBABILITIES)
     run(tmp_path / "predictions", tmp_path / "out", images_per_class=2, label_kind="hard")
-    labels = read_pseudo_labels(tmp_path / "out")
+    labels = read_pseudo_labels(tmp_path / "out", TASK)
     assert labels.targets.tolist() == np.eye(3)[[0, 0, 1, 1, 2, 2]].tolist()
     assert read_manifest(tmp_path / "out").metadata["label_kind"] == "hard"
 
@@ -123,7 +124,7 @@ def test_predictions_that_are_no_numbers_are_refused(
 def test_a_class_of_probability_zero_is_no_fault(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", [[1.0, 0.0], [0.0, 1.0]])
     run(tmp_path / "predictions", tmp_path / "out", temperature=0.5, classes=("cat", "dog"))
-    assert read_pseudo_labels(tmp_path / "out").targets.tolist() == [[1, 0], [0, 1]]
+    assert read_pseudo_labels(tmp_path / "out", TASK).targets.tolist() == [[1, 0], [0, 1]]
 
 
 def test_a_selection_of_nothing_is_refused(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_a_selection_of_nothing_is_refused(tmp_path: Path) -> None:
 def test_no_unlabelled_images_select_none(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", np.empty((0, 3)))
     assert run(tmp_path / "predictions", tmp_path / "out").kept == 0
-    assert read_pseudo_labels(tmp_path / "out").targets.shape == (0, 3)
+    assert read_pseudo_labels(tmp_path / "out", TASK).targets.shape == (0, 3)
 
 
 def test_unfinished_or_foreign_predictions_are_refused(tmp_path: Path) -> None:
