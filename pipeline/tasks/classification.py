@@ -129,6 +129,12 @@ class Classification:
         """As they are."""
         return np.asarray(log_probs.cpu().numpy(), np.float32)
 
+    # showing
+
+    def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
+        """The image alone, in RGB."""
+        return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
     # judging
 
     def sample(

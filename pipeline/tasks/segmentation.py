@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.class_maps import COLUMNS, IGNORED, pack_maps, read_maps, read_masks
+from pipeline.data.class_maps import COLUMNS, IGNORED, pack_maps, palette, read_maps, read_masks
 from pipeline.tasks.task import Array, Encoded, Floats, Scores
 
 if TYPE_CHECKING:
@@ -125,6 +125,16 @@ class Segmentation:
     def pack(self, log_probs: Tensor) -> Array:
         """Maps."""
         return pack_maps(log_probs)
+
+    # showing
+
+    def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
+        """Each class in its colour over the image; what is ignored stays."""
+        image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        classes = target.reshape(-1, *target.shape[-2:])[0]
+        colours = palette(num_classes)[np.where(classes == IGNORED, 0, classes)]
+        blended = (image.astype(np.uint16) + colours) // 2
+        return np.where((classes == IGNORED)[..., None], image, blended).astype(np.uint8)
 
     # judging
 

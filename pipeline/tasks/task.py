@@ -164,6 +164,10 @@ class Task(Protocol):
     ) -> Array:
         """Pseudo-labels (N, …) of such a table, as `taught` takes them."""
 
+    # showing
+    def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
+        """An image (S, S, C) with a target or a pseudo-label of it, (S, S, 3)."""
+
     # judging
     def sample(
         self, log_probs: Tensor, targets: Array, most: int
