@@ -5,7 +5,6 @@ fold, whether students are heads or networks. Without both neither torch nor a t
 """
 
 from dataclasses import asdict
-from typing import Any
 
 from pipeline.data.features import load_features
 from pipeline.params import SearchParams
@@ -37,11 +36,11 @@ def _search_policy(stage: Stage, search: SearchParams) -> str:
         stage.run(layout.data_digests("labeled", "validation"), parameters) as run,
         progress(stage.title, len(search.pairs) * search.seeds, "trials") as advance,
     ):
-        how: Any = {"seed": seed, "folder": run.scratch, "advance": advance}
-        trials = Trials.of_prepared(layout.prepared, training, **how)
-        tried, task = trials.search_policy(search), trials.data.task
-        best, figures = best_policy(tried), [each.figures(task) for each in tried]
-        _write(stage, Choices(best.num_ops, best.magnitude, figures), run)
+        trials = Trials.of_prepared(
+            layout.prepared, training, seed=seed, folder=run.scratch, advance=advance
+        )
+        best, task = best_policy(tried := trials.search_policy(search)), trials.data.task
+        _write(stage, Choices(best.num_ops, best.magnitude, [t.figures(task) for t in tried]), run)
     return best.describe(len(tried), task)
 
 
