@@ -40,7 +40,7 @@ def test_every_view_has_its_masks(mix: Any, maps: bool) -> None:
     rows = preview_rows(images, [""] * 4, augment, 5, Overlay(TASK, targets, CLASSES))
     assert [row.name for row in rows][-1] == mix
     for row in rows:
-        colours = row.images.movedim(1, -1).flatten(0, 2).unique(dim=0)
+        colours = torch.unique(row.images.movedim(1, -1).flatten(0, 2), dim=0)
         assert len(colours) == CLASSES + 1  # and what is ignored
     assert not torch.equal(rows[0].images, rows[1].images)
 

@@ -183,7 +183,7 @@ def test_where_nothing_is_known_nothing_is_learnt() -> None:
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
     labels = torch.full((2, 4, 4), IGNORED)
     loss = labeled_loss(logits, labels, label_smoothing=0.1)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
