@@ -28,14 +28,18 @@ PARTS = ("labeled", "unlabeled", "validation", "test")
 
 def preview(args: argparse.Namespace) -> None:
     """Draw the sheet that the command line asks for."""
+    import torch
+
     from pipeline.data.tensors import load_images, read_dataset
     from pipeline.report.contact_sheet import TITLE, draw_sheet, save_sheet
     from pipeline.report.preview import (
+        Overlay,
         choose_images,
         corruption_rows,
         every_operation_rows,
         preview_rows,
     )
+    from pipeline.tasks import open_task
 
     if args.images < 1 or args.out.suffix not in (".png", ".html"):
         wrong = f"--images {args.images}" if args.images < 1 else f"--out {args.out}"
@@ -43,12 +47,19 @@ def preview(args: argparse.Namespace) -> None:
     check_writable(args.out, TITLE.encode(), force=args.force)
     layout, params = Layout(Path.cwd()), load_params()
     augment = with_choices(params, layout.choices).augment
-    images = load_images(layout.prepared / args.data, cache_gib=params.train.cache_gib)
-    rows_shown = choose_images(images.labels, args.images)
+    dataset = read_dataset(layout.prepared)
+    classes, task = dataset.classes, open_task(dataset.task)
+    folder, cache_gib = layout.prepared / args.data, params.train.cache_gib
+    images = load_images(folder, task=task, cache_gib=cache_gib)
+    numbers = torch.full((len(images),), -1)
+    numbers = images.targets if task.image_classes else numbers
+    rows_shown = choose_images(numbers, args.images)
     if not len(rows_shown):
         raise ParameterError(f"--data {args.data}: there are no images in it")
-    classes = read_dataset(layout.prepared).classes
-    labels = [classes[n] if n >= 0 else "" for n in images.labels[rows_shown].tolist()]
+    labels = [classes[n] if n >= 0 else "" for n in numbers[rows_shown].tolist()]
+    overlay = None
+    if not task.image_classes:
+        overlay = Overlay(task, images.targets[rows_shown], len(classes))
     pixels = images.images[rows_shown].float() / 255
     if args.corruptions:
         rows = corruption_rows(images.images[rows_shown[len(rows_shown) // 2 :][:1]], params.seed)
@@ -57,7 +68,7 @@ def preview(args: argparse.Namespace) -> None:
         rows = every_operation_rows(pixels, params.seed)
         title = "every operation, by its magnitude (0 to 30, both ways) or the share it changes"
     else:
-        rows = preview_rows(pixels, labels, augment, params.seed)
+        rows = preview_rows(pixels, labels, augment, params.seed, overlay)
         title = f"{len(rows_shown)} of {args.data}, as params.yaml augments them"
     save_sheet(draw_sheet(title, rows), args.out)
     say(f"{args.out}: {counted(len(rows), 'row')}")

@@ -38,10 +38,10 @@ def _search_policy(stage: Stage, search: SearchParams) -> str:
     ):
         trials = Trials.of_prepared(
             layout.prepared, training, seed=seed, folder=run.scratch, advance=advance
-        ).search_policy(search)
-        best = best_policy(trials)
-        _write(stage, Choices(best.num_ops, best.magnitude, [asdict(each) for each in trials]), run)
-    return best.describe(len(trials))
+        )
+        best, task = best_policy(tried := trials.search_policy(search)), trials.data.task
+        _write(stage, Choices(best.num_ops, best.magnitude, [t.figures(task) for t in tried]), run)
+    return best.describe(len(tried), task)
 
 
 def _try_modes(stage: Stage) -> str:

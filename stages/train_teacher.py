@@ -26,7 +26,8 @@ def train(stage: Stage) -> None:
         with stage.run(inputs, parameters) as run:
             shown = train_head(stage, run, training)
     else:
-        from pipeline.report.preview import write_samples
+        from pipeline.report.samples import write_samples
+        from pipeline.tasks import open_task
         from pipeline.train.transfer import find_source
 
         transfer = training.transfer
@@ -37,7 +38,8 @@ def train(stage: Stage) -> None:
         with stage.run(inputs, parameters) as run:
             shown = train_network(stage, run, training, source)
             pseudo_labels = None if key == "0" else layout.pseudo_labels(key)
-            drawn_by = (layout.classes, training.augment, stage.params.model_seed(model))
+            task = open_task(stage.params.task)
+            drawn_by = (layout.classes, training.augment, stage.params.model_seed(model), task)
             for sheet in write_samples(run.scratch, layout.prepared, pseudo_labels, *drawn_by):
                 run.tracker.artifact(sheet, "figures")
     result_line(stage, shown)

@@ -14,10 +14,12 @@ from pipeline.models.build import build_network
 from pipeline.models.checkpoint import network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
 from pipeline.params import AugmentParams, TrainParams
+from pipeline.tasks import open_task
 from pipeline.train.batch import LabeledBatch, step_batch
 from pipeline.train.training_data import TrainingData
 from tests.data.helpers import ListSource, encoded, run_prepare
 
+TASK = open_task("classification")
 CLASSES = ("left", "middle", "right")
 SIDE = 8
 PLAIN = AugmentParams(shift=0.0, num_ops=0)

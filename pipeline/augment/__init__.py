@@ -6,5 +6,6 @@ Images are (N, C, H, W) float in [0, 1], C 1 or 3; every function makes a new te
 from pipeline.augment.draws import Draws
 from pipeline.augment.mix import mix
 from pipeline.augment.views import jitter, strong, weak
+from pipeline.augment.warp import Warp
 
-__all__ = ["Draws", "jitter", "mix", "strong", "weak"]
+__all__ = ["Draws", "Warp", "jitter", "mix", "strong", "weak"]

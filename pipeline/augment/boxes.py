@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.augment.draws import Draws
 from pipeline.augment.geometry import sample
+from pipeline.augment.warp import Warp
 
 Range = tuple[float, float]
 
@@ -61,13 +62,18 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     return rows[:, None, :, None] & columns[:, None, None, :]
 
 
-def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Fill each image's box with its own mean colour, which tells a network least."""
+def erase(images: Tensor, boxes: Tensor, warp: Warp | None = None) -> Tensor:
+    """Fill each image's box with its own mean colour, which tells a network least.
+
+    `warp` records that it is gone.
+    """
+    if warp is not None:
+        warp.erase(boxes)
     mean = images.mean(dim=(2, 3), keepdim=True)
     return torch.where(inside_boxes(boxes.to(images.device), *images.shape[-2:]), mean, images)
 
 
-def cutout(images: Tensor, draws: Draws, *, side: float) -> Tensor:
+def cutout(images: Tensor, draws: Draws, *, side: float, warp: Warp | None = None) -> Tensor:
     """Erase a square whose centre is any pixel (DeVries and Taylor 2017).
 
     `side`: share of the image's shorter side; what reaches over the edge is cut off.
@@ -76,11 +82,17 @@ def cutout(images: Tensor, draws: Draws, *, side: float) -> Tensor:
     length = round(side * min(height, width))
     top = draws.integers(height) - length // 2
     left = draws.integers(width) - length // 2
-    return erase(images, torch.stack((top, left, top + length, left + length), dim=1))
+    boxes = torch.stack((top, left, top + length, left + length), dim=1)
+    return erase(images, boxes, warp)
 
 
 def random_erasing(
-    images: Tensor, draws: Draws, *, chance: float, area: Range = (0.02, 1 / 3)
+    images: Tensor,
+    draws: Draws,
+    *,
+    chance: float,
+    area: Range = (0.02, 1 / 3),
+    warp: Warp | None = None,
 ) -> Tensor:
     """Erase a random rectangle inside some images (Zhong et al. 2020).
 
@@ -88,4 +100,4 @@ def random_erasing(
     """
     erased = draws.uniform() < chance
     boxes = crop_boxes(draws, images.shape[-2], images.shape[-1], area, (0.3, 10 / 3))
-    return erase(images, boxes * erased[:, None])
+    return erase(images, boxes * erased[:, None], warp)

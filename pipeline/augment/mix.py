@@ -1,4 +1,4 @@
-"""Mix pairs of images and their labels: MixUp and CutMix.
+"""Mix pairs of images and their labels: MixUp, CutMix and ClassMix.
 
 The partner of image i of N is image (i + N // 2) mod N of the same tensor. Batches are drawn at
 random, so any fixed pairing is a random one; this one pairs the same images of a global batch
@@ -8,10 +8,11 @@ even number of them. Mix labelled and pseudo-labelled images apart, or as one sh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.augment.boxes import inside_boxes
 from pipeline.augment.draws import Draws
@@ -87,6 +88,40 @@ def paste(pair: Pair, other: Pair, boxes: Tensor) -> Pair:
     inside = inside_boxes(boxes.to(images.device), *images.shape[-2:])
     own = 1 - inside.float().mean(dim=(1, 2, 3))
     return torch.where(inside, other[0], images), _mixed_targets(pair, other, own)
+
+
+def paste_pixels(
+    images: Tensor, targets: Sequence[Tensor], inside: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """The partners' pixels and their targets where `inside` (N, 1, S, S) says.
+
+    targets: (N, S, S) or (N, M, S, S); images: (N, C, s, s), a smaller s takes the nearest pixels.
+    """
+    half = len(images) // 2
+    shown = nn.functional.interpolate(inside.float(), images.shape[-2:]) > 0.5
+    mixed = torch.where(shown.to(images.device), images.roll(-half, dims=0), images)
+    both = ((each, inside.to(each.device).view(_like(inside, each))) for each in targets)
+    return mixed, [torch.where(place, each.roll(-half, dims=0), each) for each, place in both]
+
+
+def _like(inside: Tensor, target: Tensor) -> list[int]:
+    """The shape of `inside` (N, 1, S, S) that broadcasts over a target."""
+    return [len(inside), *[1] * (target.dim() - 3), *inside.shape[2:]]
+
+
+def classmix(classes: Tensor, draws: Draws, num_classes: int) -> Tensor:
+    """The pixels of half of each partner's classes, any half alike (Olsson et al. 2021).
+
+    classes: (N, S, S) of the images, of num_classes or more where unknown; gives (N, 1, S, S) bool.
+    """
+    other = classes.roll(-(len(classes) // 2), dims=0).flatten(1).long()
+    known = other < num_classes
+    other = other.masked_fill(~known, 0)
+    present = torch.zeros(len(classes), num_classes, device=classes.device)
+    present = present.scatter_add_(1, other, known.float()) > 0
+    order = draws.uniform(num_classes).to(classes.device).masked_fill(~present, 2)
+    chosen = order.argsort(dim=1).argsort(dim=1) < (present.sum(dim=1, keepdim=True) + 1) // 2
+    return (chosen.gather(1, other) & known).view(len(classes), 1, *classes.shape[1:])
 
 
 def _mixed_targets(pair: Pair, other: Pair, own: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from pipeline.augment.geometry import (
     perspective_matrix,
     resample,
 )
+from pipeline.augment.warp import Warp
 from pipeline.params import AugmentParams
 
 CACHED_VALUES = 1 << 18  # values worked on at once by a CPU
@@ -87,15 +88,17 @@ class Plan:
         return self.levels * (self.indices == self.operations.index(operation))
 
 
-def rand_augment(images: Tensor, draws: Draws, params: AugmentParams) -> Tensor:
+def rand_augment(
+    images: Tensor, draws: Draws, params: AugmentParams, warp: Warp | None = None
+) -> Tensor:
     """Do `num_ops` random operations to each image, each in a random direction.
 
     `magnitude`: 0 to 30 on torchvision's scale; `magnitude_sampling`: normal, about it with
     `magnitude_std`, or uniform, between 0 and it; `distinct_ops`: no operation twice for one image.
     All geometric operations of an image are fused into one resampling, which comes before all of
-    its colour operations; those are done in the order drawn.
+    its colour operations; those are done in the order drawn. `warp` records how the pixels move.
     """
-    return apply_plan(images, draw_plan(draws, params))
+    return apply_plan(images, draw_plan(draws, params), warp)
 
 
 def draw_plan(draws: Draws, params: AugmentParams) -> Plan:
@@ -121,21 +124,23 @@ def draw_plan(draws: Draws, params: AugmentParams) -> Plan:
     )
 
 
-def apply_plan(images: Tensor, plan: Plan) -> Tensor:
+def apply_plan(images: Tensor, plan: Plan, warp: Warp | None = None) -> Tensor:
     """Do to each image what `plan` says; see rand_augment."""
     images = images.clone()
-    _warp(images, plan)
+    _warp(images, plan, warp)
     _recolour(images, plan)
     return images
 
 
-def _warp(images: Tensor, plan: Plan) -> None:
+def _warp(images: Tensor, plan: Plan, record: Warp | None) -> None:
     """Resample, in place, the images that drew a geometric operation."""
     height, width = images.shape[-2:]
     geometric = torch.tensor([name in GEOMETRY for name in plan.operations])
     rows = geometric[plan.indices].any(dim=1).nonzero().squeeze(1)
     matrices = _matrices(plan, height, width)
     warps = plan.level_of("elastic").abs().sum(1) * (WARP * min(height, width))
+    if record is not None:
+        record.resample(matrices, plan.knots, warps)
 
     def warped(part: Tensor, rows: Tensor) -> Tensor:
         field = None

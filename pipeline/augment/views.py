@@ -12,6 +12,7 @@ from pipeline.augment.boxes import crop_boxes, cutout, random_erasing, resized_c
 from pipeline.augment.draws import Draws
 from pipeline.augment.geometry import affine_matrix, resample
 from pipeline.augment.randaugment import rand_augment
+from pipeline.augment.warp import Warp
 from pipeline.params import AugmentParams
 
 ANGLE = 5.0  # of jitter: largest rotation, degrees
@@ -19,42 +20,57 @@ SHIFT = 0.04  # largest move, share of the side
 SCALE = 0.04  # largest change of size, share
 
 
-def weak(images: Tensor, draws: Draws, params: AugmentParams) -> Tensor:
+def weak(images: Tensor, draws: Draws, params: AugmentParams, warp: Warp | None = None) -> Tensor:
     """Shift each image by whole pixels and mirror every other one: FixMatch's weak view.
 
     `shift`: up to this share of the side, each way, each axis by itself. `flip`: mirror left-right
     with a chance of 1/2. `padding`: what moves in, the image mirrored at its edge (Sohn et al.
     2020) or black. `crop` "resized": instead of a shift a random box, brought to the image's size.
+    `warp` records how the pixels move.
     """
     height, width = images.shape[-2:]
     if params.crop == "resized":
         boxes = crop_boxes(draws, height, width, params.crop_area, params.crop_ratio)
         cropped = resized_crop(images, boxes)
-        if not params.flip:
+        mirrored = draws.uniform() < 0.5 if params.flip else None
+        if warp is not None:
+            warp.crop(boxes, mirrored)
+        if mirrored is None:
             return cropped
-        mirrored = (draws.uniform() < 0.5).to(images.device)
-        return torch.where(mirrored[:, None, None, None], cropped.flip(3), cropped)
+        turned = mirrored.to(images.device)[:, None, None, None]
+        return torch.where(turned, cropped.flip(3), cropped)
     down, right = (_pixels(draws, params.shift, side) for side in (height, width))
-    turned = draws.uniform() < 0.5 if params.flip else None
-    return move(images, right, down, turned, padding=params.padding)
+    mirrored = draws.uniform() < 0.5 if params.flip else None
+    if warp is not None:
+        warp.shift(right, down, mirrored)
+    return move(images, right, down, mirrored, padding=params.padding)
 
 
-def strong(images: Tensor, draws: Draws, params: AugmentParams) -> Tensor:
-    """Take the weak view, do `num_ops` random operations, then erase a square and a rectangle."""
-    images = weak(images, draws, params)
+def strong(images: Tensor, draws: Draws, params: AugmentParams, warp: Warp | None = None) -> Tensor:
+    """Take the weak view, do `num_ops` random operations, then erase a square and a rectangle.
+
+    `warp` records how the pixels move, and which are erased.
+    """
+    images = weak(images, draws, params, warp)
     if params.num_ops > 0:
-        images = rand_augment(images, draws, params)
+        images = rand_augment(images, draws, params, warp)
     if params.cutout > 0:
-        images = cutout(images, draws, side=params.cutout)
-    return random_erasing(images, draws, chance=params.erasing) if params.erasing > 0 else images
+        images = cutout(images, draws, side=params.cutout, warp=warp)
+    if params.erasing > 0:
+        images = random_erasing(images, draws, chance=params.erasing, warp=warp)
+    return images
 
 
-def jitter(images: Tensor, draws: Draws) -> Tensor:
+def jitter(images: Tensor, draws: Draws, warp: Warp | None = None) -> Tensor:
     """Rotate, move and scale each image a little, for test-time views.
 
-    Each is uniform up to ANGLE, SHIFT and SCALE, either way. Edges continue by reflection.
+    Each is uniform up to ANGLE, SHIFT and SCALE, either way. Edges continue by reflection. `warp`
+    records how the pixels move.
     """
-    return resample(images, jitter_matrices(draws, *images.shape[-2:]), padding="reflection")
+    matrices = jitter_matrices(draws, *images.shape[-2:])
+    if warp is not None:
+        warp.resample(matrices)
+    return resample(images, matrices, padding="reflection")
 
 
 def jitter_matrices(draws: Draws, height: int, width: int) -> Tensor:

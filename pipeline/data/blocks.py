@@ -139,15 +139,16 @@ class PseudoLabelReader:
         counts: Integers = total[blocks.start + blocks.rows] - total[blocks.start]
         return counts
 
-    def of_block(self, number: int, first: int, count: int) -> tuple[NDArray[np.int32], Targets]:
-        """How often each of `count` rows of shard `number` from `first` counts, and its target.
-
-        (n,) and (n, …).
-        """
+    def of_block(self, number: int, first: int, count: int) -> tuple[NDArray[np.int32], Any]:
+        """How often each of `count` rows of shard `number` from `first` counts, (n,), and the table
+        of them, which `read` takes some rows of."""
         entry = self._manifest.shards[number]
         with ShardFile(self._folder, entry) as shard:
             size = shard.file.metadata.row_group(0).num_rows
             groups = range(first // size, (first + count - 1) // size + 1)
             table = shard.read(groups, self._schema).slice(first - groups[0] * size, count)
-        repeats = repeats_of(self._folder, table)
-        return repeats, targets_of(self._folder, self._manifest, table, self._task)
+        return repeats_of(self._folder, table), table
+
+    def read(self, table: Any) -> Targets:
+        """The targets (n, …) of rows of such a table."""
+        return targets_of(self._folder, self._manifest, table, self._task)

@@ -36,6 +36,18 @@ COLUMNS = pa.schema(
 )
 
 
+def palette(num_classes: int) -> NDArray[np.uint8]:
+    """A colour for each class, (K, 3): those of PASCAL VOC, black first."""
+    numbers = np.arange(num_classes)
+    colours = np.zeros((num_classes, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
+
+
 def stride_of(side: int) -> int:
     """Pixels from one stored confidence to the next along a side."""
     return max(1, round(side / COARSE_SIDE))
@@ -136,18 +148,6 @@ def grid(side: int, most: int) -> NDArray[np.int64]:
     """The middles of at most so many equal steps along a side."""
     count = min(side, most)
     return (np.arange(count) * side + side // 2) // count
-
-
-def palette(num_classes: int) -> NDArray[np.uint8]:
-    """A colour for each class, (K, 3): those of PASCAL VOC, black first."""
-    numbers = np.arange(num_classes)
-    colours = np.zeros((num_classes, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    return colours
 
 
 def map_columns(maps: Maps) -> dict[str, Any]:

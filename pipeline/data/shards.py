@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -232,10 +232,28 @@ def read_entry(
     return table
 
 
+class TargetColumn(Protocol):
+    """The column of prepared shards that holds what images show; see pipeline.tasks.task."""
+
+    target: Any
+
+    def load(self, column: Any, side: int) -> NDArray[Any]:
+        """(N, …) of a column; side: of the images."""
+
+
+class LabelColumn:
+    """Class numbers, -1 where null."""
+
+    target = IMAGE_SCHEMA.field("label")
+
+    def load(self, column: Any, side: int) -> NDArray[Any]:
+        """(N,) int64."""
+        return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+
+
 def column_labels(table: Any) -> NDArray[np.int64]:
     """The column `label` of a table: (N,) int64, -1 where null."""
-    labels = table.column("label").fill_null(-1).to_numpy()
-    return np.asarray(labels, dtype=np.int64)
+    return LabelColumn().load(table.column("label"), 0)
 
 
 def read_labels(folder: Path) -> NDArray[np.int64]:

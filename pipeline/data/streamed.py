@@ -6,11 +6,12 @@ window, a thread reads the next; images stay encoded until the batch they belong
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +19,17 @@ import torch
 from torch import Tensor
 
 from pipeline.data.blocks import Blocks, Integers, PseudoLabelReader, ShardFile, Targets, blocks_of
-from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
+from pipeline.data.shards import IMAGE_SCHEMA, iter_shards, read_manifest
 from pipeline.data.stream_order import StreamOrder, window_size_for
 from pipeline.data.tensors import DecodedImages, stored_shape
 
 READERS = 8
-IMAGES_ONLY = pa.schema([IMAGE_SCHEMA.field("image")])
+IMAGE = IMAGE_SCHEMA.field("image")
 
 
 class StreamedBatch(NamedTuple):
     """A worker's part of a batch: images (m, C, S, S) uint8, the row of each over the folder, (m,)
-    int64, and what it is to learn where the stream is of pseudo-labels, (m, K) float32."""
+    int64, and what it is to learn where the stream brings it along, (m, …) as the task has it."""
 
     images: Tensor
     rows: Tensor
@@ -37,18 +38,29 @@ class StreamedBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowPart:
-    """A worker's part of a window: its items, sorted, and of each the row, bytes and target."""
+    """A worker's part of a window: its items, sorted, and of each the row, bytes and, as a row of a
+    table that is not yet decoded, target."""
 
     items: Integers
     rows: Integers
     files: list[bytes]
-    targets: Targets | None
+    targets: Any
+
+
+class TargetReader(Protocol):
+    """The true targets of images: the columns that hold them, and what those say."""
+
+    schema: Any
+
+    def read(self, table: Any) -> Targets:
+        """(n, …) of a table of these columns."""
 
 
 class ShardStream:
     """The images of a prepared folder, or as often as pseudo-labels of them count.
 
-    window: most images held at once; two windows are, while one is followed by the next. shape: of
+    targets, pseudo_labels: what it brings along, if anything. window: most images held at once; two
+    windows are, while one is followed by the next. shape: of
     an image, (C, S, S).
     """
 
@@ -58,10 +70,11 @@ class ShardStream:
         *,
         window: int,
         threads: int = 1,
+        targets: TargetReader | None = None,
         pseudo_labels: PseudoLabelReader | None = None,
     ) -> None:
         self.folder, self._window, self._threads = folder, window, threads
-        self._pseudo_labels = pseudo_labels
+        self._targets, self._pseudo_labels = targets, pseudo_labels
         self._manifest = read_manifest(folder)
         self.shape = stored_shape(folder, self._manifest)
         self._order: StreamOrder | None = None
@@ -73,6 +86,12 @@ class ShardStream:
     def __len__(self) -> int:
         """The number of images, each as often as it counts."""
         return int(self._counts.sum())
+
+    def every_target(self) -> Iterator[Tensor]:
+        """The true targets of all images, a shard at a time."""
+        assert self._targets is not None
+        for table in iter_shards(self.folder, self._targets.schema.names):
+            yield torch.from_numpy(self._targets.read(table))
 
     @cached_property
     def every_image(self) -> ShardStream:
@@ -89,7 +108,7 @@ class ShardStream:
             self._windows.clear()
         rank, world_size = part.start or 0, part.step or 1
         files: list[bytes] = []
-        rows, targets = [], []
+        rows, tables = [], []
         for piece in self._order.batch(step, batch_size):
             window = self._window_part(self._order, piece.epoch, piece.window, rank, world_size)
             own = piece.places[(rank - piece.batch[0]) % world_size :: world_size]
@@ -98,13 +117,18 @@ class ShardStream:
             files += [window.files[place] for place in places]
             rows.append(window.rows[places])
             if window.targets is not None:
-                targets.append(window.targets[places])
+                tables.append(window.targets.take(pa.array(places)))
         pixels = np.empty((len(files), *self.shape), np.uint8)
         return StreamedBatch(
             DecodedImages(files, pixels, self.folder, self._decoders, verify=True)[:],
             torch.from_numpy(np.concatenate(rows)),
-            torch.from_numpy(np.concatenate(targets)) if targets else None,
+            self._read_targets(pa.concat_tables(tables)) if tables else None,
         )
+
+    def _read_targets(self, table: Any) -> Tensor:
+        reader = self._pseudo_labels or self._targets
+        assert reader is not None
+        return torch.from_numpy(reader.read(table))
 
     @cached_property
     def _blocks(self) -> Blocks:
@@ -145,24 +169,26 @@ class ShardStream:
             items,
             np.concatenate([rows for rows, _, _ in parts]),
             [file for _, files, _ in parts for file in files],
-            np.concatenate(targets) if targets else None,
+            pa.concat_tables(targets) if targets else None,
         )
 
-    def _read_shard(
-        self, inside: Integers, block: Integers
-    ) -> tuple[Integers, list[bytes], Targets | None]:
+    def _read_shard(self, inside: Integers, block: Integers) -> tuple[Integers, list[bytes], Any]:
         """Row, bytes and target of items of one shard: item `inside` of each's `block`, (n,)."""
         blocks, number = self._blocks, int(self._blocks.shard[block[0]])
         rows, files, targets = [], [], []
+        own = [] if self._targets is None else list(self._targets.schema)
+        schema = pa.schema([IMAGE, *own])
         with ShardFile(self.folder, self._manifest.shards[number]) as shard:
             for one in np.unique(block).tolist():
                 places = inside[block == one]
                 if self._pseudo_labels is not None:
                     first, count = int(blocks.first[one]), int(blocks.rows[one])
-                    repeats, target = self._pseudo_labels.of_block(number, first, count)
+                    repeats, table = self._pseudo_labels.of_block(number, first, count)
                     places = np.repeat(np.arange(count), repeats)[places]
-                    targets.append(target[places])
-                column = shard.read([int(blocks.group[one])], IMAGES_ONLY).column("image")
-                files += column.take(pa.array(places)).to_pylist()
+                    targets.append(table.take(pa.array(places)))
+                table = shard.read([int(blocks.group[one])], schema).take(pa.array(places))
+                files += table.column("image").to_pylist()
+                if self._targets is not None:
+                    targets.append(table.select(self._targets.schema.names))
                 rows.append(blocks.start[one] + places)
-        return np.concatenate(rows), files, np.concatenate(targets) if targets else None
+        return np.concatenate(rows), files, pa.concat_tables(targets) if targets else None

@@ -24,10 +24,11 @@ from torch import Tensor
 from pipeline.data.images import BadImageError, Pixels, decode_png, verify_png
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
+    LabelColumn,
     Manifest,
     Shard,
+    TargetColumn,
     check_schema,
-    column_labels,
     manifest_digest,
     read_entry,
     read_manifest,
@@ -171,66 +172,75 @@ def images_that_fit(folder: Path, cache_gib: float) -> int:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Decoded images (N, C, S, S) uint8, and their labels (N,) int64, -1 where there is none."""
+    """Decoded images (N, C, S, S) uint8, and their targets (N, …) as the task has them."""
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
 
 def load_images(
-    folder: Path, *, threads: int = 2, cache_gib: float = 4.0, cache: Path | None = None
+    folder: Path,
+    *,
+    task: TargetColumn | None = None,
+    threads: int = 2,
+    cache_gib: float = 4.0,
+    cache: Path | None = None,
 ) -> ImageSet:
     """Decode every image of a prepared folder, its shards' SHA-256 checked.
 
+    task: whose targets are read, None for one class an image.
     cache: a folder of this node. The first process to come decodes to a file in it, named by the
     digest of the folder's manifest, which all map into memory; the others wait for it.
     Raises DataError where the images would take more than `cache_gib` GiB, `cache` has no room, or
     a shard is unusable.
     """
-    manifest = read_manifest(folder)
+    manifest, task = read_manifest(folder), task or LabelColumn()
     shape = (manifest.rows, *stored_shape(folder, manifest))
     if cache is None or not manifest.rows:
         _check_fits(folder, shape, cache_gib)
         pixels = np.empty(shape, np.uint8)
-        labels = _decode_all(folder, manifest, pixels, threads)
-        return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels))
+        targets = _decode_all(folder, manifest, task, pixels, threads)
+        return ImageSet(torch.from_numpy(pixels), torch.from_numpy(targets))
     cache.mkdir(parents=True, exist_ok=True)
     name = manifest_digest(folder)
-    images_file, labels_file = cache / f"{name}.images.npy", cache / f"{name}.labels.npy"
+    images_file, targets_file = cache / f"{name}.images.npy", cache / f"{name}.targets.npy"
     with FileLock(cache / f"{name}.lock"):
         if not images_file.exists():
             _check_room(cache, int(np.prod(shape)))
             _check_fits(folder, shape, cache_gib)
             with written_whole(images_file) as partial:
                 made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-                labels = _decode_all(folder, manifest, made, threads)
-                with written_whole(labels_file) as beside, beside.open("wb") as file:
-                    np.save(file, labels)
+                targets = _decode_all(folder, manifest, task, made, threads)
+                with written_whole(targets_file) as beside, beside.open("wb") as file:
+                    np.save(file, targets)
     # Copy on write: torch wants to be allowed to write, and then writes to a copy of its own.
-    mapped: Pixels = np.load(images_file, mmap_mode="c", allow_pickle=False)
-    kept = np.load(labels_file, allow_pickle=False)
-    return ImageSet(torch.from_numpy(mapped), torch.from_numpy(kept))
+    mapped: list[Pixels] = [
+        np.load(file, mmap_mode="c", allow_pickle=False) for file in (images_file, targets_file)
+    ]
+    return ImageSet(*map(torch.from_numpy, mapped))
 
 
 def _decode_all(
-    folder: Path, manifest: Manifest, pixels: Pixels, threads: int
-) -> NDArray[np.int64]:
-    """Decode the images of all shards into `pixels`; returns the labels (N,)."""
-    schema = pa.schema([IMAGE_SCHEMA.field(name) for name in ("image", "label")])
-    labels = [np.empty(0, np.int64)]
-    start = 0
+    folder: Path, manifest: Manifest, task: TargetColumn, pixels: Pixels, threads: int
+) -> NDArray[Any]:
+    """Decode the images of all shards into `pixels`; returns the targets (N, …)."""
+    schema = pa.schema([IMAGE_SCHEMA.field("image"), task.target])
+    side, start = pixels.shape[-1], 0
+    none = task.load(pa.chunked_array([], task.target.type), side)
+    targets = np.empty((len(pixels), *none.shape[1:]), none.dtype)
     with decoding_pool(threads) as pool:
         for entry in manifest.shards:
             source: Any = folder / entry.file
             table = check_schema(read_entry(folder, entry, schema.names), schema, source)
             files = table.column("image").to_pylist()
-            DecodedImages(files, pixels[start : start + entry.rows], source, pool)[:]
-            labels.append(column_labels(table))
+            place = slice(start, start + entry.rows)
+            DecodedImages(files, pixels[place], source, pool)[:]
+            targets[place] = task.load(table.column(task.target.name), side)
             start += entry.rows
-    return np.concatenate(labels)
+    return targets
 
 
 def _check_fits(folder: Path, shape: tuple[int, ...], cache_gib: float) -> None:

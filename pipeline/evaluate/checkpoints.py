@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.data.shards import read_manifest
@@ -12,7 +15,7 @@ from pipeline.data.sliced import ShardSlices
 from pipeline.data.tensors import Images, decoding_pool
 from pipeline.evaluate.guard import NOTHING, ValidationCounts, count_evidence
 from pipeline.evaluate.measure import read_targets
-from pipeline.evaluate.views import CENTRE, iter_log_probs, num_views, packed, predict
+from pipeline.evaluate.views import CENTRE, iter_log_probs, num_views, packed
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.head import refuse_answers
 from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
@@ -23,6 +26,8 @@ from pipeline.progress import Advance
 from pipeline.tasks import Task, open_task
 from pipeline.tasks.significance import BOOTSTRAP
 from pipeline.tasks.task import Array
+
+PART_UNITS = 1 << 20  # of which log-probabilities are in memory at once
 
 
 def checkpoint_predictions(
@@ -91,28 +96,63 @@ def checkpoint_passes(
     )
 
 
+def predicted_parts(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    spec: ModelSpec,
+    *,
+    passes: Passes | None = None,
+) -> Iterator[tuple[Tensor, NDArray[Any]]]:
+    """Uncalibrated log-probabilities (n, K, …) and targets (n, …) of some images after others.
+
+    The network is in evaluation mode; images: (N, C, S, S) uint8; targets: (N, …).
+    """
+    device, start = next(network.parameters()).device, 0
+    for log_probs in iter_log_probs(
+        network,
+        images,
+        open_task(spec.task),
+        mean=spec.mean,
+        std=spec.std,
+        passes=passes,
+        device=device,
+    ):
+        yield log_probs.cpu(), targets[start : start + len(log_probs)].cpu().numpy()
+        start += len(log_probs)
+
+
+def evidence_of(
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    spec: ModelSpec,
+    *,
+    passes: Passes | None = None,
+) -> NDArray[Any]:
+    """How each image speaks for the network, (N, …), as the task has it; see predicted_parts."""
+    task, num_classes = open_task(spec.task), len(spec.classes)
+    return np.concatenate(
+        [
+            task.evidence(task.pack(log_probs), true, num_classes)
+            for log_probs, true in predicted_parts(network, images, targets, spec, passes=passes)
+        ]
+    )
+
+
 def bfloat16_agrees(network: nn.Module, images: Tensor, targets: Tensor, spec: ModelSpec) -> bool:
     """Whether bfloat16 changes the score on these images by no more than its interval.
 
-    The network is in evaluation mode; images: (N, C, S, S) uint8; targets: (N, …). False where
-    there are none, and where the network's device has no instructions for it, so that trying would
-    take long, or one of its layers no kernel.
+    See predicted_parts. False where there are no images, and where the network's device has no
+    instructions for it, so that trying would take long, or one of its layers no kernel.
     """
-    device = next(network.parameters()).device
     if not len(images) or not runs_in_bfloat16(network, images.shape[1:]):
         return False
-    task, truth = open_task(spec.task), targets.cpu().numpy()
     full, half = (
-        task.evidence(
-            predict(
-                network, images, task, mean=spec.mean, std=spec.std, passes=passes, device=device
-            ),
-            truth,
-            len(spec.classes),
-        )
+        evidence_of(network, images, targets, spec, passes=passes)
         for passes in (Passes(channels_last=True), Passes(channels_last=True, bfloat16=True))
     )
-    return task.compare(full, half, BOOTSTRAP).verdict not in ("better", "worse")
+    return open_task(spec.task).compare(full, half, BOOTSTRAP).verdict not in ("better", "worse")
 
 
 def count_on_validation(

@@ -83,8 +83,9 @@ class AugmentParams(Section):
     cutout: float = Field(0.0, ge=0, le=1, description="strong: side of an erased square, share")
     erasing: float = Field(0.0, ge=0, le=1)
     """strong: chance that a random rectangle is erased"""
-    mix: Literal["none", "mixup", "cutmix", "both"] = "none"
-    """mix pairs of images and their targets; both: each image draws one"""
+    mix: Literal["none", "mixup", "cutmix", "both", "classmix"] = "none"
+    """mix pairs of images and their targets; both: mixup or cutmix, as each image draws; classmix:
+    paste the pixels of half of the partner's classes"""
     mix_alpha: float = Field(1.0, gt=0, le=32)
     """shares are Beta(alpha, alpha); 1: uniform, less: milder"""
     operations: tuple[Operation, ...] = Field(RANDAUGMENT, strict=False, min_length=1)

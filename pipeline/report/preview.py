@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from pipeline import augment as augmentation
-from pipeline.augment import Draws
+from pipeline.augment import Draws, Warp
 from pipeline.augment.boxes import crop_boxes, cutout, random_erasing, resized_crop
 from pipeline.augment.mix import blend, paste
 from pipeline.augment.randaugment import MAGNITUDES, OPERATIONS, apply_plan, draw_plan
 from pipeline.augment.views import move
-from pipeline.data.rows import read_rows
-from pipeline.data.shards import column_labels, iter_shards, read_manifest
-from pipeline.data.tensors import decode_images, stored_shape
 from pipeline.evaluate.corruptions import SEVERITIES, corruption_names
 from pipeline.evaluate.robustness import corrupted
 from pipeline.params import AugmentParams
-from pipeline.report.contact_sheet import SheetRow, draw_sheet, save_sheet
+from pipeline.report.contact_sheet import SheetRow
+from pipeline.tasks import Task
 
-SAMPLES = 10
-TITLES = {
-    "labeled": "labelled images as training sees them",
-    "pseudo_labeled": "pseudo-labelled images as training sees them: label and confidence",
-}
-PSEUDO_COLUMNS = ["shard", "row", "label", "confidence", "repeats"]
 STRONG_VIEWS = 4
 MAGNITUDES_SHOWN = (-30.0, -20.0, -10.0, 10.0, 20.0, 30.0)
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """Targets (n, …) of images, true ones or pseudo-labels, to be drawn over them as they move.
+
+    None in its place: the task has one class an image, and a caption says it.
+    """
+
+    task: Task
+    targets: Tensor
+    num_classes: int
+
+    def draw(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Images (n, C, S, S) float with targets over them: (n, 3, S, S) uint8."""
+        pixels = (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        pairs = zip(pixels, targets.numpy(), strict=True)
+        drawn = [self.task.draw(image, target, self.num_classes) for image, target in pairs]
+        return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
+
+    def moved(self, images: Tensor, warp: Warp) -> Tensor:
+        """The same of a view of the images."""
+        return self.draw(images, self.task.warp(self.targets, warp))
+
+    def mixed(self, images: Tensor, augment: AugmentParams, draws: Draws) -> Tensor:
+        """The same of the images mixed."""
+        count = self.num_classes
+        images, (targets,) = self.task.mix(images, [self.targets], draws, augment, count)
+        return self.draw(images, targets)
+
+
 def preview_rows(
-    images: Tensor, labels: Sequence[str], augment: AugmentParams, seed: int
+    images: Tensor,
+    labels: Sequence[str],
+    augment: AugmentParams,
+    seed: int,
+    overlay: Overlay | None = None,
 ) -> list[SheetRow]:
     """The views of `images` (n, C, S, S) float under `augment`, then each of its parts alone."""
-    rows = view_rows(images, labels, augment, seed)
+    rows = view_rows(images, labels, augment, seed, overlay)
     kinds = ("mixup", "cutmix") if augment.mix == "both" else (augment.mix,)
-    rows += [_mixed_row(images, labels, kind, augment, seed) for kind in kinds if kind != "none"]
+    rows += [
+        _mixed_row(images, labels, kind, augment, seed, overlay) for kind in kinds if kind != "none"
+    ]
     if augment.num_ops:
         levels = torch.full((len(images),), augment.magnitude / MAGNITUDES)
         levels[1::2] *= -1
@@ -60,22 +85,39 @@ def preview_rows(
 
 
 def view_rows(
-    images: Tensor, captions: Sequence[str], augment: AugmentParams, seed: int
+    images: Tensor,
+    captions: Sequence[str],
+    augment: AugmentParams,
+    seed: int,
+    overlay: Overlay | None = None,
 ) -> list[SheetRow]:
     """`images` (n, C, S, S) float as they are, and as training sees them: weak, strong views."""
-    weak = augmentation.weak(images, _draws(seed, images), augment)
-    rows = [SheetRow("original", images, captions), SheetRow("weak", weak)]
+
+    def row(name: str, view: Tensor, warp: Warp, captions: Sequence[str] = ()) -> SheetRow:
+        return SheetRow(name, view if overlay is None else overlay.moved(view, warp), captions)
+
+    warp = Warp.of(images)
+    rows = [row("original", images, warp, captions)]
+    rows.append(row("weak", augmentation.weak(images, _draws(seed, images), augment, warp), warp))
     for number in range(1, STRONG_VIEWS + 1):
-        draws = _draws(seed + number, images)
-        strong = augmentation.strong(images, draws, augment)
-        rows.append(SheetRow(f"strong, draw {number}", strong))
+        warp = Warp.of(images)
+        strong = augmentation.strong(images, _draws(seed + number, images), augment, warp)
+        rows.append(row(f"strong, draw {number}", strong, warp))
     return rows
 
 
 def _mixed_row(
-    images: Tensor, labels: Sequence[str], kind: Any, augment: AugmentParams, seed: int
+    images: Tensor,
+    labels: Sequence[str],
+    kind: Any,
+    augment: AugmentParams,
+    seed: int,
+    overlay: Overlay | None,
 ) -> SheetRow:
     """The originals mixed, with the share that each keeps of its own target."""
+    if overlay is not None:
+        augment = augment.model_copy(update={"mix": kind})
+        return SheetRow(kind, overlay.mixed(images, augment, _draws(seed, images)))
     targets, draws = torch.eye(len(images)), _draws(seed, images)
     mixed, shares = augmentation.mix(images, targets, draws, kind=kind, alpha=augment.mix_alpha)
     own = zip(shares.diagonal().tolist(), labels, strict=True)
@@ -171,61 +213,3 @@ def choose_images(labels: Tensor, count: int) -> Tensor:
     first = torch.searchsorted(ranked, ranked)
     turn = torch.arange(len(labels)) - first
     return order[(turn * (int(ranked.max()) + 2) + ranked + 1).argsort()[:count]]
-
-
-def write_samples(
-    folder: Path,
-    prepared: Path,
-    pseudo_labels: Path | None,
-    classes: Sequence[str],
-    augment: AugmentParams,
-    seed: int,
-) -> list[Path]:
-    """Draw labelled images, and pseudo-labelled ones with their confidence; returns the PNGs.
-
-    Of the first shards alone, so that it takes no longer for a million images.
-    """
-    sheets = {"labeled": labeled_samples(prepared / "labeled", classes)}
-    if pseudo_labels is not None:
-        unlabeled = prepared / "unlabeled"
-        sheets["pseudo_labeled"] = pseudo_labeled_samples(pseudo_labels, unlabeled, classes)
-    paths = []
-    for name, (images, captions) in sheets.items():
-        if captions:
-            rows = view_rows(images.float() / 255, captions, augment, seed)
-            paths.append(folder / f"samples_{name}.png")
-            save_sheet(draw_sheet(TITLES[name], rows), paths[-1])
-    return paths
-
-
-def labeled_samples(folder: Path, classes: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Images (n, C, S, S) uint8 of the first shard, the classes in turn, and their classes."""
-    labels = torch.tensor(column_labels(next(iter_shards(folder, ["label"]))))
-    rows = choose_images(labels, SAMPLES)
-    return _decoded(folder, rows.tolist()), [classes[label] for label in labels[rows].tolist()]
-
-
-def pseudo_labeled_samples(
-    pseudo_labels: Path, unlabeled: Path, classes: Sequence[str]
-) -> tuple[Tensor, list[str]]:
-    """Images of the first shard that has any, the classes in turn; label and confidence of each.
-
-    No images where none counts.
-    """
-    selected: list[dict[str, Any]] = []
-    for table in iter_shards(pseudo_labels, PSEUDO_COLUMNS):
-        table = table.filter(pc.greater(table.column("repeats"), 0))
-        labels = torch.tensor(column_labels(table))
-        selected = table.take(choose_images(labels, SAMPLES).numpy()).to_pylist()
-        if selected:
-            break
-    starts = np.cumsum([0, *(entry.rows for entry in read_manifest(unlabeled).shards)])
-    rows = [int(starts[image["shard"]]) + image["row"] for image in selected]
-    captions = [f"{classes[image['label']]} {image['confidence']:.0%}" for image in selected]
-    return _decoded(unlabeled, rows), captions
-
-
-def _decoded(folder: Path, rows: Sequence[int]) -> Tensor:
-    """The images of these rows of a folder, (n, C, S, S) uint8."""
-    files = read_rows(folder, rows, ["image"]).column("image").to_pylist()
-    return decode_images(files, stored_shape(folder, read_manifest(folder)), folder)

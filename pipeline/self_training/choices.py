@@ -33,7 +33,8 @@ class Choices:
         values: dict[str, float] = {"num_ops": self.num_ops, "magnitude": self.magnitude}
         for trial in self.trials:
             name = f"{trial['num_ops']}_ops_at_{trial['magnitude']:g}"
-            values |= {f"val/{key}/{name}": trial[key] for key in ("accuracy", "nll")}
+            figures = [key for key in trial if key not in values]
+            values |= {f"val/{key}/{name}": trial[key] for key in figures}
         return values | {f"folds/{name}": float(count) for name, count in self.folds.items()}
 
     def write(self, path: Path, metrics: Path) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 LABEL = pa.field("label", pa.int32(), nullable=False)
 OUTLINE = pa.schema([LABEL, pa.field("log_confidence", pa.float16(), nullable=False)])
 
+LABEL = pa.field("label", pa.int32(), nullable=False)
+
 
 class Classification:
     """Targets (N,) int64, -1 where unknown; predictions (N, K) float32 log-probabilities; evidence
@@ -67,10 +69,9 @@ class Classification:
 
     # learning
 
-    def class_shares(self, targets: Tensor, num_classes: int) -> Tensor:
+    def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
         """Of the images."""
-        counts = targets.bincount(minlength=num_classes)
-        return counts.float() / counts.sum()
+        return targets.bincount(minlength=num_classes)
 
     def classes(self, targets: Tensor) -> Tensor:
         """As they are: class numbers, or probabilities where images were mixed."""
@@ -89,11 +90,29 @@ class Classification:
         num_classes: int,
     ) -> tuple[Tensor, list[Tensor]]:
         """Classes become probabilities (N, K), mixed as the images are."""
-        raise NotImplementedError
+        import torch
+        from torch.nn.functional import one_hot
+
+        from pipeline.augment import mix
+
+        shares = [
+            each if each.is_floating_point() else one_hot(each, num_classes).float()
+            for each in targets
+        ]
+        kind = augment.mix
+        if kind == "none" or kind == "classmix":
+            return images, shares
+        joined = torch.cat(shares, dim=1)
+        images, joined = mix(images, joined, draws, kind=kind, alpha=augment.mix_alpha)
+        return images, list(torch.split(joined, [each.shape[1] for each in shares], dim=1))
 
     def taught(self, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
         """Probabilities as they are."""
         return targets, None
+
+    def as_taught(self, predictions: Array) -> Array:
+        """Their exponents."""
+        return np.exp(predictions)
 
     # predicting
 
@@ -186,6 +205,12 @@ class Classification:
         return np.asarray(stored / sums)
 
     # judging
+
+    def sample(
+        self, log_probs: Tensor, targets: Array, most: int
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """All images as they are."""
+        return self.pack(log_probs), targets
 
     def classified(
         self, predictions: Array, targets: Array, num_classes: int

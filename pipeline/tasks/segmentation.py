@@ -94,18 +94,20 @@ class Segmentation:
 
     # learning
 
-    def class_shares(self, targets: Tensor, num_classes: int) -> Tensor:
+    def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
         """Of the pixels that are known."""
-        counts = targets[targets != IGNORED].long().bincount(minlength=num_classes)
-        return counts.float() / counts.sum().clamp(min=1)
+        return targets[targets != IGNORED].bincount(minlength=num_classes)
 
     def classes(self, targets: Tensor) -> Tensor:
         """(N, S, S) int64, -100 where ignored."""
         return targets.long().masked_fill(targets == IGNORED, -100)
 
     def warp(self, targets: Tensor, warp: Warp) -> Tensor:
-        """By the nearest pixel; what comes from outside is ignored."""
-        raise NotImplementedError
+        """By the nearest pixel; what is erased or comes from outside is ignored."""
+        planes = targets.view(len(targets), -1, *targets.shape[-2:])
+        moved, known = warp.apply(planes)
+        moved[:, 0].masked_fill_(~known, IGNORED)
+        return moved.view_as(targets)
 
     def mix(
         self,
@@ -115,12 +117,36 @@ class Segmentation:
         augment: AugmentParams,
         num_classes: int,
     ) -> tuple[Tensor, list[Tensor]]:
-        """CutMix: what is pasted brings its pixels' classes along."""
-        raise NotImplementedError
+        """CutMix or ClassMix: what is pasted brings its pixels' classes along."""
+        from pipeline.augment.boxes import inside_boxes
+        from pipeline.augment.mix import classmix, cutmix_boxes, paste_pixels
+
+        side = targets[0].shape[-1]
+        if augment.mix == "cutmix":
+            boxes = cutmix_boxes(draws, augment.mix_alpha, side, side)
+            return paste_pixels(images, targets, inside_boxes(boxes, side, side))
+        if augment.mix == "classmix":
+            classes = targets[0].view(len(images), -1, side, side)[:, 0]
+            return paste_pixels(images, targets, classmix(classes, draws, num_classes))
+        return images, list(targets)
 
     def taught(self, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
         """The two likeliest classes of each pixel; a pixel counts as much as it is sure."""
-        raise NotImplementedError
+        ignored = targets[:, 0] == IGNORED
+        first = targets[:, 0].long().masked_fill(ignored, 0)
+        second = targets[:, 1].long().clamp(max=num_classes - 1)
+        sure, less = targets[:, 2].float() / 255, targets[:, 3].float() / 255
+        less = less.masked_fill(second == first, 0)
+        rest = (1 - sure - less).clamp(min=0) / max(1, num_classes - 2)
+        shares = rest[:, None].repeat(1, num_classes, 1, 1)
+        shares.scatter_(1, second[:, None], less[:, None]).scatter_(
+            1, first[:, None], sure[:, None]
+        )
+        return shares / shares.sum(dim=1, keepdim=True), sure.masked_fill(ignored, 0)
+
+    def as_taught(self, predictions: Array) -> Array:
+        """As they are."""
+        return predictions
 
     # predicting
 
@@ -213,6 +239,17 @@ class Segmentation:
 
     # judging
 
+    def sample(
+        self, log_probs: Tensor, targets: Array, most: int
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Of a grid of pixels those that are known."""
+        places = grid(targets.shape[-1], min(CLASSIFIED, max(1, isqrt(most))))
+        rows, columns = places[:, None], places
+        classes = targets[:, rows, columns].astype(np.int64).ravel()
+        there = log_probs[:, :, rows, columns].movedim(1, -1).flatten(0, -2)
+        known = classes != IGNORED
+        return np.asarray(there.cpu().numpy(), np.float32)[known], classes[known]
+
     def classified(
         self, predictions: Array, targets: Array, num_classes: int
     ) -> tuple[Floats, NDArray[np.int64]]:
@@ -288,9 +325,10 @@ class Segmentation:
     def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
         """Each class in its colour over the image; what is ignored stays."""
         image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-        colours = palette(num_classes)[np.where(target == IGNORED, 0, target)]
+        classes = target.reshape(-1, *target.shape[-2:])[0]
+        colours = palette(num_classes)[np.where(classes == IGNORED, 0, classes)]
         blended = (image.astype(np.uint16) + colours) // 2
-        return np.where((target == IGNORED)[..., None], image, blended).astype(np.uint8)
+        return np.where((classes == IGNORED)[..., None], image, blended).astype(np.uint8)
 
     def tiles(
         self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int

@@ -84,8 +84,8 @@ class Task(Targets, Protocol):
     """what is selected, in a sentence: "image", "pixel" """
 
     # learning
-    def class_shares(self, targets: Tensor, num_classes: int) -> Tensor:
-        """The share of each class among the units of targets (N, …): (K,)."""
+    def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
+        """How many of the units of targets (N, …) are of each class: (K,) int64."""
 
     def classes(self, targets: Tensor) -> Tensor:
         """Targets (N, …) as the classes that cross-entropy takes: (N, …) int64, ignored: -100."""
@@ -107,9 +107,15 @@ class Task(Targets, Protocol):
         """Pseudo-labels (N, …) as probabilities (N, K, …), and how much each unit counts, (N, …);
         None: all alike."""
 
+    def as_taught(self, predictions: Array) -> Array:
+        """Predictions (N, …) as pseudo-labels, of all units, as `taught` takes them."""
+
     # predicting
     def undo(self, scores: Tensor, undo: Callable[[Tensor], Tensor]) -> Tensor:
-        """Scores (N, K, …) of a view of images, back in the frame of the images themselves."""
+        """Scores (N, K, …) of a view of images in another frame, such as that of the images.
+
+        undo: what moves pixels there.
+        """
 
     def pack(self, log_probs: Tensor) -> Array:
         """Predictions (N, …) of log-probabilities (N, K, …)."""
@@ -159,6 +165,14 @@ class Task(Targets, Protocol):
         """Pseudo-labels (N, …) of such a table, as `taught` takes them."""
 
     # judging
+    def sample(
+        self, log_probs: Tensor, targets: Array, most: int
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Units as `classified` has them, of log-probabilities (N, K, …) as they come.
+
+        most: units an image may have.
+        """
+
     def classified(
         self, predictions: Array, targets: Array, num_classes: int
     ) -> tuple[Floats, NDArray[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.augment import Draws, mix, strong, weak
+from pipeline.augment import Draws, Warp, strong, weak
 from pipeline.data.streamed import ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
@@ -28,27 +28,28 @@ STREAMS: dict[Stream, int] = {"labeled": 0, "unlabeled": 1, "weak": 3, "second":
 
 
 class LabeledBatch(NamedTuple):
-    """images: (n, C, S, S) normalised; labels: (n,), or (n, K) probabilities where images are
-    mixed; taught: the teacher's probabilities (n, K), None where none are distilled."""
+    """images: (n, C, S, S) normalised; labels: (n, …), the task's targets as the images show them;
+    taught: the teacher's pseudo-labels (n, …), None where none are distilled."""
 
     images: Tensor
     labels: Tensor
-    taught: Tensor | None
+    taught: Tensor | None = None
 
 
 class Batch(NamedTuple):
     """What one worker sees in one step.
 
     noised: unlabelled images as they are trained on, (m, C, S, S) normalised, None without any.
-    Either their stored pseudo-labels `targets`, (m, K) probabilities, or the `weak` view of the
-    same images, for an online teacher to label. second: another noised view of the same images,
-    where views are contrasted.
+    Either their stored pseudo-labels `targets`, (m, …), or the `weak` view of the same images, for
+    an online teacher to label, and how its pixels come to the noised one. second: another noised
+    view of the same images, where views are contrasted.
     """
 
     labeled: LabeledBatch
     noised: Tensor | None = None
     targets: Tensor | None = None
     weak: Tensor | None = None
+    move: Warp | None = None
     second: Tensor | None = None
 
 
@@ -88,20 +89,14 @@ class _Sampler:
     def labeled(self) -> LabeledBatch:
         data, kind = self.data, self.train.labeled_augment
         if data.labeled_stream is not None:
-            images, rows, _ = self._streamed(data.labeled_stream, "labeled")
+            images, rows, labels = self._streamed(data.labeled_stream, "labeled")
+            assert labels is not None
         else:
             rows = self._rows("labeled", len(data.images))
-            images = data.images[rows]
-        draws = self._draws("labeled")
-        view = self._view(images, draws, kind)
-        labels, taught = data.labels[rows], None if data.taught is None else data.taught[rows]
-        if self.augment.mix == "none":
-            return LabeledBatch(view, labels, taught)
-        targets = nn.functional.one_hot(labels, data.class_count).float()
-        both = targets if taught is None else torch.cat([targets, taught], dim=1)
-        view, both = self._mixed(view, both, draws, kind)
-        count = targets.shape[1]
-        return LabeledBatch(view, both[:, :count], None if taught is None else both[:, count:])
+            images, labels = data.images[rows], data.labels[rows]
+        targets = [labels] if data.taught is None else [labels, data.taught[rows]]
+        view, targets = self._shown(images, targets, self._draws("labeled"), kind)
+        return LabeledBatch(view, *targets)
 
     def pseudo_labeled(self, labeled: LabeledBatch) -> Batch:
         data, kind = self.data, self.train.unlabeled_augment
@@ -115,9 +110,8 @@ class _Sampler:
             rows = self._rows("unlabeled", len(data.unlabeled_rows))
             images = data.unlabeled_images[data.unlabeled_rows[rows]]
             targets = data.unlabeled_targets[rows]
-        draws = self._draws("unlabeled")
-        view, targets = self._mixed(self._view(images, draws, kind), targets, draws, kind)
-        return Batch(labeled, view, targets, second=self._second_view(images))
+        view, shown = self._shown(images, [targets], self._draws("unlabeled"), kind)
+        return Batch(labeled, view, shown[0], second=self._second_view(images))
 
     def online(self, labeled: LabeledBatch) -> Batch:
         """Of all unlabelled images, whether they were selected or not."""
@@ -127,10 +121,13 @@ class _Sampler:
         else:
             assert data.unlabeled_images is not None
             images = data.unlabeled_images[self._rows("unlabeled", len(data.unlabeled_images))]
+        view, there = self._view(images, self._draws("unlabeled"), self.train.unlabeled_augment)
+        seen, here = self._view(images, self._draws("weak"), "weak")
         return Batch(
             labeled,
-            self._view(images, self._draws("unlabeled"), self.train.unlabeled_augment),
-            weak=self._view(images, self._draws("weak"), "weak"),
+            view,
+            weak=seen,
+            move=here.inverse().then(there),
             second=self._second_view(images),
         )
 
@@ -164,34 +161,44 @@ class _Sampler:
         """A noised view of the images with draws of its own; None where no views are contrasted."""
         if self.train.contrastive_weight == 0:
             return None
-        return self._view(images, self._draws("second"), self.train.unlabeled_augment)
+        return self._view(images, self._draws("second"), self.train.unlabeled_augment)[0]
 
-    def _view(self, images: Tensor, draws: Draws, kind: View) -> Tensor:
+    def _shown(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Draws, kind: View
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The view `kind`, mixed, and the targets as they are in it."""
+        view, warp = self._view(images, draws, kind)
+        return self._mixed(view, [self.data.task.warp(each, warp) for each in targets], draws, kind)
+
+    def _view(self, images: Tensor, draws: Draws, kind: View) -> tuple[Tensor, Warp]:
         """(n, C, S, S) uint8 → the view `kind` of it, normalised float32, with `train.image_size`
-        pixels a side."""
-        pixels = images.float() / 255
+        pixels a side, and how the stored pixels moved."""
+        pixels, warp = images.float() / 255, Warp.of(images)
         if kind == "weak":
-            pixels = weak(pixels, draws, self.augment)
+            pixels = weak(pixels, draws, self.augment, warp)
         elif kind == "strong":
-            pixels = strong(pixels, draws, self.augment)
+            pixels = strong(pixels, draws, self.augment, warp)
         if self.train.image_size is not None:
             side = (self.train.image_size, self.train.image_size)
             pixels = nn.functional.interpolate(pixels, side, mode="bilinear", antialias=True)
-        return self.data.normalized(pixels).contiguous(memory_format=torch.channels_last)
+        pixels = self.data.normalized(pixels).contiguous(memory_format=torch.channels_last)
+        return pixels, warp
 
     def _mixed(
-        self, images: Tensor, targets: Tensor, draws: Draws, view: View
-    ) -> tuple[Tensor, Tensor]:
-        """Pairs of images and their probabilities mixed; none in the view "none"."""
-        kind = self.augment.mix
-        if kind == "none" or view == "none":
+        self, images: Tensor, targets: list[Tensor], draws: Draws, view: View
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Pairs of images and their targets mixed; none in the view "none"."""
+        augment, kind = self.augment, self.augment.mix
+        if kind == "none":
             return images, targets
-        if len(images) % 2:
+        if view == "none":
+            augment = augment.model_copy(update={"mix": "none"})
+        elif len(images) % 2:
             raise ParameterError(
                 f"train.batch_size = {self.train.batch_size}: augment.mix = {kind} pairs the "
                 "images of each worker, so it must be a multiple of 2 × train.workers"
             )
-        images, targets = mix(images, targets, draws, kind=kind, alpha=self.augment.mix_alpha)
+        images, targets = self.data.task.mix(images, targets, draws, augment, self.data.class_count)
         return images.contiguous(memory_format=torch.channels_last), targets
 
 

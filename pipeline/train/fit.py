@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
 from pipeline.errors import ParameterError, TrainingError
+from pipeline.evaluate.checkpoints import PART_UNITS
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import Batch, prefetched, step_batch
 from pipeline.train.history import Log
@@ -51,7 +53,7 @@ def fit(
     that was stopped goes on where it was; one that `worker.stop` ends raises KeyboardInterrupt
     after the step. Weights that need no gradient stay as they are; `rates`: the learning rate of
     others as a share, by name.
-    `log(step, values)` gets the losses, accuracies in [0, 1], learning rate and images/s.
+    `log(step, values)` gets the losses, scores in [0, 1], learning rate and images/s.
     Raises TrainingError where the loss is not finite, ParameterError for a batch that the workers
     can't share evenly.
     """
@@ -131,7 +133,16 @@ class _Run:
         train, rate = phase(self.train, step)
         set_learning_rate(self.optimizer.param_groups, rate)
         teacher = self.online if step >= self.online_start else None
-        losses = step_losses(self.forward, batch, train, self.seed, step, self.worker, teacher)
+        losses = step_losses(
+            self.forward,
+            batch,
+            train,
+            self.seed,
+            step,
+            self.worker,
+            teacher,
+            task=self.data.task,
+        )
         losses.total.backward()  # type: ignore[no-untyped-call]
         if train.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), train.clip_norm)
@@ -162,15 +173,15 @@ class _Run:
         self.since, self.images = now, 0
 
     def validate(self, done: int) -> bool:
-        """Log the accuracy on validation images, VALIDATIONS times a run; whether it has been no
-        better for as long as `train.patience` says."""
+        """Log the task's score of validation images, VALIDATIONS times a run; whether it has been
+        no better for as long as `train.patience` says."""
         if done % max(1, self.train.steps // VALIDATIONS) or self.data.validation_images is None:
             return False
-        accuracy = _accuracy(self.network, self.average.tensors, self.data)
-        self.log(done, {"val/accuracy": accuracy})
+        score = _score(self.network, self.average.tensors, self.data)
+        self.log(done, {f"val/{self.data.task.score}": score})
         return (
             self.best is not None
-            and self.best.offer(self.average.tensors, accuracy) == self.train.patience
+            and self.best.offer(self.average.tensors, score) == self.train.patience
         )
 
     def save(self, folder: Path, losses: Losses, done: int) -> None:
@@ -230,27 +241,26 @@ def _online_teacher(
     """The online teacher and the step from which it teaches; none for generation 0."""
     if train.online is None or not data.has_pseudo_labels:
         return None, train.steps
-    targets = data.unlabeled_targets
-    num_classes = data.class_count if targets is None else targets.shape[1]
-    counts = torch.bincount(data.labels, minlength=num_classes)
-    prior = counts.float() / counts.sum()
+    prior = data.class_shares(worker.device)
     teacher = OnlineTeacher(network, weights, prior, train.online, across_workers=worker.mean)
     return teacher, round(train.steps * train.online.start_fraction)
 
 
-def _accuracy(network: nn.Module, weights: dict[str, Tensor], data: TrainingData) -> float:
-    """Accuracy of the averaged weights on the validation images as they are."""
+def _score(network: nn.Module, weights: dict[str, Tensor], data: TrainingData) -> float:
+    """The task's score of the averaged weights on the validation images as they are."""
+    targets, task = data.validation_labels, data.task
     assert data.validation_images is not None
-    assert data.validation_labels is not None
-    right = 0
-    for images, labels in zip(
-        torch.split(data.validation_images, VALIDATION_BATCH),
-        torch.split(data.validation_labels, VALIDATION_BATCH),
-        strict=True,
+    assert targets is not None
+    size = max(1, min(VALIDATION_BATCH, PART_UNITS // math.prod(targets.shape[1:])))
+    parts = []
+    for images, true in zip(
+        torch.split(data.validation_images, size), torch.split(targets, size), strict=True
     ):
         logits = averaged_logits(network, weights, data.normalized(images.float() / 255))
-        right += int((logits.argmax(dim=1) == labels).sum())
-    return right / len(data.validation_images)
+        log_probs = logits.float().log_softmax(dim=1).nan_to_num()  # what broke is told elsewhere
+        predictions = task.pack(log_probs)
+        parts.append(task.evidence(predictions, true.cpu().numpy(), logits.shape[1]))
+    return task.scores(np.concatenate(parts)).score
 
 
 def _check_finite(loss: float, step: int) -> None:

@@ -15,7 +15,6 @@ from pipeline.files import csv_rows, read_bytes, read_text, write_text
 
 Log = Callable[[int, dict[str, float]], None]
 LOSSES = ("loss", "loss_labeled", "loss_pseudo", "learning_rate")
-VALIDATION = ("val/accuracy",)
 LOSS_FILE, VALIDATION_FILE = "loss.csv", "validation.csv"
 
 
@@ -71,10 +70,13 @@ def history_log(path: Path, rank: int = 0) -> Iterator[Log]:
         yield log
 
 
-def write_curves(folder: Path, history: Sequence[Point]) -> None:
-    """Write losses and validations by step to `folder` as CSV; no rates, which never repeat."""
+def write_curves(folder: Path, history: Sequence[Point], score: str) -> None:
+    """Write losses and validations by step to `folder` as CSV; no rates, which never repeat.
+
+    score: the task's, which validations are of.
+    """
     write_text(folder / LOSS_FILE, _table(history, LOSSES))
-    write_text(folder / VALIDATION_FILE, _table(history, VALIDATION))
+    write_text(folder / VALIDATION_FILE, _table(history, (f"val/{score}",)))
 
 
 def read_curve(path: Path) -> dict[str, list[float]]:

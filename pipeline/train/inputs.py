@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.blocks import PseudoLabelReader
 from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
-from pipeline.data.shards import read_labels, read_manifest
+from pipeline.data.shards import read_manifest
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import (
     Dataset,
@@ -24,7 +25,10 @@ from pipeline.data.tensors import (
 from pipeline.errors import DataError
 from pipeline.models.spec import ModelSpec
 from pipeline.tasks import Task, open_task
+from pipeline.train.losses import IGNORED
 from pipeline.train.training_data import TrainingData
+
+CHECKED = 1024  # images whose labels are looked at together
 
 
 def model_spec(
@@ -44,6 +48,7 @@ def model_spec(
         generation=generation,
         teacher=teacher,
         bits=dataset.bits,
+        task=dataset.task,
     )
 
 
@@ -63,34 +68,37 @@ def training_data(
     """
 
     dataset = read_dataset(prepared)
-    task = open_task(dataset.task)
+    task, num_classes = open_task(dataset.task), len(dataset.classes)
 
     def load(name: str) -> tuple[Tensor, Tensor]:
-        folder = prepared / name
-        loaded = load_images(folder, threads=threads, cache_gib=cache_gib, cache=cache)
-        return loaded.images, loaded.labels
+        loaded = load_images(
+            prepared / name, task=task, threads=threads, cache_gib=cache_gib, cache=cache
+        )
+        return loaded.images, loaded.targets
 
     def stream(name: str, chosen: Path | None = None) -> ShardStream | None:
         """The images of a folder as a stream, None where they fit into memory."""
         room = images_that_fit(prepared / name, cache_gib)
         if read_manifest(prepared / name).rows <= room:
             return None
-        reader = None if chosen is None else PseudoLabelReader(chosen, task)
+        reader: dict[str, Any] = {
+            "pseudo_labels": None if chosen is None else PseudoLabelReader(chosen, task)
+        }
+        if chosen is None:
+            reader["targets"] = _Targets(prepared / name, task, dataset.image_size, num_classes)
         # Two windows are held at a time.
-        return ShardStream(prepared / name, window=room // 2, threads=threads, pseudo_labels=reader)
+        return ShardStream(prepared / name, window=room // 2, threads=threads, **reader)
 
-    num_classes = len(dataset.classes)
-    more: dict[str, Any] = {"num_classes": num_classes, "labeled_stream": stream("labeled")}
+    more: dict[str, Any] = {"num_classes": num_classes, "task": task}
+    more["labeled_stream"] = stream("labeled")
+    images = torch.empty(0, dtype=torch.uint8)
+    none = pa.chunked_array([], task.target.type)
+    labels = torch.from_numpy(task.load(none, dataset.image_size))
     if more["labeled_stream"] is None:
         images, labels = load("labeled")
-    else:
-        images, labels = (
-            torch.empty(0, dtype=torch.uint8),
-            torch.from_numpy(read_labels(prepared / "labeled")),
-        )
     validation_images, validation_labels = load("validation")
     for part, part_labels in (("labeled", labels), ("validation", validation_labels)):
-        _check_labels(prepared / part, part_labels, num_classes)
+        _check_labels(prepared / part, part_labels, task, num_classes)
     if len(validation_images):
         more |= {"validation_images": validation_images, "validation_labels": validation_labels}
     if pseudo_labels is not None:
@@ -103,9 +111,30 @@ def training_data(
     return replace(TrainingData(images, labels, dataset.mean, dataset.std), **more)
 
 
-def _check_labels(folder: Path, labels: Tensor, num_classes: int) -> None:
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise DataError(f"{folder}: a label is missing or not one of the {num_classes} classes")
+@dataclass(frozen=True)
+class _Targets:
+    """The true targets that a stream of a folder brings along, checked."""
+
+    folder: Path
+    task: Task
+    side: int
+    num_classes: int
+
+    @property
+    def schema(self) -> Any:
+        return pa.schema([self.task.target])
+
+    def read(self, table: Any) -> NDArray[Any]:
+        targets = self.task.load(table.column(self.task.target.name), self.side)
+        _check_labels(self.folder, torch.from_numpy(targets), self.task, self.num_classes)
+        return targets
+
+
+def _check_labels(folder: Path, labels: Tensor, task: Task, num_classes: int) -> None:
+    for part in torch.split(labels, CHECKED):
+        classes = task.classes(part)
+        if not ((classes == IGNORED) | ((classes >= 0) & (classes < num_classes))).all():
+            raise DataError(f"{folder}: a label is missing or not one of the {num_classes} classes")
 
 
 def _check_places(folder: Path, chosen: PseudoLabels, counts: NDArray[np.int64]) -> None:

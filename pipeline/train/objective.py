@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.augment import Warp
 from pipeline.models.parts import features_read
 from pipeline.params import TrainParams
+from pipeline.tasks import Task
 from pipeline.train.batch import Batch, LabeledBatch
 from pipeline.train.losses import (
     contrastive_loss,
@@ -47,16 +50,23 @@ def step_losses(
     step: int,
     worker: Worker,
     online: OnlineTeacher | None = None,
+    *,
+    task: Task,
 ) -> Losses:
     """The losses on this worker's part of global batch `step`.
 
+    network's logits: (n, K, …), a distribution for each unit of the task.
     train.precision: float32 or bfloat16, auto decided; `online`: who labels the weak view of the
     unlabelled images, where the batch has one.
     """
-    targets, counts = batch.targets, None
+    targets, counts = None, None
     if online is not None and batch.weak is not None:
         with passes_in(train.precision, worker.device):
             targets, counts = online.targets(batch.weak)
+        targets, counts = (
+            task.undo(each, partial(_moved, batch.move)) for each in (targets, counts[:, None])
+        )
+        counts = counts[:, 0]
     views = [batch.labeled.images, batch.noised, batch.second]
     images = torch.cat([view for view in views if view is not None])
     reading: AbstractContextManager[list[Tensor]] = nullcontext([])
@@ -70,10 +80,12 @@ def step_losses(
     ):
         logits = forward(images).float()
     count = len(batch.labeled.images)
-    total = labeled = _labeled_loss(logits[:count], batch.labeled, train)
+    total = labeled = _labeled_loss(logits[:count], batch.labeled, train, task)
     pseudo = coverage = logits.new_zeros(())
     if batch.noised is not None:
-        assert targets is not None
+        if targets is None:
+            assert batch.targets is not None
+            targets, counts = task.taught(batch.targets, logits.shape[1])
         pseudo = pseudo_label_loss(
             logits[count : count + len(batch.noised)],
             targets,
@@ -90,11 +102,22 @@ def step_losses(
     return Losses(total, labeled, pseudo, coverage, len(images), contrastive)
 
 
-def _labeled_loss(logits: Tensor, batch: LabeledBatch, train: TrainParams) -> Tensor:
-    loss = labeled_loss(logits, batch.labels, label_smoothing=train.label_smoothing)
+def _moved(move: Warp | None, values: Tensor) -> Tensor:
+    """Values (n, M, S, S) moved; 0 where nothing is known."""
+    if move is None:
+        return values
+    moved, known = move.apply(values)
+    return moved * known[:, None]
+
+
+def _labeled_loss(logits: Tensor, batch: LabeledBatch, train: TrainParams, task: Task) -> Tensor:
+    classes = task.classes(batch.labels)
+    loss = labeled_loss(logits, classes, label_smoothing=train.label_smoothing)
     if batch.taught is None:
         return loss
-    taught = distillation_loss(logits, batch.taught, temperature=train.distillation_temperature)
+    shares, counts = task.taught(batch.taught, logits.shape[1])
+    temperature = train.distillation_temperature
+    taught = distillation_loss(logits, shares, temperature=temperature, counts=counts)
     return (1 - train.distillation_weight) * loss + train.distillation_weight * taught
 
 

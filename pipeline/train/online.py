@@ -43,7 +43,7 @@ class OnlineTeacher:
 
     @torch.no_grad()
     def targets(self, weak: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities (n, K) of weak views (n, C, S, S), and which of them count, (n,) float.
+        """Probabilities (n, K, …) of weak views (n, C, S, S), and which count, (n, …) float.
 
         The network is left in training mode.
         """
@@ -53,12 +53,15 @@ class OnlineTeacher:
     def _selected(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         params = self._params
         if params.distribution_alignment:
-            now = self._across_workers(probabilities.mean(dim=0))
+            others = range(2, probabilities.dim())
+            now = self._across_workers(probabilities.mean(dim=[0, *others]))
             self.mean.lerp_(now, 1 - MEAN_DECAY)
-            probabilities = probabilities * (self._prior / self.mean.clamp(min=1e-6))
+            ratio = self._prior / self.mean.clamp(min=1e-6)
+            probabilities = probabilities * ratio.view(-1, *(1 for _ in others))
             probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
         confidence, labels = probabilities.max(dim=1)
         counts = (confidence >= params.confidence_threshold).float()
         if params.label_kind == "hard":
-            return nn.functional.one_hot(labels, probabilities.shape[1]).float(), counts
+            hard = nn.functional.one_hot(labels, probabilities.shape[1])
+            return hard.movedim(-1, 1).float(), counts
         return soften(probabilities, params.temperature), counts

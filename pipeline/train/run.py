@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.data.sliced import ShardSlices
 from pipeline.data.tensors import Images, decoding_pool, read_dataset
-from pipeline.evaluate.checkpoints import bfloat16_agrees, checkpoint_predictions
-from pipeline.evaluate.views import predict
+from pipeline.evaluate.checkpoints import (
+    PART_UNITS,
+    bfloat16_agrees,
+    checkpoint_predictions,
+    predicted_parts,
+)
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.pretrained import Weights, normalization
 from pipeline.models.spec import ModelSpec, model_digest
@@ -25,6 +31,8 @@ from pipeline.train.inputs import model_spec, training_data
 from pipeline.train.training_data import TrainingData
 from pipeline.train.transfer import layer_rates, read_source, start_from
 from pipeline.train.worker import Worker
+
+SAMPLED = 200_000  # units that a temperature is fitted on, about
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         streamed = data.labeled_stream is not None
         with decoding_pool(1) as pool:
             images = ShardSlices(job.prepared / "labeled", pool) if streamed else data.images
-            data = replace(data, taught=_taught(job.teacher, images, str(worker.device)))
+            units = math.prod(data.labels.shape[1:])
+            data = replace(data, taught=_taught(job.teacher, images, units, worker.device))
     network, spec = train_network(
         spec,
         data,
@@ -143,11 +152,21 @@ def calibrated(network: nn.Module, data: TrainingData, spec: ModelSpec) -> Model
     images, labels = data.validation_images, data.validation_labels
     if images is None or labels is None:
         return spec
-    device = next(network.parameters()).device
-    task = open_task(spec.task)
-    log_probs = predict(network, images, task, mean=spec.mean, std=spec.std, device=device)
-    spec = replace(spec, temperature=round(fit_temperature(log_probs, np.asarray(labels)), 6))
+    log_probs, classes = sampled_units(network, images, labels, spec)
+    spec = replace(spec, temperature=round(fit_temperature(log_probs, classes), 6))
     return replace(spec, bfloat16_agrees=bfloat16_agrees(network, images, labels, spec))
+
+
+def sampled_units(
+    network: nn.Module, images: Tensor, targets: Tensor, spec: ModelSpec
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Log-probabilities (U, K) and true classes (U,) of SAMPLED units of the images, about."""
+    task, most = open_task(spec.task), max(1, SAMPLED // len(images))
+    parts = [
+        task.sample(log_probs, true, most)
+        for log_probs, true in predicted_parts(network, images, targets, spec)
+    ]
+    return np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts])
 
 
 def started(
@@ -166,8 +185,16 @@ def started(
     return spec if wanted is None else replace(spec, mean=wanted[0], std=wanted[1])
 
 
-def _taught(teacher: Path, images: Images, device: str) -> Tensor:
-    """What the teacher thinks of the labelled images, without noise: probabilities (N, K)."""
+def _taught(teacher: Path, images: Images, units: int, device: torch.device) -> Tensor:
+    """What the teacher thinks of the labelled images, without noise: pseudo-labels (N, …).
+
+    units: of an image.
+    """
     checkpoint = load_checkpoint(teacher)
     checkpoint.network.to(device)
-    return torch.from_numpy(np.exp(checkpoint_predictions(checkpoint, images)))
+    task, parts = open_task(checkpoint.spec.task), []
+    size = max(1, PART_UNITS // units)
+    for start in range(0, len(images), size):
+        part = checkpoint_predictions(checkpoint, images[start : start + size])
+        parts.append(torch.from_numpy(task.as_taught(part)))
+    return torch.cat(parts)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.data.streamed import ShardStream
+from pipeline.tasks import Task, open_task
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """The tensors of one run.
 
-    images: (N, C, S, S) uint8; labels: (N,) int64; mean, std: per channel, of [0, 1].
-    Images that do not fit into memory come from a stream instead: labeled_stream, whose rows are
-    those of labels, and unlabeled_stream, which brings its pseudo-labels along.
+    images: (N, C, S, S) uint8; labels: (N, …), the task's targets; mean, std: per channel, of
+    [0, 1]. Images that do not fit into memory come from a stream instead, which brings its targets
+    along: labeled_stream and unlabeled_stream; images and labels are empty then.
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
-    each time a pseudo-label counts; unlabeled_targets: (R, K) float32 probabilities. num_classes:
-    K; None: one more than the largest label. taught: (N, K) float32, what the teacher thinks of the
-    labelled images, where that is distilled.
+    each time a pseudo-label counts; unlabeled_targets: (R, …), the task's pseudo-labels.
+    num_classes: K; None: one more than the largest label. taught: (N, …), pseudo-labels of the
+    labelled images, where the teacher is distilled.
     """
 
     images: Tensor
@@ -37,6 +38,7 @@ class TrainingData:
     taught: Tensor | None = None
     labeled_stream: ShardStream | None = None
     unlabeled_stream: ShardStream | None = None
+    task: Task = field(default_factory=lambda: open_task("classification"))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -55,6 +57,16 @@ class TrainingData:
     def class_count(self) -> int:
         """The number of classes that the data is of, K."""
         return self.num_classes or int(self.labels.max()) + 1
+
+    def class_shares(self, device: torch.device) -> Tensor:
+        """The share of each class among the labels: (K,) on `device`."""
+        stream = self.labeled_stream
+        parts = [self.labels] if stream is None else stream.every_target()
+        num_classes = self.class_count
+        counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
+        for part in parts:
+            counts += self.task.class_counts(part.to(device), num_classes)
+        return counts.float() / counts.sum()
 
     def to(self, device: torch.device) -> TrainingData:
         """The same with its tensors on `device`."""

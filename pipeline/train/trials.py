@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
 from pipeline.data.tensors import read_dataset
 from pipeline.errors import DataError, counted
+from pipeline.evaluate.checkpoints import evidence_of
 from pipeline.evaluate.views import predict
 from pipeline.files import read_json, write_json
 from pipeline.models.passes import resolve_device
@@ -24,11 +25,11 @@ from pipeline.models.pretrained import Weights
 from pipeline.models.spec import ModelSpec
 from pipeline.params import SearchParams, Training, TransferParams
 from pipeline.progress import Advance
-from pipeline.tasks import open_task
+from pipeline.tasks import Task, open_task
 from pipeline.tasks.metrics import correct, negative_log_likelihood
 from pipeline.train.head import choose_l2, fit_labeled, stratified_folds
 from pipeline.train.inputs import model_spec, training_data
-from pipeline.train.run import train_network
+from pipeline.train.run import sampled_units, train_network
 from pipeline.train.training_data import TrainingData
 from pipeline.train.worker import Worker
 
@@ -41,13 +42,18 @@ class PolicyTrial:
 
     num_ops: int
     magnitude: float
-    accuracy: float
+    score: float
     nll: float
 
-    def describe(self, pairs: int) -> str:
+    def figures(self, task: Task) -> dict[str, float]:
+        """By name, as choices.json has them."""
+        pair: dict[str, float] = {"num_ops": self.num_ops, "magnitude": self.magnitude}
+        return pair | {task.score: self.score, "nll": self.nll}
+
+    def describe(self, pairs: int, task: Task) -> str:
         """The best of so many pairs in words."""
         shown = f"{self.num_ops} operations at {self.magnitude:g}, the best of {pairs} pairs"
-        return f"{shown}: validation accuracy {self.accuracy:.2%}, NLL {self.nll:.4f}"
+        return f"{shown}: validation {task.score_words} {self.score:.2%}, NLL {self.nll:.4f}"
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ class ModeTrial:
 
 
 def best_policy(trials: Sequence[PolicyTrial]) -> PolicyTrial:
-    """The most accurate; of equals the one with the least NLL, then the first."""
-    return min(trials, key=lambda trial: (-trial.accuracy, trial.nll))
+    """The one with the highest score; of equals the one with the least NLL, then the first."""
+    return min(trials, key=lambda trial: (-trial.score, trial.nll))
 
 
 @dataclass(frozen=True)
@@ -130,21 +136,21 @@ class Trials:
                 if not path.exists():
                     write_json(path, asdict(self._policy_trial(training, seed, state)))
                 runs.append(PolicyTrial(**read_json(path)))
-                self.advance(1, f"{num_ops} operations at {magnitude}: {runs[-1].accuracy:.4f}")
-            accuracy = float(np.mean([run.accuracy for run in runs]))
+                self.advance(1, f"{num_ops} operations at {magnitude}: {runs[-1].score:.4f}")
+            score = float(np.mean([run.score for run in runs]))
             nll = float(np.mean([run.nll for run in runs]))
-            trials.append(PolicyTrial(num_ops, magnitude, accuracy, nll))
+            trials.append(PolicyTrial(num_ops, magnitude, score, nll))
         return trials
 
     def _policy_trial(self, training: Training, seed: int, state: Path) -> PolicyTrial:
         images, labels = self.data.validation_images, self.data.validation_labels
         assert images is not None
         assert labels is not None
-        log_probs = self._log_probs(self.data, images, training, seed, state)
-        right = correct(log_probs, labels.numpy())
-        nll = negative_log_likelihood(log_probs, labels.numpy())
-        augment = training.augment
-        return PolicyTrial(augment.num_ops, augment.magnitude, float(right.mean()), nll)
+        network, spec = self._trained(self.data, training, seed, state)
+        evidence = evidence_of(network, images, labels, spec)
+        nll = negative_log_likelihood(*sampled_units(network, images, labels, spec))
+        augment, score = training.augment, self.data.task.scores(evidence).score
+        return PolicyTrial(augment.num_ops, augment.magnitude, score, nll)
 
     def compare_modes(self, features: NDArray[np.float16], weights: Weights) -> ModeTrial:
         """Cross-validate a head on `features` (N, F) and the network on the same labels.
@@ -177,24 +183,31 @@ class Trials:
             if not path.exists():
                 images, rest = self.data.images, ~held_out
                 part = replace(self.data, images=images[rest], labels=self.data.labels[rest])
-                log_probs = self._log_probs(
-                    part, images[held_out], training, self.seed, path.with_suffix(""), weights
+                trained, spec = self._trained(
+                    part, training, self.seed, path.with_suffix(""), weights
+                )
+                log_probs = predict(
+                    trained,
+                    images[held_out],
+                    open_task(spec.task),
+                    mean=spec.mean,
+                    std=spec.std,
+                    device=next(trained.parameters()).device,
                 )
                 write_json(path, {"right": int(correct(log_probs, labels[held_out]).sum())})
             network += int(read_json(path)["right"])
             self.advance(1, f"head {head}, network {network} right")
         return ModeTrial(int((fold >= 0).sum()), head, network)
 
-    def _log_probs(
+    def _trained(
         self,
         data: TrainingData,
-        images: Tensor,
         training: Training,
         seed: int,
         state: Path,
         weights: Weights | None = None,
-    ) -> NDArray[np.float32]:
-        """What a network that is trained on the labelled images of `data` makes of `images`."""
+    ) -> tuple[nn.Module, ModelSpec]:
+        """The network and its spec after training on the labelled images of `data`."""
         device = resolve_device(training.train.device)
         alone = replace(
             data,
@@ -204,7 +217,7 @@ class Trials:
             validation_images=None,
             validation_labels=None,
         )
-        network, spec = train_network(
+        return train_network(
             self.spec,
             alone,
             training,
@@ -213,5 +226,3 @@ class Trials:
             worker=Worker(device=device),
             state_folder=state,
         )
-        task = open_task(spec.task)
-        return predict(network, images, task, mean=spec.mean, std=spec.std, device=device)

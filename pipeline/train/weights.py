@@ -36,7 +36,7 @@ class WeightAverage:
 
 @torch.no_grad()
 def averaged_logits(network: nn.Module, weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """What `network` says with other weights and no noise: (n, C, S, S) normalised → (n, K).
+    """What `network` says with other weights and no noise: (n, C, S, S) normalised → (n, K, …).
 
     The network keeps its own weights and is left in training mode.
     """
@@ -54,27 +54,27 @@ class BestWeights:
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.tensors = {key: value.clone() for key, value in weights.items()}
-        self._accuracy = torch.tensor(-1.0, dtype=torch.float64)
+        self._score = torch.tensor(-1.0, dtype=torch.float64)
         self._stale = torch.tensor(0)
 
     @property
     def state(self) -> dict[str, Tensor]:
         """By name; put back with `copy_`."""
-        counters = {"accuracy": self._accuracy, "stale": self._stale}
+        counters = {"accuracy": self._score, "stale": self._stale}
         return {f"weights/{key}": value for key, value in self.tensors.items()} | counters
 
-    def offer(self, weights: dict[str, Tensor], accuracy: float) -> int:
-        """Keep a copy of `weights` where no earlier ones were more accurate.
+    def offer(self, weights: dict[str, Tensor], score: float) -> int:
+        """Keep a copy of `weights` where no earlier ones had a higher score.
 
         Returns how many in a row have been no better than the best before them.
         """
-        best = self._accuracy.item()
-        if accuracy > best:
+        best = self._score.item()
+        if score > best:
             self._stale.zero_()
         else:
             self._stale += 1
-        if accuracy >= best:
-            self._accuracy.fill_(accuracy)
+        if score >= best:
+            self._score.fill_(score)
             for key, value in weights.items():
                 self.tensors[key].copy_(value)
         return int(self._stale)

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from pipeline.models.parts import batched_features
 from pipeline.models.passes import resolve_device
 from pipeline.models.spec import ModelSpec
 from pipeline.params import NetworkParams, Params, TransferParams
+from pipeline.tasks import open_task
 from pipeline.train.run import train_network
 from pipeline.train.training_data import TrainingData
 from pipeline.train.trials import FOLDS
@@ -156,8 +158,12 @@ def _step_seconds(params: Params, images: Tensor) -> float:
     training = training.model_copy(update={"train": train, "transfer": TransferParams()})
     torch.set_num_threads(train.threads)
     spec = _spec(params, training.model.network)
-    labels = torch.arange(len(images)) % CLASSES
-    data = TrainingData(images, labels, tuple(spec.mean), tuple(spec.std))
+    task = open_task(params.task)
+    none = torch.from_numpy(task.load(pa.chunked_array([], task.target.type), spec.image_size))
+    labels = none.new_zeros(len(images), *none.shape[1:])
+    data = TrainingData(
+        images, labels, tuple(spec.mean), tuple(spec.std), num_classes=CLASSES, task=task
+    )
     times: list[float] = []
     train_network(
         spec,
@@ -180,4 +186,5 @@ def _spec(params: Params, network: dict[str, object]) -> ModelSpec:
         mean=[0.5] * data.channels,
         std=[0.25] * data.channels,
         generation="0",
+        task=params.task,
     )

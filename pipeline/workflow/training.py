@@ -123,6 +123,6 @@ def _publish(stage: Stage, run: Run, history: Sequence[Point], counts: Validatio
     """Put the model in the scratch folder in its place, with its curves and what it is worth."""
     layout, model = stage.layout, stage.model
     publish_folder(run.scratch / "model", layout.model(model))
-    write_curves(layout.curves(model), history)
+    write_curves(layout.curves(model), history, stage.task.score)
     write_json(layout.metrics("guard", model), counts.to_json(stage.task))
     run.tracker.model(layout.model(model))

@@ -56,10 +56,9 @@ def _follow(history: Path, ended: threading.Event, tracker: Tracker, advance: Ad
 
 
 def _note(values: dict[str, float]) -> str:
-    """What a step shows behind its number: the loss, images a second, accuracy on validation."""
-    shown = {
-        "loss": "loss {:.3f}",
-        "images_per_second": "{:,.0f} images/s",
-        "val/accuracy": "validation {:.1%}",
-    }
+    """What a step shows behind its number: the loss, images a second, the score on validation."""
+    shown = {"loss": "loss {:.3f}", "images_per_second": "{:,.0f} images/s"}
+    shown |= dict.fromkeys(
+        [name for name in values if name.startswith("val/")], "validation {:.1%}"
+    )
     return ", ".join(text.format(values[name]) for name, text in shown.items() if name in values)

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: shares, boxes and partners; test_accuracy.py compares the pixels with loops."""
+"""MixUp, CutMix, ClassMix: shares, boxes, partners; test_accuracy.py compares pixels with loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from pipeline.augment.draws import Draws
-from pipeline.augment.mix import Pair, blend, cutmix, cutmix_boxes, mix, mixup, paste
+from pipeline.augment.mix import (
+    Pair,
+    blend,
+    classmix,
+    cutmix,
+    cutmix_boxes,
+    mix,
+    mixup,
+    paste,
+    paste_pixels,
+)
 from tests.augment.images import draws, most_apart, shares
 
 Mix = Callable[[Pair, Draws, float], Pair]
@@ -105,3 +115,33 @@ def test_each_kind_is_its_function_and_both_one_of_them_for_each_image() -> None
         assert torch.equal(both[n], expected[0][n])
         assert torch.equal(both_targets[n], expected[1][n])
     assert 150 < int(averaged.sum()) < 250
+
+
+def test_classmix_pastes_half_of_the_partners_classes_and_nothing_unknown() -> None:
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(5, (8, 6, 6), generator=generator)
+    classes[:, 0] = 255
+    inside = classmix(classes, draws(8), 5)[:, 0]
+    partners = classes.roll(-4, dims=0)
+    for place, partner in zip(inside, partners, strict=True):
+        pasted, present = set(partner[place].tolist()), set(partner.flatten().tolist()) - {255}
+        assert len(pasted) == (len(present) + 1) // 2
+        assert 255 not in pasted
+        assert not set(partner[~place].tolist()) & pasted  # a class comes whole
+    assert torch.equal(
+        inside[1::2], classmix(classes[1::2], draws(8, rows=slice(1, None, 2)), 5)[:, 0]
+    )
+    blank = torch.full((2, 4, 4), 255)
+    assert not classmix(blank, draws(2), 5).any()
+
+
+def test_pixels_are_pasted_with_their_targets_at_any_size_of_image() -> None:
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 4, 4)
+    masks = torch.arange(4).view(4, 1, 1).expand(4, 8, 8)
+    inside = torch.zeros(4, 1, 8, 8, dtype=torch.bool)
+    inside[:, :, :4] = True
+    mixed, (found, maps) = paste_pixels(images, [masks, masks[:, None].repeat(1, 2, 1, 1)], inside)
+    assert mixed[:, 0, :, 0].tolist() == [[2, 2, 0, 0], [3, 3, 1, 1], [0, 0, 2, 2], [1, 1, 3, 3]]
+    assert torch.equal(found[:, ::2, ::2].float(), mixed[:, 0])
+    assert torch.equal(maps[:, 0], found)
+    assert torch.equal(maps[:, 1], found)

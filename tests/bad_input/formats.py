@@ -45,14 +45,13 @@ from pipeline.report import page
 from pipeline.report.gather import as_written, gather_report
 from pipeline.report.summary import render_note, render_table
 from pipeline.self_training.choices import with_choices
-from pipeline.tasks.classification import TASK
 from pipeline.train.history import read_history
 from pipeline.train.state import STATE
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.shipping import shipped
 from tests.bad_input.samples import make
 from tests.data.helpers import CLASSIFICATION, encoded, noise
-from tests.tiny import CLASSES
+from tests.tiny import CLASSES, TASK
 from tests.train.test_state import Run
 
 WEIGHT_FILES = {"weights.pth": "bytes", "old.pth": "bytes", "weights.safetensors": "safetensors"}

@@ -14,7 +14,7 @@ from pipeline.data.predictions import (
 )
 from pipeline.data.shards import shard_name, write_manifest, write_shard
 from pipeline.errors import DataError
-from pipeline.tasks.classification import TASK
+from tests.tiny import TASK
 
 LOG_PROBS = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]], np.float32))
 

@@ -182,7 +182,7 @@ def test_prepared_images_are_the_same_from_storage(storage_url: str, tmp_path: P
     for part in ("labeled", "unlabeled", "validation", "test"):
         one, other = (load_images(tmp_path / where / part) for where in ("local", "stored"))
         assert torch.equal(one.images, other.images)
-        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.targets, other.targets)
         assert ids(tmp_path / "local", part) == ids(tmp_path / "stored", part)
 
 

@@ -13,9 +13,8 @@ from pipeline.data.storage import StoredFolder
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
-from pipeline.tasks.classification import TASK
 from tests.data.helpers import ids
-from tests.tiny import prepared_stripes
+from tests.tiny import TASK, prepared_stripes
 from tests.train.test_inputs import write_pseudo_labels
 
 WHOLE = slice(0, None, 1)

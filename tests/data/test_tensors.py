@@ -40,7 +40,7 @@ def test_images_are_decoded_in_order(tmp_path: Path, channels: int) -> None:
     assert loaded.images.dtype == torch.uint8
     assert (loaded.images.numpy() == np.stack(pixels).transpose(0, 3, 1, 2)).all()
     assert len(loaded) == 150
-    assert loaded.labels.tolist() == [-1 if n % 3 == 0 else n % 3 for n in range(150)]
+    assert loaded.targets.tolist() == [-1 if n % 3 == 0 else n % 3 for n in range(150)]
     with decoding_pool(1) as pool:
         one = shard_images(tmp_path / "shard_00001.parquet", (channels, 8, 8), pool)
         assert len(one) == 70
@@ -133,7 +133,7 @@ def test_images_and_labels_are_those_decoded_alone(tmp_path: Path) -> None:
         loaded = mapped(folder, cache)
         assert loaded.images.dtype == torch.uint8
         assert torch.equal(loaded.images, alone.images)
-        assert torch.equal(loaded.labels, alone.labels)
+        assert torch.equal(loaded.targets, alone.targets)
 
 
 def test_what_is_there_is_mapped_and_not_decoded_again(tmp_path: Path) -> None:

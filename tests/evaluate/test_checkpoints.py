@@ -67,7 +67,7 @@ def test_student_and_teacher_are_counted_image_by_image(prepared: Path, tmp_path
         save_model(tmp_path / str(seed), seed=seed)
         checkpoint = load_checkpoint(tmp_path / str(seed))
         guesses = checkpoint_predictions(checkpoint, validation.images).argmax(axis=1)
-        rights.append((guesses == validation.labels.numpy()).tolist())
+        rights.append((guesses == validation.targets.numpy()).tolist())
     teacher, student = rights
     pairs = list(zip(teacher, student, strict=True))
     assert teacher != student

@@ -109,7 +109,7 @@ def test_views_are_chosen_on_validation_images(
         how = params_of(name).view_params(name)
         model = load_checkpoint(made / "model")
         log_probs = checkpoint_predictions(model, images.images, how, seed=SEED)
-        losses[name] = -log_probs[range(len(images)), images.labels].mean()
+        losses[name] = -log_probs[range(len(images)), images.targets].mean()
     assert views == max(losses, key=lambda name: losses[name])
     passes = len(TRIED) * len(images)
     assert f"evaluate@0: views: {passes}/{passes} images" in capsys.readouterr().out

@@ -17,10 +17,9 @@ from pipeline.data.stored_shards import missing_shards
 from pipeline.labels.predict import ShardPredictor, finish_predictions
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.params import PredictParams, SelectParams
-from pipeline.tasks.classification import TASK
 from pipeline.train.batch import batch_rows
 from tests.bad_input.output_cases import RULES
-from tests.tiny import prepared_stripes, save_model
+from tests.tiny import TASK, prepared_stripes, save_model
 
 EPOCHS = 2
 KEEP_ALL = SelectParams(images_per_class=1000, fraction_per_class=None, max_repeats=1)

@@ -12,8 +12,8 @@ from pipeline.labels.audit import Audit
 from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.labels.shard_selector import Truth
 from pipeline.params import SelectParams
-from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_predictions
+from tests.tiny import TASK
 
 PROBABILITIES = [
     [0.90, 0.05, 0.05],

@@ -11,7 +11,8 @@ from PIL import Image
 from pipeline.data.images import encode_png
 from pipeline.data.shards import IMAGE_SCHEMA, write_manifest, write_shard
 from pipeline.params import AugmentParams
-from pipeline.report.preview import labeled_samples, pseudo_labeled_samples, write_samples
+from pipeline.report.samples import labeled_samples, pseudo_labeled_samples, write_samples
+from tests.tiny import TASK
 
 SIZE = 8
 
@@ -51,7 +52,7 @@ def pseudo_labels(folder: Path) -> Path:
 
 def test_labelled_samples_take_the_classes_in_turn(tmp_path: Path) -> None:
     folder = shards(tmp_path / "labeled", [[10, 20, 110, 30], [120]])
-    images, captions = labeled_samples(folder, ["cat", "dog"])
+    images, captions, _ = labeled_samples(folder, ["cat", "dog"], TASK)
     assert captions == ["cat", "dog", "cat", "cat"]
     assert images[:, 0, 0, 0].tolist() == [10, 110, 20, 30]
 
@@ -59,7 +60,7 @@ def test_labelled_samples_take_the_classes_in_turn(tmp_path: Path) -> None:
 def test_pseudo_labelled_samples_are_images_that_count(tmp_path: Path) -> None:
     unlabeled = shards(tmp_path / "unlabeled", [[1, 2], [3, 4, 5]], label=-1)
     folder = pseudo_labels(tmp_path / "pseudo_labels")
-    images, captions = pseudo_labeled_samples(folder, unlabeled, ["cat", "dog"])
+    images, captions, _ = pseudo_labeled_samples(folder, unlabeled, ["cat", "dog"], TASK)
     assert captions == ["cat 99%", "dog 75%"]
     assert images[:, 0, 0, 0].tolist() == [5, 4]
 
@@ -67,7 +68,8 @@ def test_pseudo_labelled_samples_are_images_that_count(tmp_path: Path) -> None:
 def drawn(folder: Path, labels: Path) -> list[Path]:
     shards(folder / "labeled", [[10, 20, 110]])
     shards(folder / "unlabeled", [[1, 2], [3, 4, 5]], label=-1)
-    return write_samples(folder / "out", folder, labels, ["cat", "dog"], AugmentParams(), seed=3)
+    names, augment = ["cat", "dog"], AugmentParams()
+    return write_samples(folder / "out", folder, labels, names, augment, seed=3, task=TASK)
 
 
 def test_the_sheets_are_drawn(tmp_path: Path) -> None:

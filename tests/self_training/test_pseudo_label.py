@@ -33,7 +33,7 @@ def refined(folder: Path, propagation: PropagationParams | None) -> dict[str, ND
     arrays = {
         "features": embed(images.images).numpy(),
         "labeled_features": embed(known.images).numpy(),
-        "labels": known.labels.numpy(),
+        "labels": known.targets.numpy(),
         "strangers": np.arange(len(images)) % 3 == 0,
     }
     refine_predictions(folder / "alone", folder / "refined", propagation=propagation, **arrays)

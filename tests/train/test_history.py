@@ -50,7 +50,7 @@ def test_torn_or_foreign_lines_do_not_count(tmp_path: Path) -> None:
 
 def test_curves_are_written_and_read_back_without_rates(tmp_path: Path) -> None:
     history = [losses(10, 1.5), Point(10, {"val/accuracy": 0.5}), losses(20, 1 / 3)]
-    write_curves(tmp_path, history)
+    write_curves(tmp_path, history, "accuracy")
     assert read_curve(tmp_path / LOSS_FILE) == {
         "step": [10.0, 20.0],
         "loss": [1.5, 1 / 3],
@@ -64,7 +64,7 @@ def test_curves_are_written_and_read_back_without_rates(tmp_path: Path) -> None:
 
 
 def test_an_empty_history_gives_empty_curves(tmp_path: Path) -> None:
-    write_curves(tmp_path, [])
+    write_curves(tmp_path, [], "accuracy")
     assert read_curve(tmp_path / VALIDATION_FILE) == {"step": [], "val/accuracy": []}
 
 

@@ -56,7 +56,7 @@ def test_a_teacher_trains_on_the_labelled_images(tmp_path: Path) -> None:
     data = load(prepared)
     labeled, validation = (load_images(tmp_path / name) for name in ("labeled", "validation"))
     assert torch.equal(data.images, labeled.images)
-    assert torch.equal(data.labels, labeled.labels)
+    assert torch.equal(data.labels, labeled.targets)
     assert data.validation_images is not None
     assert torch.equal(data.validation_images, validation.images)
     assert (data.mean, data.std) == (read_dataset(prepared).mean, read_dataset(prepared).std)

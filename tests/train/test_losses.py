@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.train.losses import (
+    IGNORED,
     contrastive_loss,
     distillation_loss,
     labeled_loss,
@@ -142,3 +143,47 @@ def test_images_that_do_not_count_add_nothing_but_are_in_the_mean() -> None:
     some = pseudo_label_loss(logits, targets, counts=counts)
     kept = counts.bool()
     torch.testing.assert_close(some, pseudo_label_loss(logits[kept], targets[kept]) / 2)
+
+
+def test_losses_of_pixels_are_those_of_as_many_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, generator=generator)
+    labels = torch.randint(3, (2, 4, 4), generator=generator)
+    shares = torch.randn(2, 3, 4, 4, generator=generator).softmax(dim=1)
+    counts = torch.rand(2, 4, 4, generator=generator)
+
+    def flat(values: torch.Tensor) -> torch.Tensor:
+        return values.movedim(1, -1).flatten(0, 2)
+
+    labels[0, 0] = IGNORED
+    known = labels.flatten() != IGNORED
+    torch.testing.assert_close(
+        labeled_loss(logits, labels, label_smoothing=0.1),
+        labeled_loss(flat(logits)[known], labels.flatten()[known], label_smoothing=0.1),
+    )
+    torch.testing.assert_close(
+        pseudo_label_loss(logits, shares, temperature=2.0, counts=counts),
+        pseudo_label_loss(flat(logits), flat(shares), temperature=2.0, counts=counts.flatten()),
+    )
+    torch.testing.assert_close(
+        distillation_loss(logits, shares, temperature=2.0, counts=counts),
+        distillation_loss(flat(logits), flat(shares), temperature=2.0, counts=counts.flatten()),
+    )
+
+
+def test_coarser_logits_are_scaled_up_to_what_they_are_compared_with() -> None:
+    coarse = torch.tensor([[-9.0, 9.0], [9.0, -9.0]]).view(1, 2, 1, 2)
+    labels = torch.tensor([[1, 1, 0, 0]] * 4)[None]
+    fine = torch.nn.functional.interpolate(coarse, (4, 4), mode="bilinear")
+    expected = torch.nn.functional.cross_entropy(fine, labels)
+    assert labeled_loss(coarse, labels, label_smoothing=0.0) == expected
+
+
+def test_where_nothing_is_known_nothing_is_learnt() -> None:
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.full((2, 4, 4), IGNORED)
+    loss = labeled_loss(logits, labels, label_smoothing=0.1)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()

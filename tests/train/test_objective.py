@@ -16,6 +16,7 @@ from pipeline.train.worker import Worker
 from tests.tiny import (
     PLAIN,
     STRONG,
+    TASK,
     labeled_batch,
     pseudo_labeled_batch,
     stripe_data,
@@ -32,7 +33,7 @@ def losses(
 ) -> Losses:
     network, train = tiny_network().train(), train_params(**changes)
     batch = step_batch(data, train, augment, 0, 3, Worker(), online=online is not None)
-    return step_losses(network, batch, train, 0, 3, Worker(), online)
+    return step_losses(network, batch, train, 0, 3, Worker(), online, task=TASK)
 
 
 class Wrapped(nn.Module):
@@ -151,7 +152,7 @@ def test_two_views_of_the_same_images_are_contrasted_by_what_the_classifier_read
     contrast = contrastive_loss(read[6:18], read[18:], temperature=0.3)
     labeled = F.cross_entropy(logits[:6], batch.labeled.labels)
     pseudo = F.cross_entropy(logits[6:18], batch.targets)
-    found = step_losses(tiny_network().train(), batch, train, 0, 3, Worker())
+    found = step_losses(tiny_network().train(), batch, train, 0, 3, Worker(), task=TASK)
     assert found.contrastive is not None
     torch.testing.assert_close(found.contrastive, contrast)
     torch.testing.assert_close(found.total, labeled + pseudo + 0.5 * contrast)
@@ -166,7 +167,8 @@ def test_an_online_teacher_and_contrast_see_the_same_images() -> None:
     assert batch.weak is not None
     assert batch.second is not None
     assert torch.equal(batch.second, batch.weak)
-    found = step_losses(tiny_network().train(), batch, train, 0, 3, Worker(), online_of(NETWORK))
+    teacher = online_of(NETWORK)
+    found = step_losses(tiny_network().train(), batch, train, 0, 3, Worker(), teacher, task=TASK)
     assert found.contrastive is not None
     torch.testing.assert_close(found.total, found.labeled + found.pseudo + found.contrastive)
 
@@ -174,9 +176,9 @@ def test_an_online_teacher_and_contrast_see_the_same_images() -> None:
 def test_views_are_contrasted_in_a_network_that_is_wrapped_for_several_workers() -> None:
     data, train = stripe_data(9, unlabeled=20), train_params(contrastive_weight=1.0)
     batch = step_batch(data, train, STRONG, 0, 3, Worker())
-    plain = step_losses(tiny_network().train(), batch, train, 0, 3, Worker())
+    plain = step_losses(tiny_network().train(), batch, train, 0, 3, Worker(), task=TASK)
     wrapped = Wrapped(tiny_network().train())
-    found = step_losses(wrapped, batch, train, 0, 3, Worker())
+    found = step_losses(wrapped, batch, train, 0, 3, Worker(), task=TASK)
     torch.testing.assert_close(found.total, plain.total)
 
 

@@ -106,3 +106,27 @@ def test_the_running_mean_is_that_of_the_whole_batch(world_size: int) -> None:
     )
     together.targets(WEAK[::world_size])
     torch.testing.assert_close(together.mean, alone.mean)
+
+
+class Dense(nn.Module):
+    """Says of each pixel what its image says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = tiny_network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.whole(images)
+        return logits[:, :, None, None].repeat(1, 1, 2, 4)
+
+
+@pytest.mark.parametrize("changes", [{"label_kind": "hard"}, {"distribution_alignment": True}])
+def test_pixels_are_taught_as_images_are(changes: dict[str, object]) -> None:
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    changes = {"confidence_threshold": 0.36, **changes}
+    one, many = (teacher(each, prior, **changes) for each in (tiny_network(), Dense()))
+    (targets, counts), (pixels, places) = one.targets(WEAK), many.targets(WEAK)
+    assert pixels.shape == (16, 3, 2, 4)
+    torch.testing.assert_close(pixels, targets[:, :, None, None].expand_as(pixels))
+    assert torch.equal(places, counts[:, None, None].expand_as(places))
+    torch.testing.assert_close(one.mean, many.mean)

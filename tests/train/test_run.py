@@ -63,7 +63,7 @@ def test_a_job_leaves_a_model_that_knows_its_classes(job: TrainJob, tmp_path: Pa
     assert spec.network == job.training.model.network  # every size that a student may grow from
     test = load_images(job.prepared / "test")
     log_probs = predict(checkpoint.network, test.images, TASK, mean=spec.mean, std=spec.std)
-    assert (log_probs.argmax(axis=1) == test.labels.numpy()).mean() >= 0.8
+    assert (log_probs.argmax(axis=1) == test.targets.numpy()).mean() >= 0.8
 
 
 def test_the_same_job_gives_the_same_bytes_and_another_seed_others(job: TrainJob) -> None:

@@ -58,7 +58,7 @@ def test_a_trial_is_training_on_the_labels_alone_with_that_pair(tmp_path: Path) 
     assert data.validation_labels is not None
     log_probs = predict(network, data.validation_images, TASK, mean=[0.3], std=[0.25])
     labels = data.validation_labels.numpy()
-    assert trials[1].accuracy == (log_probs.argmax(axis=1) == labels).mean()
+    assert trials[1].score == (log_probs.argmax(axis=1) == labels).mean()
     own = [-float(row[label]) for row, label in zip(log_probs, labels, strict=True)]
     assert trials[1].nll == pytest.approx(sum(own) / 30, rel=1e-6)
 
@@ -72,7 +72,7 @@ def test_trials_are_means_over_seeds_and_repeat(tmp_path: Path) -> None:
         runs = [json.loads(path.read_text()) for path in files]
         assert len(runs) == 2
         assert runs[0]["nll"] != runs[1]["nll"]
-        assert trial.accuracy == pytest.approx(sum(run["accuracy"] for run in runs) / 2)
+        assert trial.score == pytest.approx(sum(run["score"] for run in runs) / 2)
         assert trial.nll == pytest.approx(sum(run["nll"] for run in runs) / 2)
 
 
@@ -125,8 +125,8 @@ def test_a_prepared_folder_is_searched(tmp_path: Path) -> None:
         advance=lambda amount=1, note="": done.append(amount),
     ).search_policy(SearchParams(num_ops=(1, 2), magnitude=(5.0,), steps=40))
     assert done == [1, 1]
-    assert all(0 <= trial.accuracy <= 1 and trial.nll > 0 for trial in trials)
-    assert max(trial.accuracy for trial in trials) > 0.5
+    assert all(0 <= trial.score <= 1 and trial.nll > 0 for trial in trials)
+    assert max(trial.score for trial in trials) > 0.5
 
 
 TRAINING = Training(

@@ -20,7 +20,7 @@ from pipeline.train.inputs import training_data
 from pipeline.train.objective import step_losses
 from pipeline.train.transfer import keep_statistics, training_mode
 from pipeline.train.worker import Worker
-from tests.tiny import stripe_data, train_params
+from tests.tiny import TASK, stripe_data, train_params
 from tests.train.test_streamed_training import FEW, make_streamed
 
 WORLD = 2
@@ -56,7 +56,7 @@ def gradients(worker: Worker, made: str = "") -> dict[str, Tensor]:
     augment = AugmentParams(num_ops=2, operations=("rotate", "brightness"), cutout=0.3)
     forward = worker.wrap(network)
     batch = step_batch(data, train, augment, 3, STEP, worker)
-    losses = step_losses(forward, batch, train, 3, STEP, worker)
+    losses = step_losses(forward, batch, train, 3, STEP, worker, task=TASK)
     losses.total.backward()  # type: ignore[no-untyped-call]
     assert torch.equal(network.get_buffer("1.running_mean"), kept)
     return {
