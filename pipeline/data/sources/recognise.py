@@ -16,15 +16,13 @@ from pipeline.errors import SourceError
 def recognise(path: str, names: ColumnNames | None = None) -> str:
     """Which source reads `path`: folder, manifest, masks or parquet; names: the columns of a table.
 
-    Images with masks count first. A table that leads to images and has labels counts before
-    classes' folders, these before other tables, and classes in a folder `labeled` before both.
-    Raises SourceError where there is nothing there.
+    Images with masks count first, unless a table has labels of them. A table that leads to images
+    and has labels counts before classes' folders, these before other tables, and classes in a
+    folder `labeled` before all. Raises SourceError where there is nothing there.
     """
     root, names = Path(path), names or ColumnNames()
-    if root.exists() and root.suffix.lower() != ".parquet" and has_masks(root):
-        return "masks"
     if root.suffix.lower() in TABLES and not root.is_dir():
-        return "manifest"
+        return "masks" if root.exists() and has_masks(root) else "manifest"
     if root.suffix.lower() == ".parquet" or (not root.exists() and "*" in path):
         return "parquet"
     if not root.is_dir():
@@ -32,6 +30,9 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
     tables, files = read_tables(root, names)
     leading = [table for table in tables if files.lead(table)]
     tree = files.walk.tree
+    labels = any(has_label_columns(each, names) for each in leading)
+    if any(has_masks(each.path) for each in leading) or (not labels and has_masks(root)):
+        return "masks"
     if any(part_of(name) == "labeled" and inner.folders for name, inner in tree.folders.items()):
         return "folder"
     if any(has_label_columns(each, names) or names.label in each.columns for each in leading):
