@@ -40,8 +40,8 @@ def build_network(
     `torchvision/NAME` and `timm/NAME` say where to look; a bare name is looked up in that order.
     `width`, `depth` and `stem_stride` are resnet_small's and unet_small's, `compound`
     efficientnet's; `stem`: see fit_stem.
-    Input: (N, channels, image_size, image_size); output: logits (N, num_classes), of a dense
-    network (N, num_classes, image_size, image_size).
+    Input: (N, channels, image_size, image_size); output: logits (N, num_classes), where dense of
+    each pixel.
     Raises ModelError where the name is unknown, or the network can't be had in this form.
     """
     noise = {"dropout_rate": dropout_rate, "stochastic_depth_rate": stochastic_depth_rate}
@@ -76,10 +76,7 @@ def build_network(
             trace=ours is None or (dense and name != UNET_SMALL) or side > LARGE_SIDE,
             dense=dense,
         )
-    if isinstance(network, Dense):
-        network.input_side = input_size
-    elif side != image_size:
-        resize_inputs(network, side)
+    _resize(network, side, image_size)
     return network
 
 
@@ -91,6 +88,13 @@ def network_side(name: str, image_size: int, input_size: int | None, compound: i
     if input_size is not None:
         return input_size
     return min(image_size, COMPOUND_SIDES[compound]) if name == "efficientnet" else image_size
+
+
+def _resize(network: nn.Module, side: int, image_size: int) -> None:
+    if side != image_size and isinstance(network, Dense):
+        network.input_side = side
+    elif side != image_size:
+        resize_inputs(network, side)
 
 
 def _ours(
