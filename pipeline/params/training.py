@@ -147,11 +147,6 @@ class Training(BaseModel):
                         f"train.batch_size = {train.batch_size}: must be a multiple of {each}, "
                         f"since augment.mix = {augment.mix} pairs images"
                     )
-            if train.online is not None:
-                raise ParameterError(
-                    f"augment.mix = {augment.mix}: an online teacher (train.online) labels single "
-                    "images; set augment.mix: none, or train.online: null"
-                )
             if train.contrastive_weight > 0:
                 raise ParameterError(
                     f"augment.mix = {augment.mix}: train.contrastive_weight = "

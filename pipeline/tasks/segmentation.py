@@ -126,7 +126,8 @@ class Segmentation:
             boxes = cutmix_boxes(draws, augment.mix_alpha, side, side)
             return paste_pixels(images, targets, inside_boxes(boxes, side, side))
         if augment.mix == "classmix":
-            classes = targets[0].view(len(images), -1, side, side)[:, 0]
+            classes = targets[0].view(len(images), -1, side, side)
+            classes = classes.argmax(dim=1) if classes.is_floating_point() else classes[:, 0]
             return paste_pixels(images, targets, classmix(classes, draws, num_classes))
         return images, list(targets)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,6 +27,10 @@ Stream = Literal["labeled", "unlabeled", "weak", "second"]
 STREAMS: dict[Stream, int] = {"labeled": 0, "unlabeled": 1, "weak": 3, "second": 4}
 
 
+# Images and several targets of them to the same, in pairs.
+Mix = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
+
+
 class LabeledBatch(NamedTuple):
     """images: (n, C, S, S) normalised; labels: (n, …), the task's targets as the images show them;
     taught: the teacher's pseudo-labels (n, …), None where none are distilled."""
@@ -41,8 +45,9 @@ class Batch(NamedTuple):
 
     noised: unlabelled images as they are trained on, (m, C, S, S) normalised, None without any.
     Either their stored pseudo-labels `targets`, (m, …), or the `weak` view of the same images, for
-    an online teacher to label, and how its pixels come to the noised one. second: another noised
-    view of the same images, where views are contrasted.
+    an online teacher to label, and how its pixels come to the noised one; mix: what mixes the
+    noised images with what it says, None where nothing is mixed. second: another noised view of the
+    same images, where views are contrasted.
     """
 
     labeled: LabeledBatch
@@ -50,6 +55,7 @@ class Batch(NamedTuple):
     targets: Tensor | None = None
     weak: Tensor | None = None
     move: Warp | None = None
+    mix: Mix | None = None
     second: Tensor | None = None
 
 
@@ -121,13 +127,15 @@ class _Sampler:
         else:
             assert data.unlabeled_images is not None
             images = data.unlabeled_images[self._rows("unlabeled", len(data.unlabeled_images))]
-        view, there = self._view(images, self._draws("unlabeled"), self.train.unlabeled_augment)
+        kind, draws = self.train.unlabeled_augment, self._draws("unlabeled")
+        view, there = self._view(images, draws, kind)
         seen, here = self._view(images, self._draws("weak"), "weak")
         return Batch(
             labeled,
             view,
             weak=seen,
             move=here.inverse().then(there),
+            mix=None if self.augment.mix == "none" else partial(self._mixed, draws=draws, view=kind),
             second=self._second_view(images),
         )
 

@@ -59,15 +59,10 @@ def step_losses(
     train.precision: float32 or bfloat16, auto decided; `online`: who labels the weak view of the
     unlabelled images, where the batch has one.
     """
-    targets, counts = None, None
+    noised, targets, counts = batch.noised, None, None
     if online is not None and batch.weak is not None:
-        with passes_in(train.precision, worker.device):
-            targets, counts = online.targets(batch.weak)
-        targets, counts = (
-            task.undo(each, partial(_moved, batch.move)) for each in (targets, counts[:, None])
-        )
-        counts = counts[:, 0]
-    views = [batch.labeled.images, batch.noised, batch.second]
+        noised, targets, counts = _taught_online(batch, train, worker, online, task)
+    views = [batch.labeled.images, noised, batch.second]
     images = torch.cat([view for view in views if view is not None])
     reading: AbstractContextManager[list[Tensor]] = nullcontext([])
     if batch.second is not None:
@@ -82,12 +77,12 @@ def step_losses(
     count = len(batch.labeled.images)
     total = labeled = _labeled_loss(logits[:count], batch.labeled, train, task)
     pseudo = coverage = logits.new_zeros(())
-    if batch.noised is not None:
+    if noised is not None:
         if targets is None:
             assert batch.targets is not None
             targets, counts = task.taught(batch.targets, logits.shape[1])
         pseudo = pseudo_label_loss(
-            logits[count : count + len(batch.noised)],
+            logits[count : count + len(noised)],
             targets,
             temperature=train.distillation_temperature,
             counts=counts,
@@ -100,6 +95,22 @@ def step_losses(
         contrastive = contrastive_loss(first, second, temperature=train.contrastive_temperature)
         total = total + train.contrastive_weight * contrastive
     return Losses(total, labeled, pseudo, coverage, len(images), contrastive)
+
+
+def _taught_online(
+    batch: Batch, train: TrainParams, worker: Worker, online: OnlineTeacher, task: Task
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The noised images, what the online teacher says of their weak views, and how much it counts,
+    moved and mixed as they are."""
+    assert batch.noised is not None
+    assert batch.weak is not None
+    with passes_in(train.precision, worker.device):
+        targets, counts = online.targets(batch.weak)
+    noised, move = batch.noised, partial(_moved, batch.move)
+    both = [task.undo(each, move) for each in (targets, counts[:, None])]
+    if batch.mix is not None:
+        noised, both = batch.mix(noised, both)
+    return noised, both[0], both[1][:, 0]
 
 
 def _moved(move: Warp | None, values: Tensor) -> Tensor:
