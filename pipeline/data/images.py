@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.fit import ORIENTATIONS, cropped, letterboxed, turn_of, upright
-from pipeline.files import LARGEST_FILE
+from pipeline.files import LARGEST_FILE, open_regular
 
 Pixels = NDArray[np.uint8]
 FORMATS = (  # those that are told by little come last
@@ -166,7 +166,8 @@ def store(
 def check_header(path: Path) -> None:
     """Raises BadImageError where a file does not begin as an image known by its content does."""
     formats = [name for name in readable_formats() if name not in WEAK_FORMATS]
-    with short_reasons(), Image.open(path, formats=formats):
+    # never waits: a link may lead to a device or a pipe of the kernel
+    with short_reasons(), open_regular(path) as (file, _), Image.open(file, formats=formats):
         pass
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data import decoding
-from pipeline.data.decoding import decode_images
+from pipeline.data.decoding import decode_images, is_image
 from pipeline.data.images import BadImageError, StoredImage, store
 from pipeline.errors import DataError
 from tests.data.helpers import encoded, noise, photo
@@ -160,3 +161,10 @@ def test_a_process_that_can_not_start_is_one_line(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(sys, "executable", program)
         with pytest.raises(DataError, match=said):
             decode_images([b""], **FORM)
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="Linux has it")
+def test_a_link_to_what_would_be_waited_for_is_no_image(tmp_path: Path) -> None:
+    link = tmp_path / "log"
+    link.symlink_to("/proc/kmsg")
+    assert not is_image(link)
