@@ -20,15 +20,18 @@ from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.mask_classes import CLASS_FILES, classes_of, read_classes
 from pipeline.data.sources.mask_files import INSTANCES, PairedFiles
 from pipeline.data.sources.rows import SPLITS, MaskFile, Row
-from pipeline.data.sources.table import PATH_NAMES, SPLIT_NAMES, TABLES, Table, known, read_table
+from pipeline.data.sources.table import (
+    MASK_NAMES,
+    PATH_NAMES,
+    SPLIT_NAMES,
+    TABLES,
+    Table,
+    known,
+    read_table,
+)
 from pipeline.errors import ParameterError, SourceError, counted
 
 IMAGE_NAMES = (*PATH_NAMES, "name")
-MASK_NAMES = (
-    *("mask", "maskpath", "maskfile", "maskfilename", "maskname", "label", "labelpath"),
-    *("segmentation", "segmentationpath", "annotation", "annotationpath", "target", "gt"),
-)
-PRESETS = {"masks": "digit_scenes_segmentation"}  # what init starts from
 LEADING = 0.5  # share of a column's names that lead to images
 NO_IMAGE, READ = "a mask of no image", "read: what it says of the images"
 UNREADABLE = "unreadable: No such file or directory"
@@ -83,7 +86,12 @@ class MasksSource:
         self.notes.insert(0, f"{counted(len(pairs), 'image')} with a mask, e.g. {self._shown()}")
         of_instances = all(map(self._is_of_instances, pairs))
         found, file = read_classes(self._root)
-        classes = classes_of(found, file, pairs, of_instances=of_instances)
+        classes = classes_of(
+            found,
+            str(file or pairs[0].parent),
+            lambda: (read_image(path)[0] for path in pairs),
+            of_instances=of_instances,
+        )
         self.classes, self._values, self._others = classes.names, classes.values, classes.others
         self.notes.append(classes.note)
         read = {*read, *([file] if file else [])}
