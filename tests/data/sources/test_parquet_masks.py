@@ -90,4 +90,4 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     )
     assert counts.quarantined == 2
     reasons = pq.read_table(tmp_path / "out/quarantine.parquet")["reason"].to_pylist()
-    assert sorted(reasons) == ["mask: not a known image format", "mask: value 9: no class"]
+    assert sorted(reasons) == ["mask: not an image", "mask: value 9: no class"]
