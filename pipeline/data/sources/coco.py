@@ -20,7 +20,7 @@ from pipeline.data.sources.files import SYSTEM, Walk, name_below, read_image
 from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
 from pipeline.data.sources.layout import split_of
 from pipeline.data.sources.mask_classes import VOID
-from pipeline.data.sources.mask_files import PairedFiles
+from pipeline.data.sources.mask_files import PairedFiles, sequences_note
 from pipeline.data.sources.masks import READ, UNREADABLE
 from pipeline.data.sources.rows import MaskFile, Row, listed
 from pipeline.errors import SourceError, counted
@@ -102,6 +102,8 @@ class CocoSource:
             self.notes.append(groups_note(compiled, list(self._entries)))
             for entry in self._entries.values():
                 entry.group = group_of(compiled, entry.id)
+        else:
+            self.notes += sequences_note(list(self._entries))
         read = {*files}
         unused = [(path, READ if path in read else why) for path, why in self._walk.unused]
         self.left_out = [(self._walk.name(path), reason) for path, reason in sorted(unused)]

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.data.sources.columns import ColumnNames
+from pipeline.data.sources.columns import ColumnNames, is_split
 from pipeline.data.sources.files import Walk, name_below, read_image
 from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.mask_classes import CLASS_FILES, classes_of, read_classes
-from pipeline.data.sources.mask_files import INSTANCES, PairedFiles
-from pipeline.data.sources.rows import SPLITS, MaskFile, Row
+from pipeline.data.sources.mask_files import INSTANCES, PairedFiles, sequences_note
+from pipeline.data.sources.rows import SPLITS, MaskFile, Row, listed
 from pipeline.data.sources.table import (
     MASK_NAMES,
     PATH_NAMES,
@@ -76,6 +76,8 @@ class MasksSource:
         self._entries, read = self._listed(given, names)
         if group_pattern is not None:
             self._group(group_pattern, names)
+        elif not names.group:
+            self.notes += sequences_note([entry.id for entry in self._entries])
         self._drop_open_splits()
         pairs = [entry.mask for entry in self._entries if entry.mask]
         if not pairs:
@@ -143,9 +145,12 @@ class MasksSource:
         table.check_cells(column)
         masks = self._files.by_name([*self._files.masks.values(), *self._files.images])
         masked = names.label or _leading(table, None, masks, MASK_NAMES)
-        split = next((c for c in known(table.columns, SPLIT_NAMES) if c != column), None)
+        splits = [name for name in known(table.columns, SPLIT_NAMES) if name != column]
+        split = next((name for name in splits if is_split(table, name)), None)
         used = {"path": column, "mask": masked, "split": split, "group": names.group}
         shown = ", ".join(f"{use} {name!r}" for use, name in used.items() if name)
+        unused = [repr(name) for name in table.columns if name and name not in used.values()]
+        shown += f"; not used: {listed(unused)}" if unused else ""
         self.notes.append(f"{table.path.name}: columns {shown}")
         entries: dict[str, _Entry] = {}
         for row, name in enumerate(table.values(column)):
