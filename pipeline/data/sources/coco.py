@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.data.masks import IGNORED, MOST_CLASSES
@@ -28,7 +28,7 @@ from pipeline.files import LARGEST_FILE, parse_json, read_bytes
 from pipeline.memory import memory_limited
 
 LISTS = ("images", "annotations", "categories")
-MEMORY = 16 << 30  # for one file, once it is parsed
+MEMORY = 8 << 30  # for one file, once it is parsed
 BACKGROUND = "background"
 
 
@@ -178,7 +178,9 @@ class CocoSource:
         return [names[key] for key in sorted(used - {None}, key=lambda key: (str(type(key)), key))]
 
     def _entry(self, name: str, file: Path) -> _Entry:
-        found = self._names.get(name.replace("\\", "/").removeprefix("./"), [])
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        tails = ("/".join(parts[place:]) for place in range(len(parts)))  # another machine's path
+        found = next((self._names[tail] for tail in tails if tail in self._names), [])
         if len(found) > 1:
             beside = [path for path in found if path.is_relative_to(file.parent)]
             named = self._split(file)

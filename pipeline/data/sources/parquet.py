@@ -105,6 +105,9 @@ class ParquetSource:
     def _labels(self, batch: Any, column: str, file: Path) -> Iterable[Any]:
         return _values(batch, column, file)
 
+    def _is_known(self, value: Any) -> bool:
+        return self._numbers.get(value) is not None
+
     def _label(self, value: Any, where: str) -> Any:
         if value is not None and value not in self._numbers:
             raise SourceError(
@@ -127,7 +130,7 @@ class ParquetSource:
                 self._labels(batch, columns["label"], file), splits, strict=True
             ):
                 held_out = part_of(split or of_file or "") in ("test", "validation")
-                count += held_out and self._label(label, str(file)) is None
+                count += held_out and not self._is_known(label)
         return count
 
     def _splits_of_files(self) -> dict[Path, str]:
@@ -196,6 +199,9 @@ class ParquetMasksSource(ParquetSource):
 
     def _labels(self, batch: Any, column: str, file: Path) -> Iterable[Any]:
         return image_values(batch.column(column), file)
+
+    def _is_known(self, value: Any) -> bool:
+        return value is not None
 
     def _label(self, value: Any, where: str) -> MaskFile | None:
         return None if value is None else MaskFile(value, self._values, self._others)

@@ -188,7 +188,9 @@ def find_columns(
             columns[use] = name
         elif use in ("image", "label"):
             needed = "mask" if masks and use == "label" else use
-            raise SourceError(f"{file}: no column {needed!r}; there are {listed(schema.names)}")
+            task = "; set task: segmentation" if use == "label" and mask_columns(schema) else ""
+            there = listed(schema.names)
+            raise SourceError(f"{file}: no column {needed!r}; there are {there}{task}")
     for use, name in columns.items():
         allowed, needed = COLUMNS["image" if masks and use == "label" else use]
         if schema.names.count(name) > 1:
@@ -207,13 +209,13 @@ def parquet_has_masks(path: str, names: ColumnNames) -> bool:
         try:
             find_columns(schema, file, names)
         except (SourceError, ParameterError):  # of classes
-            return bool(names.label or mask_columns(schema))
+            return bool(mask_columns(schema, names.label))
     return False
 
 
-def mask_columns(schema: Any) -> list[str]:
-    """Those of images that are called masks."""
-    names = known(schema.names, MASK_NAMES)
+def mask_columns(schema: Any, named: str | None = None) -> list[str]:
+    """Those of images that are called masks, or as `named`."""
+    names = known(schema.names, MASK_NAMES) if named is None else {named} & {*schema.names}
     return [name for name in names if _is_image(schema.types[schema.names.index(name)])]
 
 

@@ -138,6 +138,15 @@ def test_splits_are_by_files_or_folders(tmp_path: Path) -> None:
     assert splits == expected
 
 
+@pytest.mark.parametrize(
+    "name", ["./pictures/0.png", "pictures\\0.png", "/home/someone/data/pictures/0.png", "0"]
+)
+def test_names_may_be_of_another_machine(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "pictures/0.png")
+    (tmp_path / "list.json").write_text(json.dumps(lists([name], [annotation(0)])))
+    assert [(key, row.problem) for key, row in rows(tmp_path).items()] == [("pictures/0.png", None)]
+
+
 def test_groups_are_found_in_paths(tmp_path: Path) -> None:
     source = opened(folder(tmp_path, names=("p1_a.png", "p1_b.png")), group_pattern=r"(p\d)_")
     assert [row.group for row in source.rows()] == ["p1", "p1", None]

@@ -77,6 +77,8 @@ def test_labels_beside_masks_count_unless_the_masks_are_named(tmp_path: Path) ->
 
 
 def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no column 'label'.*; set task: segmentation"):
+        open_source("parquet", str(write(tmp_path / "masks.parquet", columns())), seed=0)
     path = write(tmp_path / "none.parquet", {"image": [b"a"], "label": [0]})
     with pytest.raises(SourceError, match="no column 'mask'"):
         opened(path)
