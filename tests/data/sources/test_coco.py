@@ -245,3 +245,15 @@ def test_what_is_no_json_is_one_line(tmp_path: Path) -> None:
         opened(tmp_path)
     with pytest.raises(SourceError, match="no such folder"):
         opened(tmp_path / "none")
+
+
+def test_every_file_is_accounted_for(tmp_path: Path) -> None:
+    value = lists(["a.png", "gone.png"], [annotation(0), annotation(1)])
+    folder(tmp_path, value, ("a.png",))
+    for name in ("notes.txt", "other.json", ".hidden", "empty.png"):
+        (tmp_path / name).write_bytes(b"")
+    source = opened(tmp_path)
+    names = {row.id for row in source.rows()} | {name for name, _ in source.left_out}
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert names == files | {"annotations.json: gone.png"}
+    assert len(source) + len(source.left_out) == len(names)
