@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
 from pipeline.data.preparation.targets import Targets
+from pipeline.data.sources.masks import PRESETS
 from pipeline.data.sources.rows import Source, in_words, listed
 from pipeline.errors import counted
 from pipeline.params.presets import filled_preset
@@ -20,7 +21,6 @@ SHARP_SIDE = 32
 SMALLEST_SIDE, WEIGHTS_SIDE = 16, 224
 LARGEST_SIDE = {"folder_small": 64, "photographs": 128}
 SMALL_SIDE = 64  # median shorter side up to which images with masks are small
-LARGEST_MASKS = {"digit_scenes_segmentation": 128, "masks_photographs": 240}  # side, by preset
 FEW_MASKS = 20  # fewer can't spare any for validation
 FEW_LABELS, FEW_OF_A_CLASS, FEW_TO_JUDGE = 50, 5, 2
 BAD_ALLOWED = 0.05
@@ -103,13 +103,13 @@ def source_words(source: str, task: Targets) -> str:
 
 def _advise_masks(inspection: Inspection, source: str, path: str, task: Targets) -> Advice:
     """For images with masks: masks_photographs where one has a colour and half of them have a
-    shorter side of over 64 pixels, else digit_scenes_segmentation; image size: the shorter side
+    shorter side of over 64 pixels, else the one for small images; image size: the shorter side
     that half of them have, in sixteens, 32 to 240, else to 128; validation where 20 masks are
     there."""
     grey, test = inspection.coloured == 0, inspection.tested
     small = grey or inspection.median_side <= SMALL_SIDE
-    preset = "digit_scenes_segmentation" if small else "masks_photographs"
-    side = min(max(inspection.median_side // 16 * 16, 2 * SMALLEST_SIDE), LARGEST_MASKS[preset])
+    preset, largest = PRESETS[small]
+    side = min(max(inspection.median_side // 16 * 16, 2 * SMALLEST_SIDE), largest)
     half = f"half the images have a shorter side of {inspection.median_side} pixels or more"
     share = 0.2 if inspection.answered >= FEW_MASKS or inspection.validation else 0.0
     settings = [

@@ -32,6 +32,8 @@ from pipeline.data.sources.table import (
 from pipeline.errors import ParameterError, SourceError, counted
 
 IMAGE_NAMES = (*PATH_NAMES, "name")
+# What init starts from, of photographs and of small or grey images, and the largest side there.
+PRESETS = (("masks_photographs", 240), ("digit_scenes_segmentation", 128))
 LEADING = 0.5  # share of a column's names that lead to images
 NO_IMAGE, READ = "a mask of no image", "read: what it says of the images"
 UNREADABLE = "unreadable: No such file or directory"
