@@ -36,10 +36,9 @@ def init(args: argparse.Namespace) -> None:
     from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
     from pipeline.data.preparation.listing import check_apart, warn_of_git
     from pipeline.data.sources import ColumnNames, open_source
-    from pipeline.data.sources.recognise import recognise, unread_tables
+    from pipeline.data.sources.recognise import recognise, task_of, unread_tables
     from pipeline.models.passes import has_gpu
     from pipeline.params.load import parse_text
-    from pipeline.params.sections import task_of
     from pipeline.tasks import open_task
     from pipeline.workflow.estimate import Counts, estimate_seconds, measure_rates, note_counts
 
@@ -56,15 +55,18 @@ def init(args: argparse.Namespace) -> None:
     if args.sample < 1:
         raise ParameterError(f"--sample {args.sample}: must be 1 or more")
     start = time.perf_counter()
-    source = open_source(name, args.images, seed=0, columns=columns, group_pattern=pattern)
-    task = open_task(task_of(name))
+    asked = task_of(name, args.images, columns)
+    source = open_source(
+        name, args.images, seed=0, columns=columns, group_pattern=pattern, task=asked
+    )
+    task = open_task(asked)
     inspection = inspect_source(source, task, args.sample)
     seconds = time.perf_counter() - start
     tables = unread_tables(images) if name == "folder" else []
-    for line in [*summary(inspection, source, name, tables), *warn_of_git(images, Path.cwd())]:
+    for line in [*summary(inspection, source, task, tables), *warn_of_git(images, Path.cwd())]:
         say(f"init: {line}")
     gpu = has_gpu()
-    advice = advise(inspection, name, args.images, gpu=gpu)
+    advice = advise(inspection, name, args.images, gpu=gpu, task=task)
     text = filled(advice, {key: getattr(args, key) for key in OPTIONS})
     params = parse_text(text, str(args.out))
     for line in predicted_warnings(inspection, params.data, params.seed, task):

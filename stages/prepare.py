@@ -23,14 +23,17 @@ def prepare(stage: Stage) -> None:
     storage = open_storage(stage.params.storage.url)
     columns, pattern = ColumnNames(**data.columns), data.group_pattern
     check_source = _source_check(stage)
-    source = open_source(data.source, data.path, seed=seed, columns=columns, group_pattern=pattern)
+    task = stage.params.task
+    source = open_source(
+        data.source, data.path, seed=seed, columns=columns, group_pattern=pattern, task=task
+    )
     corrections = Path(data.corrections) if data.corrections else None
     prepared = stage.layout.prepared
     prepared_images = prepare_images(
         source,
         prepared,
         data,
-        task=open_task(stage.params.task),
+        task=open_task(task),
         seed=seed,
         storage=storage,
         corrections=corrections,

@@ -72,11 +72,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _answers_are_of_the_task(self) -> Params:
-        needed = sections.task_of(self.data.source)
-        if self.task != needed:
+        tasks = sections.tasks_of(self.data.source)
+        if self.task not in tasks:
             raise ValueError(
-                f"data.source = {self.data.source}: has answers for {needed}, not for "
-                f"{self.task}; set task: {needed}"
+                f"data.source = {self.data.source}: has answers for {tasks[0]}, not for "
+                f"{self.task}; set task: {tasks[0]}"
             )
         check_task(self)
         return self

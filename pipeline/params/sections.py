@@ -23,7 +23,7 @@ TaskName = Literal["classification", "segmentation"]
 EMBEDDED = ("digits", "digit_scenes")  # sources that need no path
 SOURCES: dict[TaskName, tuple[str, ...]] = {
     "classification": ("digits", "folder", "manifest", "parquet"),
-    "segmentation": ("digit_scenes", "masks"),
+    "segmentation": ("digit_scenes", "masks", "coco", "parquet"),
 }
 DEFAULT_TASK: TaskName = "classification"
 ADDRESSES = ("uri", "url")  # fields that hold nothing else
@@ -31,9 +31,9 @@ MaxPixels = Annotated[int, Field(ge=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def task_of(source: str) -> TaskName:
-    """The task that a source has answers for."""
-    return next(task for task, sources in SOURCES.items() if source in sources)
+def tasks_of(source: str) -> list[TaskName]:
+    """The tasks that a source may have answers for, the usual one first."""
+    return [task for task, sources in SOURCES.items() if source in sources]
 
 
 class Section(BaseModel):
@@ -59,7 +59,7 @@ class Section(BaseModel):
 class DataParams(Section):
     """Where the images come from, how they are stored, and how they are split."""
 
-    source: Literal["digits", "digit_scenes", "folder", "manifest", "masks", "parquet"]
+    source: Literal["digits", "digit_scenes", "folder", "manifest", "masks", "coco", "parquet"]
     """what holds the images"""
     path: str | None = Field(None, description="folder, file or glob of the source")
     name: str | None = Field(None, min_length=1, max_length=100)
@@ -67,13 +67,14 @@ class DataParams(Section):
     path_column: str | None = None
     """manifest, masks, parquet: column of paths or images; null: found by name"""
     label_column: str | None = None
-    """manifest, parquet: column of labels, masks: of their files; null: found by name"""
+    """manifest, parquet: column of labels, or of masks; masks: of their files; null: found by
+    name"""
     group_column: str | None = None
     """manifest, masks, parquet: column of what must not be split, as a patient's name; null: every
     image stands alone"""
     group_pattern: str | None = None
-    r"""folder, masks: regular expression with one group, searched in the path, as (patient_\d+);
-    images with the same match are not split; null: every image stands alone"""
+    r"""folder, masks, coco: regular expression with one group, searched in the path, as
+    (patient_\d+); images with the same match are not split; null: every image stands alone"""
     image_size: int = Field(ge=8, le=1024, description="side of the stored square images, pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: RGB")
     labels: int | None = Field(None, ge=2)

@@ -116,7 +116,7 @@ def estimate_seconds(params: Params, counts: Counts, rates: Rates) -> dict[str, 
         "search": trial * rates.step,
     }
     networks = {
-        key: params.training(key).train.steps
+        key: _whole_steps(params, key)
         for key in params.all_models
         if params.training(key).transfer.mode != "head"
     }
@@ -132,6 +132,16 @@ def estimate_seconds(params: Params, counts: Counts, rates: Rates) -> dict[str, 
             work[f"pseudo_label@{key}"] = passes * rates.predict / actors
     names = stage_names(params.model_keys[1:], params.seed_keys, params.control_keys)
     return {name: STAGE_SECONDS + work.get(name, 0.0) for name in [*names, "report"]}
+
+
+def _whole_steps(params: Params, key: str) -> float:
+    """The steps of a model's training, in those of a student without an online teacher."""
+    train, taught = params.training(key).train, key not in ("0", *params.control_keys)
+    images: float = train.images_a_step(taught=taught)
+    if taught and train.online is not None:  # it passes over the weak views
+        share = 1 - train.online.start_fraction
+        images += share * train.batch_size * train.unlabeled_ratio / PASSES_A_STEP
+    return train.steps * images / params.train.images_a_step(taught=True)
 
 
 def _embed_seconds(params: Params, images: Tensor) -> float:

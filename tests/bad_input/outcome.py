@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.data.shards import iter_shards
 from pipeline.data.sources import Row, open_source
 from pipeline.errors import SelftrainError
+from pipeline.tasks import open_task
 from tests.data.helpers import encoded, noise, run_prepare
 
 SIZE = 16
@@ -72,6 +74,13 @@ def prepare_table(root: Path, table: Any, **changes: Any) -> Outcome:
     path = root / "table.parquet"
     pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), path)
     return _prepared(lambda: open_source("parquet", str(path), seed=0), root, changes)
+
+
+def prepare_coco(root: Path, value: Any, **changes: Any) -> Outcome:
+    """Prepare the images in a folder with this file of COCO's beside them."""
+    (root / "list.json").write_text(json.dumps(value))
+    task = {"task": open_task("segmentation")}
+    return _prepared(lambda: open_source("coco", str(root), seed=0), root, task | changes)
 
 
 def _prepared(opened: Callable[[], Any], root: Path, changes: dict[str, Any]) -> Outcome:

@@ -18,6 +18,7 @@ from tests.bad_input.outcome import (
     Outcome,
     folder_source,
     images,
+    prepare_coco,
     prepare_folder,
     prepare_table,
     stops,
@@ -63,6 +64,31 @@ def row(place: int, **changes: Any) -> Case:
         rows = list(ROWS)
         rows[place] = dataclasses.replace(rows[place], **changes)
         return prepare_table(root, table_of(rows))
+
+    return case
+
+
+def coco(change: Callable[[dict[str, Any]], object], **options: Any) -> Case:
+    """A case of images with annotations with one change of their file."""
+
+    def case(root: Path) -> Outcome:
+        square, names = [[1, 1, 9, 1, 9, 9]], [f"{number}.png" for number in range(24)]
+        for number, name in enumerate(names):
+            (root / name).write_bytes(encoded(noise(number)))
+        side = len(noise(0))
+        value = {
+            "images": [
+                {"id": number, "file_name": name, "height": side, "width": side}
+                for number, name in enumerate(names)
+            ],
+            "annotations": [
+                {"image_id": number, "category_id": 1, "segmentation": square}
+                for number in range(20)
+            ],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        change(value)
+        return prepare_coco(root, value, **options)
 
     return case
 
@@ -205,5 +231,12 @@ SOURCE_CASES: dict[str, Case] = {
     ),
     "an image that is null": table(
         lambda columns: columns.update(image=[None, *columns["image"][1:]]), max_bad_fraction=0.0
+    ),
+    "COCO's JSON with a list that is none": coco(lambda value: value.update(categories=None)),
+    "an image twice in COCO's JSON": coco(
+        lambda value: value["images"].append(value["images"][0] | {"id": 99})
+    ),
+    "an annotation that can't be drawn": coco(
+        lambda value: value["annotations"][0].update(segmentation=[[1, 2]]), max_bad_fraction=0.0
     ),
 }

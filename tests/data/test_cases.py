@@ -76,7 +76,7 @@ def test_scans_of_twelve_bits_are_found(tmp_path: Path) -> None:
         scan = np.random.default_rng(number).integers(0, 4096, (16, 16)).astype(np.uint16)
         put(tmp_path, f"{'ab'[number % 2]}/{number}.png", encoded(Image.fromarray(scan)))
     found = inspect_source(open_source("folder", str(tmp_path), seed=0), CLASSIFICATION)
-    settings = advise(found, "folder", str(tmp_path), gpu=False).settings
+    settings = advise(found, "folder", str(tmp_path), gpu=False, task=CLASSIFICATION).settings
     assert next(entry.value for entry in settings if entry.key == "data.bits") == 12
 
 

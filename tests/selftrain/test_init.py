@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from PIL import Image
 
 from pipeline.data.preparation.prepare import prepare
 from pipeline.data.sources import open_source
+from pipeline.files import write_json
 from pipeline.models.build import build_network
 from pipeline.params import TrainParams, load_params
 from pipeline.tasks import open_task
@@ -112,3 +116,42 @@ def test_parameters_that_a_stage_works_with_stay(
         assert init(monkeypatch, "my_images", "--force") == 1
     assert "params.yaml: train_teacher is at work with it" in capsys.readouterr().err
     assert (project / "params.yaml").read_text() == "seed: 1\n"
+
+
+@pytest.mark.parametrize("source", ["masks", "coco", "parquet"])
+def test_images_with_masks_get_their_task_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "scenes"
+    for number in range(30):
+        pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
+        mask = np.repeat(np.arange(2, dtype=np.uint8), 12)[None].repeat(24, axis=0)
+        for name, values in (("images", pixels), ("masks", mask)):
+            (path / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(path / name / f"{number}.png")
+    if source == "coco":
+        shutil.rmtree(path / "masks")
+        write_json(path / "list.json", coco_of(30))
+    if source == "parquet":
+        files = {name: sorted((path / name).iterdir()) for name in ("images", "masks")}
+        columns = {name[:-1]: [file.read_bytes() for file in files[name]] for name in files}
+        path = tmp_path / "scenes.parquet"
+        pq.write_table(pa.table(columns), path)
+    assert init(monkeypatch, str(path)) == 0
+    params = load_params(tmp_path / "params.yaml")
+    assert (params.task, params.data.source) == ("segmentation", source)
+    assert (params.data.image_size, params.data.channels) == (32, 3)
+    opened = open_source(source, params.data.path, seed=params.seed, task=params.task)
+    task = open_task(params.task)
+    counts = prepare(opened, tmp_path / "prepared", params.data, task=task, seed=params.seed)
+    assert counts.labeled + counts.validation + counts.test == 30
+
+
+def coco_of(count: int) -> dict[str, Any]:
+    """A file of images of 24×24 with one class on their right halves."""
+    half = [[12, 0, 24, 0, 24, 24, 12, 24]]
+    images = [{"id": n, "file_name": f"{n}.png", "height": 24, "width": 24} for n in range(count)]
+    annotations = [{"image_id": n, "category_id": 1, "segmentation": half} for n in range(count)]
+    categories = [{"id": 1, "name": "half"}]
+    return {"images": images, "annotations": annotations, "categories": categories}

@@ -70,3 +70,16 @@ def test_more_pixels_take_longer_and_nothing_of_torch_is_left_changed() -> None:
     assert 0 < small.embed < large.embed
     assert small.step > 0
     assert torch.get_num_threads() == before
+
+
+def test_a_step_takes_as_long_as_it_has_images() -> None:
+    values = YAML(typ="safe", pure=True).load(
+        (PRESET.parent / "masks_photographs.yaml").read_text(encoding="utf-8")
+    )
+    values["train"] |= {"unlabeled_ratio": 3}
+    stages = estimate_seconds(parse_params(values), Counts(9, 9, 9, 0.0), Rates(0.0, 1.0, 0.0))
+    work = {stage: seconds - STAGE_SECONDS for stage, seconds in stages.items()}
+    assert work["train_teacher"] == pytest.approx(300 / 4)  # the labelled images alone
+    assert work["train_control@0.longer"] == pytest.approx(600 / 4)
+    online = 0.9 * 3 / 3  # of a batch of labelled images
+    assert work["train_student@1"] == pytest.approx(300 * (4 + online) / 4)

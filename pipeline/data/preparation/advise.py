@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.data.preparation.inspection import Inspection, usual_bits
+from pipeline.data.preparation.targets import Targets
 from pipeline.data.sources.masks import PRESETS
 from pipeline.data.sources.rows import Source, in_words, listed
 from pipeline.errors import counted
 from pipeline.params.presets import filled_preset
-from pipeline.params.sections import task_of
 from pipeline.program import program_file
 
 PHOTO_SIDE = 160  # pixels of the shorter side that folder_large is made for
@@ -20,7 +20,7 @@ MANY_IMAGES = 20_000
 SHARP_SIDE = 32
 SMALLEST_SIDE, WEIGHTS_SIDE = 16, 224
 LARGEST_SIDE = {"folder_small": 64, "photographs": 128}
-LARGEST_MASKS = {False: 128, True: 256}  # side of images with masks, without and with a GPU
+SMALL_SIDE = 64  # median shorter side up to which images with masks are small
 FEW_MASKS = 20  # fewer can't spare any for validation
 FEW_LABELS, FEW_OF_A_CLASS, FEW_TO_JUDGE = 50, 5, 2
 BAD_ALLOWED = 0.05
@@ -48,15 +48,17 @@ SOURCE_WORDS = {
     "folder": "<class>/* and unlabeled/**, in parts by name or not",
     "manifest": "a CSV of path and label",
     "masks": "images with masks of the same names",
-    "parquet": "columns image and label",
+    "coco": "images with annotations in COCO's JSON",
+    "parquet": "columns image and {}",
 }
 LARGER_BODY = (
     "{source: timm, name: timm/vit_small_patch14_dinov2.lvd142m, input_size: 224} from a hub"
 )
 
 
-def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advice:
-    """Choose for images that were inspected; gpu: whether there is one to train on.
+def advise(inspection: Inspection, source: str, path: str, *, gpu: bool, task: Targets) -> Advice:
+    """Choose for images that were inspected; gpu: whether there is one to train on; task: what
+    their answers are for.
 
     For images with masks see _advise_masks. Preset: see choose_preset. Image size: see image_side.
     Channels: 1 where no image has a colour and the preset is folder_small. Mirroring: of
@@ -64,14 +66,14 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
     with photographs by folds; else none where fewer than 50 labelled images, or fewer than 5 of a
     class, are there to train on.
     """
-    if source in PRESETS:
-        return _advise_masks(inspection, source, path, gpu=gpu)
+    if not task.image_classes:
+        return _advise_masks(inspection, source, path, task)
     preset, reason = choose_preset(inspection, gpu=gpu)
     grey = inspection.coloured == 0
     side = image_side(inspection.median_side, preset)
     counts = f"{inspection.images} images of {len(inspection.classes)} classes"
     settings = [
-        Setting("data.source", source, SOURCE_WORDS[source]),
+        Setting("data.source", source, source_words(source, task)),
         Setting("data.path", path, counts),
         Setting("data.image_size", side, _why_size(inspection, preset)),
         Setting("data.channels", 1, "no sampled image has a colour")
@@ -94,17 +96,25 @@ def advise(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advi
     return Advice(preset, reason, settings)
 
 
-def _advise_masks(inspection: Inspection, source: str, path: str, *, gpu: bool) -> Advice:
-    """For images with masks: the preset of their source; image size: the shorter side that half of
-    them have, in sixteens, at most 128, with a GPU 256; validation where 20 masks are there."""
-    largest = LARGEST_MASKS[gpu]
+def source_words(source: str, task: Targets) -> str:
+    """What a source holds."""
+    return SOURCE_WORDS[source].format(task.target.name)
+
+
+def _advise_masks(inspection: Inspection, source: str, path: str, task: Targets) -> Advice:
+    """For images with masks: masks_photographs where one has a colour and half of them have a
+    shorter side of over 64 pixels, else the one for small images; image size: the shorter side
+    that half of them have, in sixteens, 32 to 240, else to 128; validation where 20 masks are
+    there."""
+    grey, test = inspection.coloured == 0, inspection.tested
+    small = grey or inspection.median_side <= SMALL_SIDE
+    preset, largest = PRESETS[small]
     side = min(max(inspection.median_side // 16 * 16, 2 * SMALLEST_SIDE), largest)
     half = f"half the images have a shorter side of {inspection.median_side} pixels or more"
-    grey, test = inspection.coloured == 0, inspection.tested
     share = 0.2 if inspection.answered >= FEW_MASKS or inspection.validation else 0.0
     settings = [
-        Setting("task", task_of(source), f"{len(inspection.classes)} classes"),
-        Setting("data.source", source, SOURCE_WORDS[source]),
+        Setting("task", task.name, f"{len(inspection.classes)} classes"),
+        Setting("data.source", source, source_words(source, task)),
         Setting("data.path", path, f"{inspection.images} images"),
         Setting("data.image_size", side, half),
         Setting(
@@ -120,7 +130,7 @@ def _advise_masks(inspection: Inspection, source: str, path: str, *, gpu: bool) 
         *_exceptions(inspection),
         Setting("augment.flip", True, "false where left and right matter, as in text"),
     ]
-    return Advice(PRESETS[source], f"{inspection.answered} images with a mask", settings)
+    return Advice(preset, f"{inspection.answered} images with a mask", settings)
 
 
 def _exceptions(inspection: Inspection) -> list[Setting]:
@@ -185,20 +195,20 @@ def filled(advice: Advice, options: dict[str, str | None]) -> str:
 
 
 def summary(
-    inspection: Inspection, source: Source, kind: str, unread_tables: Sequence[str] = ()
+    inspection: Inspection, source: Source, task: Targets, unread_tables: Sequence[str] = ()
 ) -> list[str]:
-    """What there is, what becomes of it, and the warnings, in lines; kind: the source's name."""
-    lines = [*describe(inspection, kind), *source.notes, accounted(source), *warnings(inspection)]
+    """What there is, what becomes of it, and the warnings, in lines."""
+    lines = [f"{source_words(source.name, task)} (source {source.name})", *describe(inspection)]
+    lines += [*source.notes, accounted(source), *warnings(inspection)]
     return lines + [f"warning: {table}" for table in unread_tables]
 
 
-def describe(inspection: Inspection, kind: str) -> list[str]:
+def describe(inspection: Inspection) -> list[str]:
     """What there is, in lines."""
     counts = [f"{name} {count}" for name, count in inspection.labeled.most_common()]
     sides = sorted(inspection.sides)
     modes = ", ".join(f"{mode} {count}" for mode, count in inspection.modes.most_common())
     lines = [
-        f"{SOURCE_WORDS[kind]} (source {kind})",
         f"{inspection.answered} labelled images of {len(inspection.classes)} classes "
         f"({listed(counts)}), {inspection.unlabeled} unlabelled, {inspection.tested} for "
         "test",

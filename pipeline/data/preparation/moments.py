@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.data.fit import Size, place_of
 from pipeline.data.images import Pixels
 
 
@@ -14,8 +15,12 @@ class Moments:
         self._pixels = 0
         self._sums, self._squares = np.zeros((2, channels), np.int64)
 
-    def add(self, pixels: Pixels) -> None:
-        """Those of an image (H, W, C)."""
+    def add(self, pixels: Pixels, whole: Size | None = None) -> None:
+        """Those of an image (H, W, C); whole: the own size of one that was fitted whole into the
+        square, of which what lies around it does not count."""
+        if whole is not None:
+            left, top, right, bottom = place_of(*whole, len(pixels))
+            pixels = pixels[top:bottom, left:right]
         values = pixels.reshape(-1, pixels.shape[2]).astype(np.int64)
         self._pixels += len(values)
         self._sums += values.sum(axis=0)

@@ -241,7 +241,8 @@ def _write_sides(
                 known = None if side == Side.UNLABELED else answer
                 writers[side].add(stored | {target: known})
             if side == Side.LABELED:
-                moments.add(decode_png(stored["image"]))
+                whole = (stored["width"], stored["height"]) if task.keeps_whole else None
+                moments.add(decode_png(stored["image"]), whole)
             advance()
     truth_schema = pa.schema([("id", pa.string()), task.target])
     write_rows(scratch / TRUTH_FILE, _hidden(corrected, target), truth_schema)

@@ -7,11 +7,11 @@ import json
 from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import ParameterError, SourceError
+from pipeline.params.sections import DEFAULT_TASK, SOURCES, TaskName
 
 __all__ = ["ColumnNames", "Row", "Source", "open_source"]
 
 MOST_CLASS_BYTES = 3 << 20  # of names, which each model's description holds
-SOURCES = ("digits", "digit_scenes", "folder", "manifest", "masks", "parquet")
 
 
 def open_source(
@@ -21,15 +21,17 @@ def open_source(
     seed: int,
     columns: ColumnNames | None = None,
     group_pattern: str | None = None,
+    task: TaskName = DEFAULT_TASK,
 ) -> Source:
     """Open the source `name` at `path`; digits and digit_scenes need no path, and alone use the
     seed.
 
-    columns: of a table or Parquet; group_pattern: of a folder, or of masks. Raises SourceError
+    columns: of a table or Parquet; group_pattern: of a folder, of masks or of COCO; task: what
+    answers are for, where a source may have several kinds. Raises SourceError
     where it can't be read or names more classes than a model can, ParameterError for an unknown
     name, no path or what the source has no use for.
     """
-    source = _opened(name, path, seed, columns or ColumnNames(), group_pattern)
+    source = _opened(name, path, seed, columns or ColumnNames(), group_pattern, task)
     size = sum(len(json.dumps(each)) + 1 for each in source.classes)
     if size > MOST_CLASS_BYTES:
         raise SourceError(
@@ -40,7 +42,12 @@ def open_source(
 
 
 def _opened(
-    name: str, path: str | None, seed: int, columns: ColumnNames, group_pattern: str | None
+    name: str,
+    path: str | None,
+    seed: int,
+    columns: ColumnNames,
+    group_pattern: str | None,
+    task: TaskName,
 ) -> Source:
     if name == "digits":
         from pipeline.data.sources.digits import DigitsSource
@@ -50,20 +57,22 @@ def _opened(
         from pipeline.data.sources.digit_scenes import DigitScenesSource
 
         return DigitScenesSource(seed)
-    if name not in SOURCES:
-        raise ParameterError(f"data.source = {name!r}: must be one of {', '.join(SOURCES)}")
+    if not any(name in sources for sources in SOURCES.values()):
+        names = dict.fromkeys(each for sources in SOURCES.values() for each in sources)
+        raise ParameterError(f"data.source = {name!r}: must be one of {', '.join(names)}")
     if not path:
         raise ParameterError(f"data.path is needed for data.source = {name}")
-    if name == "folder":
+    if name in ("folder", "coco"):
+        from pipeline.data.sources.coco import CocoSource
         from pipeline.data.sources.folder import FolderSource
 
         for use, column in vars(columns).items():
             if column is not None:
                 raise ParameterError(
-                    f"data.{use}_column = {column!r}: a folder of images has no columns; set it to "
+                    f"data.{use}_column = {column!r}: a {name} source has no columns; set it to "
                     "null"
                 )
-        return FolderSource(path, group_pattern)
+        return (FolderSource if name == "folder" else CocoSource)(path, group_pattern)
     if name == "masks":
         from pipeline.data.sources.masks import MasksSource
 
@@ -77,6 +86,10 @@ def _opened(
         from pipeline.data.sources.manifest import ManifestSource
 
         return ManifestSource(path, columns)
+    if task == "segmentation":
+        from pipeline.data.sources.parquet import ParquetMasksSource
+
+        return ParquetMasksSource(path, columns)
     from pipeline.data.sources.parquet import ParquetSource
 
     return ParquetSource(path, columns)

@@ -88,7 +88,7 @@ def choose_columns(table: Table, files: NamedFiles, names: ColumnNames) -> Colum
             "leads to files; name the one of paths with data.path_column (init: --path-column)"
         )
     label = names.label or _label(table, path.column)
-    split = next((c for c in known(table.columns, SPLIT_NAMES) if _is_split(table, c)), None)
+    split = next((c for c in known(table.columns, SPLIT_NAMES) if is_split(table, c)), None)
     split = None if split in (path.column, label) else split
     used = {path.column, label, split, names.group}
     unused = tuple(name for name in table.columns if name and name not in used)
@@ -130,7 +130,7 @@ def _label(table: Table, path: str) -> str:
     )
 
 
-def _is_split(table: Table, column: str) -> bool:
+def is_split(table: Table, column: str) -> bool:
     """Whether a column is one of splits: by its very name, or by what it holds."""
     values = {value for value in table.values(column) if value}
     return bool(values) and (plain(column) == "split" or all(map(part_of, values)))

@@ -54,6 +54,13 @@ def part_of(name: str) -> str | None:
     return None
 
 
+def split_of(file: Path) -> str | None:
+    """The one split that the words of a file's name and folders stand for."""
+    words = re.split(r"[^a-zA-Z0-9]", file.with_suffix("").as_posix())
+    splits = {part_of(word) for word in words if word} & {*SPLITS}
+    return splits.pop() if len(splits) == 1 else None
+
+
 def parts_of(names: Iterable[str]) -> dict[str, str]:
     """The parts among the names of one folder's folders, by name.
 

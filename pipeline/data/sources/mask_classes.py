@@ -8,14 +8,14 @@ unlabeled count in nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pipeline.data.decoding import mask_values
 from pipeline.data.masks import COLOUR, IGNORED, MOST_CLASSES, value_text
-from pipeline.data.sources.files import read_image
-from pipeline.data.sources.rows import listed
+from pipeline.data.sources.rows import in_batches, listed
 from pipeline.errors import SourceError
 from pipeline.files import read_text
 
@@ -25,7 +25,7 @@ CLASS_FILES = (
 )
 MOST_BYTES = 1 << 20
 MAX_PIXELS = 64_000_000
-MASKS_AT_ONCE = 32
+MASKS_AT_ONCE, BYTES_AT_ONCE = 32, 16 << 20
 VOID = re.compile("void|ignored?|unlabell?ed|unlabel|255")
 NUMBERED = re.compile(r"(\d+)[\s,:;]+(\S.*)")
 COLOURED = re.compile(r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,:;]+([^\d\s].*)")
@@ -33,6 +33,7 @@ COLOURED_BEHIND = re.compile(r"(\S.*?)[\s,:;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)")
 HEADER = {"name", "class", "class_name", "id", "number", "label", "index", "value", "r", "g", "b"}
 OBJECTS = ["background", "object"]
 Values = tuple[tuple[int, int], ...]
+Masks = Callable[[], Iterable[bytes]]  # the files of all masks, one after the other
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,16 @@ def _entry(line: str, place: int, file: Path) -> tuple[int, str]:
 
 def classes_of(
     entries: list[tuple[int, str]] | None,
-    file: Path | None,
-    masks: Sequence[Path],
+    file: str,
+    masks: Masks,
     *,
     of_instances: bool,
 ) -> MaskClasses:
-    """The classes of masks (paths); entries: as read_classes has them; of_instances: 0 is the
-    background, and every other value an object of one kind."""
-    if entries is None or file is None:
-        return _classes_found(masks, of_instances=of_instances)
+    """The classes of masks; entries: as read_classes has them, of `file`, which names where the
+    masks are where there are none; of_instances: 0 is the background, and every other value an
+    object of one kind."""
+    if entries is None:
+        return _classes_found(file, masks, of_instances=of_instances)
     named = [(value, name) for value, name in entries if not VOID.fullmatch(name.lower())]
     named.sort(key=lambda each: min(each[0], COLOUR))  # numbers ascend, colours are as they come
     names = [name for _, name in named]
@@ -102,7 +104,7 @@ def classes_of(
         raise SourceError(f"{file}: {len(names)} classes, over {MOST_CLASSES}")
     ignored = {value: IGNORED for value, _ in entries} | {IGNORED: IGNORED}
     values = ignored | {value: number for number, (value, _) in enumerate(named)}
-    note, others = f"{file.name}: {len(names)} classes ({listed(names)})", None
+    note, others = f"{Path(file).name}: {len(names)} classes ({listed(names)})", None
     if of_instances and len(names) == 2:
         others = 1
         values = {0: 0}
@@ -112,35 +114,34 @@ def classes_of(
     return MaskClasses(names, tuple(sorted(values.items())), others, note)
 
 
-def _classes_found(masks: Sequence[Path], *, of_instances: bool) -> MaskClasses:
+def _classes_found(where: str, masks: Masks, *, of_instances: bool) -> MaskClasses:
     if of_instances:
         note = "masks of instances: 0 is the background, every other value an object"
         return MaskClasses(OBJECTS, ((0, 0),), 1, note)
     if _are_black_and_white(masks):
-        note = "no classes.txt, and masks have 0 and 255 alone: background and object"
+        note = "no names of classes, and masks have 0 and 255 alone: background and object"
         return MaskClasses(OBJECTS, ((0, 0), (IGNORED, 1)), None, note)
-    kept = sorted(_values(masks) - {IGNORED})
+    kept = sorted(_values(masks()) - {IGNORED})
     if len(kept) > MOST_CLASSES:
         raise SourceError(
-            f"{masks[0].parent}: masks have {len(kept):,} values, over {MOST_CLASSES} classes; "
+            f"{where}: masks have {len(kept):,} values, over {MOST_CLASSES} classes; "
             "where they number objects, name the folder instances"
         )
     names = [f"class_{value_text(value)}" for value in kept]
     values = tuple((value, number) for number, value in enumerate(kept))
-    note = f"no classes.txt: classes by the values of masks ({listed(names)}), 255 ignored"
+    note = f"no names of classes: they are the values of masks ({listed(names)}), 255 ignored"
     return MaskClasses(names, (*values, (IGNORED, IGNORED)), None, note)
 
 
-def _are_black_and_white(masks: Sequence[Path]) -> bool:
+def _are_black_and_white(masks: Masks) -> bool:
     """Whether masks have 0 and 255 alone; the first one tells of most that they have not."""
-    return _values(masks[:1]) <= {0, IGNORED} and _values(masks) == {0, IGNORED}
+    return _values(islice(masks(), 1)) <= {0, IGNORED} and _values(masks()) == {0, IGNORED}
 
 
-def _values(masks: Sequence[Path]) -> set[int]:
+def _values(masks: Iterable[bytes]) -> set[int]:
     """The values that occur in masks; what is wrong with one is said when its row is read."""
     found: set[int] = set()
-    for start in range(0, len(masks), MASKS_AT_ONCE):
-        files = [read_image(path)[0] for path in masks[start : start + MASKS_AT_ONCE]]
+    for files in in_batches(masks, MASKS_AT_ONCE, BYTES_AT_ONCE, len):
         for values in mask_values(files, max_pixels=MAX_PIXELS):
             found |= set() if isinstance(values, str) else {*values}
     levels = {value & 255 for value in found}

@@ -35,6 +35,8 @@ MASK_ENDING = re.compile(
 )
 SURE_ENDING = re.compile("[ ._-](masks?|labels?|labelids|gt|seg|segmentation)$", re.IGNORECASE)
 IMAGE_ENDING = re.compile("[ ._-](image|img|rgb|sat|leftimg8bit)$", re.IGNORECASE)
+FRAME = re.compile(r"([^/]+)[ ._-][a-zA-Z]{0,6}[0-9]+[.][^./]+$")
+SURE_FRAMES, FRAMES_A_SEQUENCE = 0.9, 10  # share of the images; frames on average
 LOSSY = (".jpg", ".jpeg")
 
 
@@ -122,6 +124,19 @@ class PairedFiles:
         masks = {*self.masks.values()}
         lossy = any(path.suffix.lower() in LOSSY for path in masks)
         return bool(masks) and not lossy and 2 * len(matched) >= len(masks)
+
+
+def sequences_note(ids: Sequence[str]) -> list[str]:
+    """What to say where nearly all images have names of frames of a few sequences."""
+    names = [match[1] for name in ids if (match := FRAME.search(name))]
+    count = len({*names})
+    if len(names) < SURE_FRAMES * len(ids) or not 1 < count <= len(names) / FRAMES_A_SEQUENCE:
+        return []
+    return [
+        f"names as of frames of {count} sequences, e.g. {names[0]!r}; frames next to each other on "
+        f"both sides of a split flatter a model: --group-pattern '{FRAME.pattern}' keeps each "
+        "sequence on one"
+    ]
 
 
 def _is_of_masks(name: str) -> bool:

@@ -13,22 +13,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.data.sources.columns import ColumnNames
+from pipeline.data.sources.columns import ColumnNames, is_split
 from pipeline.data.sources.files import Walk, name_below, read_image
 from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.mask_classes import CLASS_FILES, classes_of, read_classes
-from pipeline.data.sources.mask_files import INSTANCES, PairedFiles
-from pipeline.data.sources.rows import SPLITS, MaskFile, Row
-from pipeline.data.sources.table import PATH_NAMES, SPLIT_NAMES, TABLES, Table, known, read_table
+from pipeline.data.sources.mask_files import INSTANCES, PairedFiles, sequences_note
+from pipeline.data.sources.rows import SPLITS, MaskFile, Row, listed
+from pipeline.data.sources.table import (
+    MASK_NAMES,
+    PATH_NAMES,
+    SPLIT_NAMES,
+    TABLES,
+    Table,
+    known,
+    read_table,
+)
 from pipeline.errors import ParameterError, SourceError, counted
 
 IMAGE_NAMES = (*PATH_NAMES, "name")
-MASK_NAMES = (
-    *("mask", "maskpath", "maskfile", "maskfilename", "maskname", "label", "labelpath"),
-    *("segmentation", "segmentationpath", "annotation", "annotationpath", "target", "gt"),
-)
-PRESETS = {"masks": "digit_scenes_segmentation"}  # what init starts from
+# What init starts from, of photographs and of small or grey images, and the largest side there.
+PRESETS = (("masks_photographs", 240), ("digit_scenes_segmentation", 128))
 LEADING = 0.5  # share of a column's names that lead to images
 NO_IMAGE, READ = "a mask of no image", "read: what it says of the images"
 UNREADABLE = "unreadable: No such file or directory"
@@ -73,6 +78,8 @@ class MasksSource:
         self._entries, read = self._listed(given, names)
         if group_pattern is not None:
             self._group(group_pattern, names)
+        elif not names.group:
+            self.notes += sequences_note([entry.id for entry in self._entries])
         self._drop_open_splits()
         pairs = [entry.mask for entry in self._entries if entry.mask]
         if not pairs:
@@ -83,7 +90,12 @@ class MasksSource:
         self.notes.insert(0, f"{counted(len(pairs), 'image')} with a mask, e.g. {self._shown()}")
         of_instances = all(map(self._is_of_instances, pairs))
         found, file = read_classes(self._root)
-        classes = classes_of(found, file, pairs, of_instances=of_instances)
+        classes = classes_of(
+            found,
+            str(file or pairs[0].parent),
+            lambda: (read_image(path)[0] for path in pairs),
+            of_instances=of_instances,
+        )
         self.classes, self._values, self._others = classes.names, classes.values, classes.others
         self.notes.append(classes.note)
         read = {*read, *([file] if file else [])}
@@ -135,9 +147,12 @@ class MasksSource:
         table.check_cells(column)
         masks = self._files.by_name([*self._files.masks.values(), *self._files.images])
         masked = names.label or _leading(table, None, masks, MASK_NAMES)
-        split = next((c for c in known(table.columns, SPLIT_NAMES) if c != column), None)
+        splits = [name for name in known(table.columns, SPLIT_NAMES) if name != column]
+        split = next((name for name in splits if is_split(table, name)), None)
         used = {"path": column, "mask": masked, "split": split, "group": names.group}
         shown = ", ".join(f"{use} {name!r}" for use, name in used.items() if name)
+        unused = [repr(name) for name in table.columns if name and name not in used.values()]
+        shown += f"; not used: {listed(unused)}" if unused else ""
         self.notes.append(f"{table.path.name}: columns {shown}")
         entries: dict[str, _Entry] = {}
         for row, name in enumerate(table.values(column)):

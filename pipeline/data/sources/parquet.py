@@ -1,15 +1,15 @@
-"""Images in Parquet: columns `image`, `label`, and optionally `id`, `split` and a group's.
+"""Images in Parquet: columns `image`, `label` or `mask`, optionally `id`, `split` and a group's.
 
 `path` is a file, a folder or a glob. An image is bytes, or the struct of bytes and path that
-Hugging Face writes. A label is a class's number or name, null or -1 where unlabelled. Class names
-come from the schema's metadata (Hugging Face's, or `classes`: a JSON list, or `a|b|c`), else from
-the labels; splits from the column, else from the files' names. Read by row group.
+Hugging Face writes. A label is a class's number or name, null or -1 where unlabelled; a mask is as
+an image is, null where unlabelled. Class names come from the schema's metadata (Hugging Face's, or
+`classes`: a JSON list, or `a|b|c`), else from the labels, or the values of masks as mask_classes.py
+has them; splits from the column, else from the files' names. Read by row group.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 
 from pipeline.data.predictions import MOST_CLASSES
 from pipeline.data.sources.columns import ColumnNames, missing_labels
-from pipeline.data.sources.layout import part_of
+from pipeline.data.sources.layout import part_of, split_of
+from pipeline.data.sources.mask_classes import classes_of
+from pipeline.data.sources.mask_files import INSTANCES
 from pipeline.data.sources.parquet_files import (
-    COLUMNS,
     find_columns,
     find_parquet,
     image_values,
@@ -30,7 +31,7 @@ from pipeline.data.sources.parquet_files import (
     row_name,
     text_values,
 )
-from pipeline.data.sources.rows import SPLITS, Row, listed
+from pipeline.data.sources.rows import SPLITS, MaskFile, Row, listed
 from pipeline.errors import SourceError
 from pipeline.files import MOST_JSON, parse_json
 
@@ -39,6 +40,7 @@ class ParquetSource:
     """The rows of one Parquet file or of many, in the order of their paths."""
 
     name = "parquet"
+    of_masks = False
 
     def __init__(self, path: str | Path, names: ColumnNames | None = None) -> None:
         self._files, self.left_out = find_parquet(str(path))
@@ -51,13 +53,15 @@ class ParquetSource:
         for file in self._files:
             with open_parquet(file) as opened:
                 schema = opened.schema_arrow
-                self._columns[file] = find_columns(schema, file, names or ColumnNames())
+                self._columns[file] = find_columns(
+                    schema, file, names or ColumnNames(), masks=self.of_masks
+                )
                 self._count += opened.metadata.num_rows
         unused = sorted({*schema.names} - {*self._columns[self._files[-1]].values()})
         if unused:
             self.notes.append(f"columns not used: {listed([*map(repr, unused)])}")
         self._splits = self._splits_of_files()
-        self._numbers, self.classes = self._find_classes()
+        self.classes = self._find_classes()
         if count := sum(map(self._held_out_without_label, self._files)):
             self.notes.append(f"{count} test or validation images have no label: unlabelled")
 
@@ -71,9 +75,10 @@ class ParquetSource:
             row = 0
             for batch in row_batches(file, list(columns.values())):
                 values: dict[str, Iterable[Any]] = {
-                    use: _values(batch, columns.get(use), file) for use in COLUMNS if use != "image"
+                    use: _values(batch, columns.get(use), file) for use in ("id", "group", "split")
                 }
                 values["image"] = image_values(batch.column(columns["image"]), file)
+                values["label"] = self._labels(batch, columns["label"], file)
                 for row_values in zip(*values.values(), strict=True):
                     cells = dict(zip(values, row_values, strict=True))
                     if "id" not in columns:
@@ -97,7 +102,13 @@ class ParquetSource:
             group=None if cells["group"] is None else str(cells["group"]),
         )
 
-    def _label(self, value: Any, where: str) -> int | None:
+    def _labels(self, batch: Any, column: str, file: Path) -> Iterable[Any]:
+        return _values(batch, column, file)
+
+    def _is_known(self, value: Any) -> bool:
+        return self._numbers.get(value) is not None
+
+    def _label(self, value: Any, where: str) -> Any:
         if value is not None and value not in self._numbers:
             raise SourceError(
                 f"{where}: label {value!r}: not one of the {len(self.classes)} classes "
@@ -115,14 +126,16 @@ class ParquetSource:
             file, [columns[use] for use in ("label", "split") if use in columns]
         ):
             splits = _values(batch, columns.get("split"), file)
-            for label, split in zip(_values(batch, columns["label"], file), splits, strict=True):
+            for label, split in zip(
+                self._labels(batch, columns["label"], file), splits, strict=True
+            ):
                 held_out = part_of(split or of_file or "") in ("test", "validation")
-                count += held_out and self._numbers.get(label) is None
+                count += held_out and not self._is_known(label)
         return count
 
     def _splits_of_files(self) -> dict[Path, str]:
         """What the files' names say, where they differ: train-00000-of-00001, test/0000."""
-        parts = {file: _split_of(file.relative_to(self._root)) for file in self._files}
+        parts = {file: split_of(file.relative_to(self._root)) for file in self._files}
         if len({*parts.values()}) < 2:
             return {}
         splits = {file: split for file, split in parts.items() if split is not None}
@@ -130,17 +143,23 @@ class ParquetSource:
             self.notes.append(f"{file.relative_to(self._root)}: {split}, by its name")
         return splits
 
-    def _find_classes(self) -> tuple[dict[Any, int | None], list[str]]:
-        """The class's number of each label, None for one that means none; the classes' names."""
+    def _named_classes(self) -> list[str] | None:
+        """The names of classes in the files' metadata."""
         named: list[str] | None = None
         for file, columns in self._columns.items():
             names = _class_names(file, columns["label"])
             if names is not None and named not in (None, names):
                 raise SourceError("the Parquet files name different classes in their metadata")
             named = named if names is None else names
-        if named is not None:
-            numbers: dict[Any, int | None] = {name: n for n, name in enumerate(named)}
-            return numbers | {n: n for n in range(len(named))} | {-1: None}, named
+        return named
+
+    def _find_classes(self) -> list[str]:
+        """The classes' names; notes the number of each label, None for one that means none."""
+        self._numbers: dict[Any, int | None]
+        if (named := self._named_classes()) is not None:
+            self._numbers = {name: number for number, name in enumerate(named)}
+            self._numbers |= {number: number for number in range(len(named))} | {-1: None}
+            return named
         labels: set[Any] = set()
         for file in self._files:
             column = self._columns[file]["label"]
@@ -150,7 +169,7 @@ class ParquetSource:
                     raise SourceError(f"{file}: more than {MOST_CLASSES} different labels")
         return self._numbered(labels - {None})
 
-    def _numbered(self, labels: set[Any]) -> tuple[dict[Any, int | None], list[str]]:
+    def _numbered(self, labels: set[Any]) -> list[str]:
         """Class names from the labels alone: those that occur, in their order."""
         if len({isinstance(label, str) for label in labels}) > 1:
             raise SourceError(f"{self._root}: labels are numbers in some files and names in others")
@@ -168,8 +187,48 @@ class ParquetSource:
                 self.notes.append(f"the classes are the {len(classes)} numbers that occur, {ends}")
         if missing:
             self.notes.append(f"taken for no label: {', '.join(map(repr, sorted(missing)))}")
-        numbers: dict[Any, int | None] = dict.fromkeys(labels)
-        return numbers | {label: n for n, label in enumerate(classes)}, list(map(str, classes))
+        self._numbers = dict.fromkeys(labels)
+        self._numbers |= {label: number for number, label in enumerate(classes)}
+        return list(map(str, classes))
+
+
+class ParquetMasksSource(ParquetSource):
+    """The same with a column of masks in place of labels."""
+
+    of_masks = True
+
+    def _labels(self, batch: Any, column: str, file: Path) -> Iterable[Any]:
+        return image_values(batch.column(column), file)
+
+    def _is_known(self, value: Any) -> bool:
+        return value is not None
+
+    def _label(self, value: Any, where: str) -> MaskFile | None:
+        return None if value is None else MaskFile(value, self._values, self._others)
+
+    def _find_classes(self) -> list[str]:
+        self._values: tuple[tuple[int, int], ...] = ()
+        self._others: int | None = None
+        if next(iter(self._masks()), None) is None:
+            raise SourceError(f"{self._files[0]}: no image with a mask: every mask is null")
+        named = self._named_classes()
+        columns = {columns["label"] for columns in self._columns.values()}
+        classes = classes_of(
+            None if named is None else list(enumerate(named)),
+            str(self._files[0]),
+            self._masks,
+            of_instances=all(map(INSTANCES.search, columns)),
+        )
+        self._values, self._others = classes.values, classes.others
+        self.notes.append(classes.note)
+        return classes.names
+
+    def _masks(self) -> Iterator[bytes]:
+        """The files of all masks."""
+        for file, columns in self._columns.items():
+            for batch in row_batches(file, [columns["label"]]):
+                masks = self._labels(batch, columns["label"], file)
+                yield from (mask for mask in masks if mask is not None)
 
 
 def _values(batch: Any, column: str | None, file: Path) -> list[Any]:
@@ -182,13 +241,6 @@ def _split(value: str | None, where: str) -> str | None:
     if value and part not in (*SPLITS, "unlabeled"):
         raise SourceError(f"{where}: split {value!r}: must be one of {', '.join(SPLITS)}")
     return part if part in SPLITS else None
-
-
-def _split_of(file: Path) -> str | None:
-    """The one split that the words of a file's name and folders stand for."""
-    words = re.split(r"[^a-zA-Z0-9]", file.with_suffix("").as_posix())
-    splits = {part_of(word) for word in words if word} & {*SPLITS}
-    return splits.pop() if len(splits) == 1 else None
 
 
 def _class_names(file: Path, label: str) -> list[str] | None:

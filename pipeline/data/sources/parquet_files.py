@@ -15,8 +15,8 @@ from pipeline.data.sources.columns import ColumnNames
 from pipeline.data.sources.files import SYSTEM, Walk
 from pipeline.data.sources.parquet_footer import check_footer
 from pipeline.data.sources.rows import listed
-from pipeline.data.sources.table import LABEL_NAMES, MOST_COLUMNS, known
-from pipeline.errors import SourceError
+from pipeline.data.sources.table import LABEL_NAMES, MASK_NAMES, MOST_COLUMNS, known
+from pipeline.errors import ParameterError, SourceError
 from pipeline.files import regular
 from pipeline.memory import memory_limited
 
@@ -171,25 +171,52 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def find_columns(schema: Any, file: Path, names: ColumnNames) -> dict[str, str]:
-    """The column of each use that there is one for, their types checked; see COLUMNS."""
+def find_columns(
+    schema: Any, file: Path, names: ColumnNames, *, masks: bool = False
+) -> dict[str, str]:
+    """The column of each use that there is one for, their types checked; see COLUMNS; masks: a
+    label is one."""
     names.check(schema.names)
     named = {"image": names.path, "label": names.label, "group": names.group}
     usual = {"image": IMAGE_NAMES, "label": LABEL_NAMES}
     columns: dict[str, str] = {}
     for use in COLUMNS:
         likely = [use] if use in schema.names else known(schema.names, usual.get(use, ()))
+        if masks and use == "label":
+            likely = mask_columns(schema)
         if name := named.get(use) or next(iter(likely), None):
             columns[use] = name
         elif use in ("image", "label"):
-            raise SourceError(f"{file}: no column {use!r}; there are {listed(schema.names)}")
+            needed = "mask" if masks and use == "label" else use
+            task = "; set task: segmentation" if use == "label" and mask_columns(schema) else ""
+            there = listed(schema.names)
+            raise SourceError(f"{file}: no column {needed!r}; there are {there}{task}")
     for use, name in columns.items():
-        allowed, needed = COLUMNS[use]
+        allowed, needed = COLUMNS["image" if masks and use == "label" else use]
         if schema.names.count(name) > 1:
             raise SourceError(f"{file}: there are two columns {name!r}; rename one")
         if not allowed(kind := schema.field(name).type):
             raise SourceError(f"{file}: column {name!r} is {kind}; it must be {needed}")
     return columns
+
+
+def parquet_has_masks(path: str, names: ColumnNames) -> bool:
+    """Whether the first of the Parquet files has a column of masks, and none of labels, unless
+    `names` says which is meant."""
+    for file in find_parquet(path)[0][:1]:
+        with open_parquet(file) as opened:
+            schema = opened.schema_arrow
+        try:
+            find_columns(schema, file, names)
+        except (SourceError, ParameterError):  # of classes
+            return bool(mask_columns(schema, names.label))
+    return False
+
+
+def mask_columns(schema: Any, named: str | None = None) -> list[str]:
+    """Those of images that are called masks, or as `named`."""
+    names = known(schema.names, MASK_NAMES) if named is None else {named} & {*schema.names}
+    return [name for name in names if _is_image(schema.types[schema.names.index(name)])]
 
 
 def _is_text(kind: Any) -> bool:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.data.sources.coco import coco_files
 from pipeline.data.sources.columns import ColumnNames, has_label_columns
 from pipeline.data.sources.layout import Layout, part_of
 from pipeline.data.sources.manifest import read_tables
 from pipeline.data.sources.masks import has_masks
-from pipeline.data.sources.parquet_files import find_parquet
+from pipeline.data.sources.parquet_files import find_parquet, parquet_has_masks
 from pipeline.data.sources.table import TABLES
 from pipeline.errors import SourceError
+from pipeline.params.sections import TaskName, tasks_of
 
 
 def recognise(path: str, names: ColumnNames | None = None) -> str:
-    """Which source reads `path`: folder, manifest, masks or parquet; names: the columns of a table.
+    """Which source reads `path`: folder, manifest, masks, coco or parquet; names: the columns of a
+    table.
 
-    Images with masks count first, unless a table has labels of them. A table that leads to images
-    and has labels counts before classes' folders, these before other tables, and classes in a
-    folder `labeled` before all. Raises SourceError where there is nothing there.
+    Images with masks count first, then COCO's JSON, unless a table has labels of them. A table that
+    leads to images and has labels counts before classes' folders, these before other tables, and
+    classes in a folder `labeled` before all. Raises SourceError where there is nothing there.
     """
     root, names = Path(path), names or ColumnNames()
     if root.suffix.lower() in TABLES and not root.is_dir():
         return "masks" if root.exists() and has_masks(root) else "manifest"
+    if root.suffix.lower() == ".json" and root.is_file():
+        return "coco"
     if root.suffix.lower() == ".parquet" or (not root.exists() and "*" in path):
         return "parquet"
     if not root.is_dir():
@@ -33,6 +38,8 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
     labels = any(has_label_columns(each, names) for each in leading)
     if any(has_masks(each.path) for each in leading) or (not labels and has_masks(root)):
         return "masks"
+    if not labels and coco_files(files.walk):
+        return "coco"
     if any(part_of(name) == "labeled" and inner.folders for name, inner in tree.folders.items()):
         return "folder"
     if any(has_label_columns(each, names) or names.label in each.columns for each in leading):
@@ -42,6 +49,12 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
     if find_parquet(path)[0]:
         return "parquet"
     return "manifest" if unread_tables(root) else "folder"
+
+
+def task_of(source: str, path: str, names: ColumnNames | None = None) -> TaskName:
+    """What the answers of a source at `path` are for; names: of its columns."""
+    usual, *others = tasks_of(source)
+    return others[0] if others and parquet_has_masks(path, names or ColumnNames()) else usual
 
 
 def unread_tables(folder: Path) -> list[str]:

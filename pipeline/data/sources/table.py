@@ -31,6 +31,11 @@ LABEL_NAMES = (
     *("label", "labels", "labelname", "class", "classname", "classlabel", "category"),
     *("categoryname", "target", "groundtruth"),
 )
+MASK_NAMES = (
+    *("mask", "maskpath", "maskfile", "maskfilename", "maskname", "label", "labelpath"),
+    *("segmentation", "segmentationpath", "annotation", "annotationpath", "target", "gt"),
+    *("segmentationmask", "semanticsegmentation", "labelmask"),
+)
 SPLIT_NAMES = ("split", "set", "subset", "partition", "dataset", "phase", "usage")
 
 

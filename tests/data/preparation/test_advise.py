@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.data.preparation import advise as rules
 from pipeline.data.preparation.advise import (
     Advice,
-    advise,
     choose_preset,
     describe,
     filled,
@@ -20,6 +20,7 @@ from pipeline.data.preparation.advise import (
 from pipeline.data.preparation.inspection import Inspection
 from pipeline.params import Params, parse_params
 from pipeline.params.load import parse_text
+from pipeline.tasks import open_task
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,6 +41,12 @@ def found(**changes: Any) -> Inspection:
     values |= changes
     counts = {use: values.get(name, Counter()).total() for use, name in COUNTED.items()}
     return Inspection(**(counts | values))
+
+
+def advise(
+    inspection: Inspection, source: str, path: str, *, gpu: bool, task: str = "classification"
+) -> Advice:
+    return rules.advise(inspection, source, path, gpu=gpu, task=open_task(task))
 
 
 def values(advice: Advice) -> dict[str, Any]:
@@ -167,7 +174,7 @@ def test_what_there_is_to_mend_is_said() -> None:
 
 
 def test_what_was_found_is_described() -> None:
-    said = "\n".join(describe(found(test=Counter(a=7)), "folder"))
+    said = "\n".join(describe(found(test=Counter(a=7))))
     for words in ("110 labelled", "a 60, b 50", "500 unlabelled", "7 for test", "RGB 100"):
         assert words in said
 
@@ -185,16 +192,28 @@ def test_every_choice_has_its_reason_in_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "median", "side"),
-    [(False, 180, 128), (True, 180, 176), (True, 900, 256), (False, 9, 32)],
+    ("median", "coloured", "preset", "side"),
+    [
+        (180, 90, "masks_photographs", 176),
+        (900, 1, "masks_photographs", 240),
+        (900, 0, "digit_scenes_segmentation", 128),
+        (64, 90, "digit_scenes_segmentation", 64),
+        (9, 90, "digit_scenes_segmentation", 32),
+    ],
 )
-def test_images_with_masks_have_settings_of_their_own(gpu: bool, median: int, side: int) -> None:
-    advice = advise(found(sides=[median] * 100), "masks", "scenes", gpu=gpu)
+def test_images_with_masks_have_settings_of_their_own(
+    median: int, coloured: int, preset: str, side: int
+) -> None:
+    seen = found(sides=[median] * 100, coloured=coloured)
+    advice = advise(seen, "masks", "scenes", gpu=False, task="segmentation")
     settings = values(advice)
-    assert advice.preset == "digit_scenes_segmentation"
-    assert settings["task"] == "segmentation"
+    assert advice.preset == preset
+    assert settings["task"] == parameters(advice).task == "segmentation"
     assert (settings["data.source"], settings["data.path"]) == ("masks", "scenes")
-    assert (settings["data.image_size"], settings["data.channels"]) == (side, 3)
+    assert settings["data.image_size"] == side
+    assert settings["data.channels"] == (3 if coloured else 1)
     assert settings["data.validation_fraction"] == 0.2
     few = found(labeled=Counter(a=9, b=2), answered=11)
-    assert values(advise(few, "masks", "scenes", gpu=gpu))["data.validation_fraction"] == 0.0
+    fewer = advise(few, "parquet", "scenes", gpu=False, task="segmentation")
+    assert values(fewer)["data.validation_fraction"] == 0.0
+    assert "columns image and mask" in [entry.comment for entry in fewer.settings]

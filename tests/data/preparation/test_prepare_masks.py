@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.fit import place_of
-from pipeline.data.images import encode_png
+from pipeline.data.images import decode_png, encode_png
 from pipeline.data.masks import IGNORED
 from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
 from pipeline.data.preparation.prepare import PrepareCounts
@@ -161,3 +161,17 @@ def test_noise_is_unlabelled_without_a_mask(tmp_path: Path) -> None:
     rows += [Row(f"u{n}", encoded(noise(100 + n, 8, 3))) for n in range(5)]
     counts = prepared(rows, tmp_path)
     assert counts.unlabeled == 5
+
+
+def test_mean_and_deviation_are_those_of_the_images_without_what_lies_around(
+    tmp_path: Path,
+) -> None:
+    rows = [replace(row(number), split=None) for number in range(12)]
+    prepared(rows, tmp_path, image_size=24, channels=3, near_duplicate_distance=0.0)
+    dataset = read_dataset(tmp_path)
+    left, top, right, bottom = place_of(12, 8, 24)
+    images = [image for table in iter_shards(tmp_path / "labeled") for image in table["image"]]
+    inside = [decode_png(image.as_py())[top:bottom, left:right] for image in images]
+    values = np.stack(inside).reshape(-1, 3) / 255
+    np.testing.assert_allclose(dataset.mean, values.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(dataset.std, values.std(axis=0), rtol=1e-12)

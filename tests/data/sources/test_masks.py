@@ -215,3 +215,29 @@ def test_camvid_is_read_as_it_is() -> None:
     assert (len(rows), len(source.classes)) == (701, 11)
     assert {row.group for row in rows} == {"0001TP", "0006R0", "0016E5", "Seq05VD"}
     assert all(row.label is not None for row in rows)
+
+
+def test_a_column_of_sets_that_are_no_splits_is_not_one(tmp_path: Path) -> None:
+    lines = ["name,dataset,published_split,sequence"]
+    for number in range(3):
+        image(tmp_path / f"images/{number}.jpg", number)
+        mask(tmp_path / f"masks/{number}.png")
+        lines.append(f"{number},camvid,test,s{number}")
+    (tmp_path / "images.csv").write_text("\n".join(lines))
+    source = opened(tmp_path)
+    assert {row.split for row in source.rows()} == {None}
+    note = "images.csv: columns path 'name'; not used: 'dataset', 'published_split', 'sequence'"
+    assert note in source.notes
+
+
+def test_frames_of_sequences_are_pointed_out(tmp_path: Path) -> None:
+    for number in range(24):
+        image(tmp_path / f"images/drive_{number % 2}_f{number:03d}.jpg", number)
+        mask(tmp_path / f"masks/drive_{number % 2}_f{number:03d}.png")
+    source = opened(tmp_path)
+    (note,) = (note for note in source.notes if "sequences" in note)
+    assert note.startswith("names as of frames of 2 sequences, e.g. 'drive_0'")
+    pattern = note.split("'")[3]
+    grouped = opened(tmp_path, group_pattern=pattern)
+    assert {row.group for row in grouped.rows()} == {"drive_0", "drive_1"}
+    assert not any("frames" in note for note in grouped.notes)
