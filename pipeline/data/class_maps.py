@@ -162,21 +162,22 @@ def map_columns(maps: Maps) -> dict[str, Any]:
     }
 
 
-def read_maps(table: Any, num_classes: int, source: object, *, ignored: bool = False) -> Maps:
+def read_maps(table: Any, num_classes: int, source: object, *, empty: bool = False) -> Maps:
     """The maps (n, 4, S, S) of a table with these columns; DataError names `source`.
 
-    ignored: whether pixels may be.
+    empty: whether all pixels of one may be ignored.
     """
     classes, coarse = (table.column(name).to_pylist() for name in COLUMNS.names)
     maps = [_read_map(*both, source) for both in zip(classes, coarse, strict=True)]
     if len({one.shape for one in maps}) > 1:
         raise DataError(f"{source}: maps of different sizes; run its stage again")
     whole = np.stack(maps) if maps else np.empty((0, 4, 1, 1), np.uint8)
-    wrong = whole[:, :2] >= num_classes
-    if ignored:
-        wrong[:, 0] &= whole[:, 0] != IGNORED
+    wrong, known = whole[:, :2] >= num_classes, whole[:, 0] != IGNORED
+    wrong[:, 0] &= known
     if wrong.any():
         raise DataError(f"{source}: a class that is none of {num_classes}; run its stage again")
+    if not (empty or known.any(axis=(1, 2)).all()):
+        raise DataError(f"{source}: a map that says nothing; run its stage again")
     return whole
 
 

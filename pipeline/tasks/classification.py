@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 LABEL = pa.field("label", pa.int32(), nullable=False)
 OUTLINE = pa.schema([LABEL, pa.field("log_confidence", pa.float16(), nullable=False)])
 
-LABEL = pa.field("label", pa.int32(), nullable=False)
-
 
 class Classification:
     """Targets (N,) int64, -1 where unknown; predictions (N, K) float32 log-probabilities; evidence
@@ -127,6 +125,10 @@ class Classification:
     def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
         """The weighted mean of the probabilities."""
         return weighted_log_probs(dict(enumerate(members)), dict(enumerate(weights)))
+
+    def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
+        """As they are."""
+        return predictions
 
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """In half precision; beside them the likeliest class and its log-probability, which a

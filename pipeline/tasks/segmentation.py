@@ -27,6 +27,7 @@ from pipeline.data.class_maps import (
     read_masks,
 )
 from pipeline.data.decoding import decode_masks
+from pipeline.data.fit import padding
 from pipeline.data.images import Pixels
 from pipeline.data.masks import MaskOf
 from pipeline.data.preparation.targets import Encoded
@@ -163,6 +164,12 @@ class Segmentation:
         """Maps of the weighted mean of what maps say."""
         return merge_maps(members, weights, num_classes)
 
+    def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
+        """Ignored there."""
+        predictions = predictions.copy()
+        predictions[:, 0][padding(sizes, predictions.shape[-1])] = IGNORED
+        return predictions
+
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """Maps as PNG."""
         return map_columns(predictions)
@@ -178,15 +185,16 @@ class Segmentation:
     # teaching
 
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
-        """Pixels in an even grid."""
+        """Of the pixels in an even grid those that are not ignored."""
         maps = read_maps(table, num_classes, source)
         pixels = grid_pixels(maps.shape[-1], most)
         firsts = maps.reshape(len(maps), 4, -1)[:, :, pixels]
+        images, places = np.nonzero(firsts[:, 0] != IGNORED)
         return Units(
-            np.repeat(np.arange(len(maps)), len(pixels)),
-            np.tile(pixels, len(maps)),
-            firsts[:, 0].reshape(-1).astype(np.int32),
-            LOG_CONFIDENCES[firsts[:, 2].reshape(-1)],
+            images,
+            pixels[places],
+            firsts[images, 0, places].astype(np.int32),
+            LOG_CONFIDENCES[firsts[images, 2, places]],
         )
 
     def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
@@ -210,11 +218,17 @@ class Segmentation:
         maps = read_maps(table, num_classes, source)
         shown, repeats, reasons = [], np.zeros(len(maps), np.int32), np.zeros(len(maps), np.uint8)
         for row, whole in enumerate(maps):
-            labels, sure = whole[0].reshape(1, -1).astype(np.int32), whole[2].reshape(1, -1)
-            choice = choose(np.array([row]), labels, LOG_CONFIDENCES[sure])
-            kept = (choice.repeats > 0).reshape(whole[0].shape)
-            repeats[row], reasons[row] = kept.any(), choice.reasons.min()
-            shown.append(shown_class(whole, kept if kept.any() else ~kept))
+            known = whole[0] != IGNORED
+            labels, sure = np.where(known, whole[0], 0).astype(np.int32), whole[2]
+            choice = choose(
+                np.array([row]), labels.reshape(1, -1), LOG_CONFIDENCES[sure.reshape(1, -1)]
+            )
+            kept = (choice.repeats > 0).reshape(known.shape) & known
+            repeats[row], reasons[row] = (
+                kept.any(),
+                choice.reasons.reshape(known.shape)[known].min(),
+            )
+            shown.append(shown_class(whole, kept if kept.any() else known))
             hard = select.label_kind == "hard"
             some = (
                 hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
@@ -236,7 +250,7 @@ class Segmentation:
         self, table: Any, num_classes: int, label_kind: str, source: object
     ) -> Array:
         """Maps (N, 4, S, S), of hard labels sure of one class."""
-        return read_maps(table, num_classes, source, ignored=True)
+        return read_maps(table, num_classes, source, empty=True)
 
     # judging
 

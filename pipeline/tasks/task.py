@@ -123,6 +123,12 @@ class Task(Targets, Protocol):
     def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
         """The predictions of several models of the same images as one; weights: of sum 1."""
 
+    def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
+        """Predictions (N, …) where nothing is said of what lies in the square outside the image.
+
+        sizes: (N, 2), the width and height of the whole images that the squares hold.
+        """
+
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """Predictions as Arrow columns of a shard."""
 

@@ -12,6 +12,7 @@ import torch
 from pipeline.data.class_maps import IGNORED, map_columns, pack_masks
 from pipeline.data.images import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
+from pipeline.data.rows import SIZE
 from pipeline.data.tensors import GIB, load_images
 from pipeline.errors import DataError
 from pipeline.files import write_json
@@ -33,7 +34,7 @@ from tests.tasks.test_segmentation_training import (
 from tests.tiny import PLAIN, train_params
 
 FEW = 128 * SIDE * SIDE / GIB  # room for 128 images
-SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), TASK.target])
+SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), TASK.target, *SIZE])
 ABOUT = {"channels": 1, "image_size": SIDE}
 
 
@@ -43,7 +44,13 @@ def write_images(folder: Path, count: int, seed: int, *, known: bool = True) -> 
     files = [encode_png(image.permute(1, 2, 0).numpy()) for image in images]
     values = pack_masks(list(masks.numpy())) if known else [None] * count
     rows = [
-        {"id": f"{folder.name}_{number}", "image": file, "mask": mask}
+        {
+            "id": f"{folder.name}_{number}",
+            "image": file,
+            "mask": mask,
+            "width": 100,
+            "height": 100,
+        }
         for number, (file, mask) in enumerate(zip(files, values, strict=True))
     ]
     write_shards(folder, rows, SCHEMA, rows_per_shard=40, metadata=ABOUT)
