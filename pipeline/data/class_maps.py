@@ -7,12 +7,14 @@ some 10 kB. IGNORED in the place of the likeliest class: the pixel counts in not
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.data import masks
 from pipeline.data.images import BadImageError, decode_png, encode_png
@@ -137,6 +139,18 @@ def map_losses(maps: Maps, masks: Maps, num_classes: int) -> Floats:
     return losses
 
 
+def map_shares(maps: Maps, num_classes: int) -> tuple[Floats, Floats]:
+    """Of the pixels of maps (n, 4, S, S) that are not ignored the share of each class, (n, K), and
+    their mean confidence, (n,)."""
+    shares = np.zeros((len(maps), num_classes), np.float32)
+    confidences = np.zeros(len(maps), np.float32)
+    for row, whole in enumerate(maps):
+        known = whole[0] != IGNORED
+        shares[row] = np.bincount(whole[0][known], minlength=num_classes) / known.sum()
+        confidences[row] = whole[2][known].mean() / 255
+    return shares, confidences
+
+
 def _slices(maps: Maps, num_classes: int) -> Iterator[slice]:
     """Rows of maps whose probabilities fit into memory."""
     step = max(1, MOST_FLOATS // max(1, num_classes * maps[:1, 0].size))
@@ -199,6 +213,14 @@ def _read_map(classes: bytes, coarse: bytes, source: object) -> Maps:
 def pack_masks(masks: Sequence[NDArray[np.uint8]]) -> list[bytes]:
     """Masks (S, S) of class numbers as PNG."""
     return [encode_png(mask[:, :, None]) for mask in masks]
+
+
+def palette_png(mask: NDArray[np.uint8], num_classes: int) -> bytes:
+    """A mask (H, W) of class numbers as a PNG that shows each class in its colour."""
+    image, out = Image.fromarray(mask), io.BytesIO()
+    image.putpalette(palette(num_classes).tobytes())
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def read_masks(column: Any, side: int, source: object) -> NDArray[np.uint8]:

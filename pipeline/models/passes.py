@@ -72,7 +72,7 @@ def most_images(network: nn.Module, shape: Sequence[int], most: int) -> int:
     with torch.inference_mode():
         logits = network(torch.zeros(1, *shape, device=_device(network)))
     room = MOST_LOGITS if logits.device.type == "cpu" else MOST_LOGITS_GPU
-    return max(1, min(most, room // logits.numel()))
+    return max(1, min(most, room // int(logits.numel())))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -19,15 +19,17 @@ from pipeline.data.class_maps import (
     map_columns,
     map_losses,
     map_probabilities,
+    map_shares,
     merge_maps,
     pack_maps,
     pack_masks,
     palette,
+    palette_png,
     read_maps,
     read_masks,
 )
 from pipeline.data.decoding import decode_masks
-from pipeline.data.fit import padding
+from pipeline.data.fit import own_pixels, padding
 from pipeline.data.images import Pixels
 from pipeline.data.masks import MaskOf
 from pipeline.data.preparation.targets import Encoded
@@ -64,10 +66,10 @@ class Segmentation:
     name = "segmentation"
     score, score_words, unit = "miou", "mean IoU", "pixel"
     image_classes, keeps_whole = False, True
+    answer_file: str | None = "mask"
     target = pa.field("mask", pa.binary())
 
     # data
-
     def encode(
         self,
         labels: Sequence[Any],
@@ -94,7 +96,6 @@ class Segmentation:
         return read_masks(column, side, "masks")
 
     # learning
-
     def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
         """Of the pixels that are known."""
         return targets[targets != IGNORED].bincount(minlength=num_classes)
@@ -151,7 +152,6 @@ class Segmentation:
         return predictions
 
     # predicting
-
     def undo(self, scores: Tensor, undo: Callable[[Tensor], Tensor]) -> Tensor:
         """Moved back."""
         return undo(scores)
@@ -182,8 +182,24 @@ class Segmentation:
         """Maps (N, 4, S, S)."""
         return read_maps(table, num_classes, source)
 
-    # teaching
+    # answering
+    def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
+        """The class of each of its own pixels, (H, W)."""
+        return own_pixels(prediction[0], *map(int, size))
 
+    def answer_columns(self, predictions: Array, classes: Sequence[str]) -> dict[str, Any]:
+        """The mean confidence of the pixels, and the share of each class."""
+        shares, confidences = map_shares(predictions, len(classes))
+        columns = {"confidence": pa.array(confidences)}
+        return columns | {
+            f"share_{name}": pa.array(share) for name, share in zip(classes, shares.T, strict=True)
+        }
+
+    def encode_answer(self, answer: Any, num_classes: int) -> bytes:
+        """Class numbers, with a colour for each."""
+        return palette_png(answer, num_classes)
+
+    # teaching
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
         """Of the pixels in an even grid those that are not ignored."""
         maps = read_maps(table, num_classes, source)
@@ -253,7 +269,6 @@ class Segmentation:
         return read_maps(table, num_classes, source, empty=True)
 
     # judging
-
     def sample(
         self, log_probs: Tensor, targets: Array, most: int
     ) -> tuple[Floats, NDArray[np.int64]]:
@@ -336,7 +351,6 @@ class Segmentation:
         return map_losses(predictions, targets, num_classes)
 
     # showing
-
     def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
         """Each class in its colour over the image; what is ignored stays."""
         image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
