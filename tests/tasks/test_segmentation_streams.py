@@ -49,7 +49,7 @@ def write_images(folder: Path, count: int, seed: int, *, known: bool = True) -> 
             "image": file,
             "mask": mask,
             "width": 100,
-            "height": 100,
+            "height": 100 if known or number % 2 else 50,
         }
         for number, (file, mask) in enumerate(zip(files, values, strict=True))
     ]
@@ -135,6 +135,19 @@ def test_a_stream_brings_masks_and_maps_of_its_own_images(made: Path) -> None:
             for image, target in zip(seen, found, strict=True):
                 apart = (data.normalized(stored.float() / 255) - image).abs().amax(dim=(1, 2, 3))
                 assert torch.equal(target, true[int(apart.argmin())])
+
+
+@pytest.mark.parametrize("cache_gib", [1.0, FEW])
+def test_what_of_a_view_shows_an_image_is_known_by_the_image(made: Path, cache_gib: float) -> None:
+    data, pixels = load(made, cache_gib=cache_gib), scenes(160, 3)[0]
+    both = data.normalized(torch.cat([pixels, pixels.flip(-1)]).float() / 255)
+    for step in (0, 7):
+        batch = step_batch(data, train_params(), PLAIN, 0, step, Worker(), online=True)
+        assert batch.weak is not None
+        assert batch.known is not None
+        for seen, known in zip(batch.weak, batch.known, strict=True):
+            number = int((both - seen).abs().amax(dim=(1, 2, 3)).argmin()) % 160
+            assert known.mean() == (1 if number % 2 else 0.5)
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, FEW])
