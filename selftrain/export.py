@@ -20,7 +20,7 @@ from pipeline.progress import say
 from pipeline.workflow.command import (
     add_model_argument,
     add_out_arguments,
-    check_folder,
+    check_own_folder,
     check_writable,
     command_parser,
     run_command,
@@ -59,14 +59,10 @@ def _onnx(out: Path, model: str | None, *, force: bool) -> None:
 
 def _served(out: Path, model: str | None) -> None:
     """A folder that export did not write is never replaced."""
-    check_folder(out)
     from pipeline.evaluate.recipe import RECIPE, save_classifier
 
     ours = (out / "MLmodel").exists() and (out / "artifacts/classifier" / RECIPE).exists()
-    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
-        raise ParameterError(
-            f"--out {out}: exists, and selftrain export did not write it; name another folder"
-        )
+    check_own_folder(out, "export", ours=ours)
     from pipeline.evaluate.classifier import open_classifier
     from pipeline.tracking.model import save_model
     from pipeline.workflow.shipping import named_models

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import ParameterError, SelftrainError, SourceError
 from pipeline.params import load_params
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 
 class Prediction(NamedTuple):
-    """The class of an image and its probability, or why the image can't be read."""
+    """What a model says of an image, and how sure it is, or why the image can't be read.
 
-    label: str | None
+    label: the name of its class; of masks the class number of each of its own pixels, (H, W).
+    """
+
+    label: Any
     confidence: float
     problem: str | None
 
@@ -60,12 +63,18 @@ class Fitted:
         except OSError as error:
             raise SourceError(f"{error.filename}: can't be read ({error.strerror})") from None
         answers = classify_encoded(self.classifier, files)
-        classes = self.classifier.spec.classes
+        task, classes = self.classifier.task, self.classifier.spec.classes
+        columns = task.answer_columns(answers.predictions, classes)
+        confidences = columns["confidence"].to_pylist()
         return [
             Prediction(None, 0.0, problem)
-            if problem
-            else Prediction(classes[row.argmax()], float(row.max()), None)
-            for row, problem in zip(answers.probabilities, answers.problems, strict=True)
+            if row is None
+            else Prediction(
+                task.answer(answers.predictions[row], answers.sizes[row], classes),
+                confidences[row],
+                None,
+            )
+            for row, problem in zip(answers.rows, answers.problems, strict=True)
         ]
 
 

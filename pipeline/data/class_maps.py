@@ -7,12 +7,14 @@ some 10 kB. IGNORED in the place of the likeliest class: the pixel counts in not
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.data import masks
 from pipeline.data.images import BadImageError, decode_png, encode_png
@@ -137,6 +139,18 @@ def map_losses(maps: Maps, masks: Maps, num_classes: int) -> Floats:
     return losses
 
 
+def map_shares(maps: Maps, num_classes: int) -> tuple[Floats, Floats]:
+    """Of the pixels of maps (n, 4, S, S) that are not ignored the share of each class, (n, K), and
+    their mean confidence, (n,)."""
+    shares = np.zeros((len(maps), num_classes), np.float32)
+    confidences = np.zeros(len(maps), np.float32)
+    for row, whole in enumerate(maps):
+        known = whole[0] != IGNORED
+        shares[row] = np.bincount(whole[0][known], minlength=num_classes) / known.sum()
+        confidences[row] = whole[2][known].mean() / 255
+    return shares, confidences
+
+
 def _slices(maps: Maps, num_classes: int) -> Iterator[slice]:
     """Rows of maps whose probabilities fit into memory."""
     step = max(1, MOST_FLOATS // max(1, num_classes * maps[:1, 0].size))
@@ -162,21 +176,22 @@ def map_columns(maps: Maps) -> dict[str, Any]:
     }
 
 
-def read_maps(table: Any, num_classes: int, source: object, *, ignored: bool = False) -> Maps:
+def read_maps(table: Any, num_classes: int, source: object, *, empty: bool = False) -> Maps:
     """The maps (n, 4, S, S) of a table with these columns; DataError names `source`.
 
-    ignored: whether pixels may be.
+    empty: whether all pixels of one may be ignored.
     """
     classes, coarse = (table.column(name).to_pylist() for name in COLUMNS.names)
     maps = [_read_map(*both, source) for both in zip(classes, coarse, strict=True)]
     if len({one.shape for one in maps}) > 1:
         raise DataError(f"{source}: maps of different sizes; run its stage again")
     whole = np.stack(maps) if maps else np.empty((0, 4, 1, 1), np.uint8)
-    wrong = whole[:, :2] >= num_classes
-    if ignored:
-        wrong[:, 0] &= whole[:, 0] != IGNORED
+    wrong, known = whole[:, :2] >= num_classes, whole[:, 0] != IGNORED
+    wrong[:, 0] &= known
     if wrong.any():
         raise DataError(f"{source}: a class that is none of {num_classes}; run its stage again")
+    if not (empty or known.any(axis=(1, 2)).all()):
+        raise DataError(f"{source}: a map that says nothing; run its stage again")
     return whole
 
 
@@ -198,6 +213,14 @@ def _read_map(classes: bytes, coarse: bytes, source: object) -> Maps:
 def pack_masks(masks: Sequence[NDArray[np.uint8]]) -> list[bytes]:
     """Masks (S, S) of class numbers as PNG."""
     return [encode_png(mask[:, :, None]) for mask in masks]
+
+
+def palette_png(mask: NDArray[np.uint8], num_classes: int) -> bytes:
+    """A mask (H, W) of class numbers as a PNG that shows each class in its colour."""
+    image, out = Image.fromarray(mask), io.BytesIO()
+    image.putpalette(palette(num_classes).tobytes())
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def read_masks(column: Any, side: int, source: object) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ shared equally among the others when it is read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -163,3 +164,17 @@ def list_values(column: Any) -> NDArray[Any]:
     """A column of fixed-size lists as (n, k)."""
     flat: NDArray[Any] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(column), column.type.list_size)
+
+
+def shown_columns(log_probs: Floats, classes: Sequence[str]) -> dict[str, Any]:
+    """Of distributions (N, K) the columns that a user reads: the likeliest class, its probability,
+    and those of all."""
+    table = np.exp(log_probs).reshape(len(log_probs), len(classes))
+    best = table.argmax(1)
+    columns = {
+        "label": pa.array(np.array(classes, object)[best], pa.string()),
+        "confidence": pa.array(table[np.arange(len(table)), best], pa.float32()),
+    }
+    for place, name in enumerate(classes):
+        columns[f"probability_{name}"] = pa.array(table[:, place], pa.float32())
+    return columns

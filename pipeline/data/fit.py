@@ -55,6 +55,15 @@ def place_of(width: int, height: int, side: int) -> Box:
     return left, top, left + across, top + down
 
 
+def padding(sizes: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    """Which pixels of their squares lie outside whole images of these sizes (n, 2): (n, S, S)."""
+    outside = np.ones((len(sizes), side, side), np.bool_)
+    for place, (width, height) in zip(outside, sizes.tolist(), strict=True):
+        left, top, right, bottom = place_of(width, height, side)
+        place[top:bottom, left:right] = False
+    return outside
+
+
 def _scaled(width: int, height: int, side: int) -> Size:
     longer = max(width, height)
     across, down = ((2 * each * side + longer) // (2 * longer) for each in (width, height))

@@ -1,4 +1,4 @@
-"""Read single rows of a folder of shards: only the shards that hold them."""
+"""Read single rows of a folder of shards, only those that hold them, and sizes of images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from pipeline.data.shards import check_shard, iter_shards, read_manifest, read_shard
+from pipeline.data.shards import check_schema, check_shard, iter_shards, read_manifest, read_shard
+from pipeline.errors import DataError
+
+SIZE = (pa.field("width", pa.int32()), pa.field("height", pa.int32()))
+"""columns of prepared shards whose images are whole (fit.py): the upright size as they came"""
 
 
 def read_rows(folder: Path, rows: Sequence[int], columns: list[str]) -> Any:
@@ -45,3 +50,23 @@ def find_rows(folder: Path, ids: Sequence[str]) -> dict[str, int]:
                 rows[name] = first + place
         first += table.num_rows
     return rows
+
+
+def sizes_of(table: Any, source: Any) -> NDArray[np.int64]:
+    """The width and height of the images of a table with the columns SIZE, (n, 2).
+
+    Raises DataError, which names `source`, for columns that are missing or no sizes.
+    """
+    check_schema(table, pa.schema(SIZE), source)
+    columns = [table.column(item.name).fill_null(0).to_numpy() for item in SIZE]
+    sizes: NDArray[np.int64] = np.stack(columns, axis=1).astype(np.int64)
+    if (sizes < 1).any():
+        raise DataError(f"{source}: an image without its size; run its stage again")
+    return sizes
+
+
+def read_sizes(folder: Path) -> NDArray[np.int64]:
+    """The same of all images of a prepared folder, (N, 2)."""
+    names = [item.name for item in SIZE]
+    parts = [sizes_of(table, folder) for table in iter_shards(folder, names)]
+    return np.concatenate([np.empty((0, 2), np.int64), *parts])

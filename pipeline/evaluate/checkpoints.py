@@ -18,7 +18,13 @@ from pipeline.evaluate.measure import read_targets
 from pipeline.evaluate.views import CENTRE, iter_log_probs, num_views, packed
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.head import refuse_answers
-from pipeline.models.passes import Passes, choose_passes, has_bfloat16, runs_in_bfloat16
+from pipeline.models.passes import (
+    Passes,
+    choose_passes,
+    has_bfloat16,
+    most_images,
+    runs_in_bfloat16,
+)
 from pipeline.models.spec import ModelSpec, read_spec
 from pipeline.params import ViewParams
 from pipeline.params.errors import shortened
@@ -85,13 +91,16 @@ def checkpoint_passes(
     precision: float32, bfloat16, or auto: bfloat16 where the machine has instructions for it and
     the model was as accurate in it on its validation images.
     """
-    spec = checkpoint.spec
+    spec, most = checkpoint.spec, views.batch_size
+    shape = (spec.channels, spec.image_size, spec.image_size)
+    if not open_task(spec.task).image_classes:
+        most = most_images(checkpoint.network, shape, most)
     agrees = precision == "auto" and spec.bfloat16_agrees and has_bfloat16(checkpoint.device)
     return choose_passes(
         checkpoint.network,
-        (spec.channels, spec.image_size, spec.image_size),
+        shape,
         count * num_views(views),
-        most=views.batch_size,
+        most=most,
         bfloat16=agrees or precision == "bfloat16",
     )
 

@@ -1,11 +1,11 @@
-"""What is shipped, at work: one model or a weighted ensemble, from image files to probabilities."""
+"""What is shipped, at work: one model or a weighted ensemble, from image files to predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from pipeline.evaluate.checkpoints import checkpoint_predictions
 from pipeline.evaluate.recipe import RECIPE, Recipe, name_of, read_recipe
 from pipeline.models.checkpoint import Checkpoint, load_checkpoint
 from pipeline.models.spec import ModelSpec
-from pipeline.tasks.averages import weighted_log_probs
+from pipeline.tasks import Task, open_task
+from pipeline.tasks.task import Array
 
-Floats = NDArray[np.float32]
 BATCH = 16  # images that a thread has decoded at once
 
 
@@ -39,31 +39,46 @@ class Classifier:
         """Of the first model: its classes, image size and channels are those of all."""
         return next(iter(self.models.values())).spec
 
-    def log_probs(self, images: Tensor) -> Floats:
-        """Calibrated log-probabilities (N, K) of images (N, C, S, S) uint8.
+    @property
+    def task(self) -> Task:
+        """What the models say of images."""
+        return open_task(self.spec.task)
+
+    def predictions(self, images: Tensor) -> Array:
+        """Calibrated predictions (N, …), as the task has them, of images (N, C, S, S) uint8.
 
         Each model has its own normalisation and temperature; views and models are averaged as
         probabilities. What is said of an image does not depend on the others.
         """
         recipe = self.recipe
-        members = {
-            name: checkpoint_predictions(
-                model, images, recipe.view_params, seed=recipe.seed, alike=True
-            )
-            for name, model in self.models.items()
-        }
-        return weighted_log_probs(members, self.recipe.weights)
+        members = [
+            checkpoint_predictions(model, images, recipe.view_params, seed=recipe.seed, alike=True)
+            for model in self.models.values()
+        ]
+        weights = [recipe.weights[name] for name in self.models]
+        return self.task.merge(members, weights, len(self.spec.classes))
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of N encoded images: probabilities (N, K) float32, NaN where an image has a problem.
+    """Of N encoded images: predictions (n, …) of those without a problem, as the task has them, and
+    their upright width and height, (n, 2).
 
-    problems: (N,), why an image can't be classified, None where it can.
+    problems: (N,), why an image can't be read, None where it can.
     """
 
-    probabilities: Floats
+    predictions: Array
+    sizes: NDArray[np.int64]
     problems: list[str | None]
+
+    @property
+    def rows(self) -> list[int | None]:
+        """Of each image the row of its prediction, None where it has none."""
+        numbers = count()
+        return [next(numbers) if problem is None else None for problem in self.problems]
+
+
+NOTHING = Answers(np.empty((0, 0), np.float32), np.empty((0, 2), np.int64), [])
 
 
 def classify_encoded(
@@ -79,18 +94,21 @@ def classify_encoded(
             channels=spec.channels,
             max_pixels=recipe.max_pixels,
             bits=spec.bits,
+            whole=classifier.task.keeps_whole,
         )
 
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     with ThreadPoolExecutor(threads) as pool:
         outcomes = list(chain.from_iterable(pool.map(decoded, batches)))
-    good = {row: found for row, found in enumerate(outcomes) if not isinstance(found, str)}
-    table = np.full((len(images), len(spec.classes)), np.nan, np.float32)
+    good = [found for found in outcomes if not isinstance(found, str)]
+    predictions = NOTHING.predictions
+    sizes = np.array([(found.width, found.height) for found in good], np.int64).reshape(-1, 2)
     if good:
-        pixels = np.stack([found.pixels for found in good.values()]).transpose(0, 3, 1, 2)
+        pixels = np.stack([found.pixels for found in good]).transpose(0, 3, 1, 2)
         batch = torch.from_numpy(np.ascontiguousarray(pixels))
-        table[list(good)] = np.exp(classifier.log_probs(batch))
-    return Answers(table, [value if isinstance(value, str) else None for value in outcomes])
+        predictions = classifier.task.outside(classifier.predictions(batch), sizes)
+    problems = [value if isinstance(value, str) else None for value in outcomes]
+    return Answers(predictions, sizes, problems)
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -122,4 +140,4 @@ def open_classifier(
 
 
 def _inputs_and_classes(spec: ModelSpec) -> tuple[Any, ...]:
-    return spec.classes, spec.image_size, spec.channels
+    return spec.task, spec.classes, spec.image_size, spec.channels

@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from pipeline.data.sources.rows import Row
 from pipeline.errors import DataError
-from pipeline.evaluate.classifier import Classifier
+from pipeline.evaluate.classifier import Answers, Classifier
 from pipeline.evaluate.predict_files import answers_table, classify_rows, row_batches
 
 DATA_URI = re.compile(r"^\s*data:[^,]*;base64\s*,", re.IGNORECASE)
 
 
 def classify(classifier: Classifier, images: Any) -> pd.DataFrame:
-    """One row an image: label, confidence, `probability_<class>` for each class, and error.
+    """One row an image: the columns of Task.answer_columns, of a task with an answer_file this as
+    base64 text, and error. Of one class an image: label, confidence, `probability_<class>`.
 
     images: a data frame or dictionary with a column `image`, an array or a list, of image bytes
     or base64 text. An image that can't be classified has its reason in `error` and null in the
@@ -32,11 +33,31 @@ def classify(classifier: Classifier, images: Any) -> pd.DataFrame:
     rows = map(_row, image_column(images))
     for batch in chain(row_batches(rows), [[]]):  # a table of no image too has columns
         answers = classify_rows(classifier, batch)
-        tables.append(answers_table([row.id for row in batch], answers, classifier.spec.classes))
+        ids, files = [row.id for row in batch], _files(classifier, answers)
+        tables.append(answers_table(classifier, ids, answers, files))
     frame = pa.concat_tables(tables).drop_columns(["id"]).to_pandas()
     # As objects null stays None, of which JSON, unlike of NaN, has a form.
-    some = [name for name in frame if name in ("label", "error") or frame[name].isna().any()]
+    texts = {"label", "error", classifier.task.answer_file}
+    some = [name for name in frame if name in texts or frame[name].isna().any()]
     return frame.astype(dict.fromkeys(some, object)).where(frame.notna(), None)
+
+
+def _files(classifier: Classifier, answers: Answers) -> dict[str, Any]:
+    """The column of files, of a task that answers by them."""
+    task, classes = classifier.task, classifier.spec.classes
+    if task.answer_file is None:
+        return {}
+    texts = [
+        None
+        if row is None
+        else base64.b64encode(
+            task.encode_answer(
+                task.answer(answers.predictions[row], answers.sizes[row], classes), len(classes)
+            )
+        ).decode()
+        for row in answers.rows
+    ]
+    return {task.answer_file: pa.array(texts, pa.string())}
 
 
 def _row(image: bytes | str) -> Row:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.sources.rows import Row, in_batches
-from pipeline.evaluate.classifier import Answers, Classifier, classify_encoded
+from pipeline.evaluate.classifier import NOTHING, Answers, Classifier, classify_encoded
 from pipeline.evaluate.recipe import BATCH_BYTES, BATCH_SIZE
 from pipeline.files import csv_rows, written_whole
 from pipeline.progress import progress
@@ -56,20 +55,20 @@ def predict_files(
 ) -> Summary:
     """Write one row an image to `out`, a .parquet or .csv file, whole or not at all.
 
-    Columns: id, label, confidence, `probability_<class>` for each class, error: why an image could
-    not be classified; then the others are null. Probabilities are in [0, 1], float32. At most
-    `batch_size` images are in memory at once, of BATCH_BYTES together, but for the last.
+    Columns: id, those of Task.answer_columns, error: why an image could not be read; then the
+    others are null. Probabilities are in [0, 1], float32. At most `batch_size` images are in memory
+    at once, of BATCH_BYTES together, but for the last.
     """
-    classes, summary = classifier.spec.classes, Summary()
+    summary = Summary()
     with (
         written_whole(out) as partial,
-        _writer(out.suffix, partial, classes) as write,
+        table_writer(partial, classifier, parquet=out.suffix == ".parquet") as write,
         progress("predict", len(images)) as advance,
     ):
         for batch in row_batches(images.rows(), batch_size):
             answers = classify_rows(classifier, batch, threads=threads)
             ids = [row.id for row in batch]
-            write(answers_table(ids, answers, classes))
+            write(answers_table(classifier, ids, answers))
             summary.add(ids, answers.problems)
             advance(len(batch))
             del batch  # before the next is read
@@ -81,20 +80,20 @@ def row_batches(rows: Iterable[Row], batch_size: int = BATCH_SIZE) -> Iterator[l
     return in_batches(rows, batch_size, BATCH_BYTES, lambda row: len(row.image))
 
 
-def answers_table(ids: Sequence[str], answers: Answers, classes: Sequence[str]) -> Any:
-    """The rows of some images as a `pyarrow.Table`."""
-    table = answers.probabilities
-    bad = np.array([problem is not None for problem in answers.problems], bool)
-    best = np.where(bad[:, None], 0, table).argmax(1)
-    labels = np.array(classes, object)[best]
-    columns = {
-        "id": pa.array(ids, pa.string()),
-        "label": pa.array(labels, pa.string(), mask=bad),
-        "confidence": pa.array(table[np.arange(len(table)), best], pa.float32(), mask=bad),
-    }
-    for place, name in enumerate(classes):
-        columns[f"probability_{name}"] = pa.array(table[:, place], pa.float32(), mask=bad)
-    return pa.table(columns | {"error": pa.array(answers.problems, pa.string())})
+def answers_table(
+    classifier: Classifier,
+    ids: Sequence[str],
+    answers: Answers,
+    more: Mapping[str, Any] | None = None,
+) -> Any:
+    """The rows of some images as a `pyarrow.Table`; more: columns after their ids."""
+    rows = pa.array(answers.rows, pa.int64())
+    columns = classifier.task.answer_columns(answers.predictions, classifier.spec.classes)
+    return pa.table(
+        {"id": pa.array(ids, pa.string()), **(more or {})}
+        | {name: values.take(rows) for name, values in columns.items()}
+        | {"error": pa.array(answers.problems, pa.string())}
+    )
 
 
 def classify_rows(classifier: Classifier, batch: Sequence[Row], *, threads: int = 1) -> Answers:
@@ -104,19 +103,20 @@ def classify_rows(classifier: Classifier, batch: Sequence[Row], *, threads: int 
     problems = [row.problem for row in batch]
     for place, problem in zip(places, usable.problems, strict=True):
         problems[place] = problem
-    probabilities = np.full((len(batch), usable.probabilities.shape[1]), np.nan, np.float32)
-    probabilities[places] = usable.probabilities
-    return Answers(probabilities, problems)
+    return replace(usable, problems=problems)
 
 
 Write = Callable[[Any], None]
 
 
 @contextmanager
-def _writer(ending: str, path: Path, classes: Sequence[str]) -> Iterator[Write]:
-    """What appends a table to the file."""
-    empty = answers_table([], Answers(np.empty((0, len(classes)), np.float32), []), classes)
-    if ending == ".parquet":
+def table_writer(
+    path: Path, classifier: Classifier, more: Sequence[str] = (), *, parquet: bool = False
+) -> Iterator[Write]:
+    """What appends a table to a file, Parquet or CSV; more: names of columns of text after ids."""
+    texts = {name: pa.array([], pa.string()) for name in more}
+    empty = answers_table(classifier, [], NOTHING, texts)
+    if parquet:
         with pq.ParquetWriter(path, empty.schema) as file:
             yield file.write_table
         return

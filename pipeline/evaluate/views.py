@@ -24,7 +24,7 @@ from pipeline.augment import Draws
 from pipeline.augment.geometry import resample
 from pipeline.augment.views import jitter_matrices
 from pipeline.data.tensors import Images
-from pipeline.models.passes import Passes, choose_passes, laid_out, run_pass
+from pipeline.models.passes import Passes, choose_passes, laid_out, most_images, run_pass
 from pipeline.params import ViewParams
 from pipeline.progress import Advance
 from pipeline.tasks import Task
@@ -138,11 +138,13 @@ def iter_log_probs(
     was_training = network.training
     network.eval()
     try:
-        if passes is None and len(images):
+        most = views.batch_size
+        if len(images):
             shape, count = (len(mean), *images[:1].shape[-2:]), len(images) * num_views(views)
-            passes = choose_passes(network, shape, count, most=views.batch_size)
+            most = most if task.image_classes else most_images(network, shape, most)
+            passes = passes or choose_passes(network, shape, count, most=most)
         passes = passes or Passes()
-        size = passes.images or views.batch_size
+        size = passes.images or most
         with laid_out(network, passes):
             for start in range(0, len(images), size):
                 with torch.inference_mode():

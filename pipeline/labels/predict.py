@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.data.features import check_features, features_table, read_feature_shard
 from pipeline.data.predictions import predictions_table
+from pipeline.data.rows import SIZE, sizes_of
 from pipeline.data.shards import (
     Manifest,
     Shard,
@@ -132,13 +133,17 @@ class ShardPredictor:
     def __call__(self, number: int) -> int:
         """Predict shard `number`; returns its number of rows."""
         shard = check_shard(self.folder, self.manifest.shards[number])
-        ids = read_shard(shard, ["id"]).column("id").to_pylist()
+        own = [item.name for item in SIZE] if self.task.keeps_whole else []
+        rows = read_shard(shard, ["id", *own])
+        ids = rows.column("id").to_pylist()
         members = self._by_features(number)
         if self.needs_images:
             members |= self._by_images(shard, number, ids)
         answers, precisions = zip(*(members[k] for k in range(len(self.models))), strict=True)
         spec, count = read_spec(self.models[0]), len(answers)
         merged = self.task.merge(answers, [1 / count] * count, len(spec.classes))
+        if own:
+            merged = self.task.outside(merged, sizes_of(rows, shard))
         columns = self.task.prediction_columns(merged)
         write_derived(self.out, shard.name, predictions_table(ids, number, columns, precisions))
         return len(ids)

@@ -25,6 +25,8 @@ LONG_WORK = 1e12  # floating-point operations; seconds to a minute of one core
 SIZES = (8, 16, 32, 64, 128)  # images a pass, of a CPU
 USUAL_SIZE = 32
 TUNING_SECONDS = 2.0
+MOST_LOGITS = 1 << 22  # of a pass of networks that answer each pixel; several times are in memory
+MOST_LOGITS_GPU = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,15 @@ def choose_passes(
     sizes = [size for size in SIZES if size <= most] or [most]
     size = _measured_size(network, shape, fast, sizes)
     return Passes(size, fast.channels_last, fast.bfloat16)
+
+
+def most_images(network: nn.Module, shape: Sequence[int], most: int) -> int:
+    """How many images of `shape` (C, S, S), at most so many, a pass may have of a network that
+    answers each pixel, so that its logits fit into memory. The network is in evaluation mode."""
+    with torch.inference_mode():
+        logits = network(torch.zeros(1, *shape, device=_device(network)))
+    room = MOST_LOGITS if logits.device.type == "cpu" else MOST_LOGITS_GPU
+    return max(1, min(most, room // int(logits.numel())))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -15,16 +15,14 @@ from pipeline.data.distributions import (
     distribution_fields,
     read_distributions,
     sharpened,
+    shown_columns,
     stored_confidences,
 )
 from pipeline.data.predictions import whole_numbers
 from pipeline.data.preparation.targets import Encoded
 from pipeline.errors import DataError
 from pipeline.tasks.averages import weighted_log_probs
-from pipeline.tasks.metrics import (
-    LEAST_LOG_PROB,
-    correct,
-)
+from pipeline.tasks.metrics import LEAST_LOG_PROB, correct
 from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
 from pipeline.tasks.task import Array, Choose, Floats, Scores, Taught, Units
 
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
 LABEL = pa.field("label", pa.int32(), nullable=False)
 OUTLINE = pa.schema([LABEL, pa.field("log_confidence", pa.float16(), nullable=False)])
 
-LABEL = pa.field("label", pa.int32(), nullable=False)
-
 
 class Classification:
     """Targets (N,) int64, -1 where unknown; predictions (N, K) float32 log-probabilities; evidence
@@ -49,10 +45,10 @@ class Classification:
     name = "classification"
     score, score_words, unit = "accuracy", "accuracy", "image"
     image_classes, keeps_whole = True, False
+    answer_file: str | None = None
     target = pa.field("label", pa.int32())
 
     # data
-
     def encode(
         self,
         labels: Sequence[Any],
@@ -68,7 +64,6 @@ class Classification:
         return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
 
     # learning
-
     def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
         """Of the images."""
         return targets.bincount(minlength=num_classes)
@@ -115,7 +110,6 @@ class Classification:
         return np.exp(predictions)
 
     # predicting
-
     def undo(self, scores: Tensor, undo: Callable[[Tensor], Tensor]) -> Tensor:
         """A view has the class of its image."""
         return scores
@@ -127,6 +121,10 @@ class Classification:
     def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
         """The weighted mean of the probabilities."""
         return weighted_log_probs(dict(enumerate(members)), dict(enumerate(weights)))
+
+    def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
+        """As they are."""
+        return predictions
 
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """In half precision; beside them the likeliest class and its log-probability, which a
@@ -140,24 +138,31 @@ class Classification:
 
     def prediction_schema(self, num_classes: int, *, units: bool = False) -> Any:
         """The two, and the distributions."""
-        return (
-            OUTLINE
-            if units
-            else pa.schema([*OUTLINE, *distribution_fields(num_classes, "log_probs")])
-        )
+        own = [] if units else distribution_fields(num_classes, "log_probs")
+        return pa.schema([*OUTLINE, *own])
 
     def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
         """(N, K)."""
         return read_distributions(table, num_classes, "log_probs", source).dense()
 
-    # teaching
+    # answering
+    def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
+        """The name of the likeliest class."""
+        return classes[int(np.exp(prediction).argmax())]
 
+    def answer_columns(self, predictions: Array, classes: Sequence[str]) -> dict[str, Any]:
+        """The likeliest class, its probability and those of all."""
+        return shown_columns(predictions, classes)
+
+    def encode_answer(self, answer: Any, num_classes: int) -> bytes:
+        raise NotImplementedError("a row says all")
+
+    # teaching
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
         """The images themselves."""
         labels = whole_numbers(table, "label", num_classes - 1, source)
         places = np.arange(len(labels))
-        log_confidences = table.column("log_confidence").to_numpy()
-        return Units(places, np.zeros_like(places), labels, log_confidences)
+        return Units(places, np.zeros_like(places), labels, table["log_confidence"].to_numpy())
 
     def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
         """As they are."""
@@ -171,8 +176,8 @@ class Classification:
             return np.full_like(counts, select.images_per_class)
         if select.fraction_per_class is None:
             return None
-        each = max(1, round(select.fraction_per_class * int(counts.sum()) / len(counts)))
-        return np.full_like(counts, each)
+        share = select.fraction_per_class * int(counts.sum()) / len(counts)
+        return np.full_like(counts, max(1, round(share)))
 
     def teach(
         self, table: Any, num_classes: int, source: object, choose: Choose, select: SelectParams
@@ -205,7 +210,6 @@ class Classification:
         return np.asarray(stored / sums)
 
     # judging
-
     def sample(
         self, log_probs: Tensor, targets: Array, most: int
     ) -> tuple[Floats, NDArray[np.int64]]:
@@ -278,7 +282,6 @@ class Classification:
         return np.asarray(-np.maximum(own, LEAST_LOG_PROB), np.float32)
 
     # showing
-
     def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
         """The image alone, in RGB."""
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

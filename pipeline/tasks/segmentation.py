@@ -19,14 +19,17 @@ from pipeline.data.class_maps import (
     map_columns,
     map_losses,
     map_probabilities,
+    map_shares,
     merge_maps,
     pack_maps,
     pack_masks,
     palette,
+    palette_png,
     read_maps,
     read_masks,
 )
 from pipeline.data.decoding import decode_masks
+from pipeline.data.fit import own_pixels, padding
 from pipeline.data.images import Pixels
 from pipeline.data.masks import MaskOf
 from pipeline.data.preparation.targets import Encoded
@@ -63,10 +66,10 @@ class Segmentation:
     name = "segmentation"
     score, score_words, unit = "miou", "mean IoU", "pixel"
     image_classes, keeps_whole = False, True
+    answer_file: str | None = "mask"
     target = pa.field("mask", pa.binary())
 
     # data
-
     def encode(
         self,
         labels: Sequence[Any],
@@ -93,7 +96,6 @@ class Segmentation:
         return read_masks(column, side, "masks")
 
     # learning
-
     def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
         """Of the pixels that are known."""
         return targets[targets != IGNORED].bincount(minlength=num_classes)
@@ -150,7 +152,6 @@ class Segmentation:
         return predictions
 
     # predicting
-
     def undo(self, scores: Tensor, undo: Callable[[Tensor], Tensor]) -> Tensor:
         """Moved back."""
         return undo(scores)
@@ -162,6 +163,12 @@ class Segmentation:
     def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
         """Maps of the weighted mean of what maps say."""
         return merge_maps(members, weights, num_classes)
+
+    def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
+        """Ignored there."""
+        predictions = predictions.copy()
+        predictions[:, 0][padding(sizes, predictions.shape[-1])] = IGNORED
+        return predictions
 
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """Maps as PNG."""
@@ -175,18 +182,35 @@ class Segmentation:
         """Maps (N, 4, S, S)."""
         return read_maps(table, num_classes, source)
 
-    # teaching
+    # answering
+    def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
+        """The class of each of its own pixels, (H, W)."""
+        return own_pixels(prediction[0], *map(int, size))
 
+    def answer_columns(self, predictions: Array, classes: Sequence[str]) -> dict[str, Any]:
+        """The mean confidence of the pixels, and the share of each class."""
+        shares, confidences = map_shares(predictions, len(classes))
+        columns = {"confidence": pa.array(confidences)}
+        return columns | {
+            f"share_{name}": pa.array(share) for name, share in zip(classes, shares.T, strict=True)
+        }
+
+    def encode_answer(self, answer: Any, num_classes: int) -> bytes:
+        """Class numbers, with a colour for each."""
+        return palette_png(answer, num_classes)
+
+    # teaching
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
-        """Pixels in an even grid."""
+        """Of the pixels in an even grid those that are not ignored."""
         maps = read_maps(table, num_classes, source)
         pixels = grid_pixels(maps.shape[-1], most)
         firsts = maps.reshape(len(maps), 4, -1)[:, :, pixels]
+        images, places = np.nonzero(firsts[:, 0] != IGNORED)
         return Units(
-            np.repeat(np.arange(len(maps)), len(pixels)),
-            np.tile(pixels, len(maps)),
-            firsts[:, 0].reshape(-1).astype(np.int32),
-            LOG_CONFIDENCES[firsts[:, 2].reshape(-1)],
+            images,
+            pixels[places],
+            firsts[images, 0, places].astype(np.int32),
+            LOG_CONFIDENCES[firsts[images, 2, places]],
         )
 
     def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
@@ -210,11 +234,17 @@ class Segmentation:
         maps = read_maps(table, num_classes, source)
         shown, repeats, reasons = [], np.zeros(len(maps), np.int32), np.zeros(len(maps), np.uint8)
         for row, whole in enumerate(maps):
-            labels, sure = whole[0].reshape(1, -1).astype(np.int32), whole[2].reshape(1, -1)
-            choice = choose(np.array([row]), labels, LOG_CONFIDENCES[sure])
-            kept = (choice.repeats > 0).reshape(whole[0].shape)
-            repeats[row], reasons[row] = kept.any(), choice.reasons.min()
-            shown.append(shown_class(whole, kept if kept.any() else ~kept))
+            known = whole[0] != IGNORED
+            labels, sure = np.where(known, whole[0], 0).astype(np.int32), whole[2]
+            choice = choose(
+                np.array([row]), labels.reshape(1, -1), LOG_CONFIDENCES[sure.reshape(1, -1)]
+            )
+            kept = (choice.repeats > 0).reshape(known.shape) & known
+            repeats[row], reasons[row] = (
+                kept.any(),
+                choice.reasons.reshape(known.shape)[known].min(),
+            )
+            shown.append(shown_class(whole, kept if kept.any() else known))
             hard = select.label_kind == "hard"
             some = (
                 hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
@@ -236,10 +266,9 @@ class Segmentation:
         self, table: Any, num_classes: int, label_kind: str, source: object
     ) -> Array:
         """Maps (N, 4, S, S), of hard labels sure of one class."""
-        return read_maps(table, num_classes, source, ignored=True)
+        return read_maps(table, num_classes, source, empty=True)
 
     # judging
-
     def sample(
         self, log_probs: Tensor, targets: Array, most: int
     ) -> tuple[Floats, NDArray[np.int64]]:
@@ -322,7 +351,6 @@ class Segmentation:
         return map_losses(predictions, targets, num_classes)
 
     # showing
-
     def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
         """Each class in its colour over the image; what is ignored stays."""
         image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))

@@ -82,6 +82,9 @@ class Task(Targets, Protocol):
     """the same in a sentence: "accuracy", "mean IoU" """
     unit: str
     """what is selected, in a sentence: "image", "pixel" """
+    answer_file: str | None
+    """what the file that answers for an image is called: "mask"; None where a row of a table says
+    all"""
 
     # learning
     def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
@@ -123,6 +126,12 @@ class Task(Targets, Protocol):
     def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
         """The predictions of several models of the same images as one; weights: of sum 1."""
 
+    def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
+        """Predictions (N, …) where nothing is said of what lies in the square outside the image.
+
+        sizes: (N, 2), the width and height of the whole images that the squares hold.
+        """
+
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """Predictions as Arrow columns of a shard."""
 
@@ -131,6 +140,18 @@ class Task(Targets, Protocol):
 
     def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
         """Predictions (N, …) of a table of these columns; DataError names `source`."""
+
+    # answering
+    def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
+        """A prediction (…) of one image as its user reads it: the name of its class, or a target at
+        the image's own pixels, (H, W); size: width and height."""
+
+    def answer_columns(self, predictions: Array, classes: Sequence[str]) -> dict[str, Any]:
+        """What a table says of images, (N,) Arrow values by the names of its columns, among them
+        `confidence`, in [0, 1]."""
+
+    def encode_answer(self, answer: Any, num_classes: int) -> bytes:
+        """An answer as PNG, which viewers show and programs read; where there is an answer_file."""
 
     # teaching
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:

@@ -23,6 +23,8 @@ from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from pipeline.evaluate.champion import promote
 from pipeline.files import plain_name, read_json
+from pipeline.models.spec import SPEC, read_spec
+from pipeline.params.dense import DECODERS
 from pipeline.tasks import open_task
 from pipeline.tasks.significance import Bootstrap
 
@@ -30,6 +32,7 @@ PACKAGES = (
     *("mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "ruamel.yaml", "safetensors"),
     *("timm", "torch", "torchvision"),
 )
+DECODERS_PACKAGE = "segmentation-models-pytorch"  # of networks with one of its decoders
 RIGHTS_TAG = "selftrain.rights"
 MOST_RIGHTS = 1 << 30  # bytes: of some ten million images
 DESCRIPTION = "What each run would ship: docs/tracking.md says what `champion` and `challenger` are"
@@ -51,7 +54,7 @@ def log_model(client: Any, experiment: str, run_id: str, folder: Path) -> None:
 
 
 def save_model(target: Path, classifier: Path, about: Model | None = None) -> None:
-    """Write an MLflow model folder that classifies image bytes.
+    """Write an MLflow model folder that answers image bytes as the classifier does.
 
     `classifier`: a folder of save_classifier, or a single model's.
     """
@@ -67,11 +70,19 @@ def save_model(target: Path, classifier: Path, about: Model | None = None) -> No
             artifacts={"classifier": str(classifier)},
             code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[
-                f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in PACKAGES
+                f"{name}=={importlib.metadata.version(name).partition('+')[0]}"
+                for name in _packages(classifier)
             ],
             signature=ModelSignature(inputs=Schema([ColSpec(anything(), "image")])),
             mlflow_model=about or Model(),
         )
+
+
+def _packages(classifier: Path) -> tuple[str, ...]:
+    """What its models need where they are served."""
+    names = [read_spec(path.parent).network["name"] for path in classifier.rglob(SPEC)]
+    decoders = any(name.partition("/")[0] in DECODERS for name in names)
+    return (*PACKAGES, DECODERS_PACKAGE) if decoders else PACKAGES
 
 
 def register(

@@ -1,4 +1,4 @@
-"""The model that MLflow logs: image bytes in, class names with probabilities out.
+"""The model that MLflow logs: image bytes in, class names with probabilities out, or masks.
 
 MLflow runs this file to make the model ("models from code"); its weights are the classifier
 folder logged beside it. Torch is imported only when a model is loaded.
@@ -19,7 +19,7 @@ from pipeline.errors import DataError
 
 
 class Classifier(PythonModel):
-    """Classifies images given as bytes, or as base64 text, in a column `image`."""
+    """Answers images given as bytes, or as base64 text, in a column `image`."""
 
     def load_context(self, context: Any) -> None:
         """Load the classifier that was logged with the model."""
@@ -30,7 +30,8 @@ class Classifier(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row an image: label, confidence, `probability_<class>` of each class, and error."""
+        """One row an image: label, confidence, `probability_<class>` of each class, and error; of
+        masks the PNG as base64 text and `share_<class>` instead."""
         from pipeline.evaluate.classify import classify
 
         try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.augment import Draws, Warp, strong, weak
+from pipeline.augment.boxes import inside_boxes
 from pipeline.data.streamed import ShardStream
 from pipeline.errors import ParameterError
 from pipeline.params import AugmentParams, TrainParams
@@ -47,7 +48,8 @@ class Batch(NamedTuple):
     Either their stored pseudo-labels `targets`, (m, …), or the `weak` view of the same images, for
     an online teacher to label, and how its pixels come to the noised one; mix: what mixes the
     noised images with what it says, None where nothing is mixed. second: another noised view of the
-    same images, where views are contrasted.
+    same images, where views are contrasted. known: which pixels of the weak view show the images,
+    (m, S, S), None where all do.
     """
 
     labeled: LabeledBatch
@@ -57,6 +59,7 @@ class Batch(NamedTuple):
     move: Warp | None = None
     mix: Mix | None = None
     second: Tensor | None = None
+    known: Tensor | None = None
 
 
 def step_batch(
@@ -123,10 +126,11 @@ class _Sampler:
         """Of all unlabelled images, whether they were selected or not."""
         data = self.data
         if data.unlabeled_stream is not None:
-            images, *_ = self._streamed(data.unlabeled_stream.every_image, "unlabeled")
+            images, rows, _ = self._streamed(data.unlabeled_stream.every_image, "unlabeled")
         else:
             assert data.unlabeled_images is not None
-            images = data.unlabeled_images[self._rows("unlabeled", len(data.unlabeled_images))]
+            rows = self._rows("unlabeled", len(data.unlabeled_images))
+            images = data.unlabeled_images[rows]
         kind, draws = self.train.unlabeled_augment, self._draws("unlabeled")
         view, there = self._view(images, draws, kind)
         seen, here = self._view(images, self._draws("weak"), "weak")
@@ -139,7 +143,19 @@ class _Sampler:
             if self.augment.mix == "none"
             else partial(self._mixed, draws=draws, view=kind),
             second=self._second_view(images),
+            known=self._known(rows, here, seen.shape[-1]),
         )
+
+    def _known(self, rows: Tensor, warp: Warp, side: int) -> Tensor | None:
+        """Which pixels of a view of unlabelled images show them, and not what is around them in
+        their squares: (n, S, S); None where they fill these."""
+        boxes = self.data.unlabeled_boxes
+        if boxes is None:
+            return None
+        inside = inside_boxes(boxes[rows].long(), warp.height, warp.width)
+        moved, known = warp.apply(inside)
+        shown = (moved & known[:, None]).float()
+        return nn.functional.interpolate(shown, (side, side))[:, 0]
 
     def _size(self, stream: Stream) -> int:
         """Images in the global batch."""

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.blocks import PseudoLabelReader
+from pipeline.data.fit import place_of
 from pipeline.data.predictions import PseudoLabels, num_classes_of, read_pseudo_labels
+from pipeline.data.rows import read_sizes
 from pipeline.data.shards import read_manifest
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import (
@@ -108,6 +110,8 @@ def training_data(
         if more["unlabeled_stream"] is None:
             more |= {"unlabeled_images": load("unlabeled")[0]}
             more |= _pseudo_labeled(prepared / "unlabeled", pseudo_labels, task)
+        if task.keeps_whole:
+            more["unlabeled_boxes"] = _boxes(prepared / "unlabeled", dataset.image_size)
     return replace(TrainingData(images, labels, dataset.mean, dataset.std), **more)
 
 
@@ -128,6 +132,16 @@ class _Targets:
         targets = self.task.load(table.column(self.task.target.name), self.side)
         _check_labels(self.folder, torch.from_numpy(targets), self.task, self.num_classes)
         return targets
+
+
+def _boxes(folder: Path, side: int) -> Tensor | None:
+    """Where the images of a folder lie in their squares, (N, 4); None where they fill them."""
+    sizes = read_sizes(folder)
+    if (sizes[:, 0] == sizes[:, 1]).all():
+        return None
+    each = (place_of(int(width), int(height), side) for width, height in sizes)
+    places = np.fromiter(each, np.dtype((np.int16, 4)), len(sizes))
+    return torch.from_numpy(places[:, [1, 0, 3, 2]])
 
 
 def _check_labels(folder: Path, labels: Tensor, task: Task, num_classes: int) -> None:

@@ -105,7 +105,7 @@ def _taught_online(
     assert batch.noised is not None
     assert batch.weak is not None
     with passes_in(train.precision, worker.device):
-        targets, counts = online.targets(batch.weak)
+        targets, counts = online.targets(batch.weak, batch.known)
     noised, move = batch.noised, partial(_moved, batch.move)
     both = [task.undo(each, move) for each in (targets, counts[:, None])]
     if batch.mix is not None:

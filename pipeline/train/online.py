@@ -42,25 +42,32 @@ class OnlineTeacher:
         self._across_workers = across_workers
 
     @torch.no_grad()
-    def targets(self, weak: Tensor) -> tuple[Tensor, Tensor]:
+    def targets(self, weak: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Probabilities (n, K, …) of weak views (n, C, S, S), and which count, (n, …) float.
 
+        known: (n, S, S), what of the views shows the images; None: all, or each has one answer.
         The network is left in training mode.
         """
         logits = averaged_logits(self._network, self._weights, weak)
-        return self._selected(logits.float().softmax(dim=1))
+        return self._selected(logits.float().softmax(dim=1), known)
 
-    def _selected(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    def _selected(self, probabilities: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
         params = self._params
         if params.distribution_alignment:
             others = range(2, probabilities.dim())
-            now = self._across_workers(probabilities.mean(dim=[0, *others]))
+            mean = probabilities.mean(dim=[0, *others])
+            if known is not None:
+                mean = (probabilities * known[:, None]).sum(dim=[0, *others])
+                mean = mean / known.sum().clamp(min=1)
+            now = self._across_workers(mean)
             self.mean.lerp_(now, 1 - MEAN_DECAY)
             ratio = self._prior / self.mean.clamp(min=1e-6)
             probabilities = probabilities * ratio.view(-1, *(1 for _ in others))
             probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
         confidence, labels = probabilities.max(dim=1)
         counts = (confidence >= params.confidence_threshold).float()
+        if known is not None:
+            counts = counts * known
         if params.label_kind == "hard":
             hard = nn.functional.one_hot(labels, probabilities.shape[1])
             return hard.movedim(-1, 1).float(), counts

@@ -21,8 +21,9 @@ class TrainingData:
     along: labeled_stream and unlabeled_stream; images and labels are empty then.
     unlabeled_images: (M, C, S, S) uint8; unlabeled_rows: (R,) int64, a row of unlabeled_images for
     each time a pseudo-label counts; unlabeled_targets: (R, …), the task's pseudo-labels.
-    num_classes: K; None: one more than the largest label. taught: (N, …), pseudo-labels of the
-    labelled images, where the teacher is distilled.
+    unlabeled_boxes: (M, 4) int16, where the images lie in their squares (pipeline.augment.boxes),
+    of streamed ones too; None where they fill them. num_classes: K; None: one more than the largest
+    label. taught: (N, …), pseudo-labels of the labelled images, where the teacher is distilled.
     """
 
     images: Tensor
@@ -32,6 +33,7 @@ class TrainingData:
     unlabeled_images: Tensor | None = None
     unlabeled_rows: Tensor | None = None
     unlabeled_targets: Tensor | None = None
+    unlabeled_boxes: Tensor | None = None
     validation_images: Tensor | None = None
     validation_labels: Tensor | None = None
     num_classes: int | None = None

@@ -98,6 +98,16 @@ def check_writable(out: Path, mark: bytes, *, force: bool) -> None:
     check_folder(out)
 
 
+def check_own_folder(out: Path, command: str, *, ours: bool) -> None:
+    """Raise ParameterError where no folder can be written at `out`, or one is in its place that
+    `command` did not write, with anything in it."""
+    check_folder(out)
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+        raise ParameterError(
+            f"--out {out}: exists, and selftrain {command} did not write it; name another folder"
+        )
+
+
 def _replaceable(path: Path, mark: bytes) -> bool:
     """Whether a file is empty or has `mark` in it, and may be read."""
     try:

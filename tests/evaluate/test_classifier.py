@@ -56,16 +56,16 @@ def test_an_ensemble_is_the_weighted_mean_over_models_and_views(
     images = [encoded(photo(20 + n, 40)) for n in range(5)]
     found = classify_encoded(open_classifier(models, recipe), images, threads=2)
     want = np.array([slow(models, recipe, image) for image in images])
-    np.testing.assert_allclose(found.probabilities, want, atol=1e-5)
+    np.testing.assert_allclose(np.exp(found.predictions), want, atol=1e-5)
     assert found.problems == [None] * 5
 
 
 def test_the_answer_to_an_image_depends_on_no_other(models: dict[str, Path]) -> None:
     classifier = open_classifier(models, Recipe({"1": 1.0}, views="jitter", jitter_views=4))
     images = [encoded(noise(seed)) for seed in range(6)]
-    together = classify_encoded(classifier, images).probabilities
+    together = classify_encoded(classifier, images).predictions
     for row, image in enumerate(images):
-        alone = classify_encoded(classifier, [b"no image", image]).probabilities[1]
+        (alone,) = classify_encoded(classifier, [b"no image", image]).predictions
         np.testing.assert_allclose(alone, together[row], atol=1e-6)
     assert np.ptp(together, axis=0).max() > 1e-4
 
@@ -79,8 +79,8 @@ def test_bad_images_say_why_and_the_others_are_answered(models: dict[str, Path])
     assert answers.problems[1] is None
     assert answers.problems[2] is not None
     assert answers.problems[3] == "too many pixels: 40x24"
-    assert np.isnan(answers.probabilities[[0, 2, 3]]).all()
-    assert answers.probabilities[1].sum() == pytest.approx(1, abs=1e-5)
+    assert answers.rows == [None, 0, None, None]
+    assert np.exp(answers.predictions).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_saved_classifier_holds_the_models_that_count_and_loads_elsewhere(
@@ -88,14 +88,14 @@ def test_a_saved_classifier_holds_the_models_that_count_and_loads_elsewhere(
 ) -> None:
     recipe = Recipe({"1": 1.0}, views="flip", seed=3)
     image = encoded(noise(2))
-    want = classify_encoded(open_classifier(models, recipe), [image]).probabilities
+    want = classify_encoded(open_classifier(models, recipe), [image]).predictions
     for _ in range(2):  # a folder that a killed run left is replaced
         save_classifier(tmp_path / "out", models, recipe)
     (tmp_path / "out").rename(tmp_path / "moved")
     assert sorted(path.name for path in (tmp_path / "moved").iterdir()) == ["1", RECIPE]
     loaded = load_classifier(tmp_path / "moved")
     assert loaded.recipe == recipe
-    np.testing.assert_array_equal(classify_encoded(loaded, [image]).probabilities, want)
+    np.testing.assert_array_equal(classify_encoded(loaded, [image]).predictions, want)
 
 
 def test_a_models_folder_is_a_classifier_that_looks_once(models: dict[str, Path]) -> None:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.evaluate import views as module
-from pipeline.evaluate.views import num_views, predict, views_of
+from pipeline.evaluate.views import iter_log_probs, num_views, predict, views_of
+from pipeline.models.passes import Passes
 from pipeline.params import ViewParams
+from pipeline.tasks import open_task
 from pipeline.tasks.classification import TASK
 
 VIEWS = ("centre", "flip", "five_crop", "ten_crop", "multi_scale", "jitter")
@@ -202,3 +204,37 @@ def test_images_jittered_alike_do_not_depend_on_each_other() -> None:
             torch.testing.assert_close(view[row : row + 1], one)
             assert (one - images[row]).abs().max() > 0.05
     assert not torch.allclose(together[0], together[1])
+
+
+class Counting(nn.Module):
+    """Logits of zero for each image, or each pixel of it; notes how many images it sees."""
+
+    def __init__(self, num_classes: int, *, dense: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, 1))
+        self.dense, self.counts = dense, list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.counts.append(len(images))
+        pixels = images.mean(dim=1, keepdim=True) if self.dense else images.mean(dim=(1, 2, 3))
+        shape = (-1, 1, 1) if self.dense else (-1,)
+        return pixels.reshape(len(images), 1, *pixels.shape[2:]) * self.weight.view(shape)
+
+
+@pytest.mark.parametrize("given", [None, Passes(channels_last=True)])
+def test_a_batch_of_pixels_answers_fits_into_memory(given: Passes | None) -> None:
+    images, few = np.zeros((64, 1, 256, 256), np.uint8), ViewParams(batch_size=512)
+    how: dict[str, Any] = {"mean": [0.0], "std": [1.0], "views": few, "passes": given}
+    seen = {}
+    for name, count, num_classes in (("segmentation", 24, 12), ("classification", 64, 1000)):
+        network = Counting(num_classes, dense=name == "segmentation").eval()
+        sizes = [len(b) for b in iter_log_probs(network, images[:count], open_task(name), **how)]
+        assert sum(sizes) == count
+        assert set(network.counts) <= {1, *sizes}
+        seen[name] = sizes
+    assert max(seen["segmentation"]) * 256 * 256 * 12 * 4 < 50e6
+    assert len(seen["segmentation"]) < 6
+    assert seen["classification"] == [64]
+    huge = Counting(254, dense=True).eval()
+    large = np.zeros((2, 1, 512, 512), np.uint8)
+    assert len(next(iter_log_probs(huge, large, open_task("segmentation"), **how))) == 1

@@ -55,7 +55,7 @@ def test_onnxruntime_agrees_on_digits(tmp_path: Path) -> None:
     for count in (1, 7, 1000):
         some = images[300 : 300 + count]
         (found,) = served.run(None, {"images": some.numpy()})
-        want = np.exp(classifier.log_probs(some))
+        want = np.exp(classifier.predictions(some))
         np.testing.assert_allclose(found, want, atol=1e-4)
     assert (found.argmax(1) == labels[300:1300].numpy()).mean() > 0.7
     about = served.get_modelmeta().custom_metadata_map
@@ -103,4 +103,4 @@ def test_an_ensemble_is_the_weighted_mean_of_its_models(tmp_path: Path) -> None:
     images = digits()[0][:50]
     with torch.no_grad():
         found = PixelClassifier(members)(images)
-    np.testing.assert_allclose(found, np.exp(classifier.log_probs(images)), atol=1e-5)
+    np.testing.assert_allclose(found, np.exp(classifier.predictions(images)), atol=1e-5)

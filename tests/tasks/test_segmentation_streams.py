@@ -12,6 +12,7 @@ import torch
 from pipeline.data.class_maps import IGNORED, map_columns, pack_masks
 from pipeline.data.images import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
+from pipeline.data.rows import SIZE
 from pipeline.data.tensors import GIB, load_images
 from pipeline.errors import DataError
 from pipeline.files import write_json
@@ -33,7 +34,7 @@ from tests.tasks.test_segmentation_training import (
 from tests.tiny import PLAIN, train_params
 
 FEW = 128 * SIDE * SIDE / GIB  # room for 128 images
-SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), TASK.target])
+SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), TASK.target, *SIZE])
 ABOUT = {"channels": 1, "image_size": SIDE}
 
 
@@ -43,7 +44,13 @@ def write_images(folder: Path, count: int, seed: int, *, known: bool = True) -> 
     files = [encode_png(image.permute(1, 2, 0).numpy()) for image in images]
     values = pack_masks(list(masks.numpy())) if known else [None] * count
     rows = [
-        {"id": f"{folder.name}_{number}", "image": file, "mask": mask}
+        {
+            "id": f"{folder.name}_{number}",
+            "image": file,
+            "mask": mask,
+            "width": 100,
+            "height": 100 if known or number % 2 else 50,
+        }
         for number, (file, mask) in enumerate(zip(files, values, strict=True))
     ]
     write_shards(folder, rows, SCHEMA, rows_per_shard=40, metadata=ABOUT)
@@ -128,6 +135,19 @@ def test_a_stream_brings_masks_and_maps_of_its_own_images(made: Path) -> None:
             for image, target in zip(seen, found, strict=True):
                 apart = (data.normalized(stored.float() / 255) - image).abs().amax(dim=(1, 2, 3))
                 assert torch.equal(target, true[int(apart.argmin())])
+
+
+@pytest.mark.parametrize("cache_gib", [1.0, FEW])
+def test_what_of_a_view_shows_an_image_is_known_by_the_image(made: Path, cache_gib: float) -> None:
+    data, pixels = load(made, cache_gib=cache_gib), scenes(160, 3)[0]
+    both = data.normalized(torch.cat([pixels, pixels.flip(-1)]).float() / 255)
+    for step in (0, 7):
+        batch = step_batch(data, train_params(), PLAIN, 0, step, Worker(), online=True)
+        assert batch.weak is not None
+        assert batch.known is not None
+        for seen, known in zip(batch.weak, batch.known, strict=True):
+            number = int((both - seen).abs().amax(dim=(1, 2, 3)).argmin()) % 160
+            assert known.mean() == (1 if number % 2 else 0.5)
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, FEW])

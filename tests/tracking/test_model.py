@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -21,8 +23,10 @@ from pipeline.evaluate.classifier import load_classifier
 from pipeline.evaluate.classify import classify
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
 from pipeline.models.spec import ModelSpec
+from pipeline.tracking.model import save_model
 from pipeline.tracking.server import tracking_uri
 from tests.data.hostile_images import tiled_tiff
+from tests.tiny import save_model as save_model_folder
 from tests.tracking.isolated import Isolated, post
 from tests.tracking.tracked import QUIET_MLFLOW, send_all, tracked
 
@@ -107,6 +111,28 @@ def test_a_bad_image_says_why_and_the_others_are_answered(folder: Path) -> None:
 def test_a_table_needs_its_column_of_images(folder: Path) -> None:
     with pytest.raises(DataError, match="column `image`"):
         classify(load_classifier(folder), {"picture": [b""]})
+
+
+@pytest.mark.parametrize("name", ["unet_small", "unet/tf_efficientnet_lite0"])
+def test_a_model_of_masks_answers_with_them_wherever_it_is_loaded(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # MLflow puts the model's code before it
+    dense: dict[str, Any] = {"task": "segmentation", "network": {"name": name}, "image_size": 32}
+    save_model_folder(tmp_path / "dense", **dense)
+    save_model(tmp_path / "served", tmp_path / "dense")
+    save_model(tmp_path / "plain", folder)
+    decoders = name != "unet_small"
+    for served, needed in (("served", decoders), ("plain", False)):
+        requirements = (tmp_path / served / "requirements.txt").read_text()
+        assert ("segmentation-models-pytorch==" in requirements) == needed
+    texts = [base64.b64encode(png(1, (17, 31))).decode(), "no base64!"]
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "served")).predict({"image": texts})
+    want = classify(load_classifier(tmp_path / "dense"), texts)
+    assert answer.to_dict("records") == want.to_dict("records")
+    mask = Image.open(io.BytesIO(base64.b64decode(answer["mask"][0])))
+    assert (mask.mode, mask.size) == ("P", (31, 17))
+    assert answer["mask"][1] is None
 
 
 def jpeg(size: tuple[int, int]) -> bytes:

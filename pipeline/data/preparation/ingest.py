@@ -30,6 +30,7 @@ from pipeline.data.preparation.records import (
     spilled_ids,
 )
 from pipeline.data.preparation.targets import Encoded, Targets
+from pipeline.data.rows import SIZE
 from pipeline.data.sources.rows import Row, Source
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
@@ -81,7 +82,7 @@ def ingest(
 def stored_schema(task: Targets) -> Any:
     """Of the prepared shards: what is kept of each image, and where all of it was fitted into the
     square, its own upright size."""
-    own = [("width", pa.int32()), ("height", pa.int32())] if task.keeps_whole else []
+    own = SIZE if task.keeps_whole else ()
     return pa.schema([("id", pa.string()), ("image", pa.binary()), task.target, *own])
 
 
