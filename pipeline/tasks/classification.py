@@ -21,10 +21,7 @@ from pipeline.data.predictions import whole_numbers
 from pipeline.data.preparation.targets import Encoded
 from pipeline.errors import DataError
 from pipeline.tasks.averages import weighted_log_probs
-from pipeline.tasks.metrics import (
-    LEAST_LOG_PROB,
-    correct,
-)
+from pipeline.tasks.metrics import LEAST_LOG_PROB, correct
 from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
 from pipeline.tasks.task import Array, Choose, Floats, Scores, Taught, Units
 
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
 
 LABEL = pa.field("label", pa.int32(), nullable=False)
 OUTLINE = pa.schema([LABEL, pa.field("log_confidence", pa.float16(), nullable=False)])
-
-LABEL = pa.field("label", pa.int32(), nullable=False)
 
 
 class Classification:

@@ -135,7 +135,9 @@ class _Sampler:
             view,
             weak=seen,
             move=here.inverse().then(there),
-            mix=None if self.augment.mix == "none" else partial(self._mixed, draws=draws, view=kind),
+            mix=None
+            if self.augment.mix == "none"
+            else partial(self._mixed, draws=draws, view=kind),
             second=self._second_view(images),
         )
 

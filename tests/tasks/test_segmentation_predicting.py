@@ -24,7 +24,6 @@ from pipeline.data.predictions import (
     read_pseudo_labels,
 )
 from pipeline.data.shards import iter_shards, shard_name, write_manifest, write_shard
-from pipeline.data.taught_maps import LOG_CONFIDENCES, grid_pixels
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit
 from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
@@ -32,6 +31,7 @@ from pipeline.labels.select import id_hashes, unit_hashes
 from pipeline.labels.shard_selector import Truth
 from pipeline.params import SelectParams
 from pipeline.tasks import noted, open_task
+from pipeline.tasks.taught_maps import LOG_CONFIDENCES, grid_pixels
 
 TASK = open_task("segmentation")
 CLASSES = ("sky", "road", "tree", "car")
