@@ -28,6 +28,7 @@ IGNORED = masks.IGNORED
 COARSE_SIDE = 64  # values along a side of what comes at a stride, about
 MOST_FLOATS = 1 << 24  # of probabilities in memory at a time
 RED, GREY = (220, 30, 30), (128, 128, 128)
+STRIPES = (225, 150)  # greys
 LEAST = 1e-4  # of a probability that is rebuilt from a map
 COLUMNS = pa.schema(
     [
@@ -64,6 +65,13 @@ def painted_errors(pixels: NDArray[np.uint8], classes: Maps, truth: Maps) -> NDA
     errors[classes != truth] = RED
     errors[truth == IGNORED] = GREY
     return errors.astype(np.uint8)
+
+
+def striped(pixels: NDArray[np.uint8], some: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A picture (S, S, 3) with grey stripes, which no class has, over some of its pixels (S, S)."""
+    rows, columns = np.indices(some.shape)
+    stripes = np.where((rows + columns) // 2 % 2, *STRIPES).astype(np.uint8)
+    return np.where(some[..., None], stripes[..., None], pixels)
 
 
 def stride_of(side: int) -> int:

@@ -40,7 +40,7 @@ class Segmentation:
     that are both predicted and true, those predicted, and those true, of pixels that count."""
 
     name = "segmentation"
-    score, score_words, unit = "miou", "mean IoU", "pixel"
+    score, score_words, class_score, unit = "miou", "mean IoU", "IoU", "sampled pixel"
     image_classes, keeps_whole = False, True
     target = pa.field("mask", pa.binary())
 
@@ -269,10 +269,14 @@ class Segmentation:
         return class_maps.painted(pixels, target.reshape(-1, *target.shape[-2:])[0], num_classes)
 
     def tiles(
-        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array | None, num_classes: int
     ) -> list[NDArray[np.uint8]]:
-        """Red where wrong, grey where ignored, else the image, faint."""
+        """Red where wrong, grey where ignored, else the image, faint; a pseudo-label is striped
+        where ignored."""
         image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        if target is None:
+            shown = self.draw(pixels, prediction, num_classes)
+            return [image, class_maps.striped(shown, prediction[0] == IGNORED)]
         both = (self.draw(pixels, each, num_classes) for each in (target, prediction[0]))
         return [image, *both, class_maps.painted_errors(pixels, prediction[0], target)]
 

@@ -33,7 +33,8 @@ def grid_pixels(side: int, most: int) -> NDArray[np.int64]:
 def teach_maps(maps: Maps, num_classes: int, choose: Choose, select: SelectParams) -> Taught:
     """Maps (N, 4, S, S) where pixels that are not kept are ignored; an image counts where one is.
 
-    Overwrites `maps`.
+    Shown of an image: the class that most of its kept pixels have, and the mean confidence of all
+    its pixels. Overwrites `maps`.
     """
     shown, repeats, reasons = [], np.zeros(len(maps), np.int32), np.zeros(len(maps), np.uint8)
     for row, whole in enumerate(maps):
@@ -41,7 +42,7 @@ def teach_maps(maps: Maps, num_classes: int, choose: Choose, select: SelectParam
         choice = choose(np.array([row]), labels, LOG_CONFIDENCES[sure])
         kept = (choice.repeats > 0).reshape(whole[0].shape)
         repeats[row], reasons[row] = kept.any(), choice.reasons.min()
-        shown.append(shown_class(whole, kept if kept.any() else ~kept))
+        shown.append((main_class(whole, kept if kept.any() else ~kept), whole[2].mean() / 255))
         hard = select.label_kind == "hard"
         some = hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
         maps[row] = kept_map(some, kept)
@@ -83,11 +84,9 @@ def sharpened_map(whole: Maps, num_classes: int, temperature: float) -> Maps:
     return np.concatenate([whole[:2], np.rint(sharp * 255).astype(np.uint8)])
 
 
-def shown_class(whole: Maps, shown: NDArray[np.bool_]) -> tuple[int, float]:
-    """The class that most of the pixels `shown`, (S, S), have, and their mean confidence."""
-    classes = whole[0][shown]
-    label = int(np.bincount(classes).argmax())
-    return label, float(whole[2][shown][classes == label].mean() / 255)
+def main_class(whole: Maps, some: NDArray[np.bool_]) -> int:
+    """The class that most of some pixels, (S, S), of a map have."""
+    return int(np.bincount(whole[0][some]).argmax())
 
 
 def map_targets(maps: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
