@@ -34,15 +34,17 @@ def teach_maps(maps: Maps, num_classes: int, choose: Choose, select: SelectParam
     """Maps (N, 4, S, S) where pixels that are not kept are ignored; an image counts where one is.
 
     Shown of an image: the class that most of its kept pixels have, and the mean confidence of all
-    its pixels. Overwrites `maps`.
+    that it has. Overwrites `maps`.
     """
     shown, repeats, reasons = [], np.zeros(len(maps), np.int32), np.zeros(len(maps), np.uint8)
     for row, whole in enumerate(maps):
-        labels, sure = whole[0].reshape(1, -1).astype(np.int32), whole[2].reshape(1, -1)
-        choice = choose(np.array([row]), labels, LOG_CONFIDENCES[sure])
-        kept = (choice.repeats > 0).reshape(whole[0].shape)
-        repeats[row], reasons[row] = kept.any(), choice.reasons.min()
-        shown.append((main_class(whole, kept if kept.any() else ~kept), whole[2].mean() / 255))
+        known = whole[0] != IGNORED
+        labels = np.where(known, whole[0], 0).astype(np.int32).reshape(1, -1)
+        choice = choose(np.array([row]), labels, LOG_CONFIDENCES[whole[2].reshape(1, -1)])
+        kept = (choice.repeats > 0).reshape(known.shape) & known
+        repeats[row], reasons[row] = kept.any(), choice.reasons.reshape(known.shape)[known].min()
+        main = np.bincount(whole[0][kept if kept.any() else known]).argmax()
+        shown.append((main, whole[2][known].mean() / 255))
         hard = select.label_kind == "hard"
         some = hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
         maps[row] = kept_map(some, kept)
@@ -82,11 +84,6 @@ def sharpened_map(whole: Maps, num_classes: int, temperature: float) -> Maps:
     shares = np.stack([*two, rest][: len(counts)], axis=1)
     sharp = sharpen(shares, temperature, counts)[:, :2].T.reshape(whole[2:].shape)
     return np.concatenate([whole[:2], np.rint(sharp * 255).astype(np.uint8)])
-
-
-def main_class(whole: Maps, some: NDArray[np.bool_]) -> int:
-    """The class that most of some pixels, (S, S), of a map have."""
-    return int(np.bincount(whole[0][some]).argmax())
 
 
 def map_targets(maps: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
