@@ -68,7 +68,14 @@ def result_of(masks: Bytes, wrong: float, seed: int) -> ModelResult:
     return model_result(TASK, test, test, masks, test[:9], masks[:9], 3, interval=0.95)
 
 
-def example(folder: Path) -> ReportData:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of scenes."""
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> ReportData:
     """A made-up run of three generations and a control on the scenes in `folder`."""
     pixels, masks = scenes(40)
     files = [encode_png(each) for each in pixels]
@@ -136,8 +143,7 @@ def selection(folder: Path, masks: Bytes) -> Path:
     return out
 
 
-def test_the_page_speaks_of_the_score_and_of_pixels(tmp_path: Path) -> None:
-    data = example(tmp_path)
+def test_the_page_speaks_of_the_score_and_of_pixels(data: ReportData) -> None:
     page = render_report(data)
     words = re.sub(r"<(script|style)>.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
     for expected in (
@@ -169,8 +175,8 @@ def test_the_page_speaks_of_the_score_and_of_pixels(tmp_path: Path) -> None:
     assert page == render_report(data)
 
 
-def test_the_worst_images_are_shown_with_their_errors_and_a_legend(tmp_path: Path) -> None:
-    gallery = example(tmp_path).worst
+def test_the_worst_images_are_shown_with_their_errors_and_a_legend(data: ReportData) -> None:
+    gallery = data.worst
     assert gallery is not None
     assert not gallery.answers
     shares = [int(re.findall(r"mean IoU (\d+) %", image.caption)[0]) for image in gallery.images]
@@ -180,8 +186,8 @@ def test_the_worst_images_are_shown_with_their_errors_and_a_legend(tmp_path: Pat
     assert gallery.legend[1][1] == "#800000"
 
 
-def test_unlabelled_images_are_beside_what_was_taught_and_take_no_answers(tmp_path: Path) -> None:
-    galleries = {gallery.key: gallery for gallery in example(tmp_path).galleries}
+def test_unlabelled_images_are_beside_what_was_taught_and_take_no_answers(data: ReportData) -> None:
+    galleries = {gallery.key: gallery for gallery in data.galleries}
     ids = {key: [image.id for image in gallery.images] for key, gallery in galleries.items()}
     assert ids["surest"] == [f"scene_{number}" for number in range(12)]
     assert ids["least_sure"] == [f"scene_{number}" for number in range(35, 23, -1)]
@@ -202,8 +208,7 @@ def opened(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
 
 
-def test_what_is_advised_fits_the_task(tmp_path: Path) -> None:
-    data = example(tmp_path)
+def test_what_is_advised_fits_the_task(data: ReportData) -> None:
     first, second, last = data.generations
     assert second.against_teacher is not None
     worse = replace(second, against_teacher=replace(second.against_teacher, verdict="worse"))
@@ -215,16 +220,17 @@ def test_what_is_advised_fits_the_task(tmp_path: Path) -> None:
     assert not re.search("corrections|pick|photographs.yaml", advice)
 
 
-def test_of_other_images_or_without_errors_there_are_no_worst(tmp_path: Path) -> None:
-    example(tmp_path)
+def test_of_other_images_or_without_errors_there_are_no_worst(
+    folder: Path, data: ReportData
+) -> None:
     _, masks = scenes(40)
-    assert worst_images(tmp_path, result_of(masks, 0, 0), NAMES, TASK) is None
+    assert worst_images(folder, result_of(masks, 0, 0), NAMES, TASK) is None
     with pytest.raises(DataError, match="evaluate again"):
-        worst_images(tmp_path, result_of(masks[:12], 0.4, 0), NAMES, TASK)
+        worst_images(folder, result_of(masks[:12], 0.4, 0), NAMES, TASK)
 
 
-def test_table_note_and_headline_name_the_score(tmp_path: Path) -> None:
-    data = replace(example(tmp_path), worst=None)
+def test_table_note_and_headline_name_the_score(data: ReportData) -> None:
+    data = replace(data, worst=None)
     assert "test mean IoU" in render_note(data)
     assert "mean IoU of" in render_table(data)
     assert set(headline(data)) == {
