@@ -111,7 +111,7 @@ def balance_figure(ax: Axes, data: ReportData) -> None:
             shares = np.array(audit.class_shares) * sum(audit.images)
             last = "estimated share" if index == len(data.taught) - 1 else ""
             ax.hlines(shares, places - width / 2, places + width / 2, color=INK, label=last)
-    count_by_class(ax, data.classes, f"{data.task.unit}s")
+    count_by_class(ax, data.classes, data.task)
 
 
 @svg_figure("reliability")

@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.errors import visible
 from pipeline.files import write_text
+from pipeline.tasks import Task
 
 INK = "#010203"
 BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d85c6", "#cf6a17", "#2e9a5b", "#9467bd", "#7d8790"
@@ -162,11 +163,13 @@ def name_classes(axis: Axis, classes: Sequence[str]) -> None:
     axis.set_ticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
 
 
-def count_by_class(ax: Axes, classes: Sequence[str], units: str = "images") -> None:
+def count_by_class(ax: Axes, classes: Sequence[str], task: Task) -> None:
     """Label the axes of bars of pseudo-labelled units, one for each class."""
     name_classes(ax.xaxis, classes)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel(f"pseudo-labelled {units}")
+    if not task.image_classes:  # most pixels are of few classes
+        ax.set_yscale("symlog")
+    ax.set_ylabel(f"pseudo-labelled {task.unit}s")
     ax.grid(visible=False, axis="x")
 
 
