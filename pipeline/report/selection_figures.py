@@ -10,7 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.labels.audit import Audit
-from pipeline.report.svg import BLUE, GREY, ORANGE, count_by_class, svg_figure, write_svgs
+from pipeline.report.svg import (
+    BLUE,
+    GREY,
+    ORANGE,
+    count_by_class,
+    logarithmic,
+    svg_figure,
+    write_svgs,
+)
 from pipeline.tasks import Task
 
 
@@ -42,7 +50,7 @@ def confidence_figure(ax: Axes, audit: Audit, unit: str) -> None:
     bars = (audit.histogram, GREY, "all"), (audit.kept_histogram, BLUE, "kept")
     for counts, color, label in bars:
         ax.bar(edges[:-1], counts, edges[1], align="edge", color=color, label=label)
-    ax.set_yscale("symlog")  # most images are sure, and the few that are not are of interest
+    logarithmic(ax)  # most images are sure, and the few that are not are of interest
     ax.set_xlim(0, 100)
     ax.set_xlabel("confidence, %")
     ax.set_ylabel(f"unlabelled {unit}s")

@@ -21,7 +21,7 @@ from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from pipeline.errors import visible
 from pipeline.files import write_text
@@ -168,9 +168,15 @@ def count_by_class(ax: Axes, classes: Sequence[str], task: Task) -> None:
     name_classes(ax.xaxis, classes)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if not task.image_classes:  # most pixels are of few classes
-        ax.set_yscale("symlog")
+        logarithmic(ax)
     ax.set_ylabel(f"pseudo-labelled {task.unit}s")
     ax.grid(visible=False, axis="x")
+
+
+def logarithmic(ax: Axes) -> None:
+    """Counts on a logarithmic axis with a place for 0, numbered in full."""
+    ax.set_yscale("symlog")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def printable(name: str, most: int = 18) -> str:

@@ -241,9 +241,13 @@ def test_a_selection_shows_balance_and_confidence(tmp_path: Path) -> None:
     balance = words(tmp_path / "class_balance.svg")
     assert all(name in balance for name in ("cat", "<dog>", "猫", "images kept"))
     assert "confidence, %" in words(tmp_path / "confidence.svg")
+    assert "math" not in words(tmp_path / "confidence.svg")  # as matplotlib writes powers of ten
 
 
 def test_a_selection_of_pixels_says_that_they_are_a_sample(tmp_path: Path) -> None:
     write_selection_figures(tmp_path, example_audit(2), ["sky", "road"], open_task("segmentation"))
-    assert "sampled pixels kept" in words(tmp_path / "class_balance.svg")
+    balance = words(tmp_path / "class_balance.svg")
+    assert "sampled pixels kept" in balance
+    assert "10" in balance.split()
+    assert "math" not in balance
     assert "unlabelled sampled pixels" in words(tmp_path / "confidence.svg")
