@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
-from itertools import groupby
 from math import isnan, isqrt
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import class_maps
 from pipeline.data.class_maps import IGNORED
-from pipeline.data.decoding import decode_masks
-from pipeline.data.images import Pixels
-from pipeline.data.masks import MaskOf
+from pipeline.data.preparation.encoded_masks import encoded_masks
 from pipeline.data.preparation.targets import Encoded
 from pipeline.tasks import iou, taught_maps
 from pipeline.tasks.significance import BOOTSTRAP, Bootstrap, PairedTest
@@ -54,18 +50,7 @@ class Segmentation:
         num_classes: int,
     ) -> list[Encoded | str]:
         """The files of masks, in the square of their images; what a mask says is one key."""
-        answers: list[Encoded | str] = []
-        pairs = zip(labels, images, strict=True)
-        for (values, others), group in groupby(
-            pairs, lambda pair: (pair[0].values, pair[0].others)
-        ):
-            files = [
-                MaskOf(label.data, image.width, image.height, image.turn) for label, image in group
-            ]
-            form = {"side": data.image_size, "max_pixels": data.max_pixels, "others": others}
-            masks = decode_masks(files, values=values, **form)
-            answers += [mask if isinstance(mask, str) else _encoded(mask) for mask in masks]
-        return answers
+        return encoded_masks(labels, images, data)
 
     def load(self, column: Any, side: int) -> Array:
         """Masks (N, S, S), all ignored where null."""
@@ -285,13 +270,6 @@ def _grid(targets: Array, most: int) -> tuple[NDArray[np.int64], NDArray[np.int6
     """Rows (R, 1) and columns (R,) of an even grid over the images, at most so many a side."""
     places = class_maps.grid(targets.shape[-1], min(CLASSIFIED, max(1, most)))
     return places[:, None], places
-
-
-def _encoded(mask: Pixels) -> Encoded:
-    """A mask (S, S) as its PNG."""
-    key = int.from_bytes(sha256(mask.tobytes()).digest()[:8]) >> 1
-    present = tuple(np.setdiff1d(mask, [IGNORED]).tolist())
-    return Encoded(class_maps.pack_masks([mask])[0], key, present)
 
 
 TASK = Segmentation()
