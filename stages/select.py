@@ -62,7 +62,7 @@ def select(stage: Stage) -> None:
         run.tracker.metrics(metrics)
         run.tracker.tags({"guard": "; ".join(findings) or "nothing found"})
         run.tracker.artifact(layout.audit(key))
-        write_selection_figures(run.scratch / "figures", figures, classes)
+        write_selection_figures(run.scratch / "figures", figures, classes, stage.task)
         run.tracker.artifact(run.scratch / "figures")
         write_json(run.scratch / "selection.json", selection_table(figures, classes))
         run.tracker.table(run.scratch / "selection.json")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pipeline import program
 from pipeline.errors import DataError
+from pipeline.params.sections import TaskName
 from pipeline.program import copy_program, program_digests, program_file
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +34,22 @@ def test_a_change_of_the_code_changes_the_digests_of_the_stages_that_run_it(copi
     (copied / "presets/digits_50.yaml").write_text("seed: 1\n")
     changed |= {key for key, digest in program_digests().items() if digest != before[key]}
     assert changed == before.keys() - {"prepare", "search", "ensemble", "baseline"}
+
+
+def test_another_task_changes_every_digest_and_its_code_those_of_no_other(copied: Path) -> None:
+    before = {task: program_digests(task) for task in get_args(TaskName)}
+    for key in program_digests():
+        assert len({digests[key] for digests in before.values()}) == len(before), key
+    (copied / "pipeline/tasks/segmentation.py").write_text("# another\n")
+    assert program_digests() == program_digests("classification") == before["classification"]
+    changed = program_digests("segmentation")
+    assert all(changed[key] != digest for key, digest in before["segmentation"].items())
+
+
+def test_a_file_with_the_name_of_a_task_counts_everywhere_but_among_the_tasks(copied: Path) -> None:
+    before = program_digests()
+    (copied / "pipeline/data/segmentation.py").write_text("# new\n")
+    assert all(program_digests()[key] != digest for key, digest in before.items())
 
 
 def test_what_python_compiles_changes_no_digest(copied: Path) -> None:

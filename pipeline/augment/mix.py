@@ -90,6 +90,30 @@ def paste(pair: Pair, other: Pair, boxes: Tensor) -> Pair:
     return torch.where(inside, other[0], images), _mixed_targets(pair, other, own)
 
 
+def mix_pixels(
+    images: Tensor,
+    targets: Sequence[Tensor],
+    draws: Draws,
+    *,
+    kind: str,
+    alpha: float,
+    num_classes: int,
+) -> tuple[Tensor, list[Tensor]]:
+    """CutMix or ClassMix of images and of their targets a pixel, as paste_pixels has them.
+
+    ClassMix goes by the first targets: classes, or (N, K, S, S) probabilities.
+    """
+    side = targets[0].shape[-1]
+    if kind == "cutmix":
+        boxes = cutmix_boxes(draws, alpha, side, side)
+        return paste_pixels(images, targets, inside_boxes(boxes, side, side))
+    if kind == "classmix":
+        classes = targets[0].view(len(images), -1, side, side)
+        classes = classes.argmax(dim=1) if classes.is_floating_point() else classes[:, 0]
+        return paste_pixels(images, targets, classmix(classes, draws, num_classes))
+    return images, list(targets)
+
+
 def paste_pixels(
     images: Tensor, targets: Sequence[Tensor], inside: Tensor
 ) -> tuple[Tensor, list[Tensor]]:

@@ -29,6 +29,8 @@ Floats = NDArray[np.float32]
 IGNORED = masks.IGNORED
 COARSE_SIDE = 64  # values along a side of what comes at a stride, about
 MOST_FLOATS = 1 << 24  # of probabilities in memory at a time
+RED, GREY = (220, 30, 30), (128, 128, 128)
+STRIPES = (225, 150)  # greys
 LEAST = 1e-4  # of a probability that is rebuilt from a map
 COLUMNS = pa.schema(
     [
@@ -48,6 +50,30 @@ def palette(num_classes: int) -> NDArray[np.uint8]:
                 np.uint8
             )
     return colours
+
+
+def painted(pixels: NDArray[np.uint8], classes: Maps, num_classes: int) -> NDArray[np.uint8]:
+    """Each class (S, S) in its colour over an image (S, S, C), (S, S, 3); what is ignored stays."""
+    image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    colours = palette(num_classes)[np.where(classes == IGNORED, 0, classes)]
+    blended = (image.astype(np.uint16) + colours) // 2
+    return np.where((classes == IGNORED)[..., None], image, blended).astype(np.uint8)
+
+
+def painted_errors(pixels: NDArray[np.uint8], classes: Maps, truth: Maps) -> NDArray[np.uint8]:
+    """An image (S, S, C), faint: red where its classes (S, S) are not the true ones, grey where
+    these are ignored."""
+    errors = 128 + np.broadcast_to(pixels, (*pixels.shape[:2], 3)) // 2
+    errors[classes != truth] = RED
+    errors[truth == IGNORED] = GREY
+    return errors.astype(np.uint8)
+
+
+def striped(pixels: NDArray[np.uint8], some: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A picture (S, S, 3) with grey stripes, which no class has, over some of its pixels (S, S)."""
+    rows, columns = np.indices(some.shape)
+    stripes = np.where((rows + columns) // 2 % 2, *STRIPES).astype(np.uint8)
+    return np.where(some[..., None], stripes[..., None], pixels)
 
 
 def stride_of(side: int) -> int:

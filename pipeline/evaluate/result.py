@@ -60,7 +60,7 @@ class Evaluation:
         return value if self.more else {key: value[key] for key in value if key != "more"}
 
 
-def weakest_classes(classes: Sequence[str], test: Evaluation) -> str:
+def weakest_classes(classes: Sequence[str], test: Evaluation, score: str = "right") -> str:
     """The classes that are worth more labels, weakest first: "cat (50 % right), dog (90 % right)";
     nothing where every class that is judged is right often enough."""
     weak = sorted(
@@ -68,7 +68,7 @@ def weakest_classes(classes: Sequence[str], test: Evaluation) -> str:
         for name, accuracy, row in zip(classes, test.per_class, test.confusion, strict=True)
         if accuracy is not None and accuracy < WEAK and sum(row) >= FEWEST
     )
-    return ", ".join(f"{name} ({100 * accuracy:.0f} % right)" for accuracy, name in weak[:NAMED])
+    return ", ".join(f"{name} ({100 * accuracy:.0f} % {score})" for accuracy, name in weak[:NAMED])
 
 
 @dataclass(frozen=True)

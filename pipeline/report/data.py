@@ -105,11 +105,11 @@ class ReportData:
 
     @property
     def shown_images(self) -> list[ShownImage]:
-        """Those of all galleries, in the order of the page."""
+        """Those of all galleries that may be shown larger, in the order of the page."""
         galleries = [*self.galleries]
         if self.mistakes is not None:
             galleries += [self.mistakes.surest, *(cell.gallery for cell in self.mistakes.cells)]
-        return [image for gallery in galleries for image in gallery.images]
+        return [image for gallery in galleries for image in gallery.images if image.stored]
 
     @property
     def champion_result(self) -> GenerationResult:

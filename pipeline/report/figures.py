@@ -36,6 +36,7 @@ from pipeline.report.svg import (
 from pipeline.tasks import Task
 
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells show their counts
+MANY = 100_000  # from here on a cell has no place for a count
 
 
 def write_evaluation_figures(
@@ -110,7 +111,7 @@ def balance_figure(ax: Axes, data: ReportData) -> None:
             shares = np.array(audit.class_shares) * sum(audit.images)
             last = "estimated share" if index == len(data.taught) - 1 else ""
             ax.hlines(shares, places - width / 2, places + width / 2, color=INK, label=last)
-    count_by_class(ax, data.classes, f"{data.task.unit}s")
+    count_by_class(ax, data.classes, data.task)
 
 
 @svg_figure("reliability")
@@ -151,7 +152,8 @@ def confusion_figure(
     if len(classes) <= MOST_NUMBERED:
         for (row, column), count in np.ndenumerate(confusion):
             if count:
-                ax.text(column, row, str(count), ha="center", va="center", fontsize=8.5)
+                text = str(count) if count < MANY else f"{count / 1000:.0f}k"
+                ax.text(column, row, text, ha="center", va="center", fontsize=8.5)
     for cell in sorted(cells, key=lambda cell: (cell.label, cell.predicted)):
         place = (cell.predicted - 0.5, cell.label - 0.5)
         ax.add_patch(Rectangle(place, 1, 1, fill=False, linewidth=0, zorder=5, url=f"#{cell.key}"))
@@ -177,7 +179,7 @@ def per_class_figure(
         ax.plot(values, places, style[0], color=style[1], label=name)
     name_classes(ax.yaxis, classes)
     ax.invert_yaxis()
-    ax.set_xlabel(f"test {task.score_words}, %")
+    ax.set_xlabel(f"test {task.class_score}, %")
 
 
 @svg_figure("robustness")

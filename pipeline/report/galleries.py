@@ -116,10 +116,10 @@ class Unlabeled(NamedTuple):
         return {
             "offered": diverse(self.doubts, self.pairs, MOST_OFFERED),
             "surest": surest_per_class(self.labels, sure, self.selected, MOST_SHOWN),
-            "least_sure": _lowest(sure, self.selected),
-            "missed": _lowest(-sure, ~self.selected & ~self.strangers),
-            "strangers": _lowest(sure, self.strangers),
-            "changed": _lowest(-sure, self.before != self.labels),
+            "least_sure": lowest(sure, self.selected),
+            "missed": lowest(-sure, ~self.selected & ~self.strangers),
+            "strangers": lowest(sure, self.strangers),
+            "changed": lowest(-sure, self.before != self.labels),
         }
 
     def caption(self, key: str, row: int, classes: Sequence[str]) -> str:
@@ -227,10 +227,12 @@ def surest_per_class(
     return order
 
 
-def _lowest(values: NDArray[np.float32], among: NDArray[np.bool_]) -> list[int]:
-    """The MOST_SHOWN rows of the lowest values among those of a mask; of equals the earlier."""
+def lowest(
+    values: NDArray[np.float32], among: NDArray[np.bool_], most: int = MOST_SHOWN
+) -> list[int]:
+    """The `most` rows of the lowest values among those of a mask; of equals the earlier."""
     rows = np.flatnonzero(among)
-    order: list[int] = rows[np.argsort(values[rows], kind="stable")[:MOST_SHOWN]].tolist()
+    order: list[int] = rows[np.argsort(values[rows], kind="stable")[:most]].tolist()
     return order
 
 

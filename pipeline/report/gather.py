@@ -26,6 +26,7 @@ from pipeline.program import program_file
 from pipeline.report.data import ControlResult, Curve, GenerationResult, ReportData
 from pipeline.report.galleries import Gallery, issue_gallery, unlabeled_galleries
 from pipeline.report.mistakes import find_mistakes
+from pipeline.report.taught import taught_galleries
 from pipeline.report.worst import worst_images
 from pipeline.self_training.guard import findings_about_student
 from pipeline.tasks import Task, open_task
@@ -65,8 +66,8 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
     trial = stage_json(layout.metrics("search"))
     test, classes = layout.prepared / "test", dataset["classes"]
     mistakes, worst, galleries = None, None, list[Gallery]()
+    galleries += _unlabeled(layout, params, classes, task)
     if task.image_classes:
-        galleries += _unlabeled(layout, params, classes)
         mistakes = find_mistakes(test, champion.test_predictions, champion.test_targets, classes)
     else:
         worst = worst_images(test, champion, classes, task)
@@ -82,7 +83,7 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
         ensemble_weights=ensemble["weights"] if params.ensemble.method == "greedy" else {},
         num_seeds=len(params.seed_keys),
         label_issues=tuple(issues),
-        baseline=Baseline(**stage_json(layout.metrics("baseline"))),
+        baseline=Baseline(**stage_json(layout.metrics("baseline"))) if task.image_classes else None,
         controls=tuple(_control(layout, params, task, name, champion) for name in params.controls),
         trial={name: int(trial[f"folds/{name}"]) for name in ("images", "head", "network")}
         if "folds/images" in trial
@@ -147,12 +148,14 @@ def _curve(path: Path) -> Curve:
     return columns if columns["step"] else {}
 
 
-def _unlabeled(layout: Layout, params: Params, classes: Sequence[str]) -> list[Gallery]:
+def _unlabeled(layout: Layout, params: Params, classes: Sequence[str], task: Task) -> list[Gallery]:
     if not params.generations:
         return []
+    unlabeled, last = layout.prepared / "unlabeled", layout.pseudo_labels(params.model_keys[-1])
+    if not task.image_classes:
+        return taught_galleries(unlabeled, last, classes, task)
     predictions = [layout.predictions(key) for key in params.generations]
-    last = layout.pseudo_labels(params.model_keys[-1])
-    return unlabeled_galleries(layout.prepared / "unlabeled", predictions, last, classes)
+    return unlabeled_galleries(unlabeled, predictions, last, classes)
 
 
 def _issues(

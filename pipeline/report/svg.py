@@ -21,10 +21,11 @@ from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from pipeline.errors import visible
 from pipeline.files import write_text
+from pipeline.tasks import Task
 
 INK = "#010203"
 BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d85c6", "#cf6a17", "#2e9a5b", "#9467bd", "#7d8790"
@@ -162,12 +163,20 @@ def name_classes(axis: Axis, classes: Sequence[str]) -> None:
     axis.set_ticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
 
 
-def count_by_class(ax: Axes, classes: Sequence[str], units: str = "images") -> None:
+def count_by_class(ax: Axes, classes: Sequence[str], task: Task) -> None:
     """Label the axes of bars of pseudo-labelled units, one for each class."""
     name_classes(ax.xaxis, classes)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel(f"pseudo-labelled {units}")
+    if not task.image_classes:  # most pixels are of few classes
+        logarithmic(ax)
+    ax.set_ylabel(f"pseudo-labelled {task.unit}s")
     ax.grid(visible=False, axis="x")
+
+
+def logarithmic(ax: Axes) -> None:
+    """Counts on a logarithmic axis with a place for 0, numbered in full."""
+    ax.set_yscale("symlog")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def printable(name: str, most: int = 18) -> str:

@@ -47,8 +47,7 @@ def worst_images(
             decode_png(data), result.test_predictions[row], result.test_targets[row], len(classes)
         )
         words = f"{task.score_words} {100 * scores[row]:.0f} %"
-        images.append(ShownImage(name, _picture(tiles), words, ()))
-    colours = ("#" + bytes(colour).hex() for colour in palette(len(classes)).tolist())
+        images.append(ShownImage(name, picture_uri(tiles), words, ()))
     return Gallery(
         "worst",
         "Worst images",
@@ -57,15 +56,21 @@ def worst_images(
         "is wrong and grey where the truth is ignored.",
         tuple(images),
         answers=False,
-        legend=tuple(zip(classes, colours, strict=True)),
+        legend=legend(classes),
     )
 
 
-def _picture(tiles: Sequence[NDArray[np.uint8]]) -> str:
-    """Four tiles (S, S, 3) as one picture, a data URI; small ones enlarged by a whole factor."""
+def legend(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The colours of the classes in pictures, as a style sheet has them."""
+    colours = ("#" + bytes(colour).hex() for colour in palette(len(classes)).tolist())
+    return tuple(zip(classes, colours, strict=True))
+
+
+def picture_uri(tiles: Sequence[NDArray[np.uint8]]) -> str:
+    """Tiles (S, S, 3), two in a row, as one picture; small ones enlarged by a whole factor."""
     side = len(tiles[0])
     factor, step = max(1, -(-LEAST_SIDE // side)), side + 1
-    sheet = np.full((2 * side + 1, 2 * side + 1, 3), 255, np.uint8)
+    sheet = np.full((-(-len(tiles) // 2) * step - 1, 2 * side + 1, 3), 255, np.uint8)
     for place, tile in enumerate(tiles):
         top, left = place // 2 * step, place % 2 * step
         sheet[top : top + side, left : left + side] = tile

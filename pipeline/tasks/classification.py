@@ -43,7 +43,7 @@ class Classification:
     (N, 2): the class predicted and the true one. Pseudo-labels are probabilities (N, K)."""
 
     name = "classification"
-    score, score_words, unit = "accuracy", "accuracy", "image"
+    score, score_words, class_score, unit = "accuracy", "accuracy", "accuracy", "image"
     image_classes, keeps_whole = True, False
     answer_file: str | None = None
     target = pa.field("label", pa.int32())
@@ -287,10 +287,10 @@ class Classification:
         return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
     def tiles(
-        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array | None, num_classes: int
     ) -> list[NDArray[np.uint8]]:
         """The image alone."""
-        return [self.draw(pixels, target, num_classes)]
+        return [self.draw(pixels, prediction, num_classes)]
 
 
 def _right(evidence: Array) -> NDArray[np.bool_]:

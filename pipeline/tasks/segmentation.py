@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
-from itertools import groupby
 from math import isnan, isqrt
 from typing import TYPE_CHECKING, Any
 
@@ -12,38 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.class_maps import (
-    COLUMNS,
-    IGNORED,
-    grid,
-    map_columns,
-    map_losses,
-    map_probabilities,
-    map_shares,
-    merge_maps,
-    pack_maps,
-    pack_masks,
-    palette,
-    palette_png,
-    read_maps,
-    read_masks,
-)
-from pipeline.data.decoding import decode_masks
+from pipeline.data import class_maps
+from pipeline.data.class_maps import IGNORED
 from pipeline.data.fit import own_pixels, padding
-from pipeline.data.images import Pixels
-from pipeline.data.masks import MaskOf
+from pipeline.data.preparation.encoded_masks import encoded_masks
 from pipeline.data.preparation.targets import Encoded
-from pipeline.data.taught_maps import (
-    LOG_CONFIDENCES,
-    grid_pixels,
-    hard_map,
-    kept_map,
-    sharpened_map,
-    shown_class,
-)
-from pipeline.tasks import iou
+from pipeline.tasks import iou, taught_maps
 from pipeline.tasks.significance import BOOTSTRAP, Bootstrap, PairedTest
-from pipeline.tasks.task import Array, Choice, Choose, Floats, Scores, Taught, Units
+from pipeline.tasks.task import Array, Choose, Floats, Scores, Taught, Units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.params import AugmentParams, DataParams, SelectParams
 
 CLASSIFIED = 32  # pixels along a side of the grid that calibration is measured on
-RED, GREY = (220, 30, 30), (128, 128, 128)
 MOST_CLASSIFIED = 1 << 26  # probabilities of all grids together
 
 
@@ -64,7 +37,7 @@ class Segmentation:
     that are both predicted and true, those predicted, and those true, of pixels that count."""
 
     name = "segmentation"
-    score, score_words, unit = "miou", "mean IoU", "pixel"
+    score, score_words, class_score, unit = "miou", "mean IoU", "IoU", "sampled pixel"
     image_classes, keeps_whole = False, True
     answer_file: str | None = "mask"
     target = pa.field("mask", pa.binary())
@@ -78,22 +51,11 @@ class Segmentation:
         num_classes: int,
     ) -> list[Encoded | str]:
         """The files of masks, in the square of their images; what a mask says is one key."""
-        answers: list[Encoded | str] = []
-        pairs = zip(labels, images, strict=True)
-        for (values, others), group in groupby(
-            pairs, lambda pair: (pair[0].values, pair[0].others)
-        ):
-            files = [
-                MaskOf(label.data, image.width, image.height, image.turn) for label, image in group
-            ]
-            form = {"side": data.image_size, "max_pixels": data.max_pixels, "others": others}
-            masks = decode_masks(files, values=values, **form)
-            answers += [mask if isinstance(mask, str) else _encoded(mask) for mask in masks]
-        return answers
+        return encoded_masks(labels, images, data)
 
     def load(self, column: Any, side: int) -> Array:
         """Masks (N, S, S), all ignored where null."""
-        return read_masks(column, side, "masks")
+        return class_maps.read_masks(column, side, "masks")
 
     # learning
     def class_counts(self, targets: Tensor, num_classes: int) -> Tensor:
@@ -120,32 +82,14 @@ class Segmentation:
         num_classes: int,
     ) -> tuple[Tensor, list[Tensor]]:
         """CutMix or ClassMix: what is pasted brings its pixels' classes along."""
-        from pipeline.augment.boxes import inside_boxes
-        from pipeline.augment.mix import classmix, cutmix_boxes, paste_pixels
+        from pipeline.augment.mix import mix_pixels
 
-        side = targets[0].shape[-1]
-        if augment.mix == "cutmix":
-            boxes = cutmix_boxes(draws, augment.mix_alpha, side, side)
-            return paste_pixels(images, targets, inside_boxes(boxes, side, side))
-        if augment.mix == "classmix":
-            classes = targets[0].view(len(images), -1, side, side)
-            classes = classes.argmax(dim=1) if classes.is_floating_point() else classes[:, 0]
-            return paste_pixels(images, targets, classmix(classes, draws, num_classes))
-        return images, list(targets)
+        kind, alpha = augment.mix, augment.mix_alpha
+        return mix_pixels(images, targets, draws, kind=kind, alpha=alpha, num_classes=num_classes)
 
     def taught(self, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
         """The two likeliest classes of each pixel; a pixel counts as much as it is sure."""
-        ignored = targets[:, 0] == IGNORED
-        first = targets[:, 0].long().masked_fill(ignored, 0)
-        second = targets[:, 1].long().clamp(max=num_classes - 1)
-        sure, less = targets[:, 2].float() / 255, targets[:, 3].float() / 255
-        less = less.masked_fill(second == first, 0)
-        rest = (1 - sure - less).clamp(min=0) / max(1, num_classes - 2)
-        shares = rest[:, None].repeat(1, num_classes, 1, 1)
-        shares.scatter_(1, second[:, None], less[:, None]).scatter_(
-            1, first[:, None], sure[:, None]
-        )
-        return shares / shares.sum(dim=1, keepdim=True), sure.masked_fill(ignored, 0)
+        return taught_maps.map_targets(targets, num_classes)
 
     def as_taught(self, predictions: Array) -> Array:
         """As they are."""
@@ -158,11 +102,11 @@ class Segmentation:
 
     def pack(self, log_probs: Tensor) -> Array:
         """Maps."""
-        return pack_maps(log_probs)
+        return class_maps.pack_maps(log_probs)
 
     def merge(self, members: Sequence[Array], weights: Sequence[float], num_classes: int) -> Array:
         """Maps of the weighted mean of what maps say."""
-        return merge_maps(members, weights, num_classes)
+        return class_maps.merge_maps(members, weights, num_classes)
 
     def outside(self, predictions: Array, sizes: NDArray[np.int64]) -> Array:
         """Ignored there."""
@@ -172,15 +116,15 @@ class Segmentation:
 
     def prediction_columns(self, predictions: Array) -> dict[str, Any]:
         """Maps as PNG."""
-        return map_columns(predictions)
+        return class_maps.map_columns(predictions)
 
     def prediction_schema(self, num_classes: int, *, units: bool = False) -> Any:
         """Of maps."""
-        return COLUMNS
+        return class_maps.COLUMNS
 
     def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
         """Maps (N, 4, S, S)."""
-        return read_maps(table, num_classes, source)
+        return class_maps.read_maps(table, num_classes, source)
 
     # answering
     def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
@@ -189,7 +133,7 @@ class Segmentation:
 
     def answer_columns(self, predictions: Array, classes: Sequence[str]) -> dict[str, Any]:
         """The mean confidence of the pixels, and the share of each class."""
-        shares, confidences = map_shares(predictions, len(classes))
+        shares, confidences = class_maps.map_shares(predictions, len(classes))
         columns = {"confidence": pa.array(confidences)}
         return columns | {
             f"share_{name}": pa.array(share) for name, share in zip(classes, shares.T, strict=True)
@@ -197,20 +141,20 @@ class Segmentation:
 
     def encode_answer(self, answer: Any, num_classes: int) -> bytes:
         """Class numbers, with a colour for each."""
-        return palette_png(answer, num_classes)
+        return class_maps.palette_png(answer, num_classes)
 
     # teaching
     def units(self, table: Any, num_classes: int, source: object, most: int) -> Units:
         """Of the pixels in an even grid those that are not ignored."""
-        maps = read_maps(table, num_classes, source)
-        pixels = grid_pixels(maps.shape[-1], most)
+        maps = class_maps.read_maps(table, num_classes, source)
+        pixels = taught_maps.grid_pixels(maps.shape[-1], most)
         firsts = maps.reshape(len(maps), 4, -1)[:, :, pixels]
         images, places = np.nonzero(firsts[:, 0] != IGNORED)
         return Units(
             images,
             pixels[places],
             firsts[images, 0, places].astype(np.int32),
-            LOG_CONFIDENCES[firsts[images, 2, places]],
+            taught_maps.LOG_CONFIDENCES[firsts[images, 2, places]],
         )
 
     def unit_targets(self, units: Units, targets: Array) -> NDArray[np.int32]:
@@ -231,50 +175,26 @@ class Segmentation:
         self, table: Any, num_classes: int, source: object, choose: Choose, select: SelectParams
     ) -> Taught:
         """Maps where pixels that are not kept are ignored; an image counts where one is kept."""
-        maps = read_maps(table, num_classes, source)
-        shown, repeats, reasons = [], np.zeros(len(maps), np.int32), np.zeros(len(maps), np.uint8)
-        for row, whole in enumerate(maps):
-            known = whole[0] != IGNORED
-            labels, sure = np.where(known, whole[0], 0).astype(np.int32), whole[2]
-            choice = choose(
-                np.array([row]), labels.reshape(1, -1), LOG_CONFIDENCES[sure.reshape(1, -1)]
-            )
-            kept = (choice.repeats > 0).reshape(known.shape) & known
-            repeats[row], reasons[row] = (
-                kept.any(),
-                choice.reasons.reshape(known.shape)[known].min(),
-            )
-            shown.append(shown_class(whole, kept if kept.any() else known))
-            hard = select.label_kind == "hard"
-            some = (
-                hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
-            )
-            maps[row] = kept_map(some, kept)
-        found, confidences = np.array(shown).reshape(-1, 2).T
-        return Taught(
-            map_columns(maps),
-            found.astype(np.int32),
-            confidences.astype(np.float32),
-            Choice(repeats, reasons),
+        return taught_maps.teach_maps(
+            class_maps.read_maps(table, num_classes, source), num_classes, choose, select
         )
 
     def pseudo_label_schema(self, num_classes: int) -> Any:
         """Of maps."""
-        return COLUMNS
+        return class_maps.COLUMNS
 
     def read_pseudo_labels(
         self, table: Any, num_classes: int, label_kind: str, source: object
     ) -> Array:
         """Maps (N, 4, S, S), of hard labels sure of one class."""
-        return read_maps(table, num_classes, source, empty=True)
+        return class_maps.read_maps(table, num_classes, source, empty=True)
 
     # judging
     def sample(
         self, log_probs: Tensor, targets: Array, most: int
     ) -> tuple[Floats, NDArray[np.int64]]:
         """Of a grid of pixels those that are known."""
-        places = grid(targets.shape[-1], min(CLASSIFIED, max(1, isqrt(most))))
-        rows, columns = places[:, None], places
+        rows, columns = _grid(targets, isqrt(most))
         classes = targets[:, rows, columns].astype(np.int64).ravel()
         there = log_probs[:, :, rows, columns].movedim(1, -1).flatten(0, -2)
         known = classes != IGNORED
@@ -284,10 +204,8 @@ class Segmentation:
         self, predictions: Array, targets: Array, num_classes: int
     ) -> tuple[Floats, NDArray[np.int64]]:
         """The known pixels of a grid over each image."""
-        most = isqrt(MOST_CLASSIFIED // max(1, len(targets) * num_classes))
-        places = grid(targets.shape[-1], min(CLASSIFIED, max(1, most)))
-        rows, columns = places[:, None], places
-        shares = map_probabilities(predictions[..., rows, columns], num_classes)
+        rows, columns = _grid(targets, isqrt(MOST_CLASSIFIED // max(1, len(targets) * num_classes)))
+        shares = class_maps.map_probabilities(predictions[..., rows, columns], num_classes)
         classes = targets[..., rows, columns]
         known = classes != IGNORED
         return np.log(np.moveaxis(shares, 1, -1)[known]), classes[known].astype(np.int64)
@@ -348,34 +266,30 @@ class Segmentation:
 
     def losses(self, predictions: Array, targets: Array, num_classes: int) -> Floats:
         """Mean -log p of the class of the known pixels; 0 where none is known."""
-        return map_losses(predictions, targets, num_classes)
+        return class_maps.map_losses(predictions, targets, num_classes)
 
     # showing
     def draw(self, pixels: NDArray[np.uint8], target: Array, num_classes: int) -> NDArray[np.uint8]:
         """Each class in its colour over the image; what is ignored stays."""
-        image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-        classes = target.reshape(-1, *target.shape[-2:])[0]
-        colours = palette(num_classes)[np.where(classes == IGNORED, 0, classes)]
-        blended = (image.astype(np.uint16) + colours) // 2
-        return np.where((classes == IGNORED)[..., None], image, blended).astype(np.uint8)
+        return class_maps.painted(pixels, target.reshape(-1, *target.shape[-2:])[0], num_classes)
 
     def tiles(
-        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array | None, num_classes: int
     ) -> list[NDArray[np.uint8]]:
-        """Red where wrong, grey where ignored, else the image, faint."""
-        image = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.uint8)
-        errors = 128 + image // 2
-        errors[prediction[0] != target] = RED
-        errors[target == IGNORED] = GREY
+        """Red where wrong, grey where ignored, else the image, faint; a pseudo-label is striped
+        where ignored."""
+        image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        if target is None:
+            shown = self.draw(pixels, prediction, num_classes)
+            return [image, class_maps.striped(shown, prediction[0] == IGNORED)]
         both = (self.draw(pixels, each, num_classes) for each in (target, prediction[0]))
-        return [image, *both, errors]
+        return [image, *both, class_maps.painted_errors(pixels, prediction[0], target)]
 
 
-def _encoded(mask: Pixels) -> Encoded:
-    """A mask (S, S) as its PNG."""
-    key = int.from_bytes(sha256(mask.tobytes()).digest()[:8]) >> 1
-    present = tuple(np.setdiff1d(mask, [IGNORED]).tolist())
-    return Encoded(pack_masks([mask])[0], key, present)
+def _grid(targets: Array, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (R, 1) and columns (R,) of an even grid over the images, at most so many a side."""
+    places = class_maps.grid(targets.shape[-1], min(CLASSIFIED, max(1, most)))
+    return places[:, None], places
 
 
 TASK = Segmentation()

@@ -80,8 +80,10 @@ class Task(Targets, Protocol):
     """what guard, champion and search go by, as the end of a metric's key: "accuracy", "miou" """
     score_words: str
     """the same in a sentence: "accuracy", "mean IoU" """
+    class_score: str
+    """the score of one class: "accuracy", "IoU" """
     unit: str
-    """what is selected, in a sentence: "image", "pixel" """
+    """what an audit and a confusion count, in a sentence: "image", "sampled pixel" """
     answer_file: str | None
     """what the file that answers for an image is called: "mask"; None where a row of a table says
     all"""
@@ -247,7 +249,7 @@ class Task(Targets, Protocol):
         """An image (S, S, C) with a target of it, (S, S, 3)."""
 
     def tiles(
-        self, pixels: NDArray[np.uint8], prediction: Array, target: Array, num_classes: int
+        self, pixels: NDArray[np.uint8], prediction: Array, target: Array | None, num_classes: int
     ) -> list[NDArray[np.uint8]]:
-        """An image, its target, a prediction and where that is wrong, (S, S, 3) each; of an image
-        with one class the image alone."""
+        """An image, its target, a prediction and where that is wrong, (S, S, 3) each; without a
+        target the image and its pseudo-label; of an image with one class the image alone."""

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.data.preparation.targets import Targets
 from pipeline.params import parse_params
+from pipeline.tasks import Task
 from selftrain.__main__ import COMMANDS
 from tests.docs.blocks import PAGES, ROOT, blocks
 
@@ -121,3 +123,11 @@ def test_a_run_is_called_by_one_name() -> None:
     shown = [ROOT / "params.yaml", *(path for path in paths if path.suffix in kinds)]
     other = {path for path in shown for words in shown_words(path) if "dvc repro" in words}
     assert other <= {ROOT / "selftrain/run.py"}  # whose help says what it calls
+
+
+def test_the_page_of_the_architecture_names_all_that_a_task_says() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    members = {*vars(Task), *vars(Targets), *Task.__annotations__, *Targets.__annotations__}
+    public = sorted(name for name in members if not name.startswith("_"))
+    assert len(public) > 30
+    assert [name for name in public if f"`{name}`" not in page] == ["name"]

@@ -43,14 +43,12 @@ def example_report(
     rights = [correct(*pair) for pair in made]
     steps = tuple(range(20, 601, 20))
     parts = []
-    for number, (log_probs, labels) in enumerate(made):
+    for number, (skill, (log_probs, labels)) in enumerate(zip(skills, made, strict=True)):
         parts.append(
             GenerationResult(
                 generation=str(number),
                 test=evaluate(TASK, log_probs, labels, len(classes)),
-                centre=evaluate(
-                    TASK, *predictions(len(classes), skills[number] - 0.3), len(classes)
-                ),
+                centre=evaluate(TASK, *predictions(len(classes), skill - 0.3), len(classes)),
                 validation=evaluate(TASK, log_probs[:30], labels[:30], len(classes))
                 if validation
                 else None,

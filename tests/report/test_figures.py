@@ -214,7 +214,7 @@ def test_bars_of_a_selection_count_each_image_once() -> None:
     plain = example_audit(3)
     repeated = replace(plain, repeats=[5 * count for count in plain.images])
     for audit in (plain, repeated):
-        axes = drawn_into(repeats_figure, audit, ["a", "b", "c"])
+        axes = drawn_into(repeats_figure, audit, ["a", "b", "c"], TASK)
         assert sum(bar.get_height() for bar in axes.patches) == audit.kept
         labels = axes.get_legend_handles_labels()[1]
         assert ("counted, with repeats" in labels) == (audit is repeated)
@@ -237,7 +237,17 @@ def test_an_evaluation_has_three_figures(tmp_path: Path, classes: tuple[str, ...
 
 
 def test_a_selection_shows_balance_and_confidence(tmp_path: Path) -> None:
-    write_selection_figures(tmp_path, example_audit(3), ["cat", "<dog>", "猫"])
+    write_selection_figures(tmp_path, example_audit(3), ["cat", "<dog>", "猫"], TASK)
     balance = words(tmp_path / "class_balance.svg")
     assert all(name in balance for name in ("cat", "<dog>", "猫", "images kept"))
     assert "confidence, %" in words(tmp_path / "confidence.svg")
+    assert "math" not in words(tmp_path / "confidence.svg")  # as matplotlib writes powers of ten
+
+
+def test_a_selection_of_pixels_says_that_they_are_a_sample(tmp_path: Path) -> None:
+    write_selection_figures(tmp_path, example_audit(2), ["sky", "road"], open_task("segmentation"))
+    balance = words(tmp_path / "class_balance.svg")
+    assert "sampled pixels kept" in balance
+    assert "10" in balance.split()
+    assert "math" not in balance
+    assert "unlabelled sampled pixels" in words(tmp_path / "confidence.svg")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from pipeline.data.class_maps import IGNORED
+from pipeline.data.class_maps import IGNORED, STRIPES
 from pipeline.data.images import encode_png
 from pipeline.data.shards import write_manifest, write_shard
 from pipeline.errors import DataError
 from pipeline.evaluate.result import ModelResult, model_result
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
+from pipeline.report.decisions import decisions
 from pipeline.report.page import render_report
 from pipeline.report.summary import headline, render_note, render_table
+from pipeline.report.taught import taught_galleries
 from pipeline.report.worst import worst_images
 from pipeline.tasks import open_task
 from pipeline.tasks.significance import Bootstrap
@@ -63,7 +68,14 @@ def result_of(masks: Bytes, wrong: float, seed: int) -> ModelResult:
     return model_result(TASK, test, test, masks, test[:9], masks[:9], 3, interval=0.95)
 
 
-def example(folder: Path) -> ReportData:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of scenes."""
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> ReportData:
     """A made-up run of three generations and a control on the scenes in `folder`."""
     pixels, masks = scenes(40)
     files = [encode_png(each) for each in pixels]
@@ -103,21 +115,47 @@ def example(folder: Path) -> ReportData:
         controls=(ControlResult("longer", 100, 100, control, against),),
         task=TASK,
         worst=worst_images(folder, results[2], NAMES, TASK),
+        galleries=tuple(taught_galleries(folder, selection(folder, masks), NAMES, TASK)),
     )
 
 
-def test_the_page_speaks_of_the_score_and_of_pixels(tmp_path: Path) -> None:
-    data = example(tmp_path)
+def selection(folder: Path, masks: Bytes) -> Path:
+    """Pseudo-labels of all scenes, later ones less sure; the upper half of each map is ignored, and
+    all of the last four."""
+    maps = guessed(masks, 0.3, 1)
+    maps[:, 0, : SIDE // 2] = IGNORED
+    maps[-4:, 0] = IGNORED
+    count = len(maps)
+    columns = {
+        "id": [f"scene_{n}" for n in range(count)],
+        "shard": np.zeros(count, np.int32),
+        "row": np.arange(count, dtype=np.int32),
+        "label": np.zeros(count, np.int32),
+        "confidence": np.linspace(0.99, 0.5, count, dtype=np.float32),
+        "repeats": np.array([1] * (count - 4) + [0] * 4, np.int32),
+        "reason": ["kept"] * (count - 4) + ["below_threshold"] * 4,
+    }
+    out = folder / "pseudo_labels"
+    entry = write_shard(
+        out / "shard_00000.parquet", pa.table(columns | TASK.prediction_columns(maps))
+    )
+    write_manifest(out, [entry], {"num_classes": 3, "label_kind": "soft"})
+    return out
+
+
+def test_the_page_speaks_of_the_score_and_of_pixels(data: ReportData) -> None:
     page = render_report(data)
-    words = re.sub(r"<[^>]*>", " ", page)
+    words = re.sub(r"<(script|style)>.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
     for expected in (
         "Mean IoU by generation",
         "Generation 2 has a mean IoU of",
         "on 40 test images",
         "got better and",
         "Sign test",
-        "Pixels",
-        "Test pixels",
+        "Sampled pixels",
+        "Test sampled pixels",
+        "share of the sampled pixels kept",
+        "Test IoU of each class",
         "sign test on the images' own mean IoU",
         "Worst images",
     ):
@@ -126,16 +164,19 @@ def test_the_page_speaks_of_the_score_and_of_pixels(tmp_path: Path) -> None:
         "McNemar",
         "Accuracy",
         "test accuracy",
-        "selftrain pick",
         "Wilson",
         "Surest mistakes",
+        "selftrain pick",
+        "corrections.csv",
+        "Save",
+        "LabelSpreading",
     ):
         assert absent not in words, absent
     assert page == render_report(data)
 
 
-def test_the_worst_images_are_shown_with_their_errors_and_a_legend(tmp_path: Path) -> None:
-    gallery = example(tmp_path).worst
+def test_the_worst_images_are_shown_with_their_errors_and_a_legend(data: ReportData) -> None:
+    gallery = data.worst
     assert gallery is not None
     assert not gallery.answers
     shares = [int(re.findall(r"mean IoU (\d+) %", image.caption)[0]) for image in gallery.images]
@@ -145,16 +186,51 @@ def test_the_worst_images_are_shown_with_their_errors_and_a_legend(tmp_path: Pat
     assert gallery.legend[1][1] == "#800000"
 
 
-def test_of_other_images_or_without_errors_there_are_no_worst(tmp_path: Path) -> None:
-    example(tmp_path)
+def test_unlabelled_images_are_beside_what_was_taught_and_take_no_answers(data: ReportData) -> None:
+    galleries = {gallery.key: gallery for gallery in data.galleries}
+    ids = {key: [image.id for image in gallery.images] for key, gallery in galleries.items()}
+    assert ids["surest"] == [f"scene_{number}" for number in range(12)]
+    assert ids["least_sure"] == [f"scene_{number}" for number in range(35, 23, -1)]
+    assert ids["missed"] == [f"scene_{number}" for number in range(36, 40)]
+    assert not any(gallery.answers for gallery in galleries.values())
+    assert galleries["surest"].images[0].caption == "99 % sure"
+    picture = opened(galleries["surest"].images[0].thumbnail)
+    assert picture.size == (4 * SIDE + 2, 2 * SIDE)
+    upper, lower = (
+        np.array(picture)[rows, 2 * SIDE + 2 :] for rows in (slice(SIDE), slice(SIDE, None))
+    )
+    assert set(np.unique(upper)) == set(STRIPES)
+    assert not np.isin(lower, STRIPES).all(axis=-1).any()
+
+
+def opened(uri: str) -> Image.Image:
+    """The image of a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+
+
+def test_what_is_advised_fits_the_task(data: ReportData) -> None:
+    first, second, last = data.generations
+    assert second.against_teacher is not None
+    worse = replace(second, against_teacher=replace(second.against_teacher, verdict="worse"))
+    changed = replace(data, generations=(first, worse, last))
+    advice = " ".join([*decisions(changed), *decisions(replace(data, from_scratch=True))])
+    assert "model.name: unet/tf_efficientnet_lite0" in advice
+    assert re.search(r"the weakest classes: \w+ \(\d+ % IoU\)", advice)
+    assert "clearly worse than its teacher" in advice
+    assert not re.search("corrections|pick|photographs.yaml", advice)
+
+
+def test_of_other_images_or_without_errors_there_are_no_worst(
+    folder: Path, data: ReportData
+) -> None:
     _, masks = scenes(40)
-    assert worst_images(tmp_path, result_of(masks, 0, 0), NAMES, TASK) is None
+    assert worst_images(folder, result_of(masks, 0, 0), NAMES, TASK) is None
     with pytest.raises(DataError, match="evaluate again"):
-        worst_images(tmp_path, result_of(masks[:12], 0.4, 0), NAMES, TASK)
+        worst_images(folder, result_of(masks[:12], 0.4, 0), NAMES, TASK)
 
 
-def test_table_note_and_headline_name_the_score(tmp_path: Path) -> None:
-    data = replace(example(tmp_path), worst=None)
+def test_table_note_and_headline_name_the_score(data: ReportData) -> None:
+    data = replace(data, worst=None)
     assert "test mean IoU" in render_note(data)
     assert "mean IoU of" in render_table(data)
     assert set(headline(data)) == {

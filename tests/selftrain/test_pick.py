@@ -72,8 +72,8 @@ def test_where_images_have_no_class_nothing_is_asked_about_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    params = {"task": "segmentation", "data": {"source": "folder", "path": "x", "image_size": 8}}
-    YAML().dump(params | {"train": {"steps": 1}}, project / "params.yaml")
+    preset = ROOT / "presets/digit_scenes_segmentation.yaml"
+    (project / "params.yaml").write_bytes(preset.read_bytes())
     assert run(monkeypatch, *arguments) == 2
     assert f"task = segmentation: {arguments[0]} asks for one class an image" in (
         capsys.readouterr().err
