@@ -10,7 +10,7 @@ PLAIN: dict[tuple[str, str], tuple[object, ...]] = {
     ("data", "validation"): ("held_out",),
     ("data", "corrections"): (None,),
     ("embed", "source"): (None,),
-    ("augment", "mix"): ("none", "cutmix"),
+    ("augment", "mix"): ("none", "cutmix", "classmix"),
     ("train", "contrastive_weight"): (0,),
     ("transfer", "mode"): ("full", "layerwise"),
     ("predict", "propagation"): (None,),
