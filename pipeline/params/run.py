@@ -20,11 +20,6 @@ from pipeline.params.tasks import check_task
 from pipeline.params.training import Training, TrainParams
 from pipeline.params.transfer import EmbedParams, TransferParams
 
-MIXES = {
-    "classification": ("none", "mixup", "cutmix", "both"),
-    "segmentation": ("none", "cutmix", "classmix"),
-}
-
 
 class TrainingOverrides(Section):
     """What one model has other than the shared sections say."""
@@ -127,14 +122,6 @@ class Params(Section):
         )
         check_network(self.task, training.model.name)
         training.check()
-        if (mix := training.augment.mix) not in MIXES[self.task]:
-            allowed = ", ".join(MIXES[self.task])
-            raise ParameterError(f"augment.mix = {mix}: with task = {self.task} one of {allowed}")
-        if training.train.contrastive_weight > 0 and self.task == "segmentation":
-            raise ParameterError(
-                f"train.contrastive_weight = {training.train.contrastive_weight}: whole images are "
-                "told apart; with task = segmentation it must be 0"
-            )
         self._check_training_size(training)
         return training
 

@@ -1,12 +1,13 @@
-"""What of params.yaml needs one class an image, and is refused for every other task."""
+"""What of params.yaml a task can't do: what needs one class an image, or one a pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# By section and parameter: the values that mean nothing of the kind.
-PLAIN: dict[tuple[str, str], tuple[object, ...]] = {
+Allowed = dict[tuple[str, str], tuple[object, ...]]  # values by section and parameter
+PIXELS: Allowed = {("augment", "mix"): ("none", "mixup", "cutmix", "both")}
+IMAGES: Allowed = {
     ("data", "validation"): ("held_out",),
     ("data", "corrections"): (None,),
     ("embed", "source"): (None,),
@@ -23,27 +24,26 @@ PLAIN: dict[tuple[str, str], tuple[object, ...]] = {
 
 def check_task(params: Any) -> None:
     """Raise ValueError where Params has what its task can't do; the first such line says what."""
-    if params.task == "classification":
-        return
-    for where, section, name, value in _given(params):
-        plain = PLAIN[section, name]
+    allowed, what = (PIXELS, "pixel") if params.task == "classification" else (IMAGES, "image")
+    for where, section, name, value in _given(params, allowed):
+        plain = allowed[section, name]
         if value not in plain:
             choose = " or ".join("null" if each is None else str(each) for each in plain)
             raise ValueError(
-                f"{where}{section}.{name} = {value!r}: needs one class an image, and task = "
-                f"{params.task} has none; set it to {choose}"
+                f"{where}{section}.{name} = {value!r}: needs one class a{'n' * (what == 'image')} "
+                f"{what}, and task = {params.task} has none; set it to {choose}"
             )
 
 
-def _given(params: Any) -> Iterator[tuple[str, str, str, Any]]:
-    """Each parameter of PLAIN where it is said: of what, its section and name, and its value."""
-    for section, name in PLAIN:
+def _given(params: Any, allowed: Allowed) -> Iterator[tuple[str, str, str, Any]]:
+    """Each of these parameters where it is said: of what, its section and name, and its value."""
+    for section, name in allowed:
         yield "", section, name, getattr(getattr(params, section), name)
     overrides: dict[str, Mapping[str, Any]] = {"teacher.": vars(params.teacher)}
     for key, generation in params.generations.items():
         overrides[f"generations.{key}."] = {"select": generation.select}
         overrides[f"generations.{key}.student."] = vars(generation.student)
     for where, sections in overrides.items():
-        for section, name in PLAIN:
+        for section, name in allowed:
             if name in sections.get(section, {}):
                 yield where, section, name, sections[section][name]

@@ -149,7 +149,7 @@ def _make_report(root: Path, audit: dict[str, Any]) -> None:
             "champion": "1",
             "champion_reason": "best",
             "weights": {"1": 1.0},
-            "test": asdict(figures),
+            "test": figures.to_json(TASK),
         },
     )
     issues = [LabelIssue(name, "left", "right", 0.1, 0.8, 0.7) for name in ids_of(labeled)[:3]]

@@ -114,21 +114,3 @@ def test_what_was_found_is_used_unless_a_generation_says_otherwise() -> None:
     found = [params.training(key).augment for key in params.model_keys]
     assert [(a.num_ops, a.magnitude) for a in found] == [(3, 5.0), (3, 5.0), (3, 2.0)]
     assert all(augment.search is None for augment in found)
-
-
-def test_a_task_refuses_what_its_targets_can_not_follow() -> None:
-    values: dict[str, Any] = {"data": {"source": "digits", "image_size": 16}}
-    for task, section, said in (
-        ("classification", {"augment": {"mix": "classmix"}}, "augment.mix = classmix: with task"),
-        ("segmentation", {"augment": {"mix": "mixup"}}, "augment.mix = mixup: with task"),
-        ("segmentation", {"augment": {"mix": "both"}}, "one of none, cutmix, classmix"),
-        ("segmentation", {"train": {"contrastive_weight": 0.1}}, "train.contrastive_weight = 0.1"),
-    ):
-        train = {"steps": 9} | section.get("train", {})
-        with pytest.raises(ParameterError) as caught:
-            parse_params(values | section | {"task": task, "train": train})
-        assert said in str(caught.value)
-        assert "\n" not in str(caught.value)
-    parse_params(
-        values | {"task": "segmentation", "augment": {"mix": "classmix"}, "train": {"steps": 9}}
-    )

@@ -25,7 +25,10 @@ PLAIN = ("resnet_small", "unet", "unet/", "timm/fcn_resnet50", "timm/resnet18", 
 
 
 def params(**changes: Any) -> Params:
-    return parse_params(copy.deepcopy(SMALL) | changes)
+    values = copy.deepcopy(SMALL) | changes
+    if values.get("task") == "segmentation":
+        values["data"]["source"] = "digit_scenes"
+    return parse_params(values)
 
 
 def test_dense_names_and_their_bodies() -> None:

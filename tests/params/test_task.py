@@ -14,17 +14,6 @@ from tests.params.test_load import refused
     [
         ({"task": "segmentation"}, "data.source = digits: has answers for classification, not for"),
         ({"data": {"source": "digit_scenes"}}, "set task: segmentation"),
-        (
-            {"task": "segmentation", "data": {"source": "digit_scenes", "validation": "folds"}},
-            "data.validation = folds: cross-validates classifiers of whole images",
-        ),
-        (
-            {
-                "task": "segmentation",
-                "data": {"source": "digit_scenes", "corrections": "corrections.csv"},
-            },
-            "data.corrections: gives single images another class",
-        ),
         ({"task": "segmentation", "data": {"source": "masks"}}, "data.path is needed"),
     ],
 )

@@ -6,9 +6,12 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.params import Params
-from pipeline.params.tasks import PLAIN
+from pipeline.params.tasks import IMAGES
 
-DATA = {"source": "folder", "path": "images", "image_size": 32}
+DATA = {
+    "classification": {"source": "digits", "image_size": 32},
+    "segmentation": {"source": "digit_scenes", "image_size": 32},
+}
 OTHER: dict[tuple[str, str], Any] = {
     ("data", "validation"): "folds",
     ("data", "corrections"): "corrections.csv",
@@ -25,14 +28,14 @@ OTHER: dict[tuple[str, str], Any] = {
 
 
 def params(task: str = "segmentation", **sections: dict[str, Any]) -> Params:
-    values: dict[str, Any] = {"task": task, "data": DATA, "train": {"steps": 10}}
+    values: dict[str, Any] = {"task": task, "data": DATA[task], "train": {"steps": 10}}
     for name, section in sections.items():
         values[name] = values.get(name, {}) | section
     return Params.model_validate(values)
 
 
 def test_all_that_needs_one_class_an_image_is_tried_here() -> None:
-    assert OTHER.keys() == PLAIN.keys()
+    assert OTHER.keys() == IMAGES.keys()
     params()
 
 
@@ -64,3 +67,9 @@ def test_so_it_is_where_one_model_has_it(overrides: dict[str, Any], where: str) 
         overrides = {"generations": {"1": generation}}
     with pytest.raises(ValidationError, match=where.replace(".", r"\.")):
         params(**overrides)
+
+
+def test_what_needs_one_class_a_pixel_is_refused_for_whole_images() -> None:
+    params(augment={"mix": "classmix"})
+    with pytest.raises(ValidationError, match="mix = 'classmix': needs one class a pixel"):
+        params("classification", augment={"mix": "classmix"})
