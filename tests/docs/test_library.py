@@ -14,8 +14,8 @@ def test_the_blocks_of_the_page_run_one_after_the_other(capsys: pytest.CaptureFi
     names: dict[str, Any] = {}
     for number, block in enumerate(blocks("docs/library.md", "python")):
         exec(compile(block, f"library.md, block {number}", "exec"), names)
-    assert names["results"]["teacher"].accuracy > 0.5
-    assert names["results"]["student"].accuracy > 0.5
+    assert names["results"]["teacher"].score > 0.5
+    assert names["results"]["student"].score > 0.5
     assert (names["chosen"].repeats > 0).mean() > 0.3
     *_, accuracy, last = capsys.readouterr().out.splitlines()
     assert float(accuracy) > 0.8
