@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.data.sources.recognise import recognise
 from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import noise
 
-CAMVID = Path("/work/shared/data/camvid")
+CAMVID = Path(os.environ.get("SELFTRAIN_DATA", "data"), "camvid")  # skipped without
 
 
 def image(path: Path, seed: int = 0) -> None:
