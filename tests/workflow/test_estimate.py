@@ -77,6 +77,7 @@ def test_a_step_takes_as_long_as_it_has_images() -> None:
         (PRESET.parent / "masks_photographs.yaml").read_text(encoding="utf-8")
     )
     values["train"] |= {"unlabeled_ratio": 3}
+    values["generations"]["1"]["student"]["train"] = {"online": {"start_fraction": 0.1}}
     stages = estimate_seconds(parse_params(values), Counts(9, 9, 9, 0.0), Rates(0.0, 1.0, 0.0))
     work = {stage: seconds - STAGE_SECONDS for stage, seconds in stages.items()}
     assert work["train_teacher"] == pytest.approx(300 / 4)  # the labelled images alone
