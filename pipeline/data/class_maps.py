@@ -120,34 +120,43 @@ def merge_maps(members: Sequence[Maps], weights: Sequence[float], num_classes: i
 
 def _coarse(maps: Maps) -> Maps:
     """The same with all but the likeliest class at the stride, each value repeated."""
-    side = maps.shape[-1]
-    step = stride_of(side)
-    if step > 1:
-        places = np.minimum(np.arange(side) // step * step + step // 2, side - 1)
-        maps[:, 1:] = maps[:, 1:, places[:, None], places]
+    middles, cells = _cells(maps.shape[-1])
+    places = middles[cells]
+    maps[:, 1:] = maps[:, 1:, places[:, None], places]
     return maps
 
 
-def map_probabilities(maps: Maps, num_classes: int) -> Floats:
-    """What maps (n, 4, S, S) say of every class: (n, K, S, S) float32, of sum 1 over K.
+def _cells(side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The middles of the cells that one value at the stride stands for, and the cell of each pixel
+    along a side."""
+    step = stride_of(side)
+    middles = np.minimum(np.arange(0, side, step) + step // 2, side - 1)
+    return middles, np.arange(side) // step
 
-    What the two likeliest leave is shared equally among the others. Of an ignored pixel all classes
-    have the same.
+
+def map_distributions(maps: Tensor, num_classes: int) -> Tensor:
+    """What maps (n, 4, S, S) say of every class: (n, K, S, S), of sum 1 over K.
+
+    What the two likeliest leave is shared equally among the others; of an ignored pixel it means
+    nothing.
     """
-    first, second = maps[:, 0].astype(np.int64), maps[:, 1].astype(np.int64)
-    ignored = first == IGNORED
-    first[ignored] = 0
-    sure, less = maps[:, 2] / np.float32(255), maps[:, 3] / np.float32(255)
+    first = maps[:, 0].long().masked_fill(maps[:, 0] == IGNORED, 0)
+    second = maps[:, 1].long().clamp(max=num_classes - 1)
+    sure, less = maps[:, 2].float() / 255, maps[:, 3].float() / 255
     same = second == first
-    less = np.where(same, 0, less)
-    others = max(1, num_classes - 2)
-    rest = ((1 - sure - less).clip(0) / np.where(same, others + 1, others)).astype(np.float32)
-    shape = (len(maps), num_classes, *maps.shape[2:])
-    shares = np.broadcast_to(rest[:, None], shape).copy()
-    np.put_along_axis(shares, second[:, None], less[:, None].astype(np.float32), axis=1)
-    np.put_along_axis(shares, first[:, None], sure[:, None].astype(np.float32), axis=1)
-    shares = shares.clip(LEAST)
-    shares[np.broadcast_to(ignored[:, None], shape)] = 1
+    less = less.masked_fill(same, 0)
+    rest = (1 - sure - less).clamp(min=0) / (max(1, num_classes - 2) + same.float())
+    shares = rest[:, None].repeat(1, num_classes, 1, 1)
+    shares.scatter_(1, second[:, None], less[:, None]).scatter_(1, first[:, None], sure[:, None])
+    return shares / shares.sum(dim=1, keepdim=True)
+
+
+def map_probabilities(maps: Maps, num_classes: int) -> Floats:
+    """The same in NumPy, none under LEAST; of an ignored pixel all classes have the same."""
+    import torch
+
+    shares = map_distributions(torch.from_numpy(maps), num_classes).numpy().clip(LEAST)
+    shares[np.broadcast_to(maps[:, :1] == IGNORED, shares.shape)] = 1
     result: Floats = shares / shares.sum(axis=1, keepdims=True)
     return result
 
@@ -192,9 +201,8 @@ def grid(side: int, most: int) -> NDArray[np.int64]:
 
 def map_columns(maps: Maps) -> dict[str, Any]:
     """Maps (n, 4, S, S) as the columns of COLUMNS, each value a PNG."""
-    step, side = stride_of(maps.shape[-1]), maps.shape[-1]
-    places = np.minimum(np.arange(0, side, step) + step // 2, side - 1)
-    coarse = maps[:, 1:, places[:, None], places].reshape(len(maps), -1, len(places))
+    middles, _ = _cells(maps.shape[-1])
+    coarse = maps[:, 1:, middles[:, None], middles].reshape(len(maps), -1, len(middles))
     parts = (maps[:, 0], coarse)
     return {
         item.name: pa.array([encode_png(each[:, :, None]) for each in part], item.type)
@@ -228,11 +236,10 @@ def _read_map(classes: bytes, coarse: bytes, source: object) -> Maps:
         raise DataError(
             f"{source}: a map can't be decoded ({error}); run its stage again"
         ) from None
-    side = len(first)
-    places = np.arange(side) // stride_of(side)
-    if first.shape != (side, side) or others.shape != (3 * (places[-1] + 1), places[-1] + 1):
+    side, (middles, cells) = len(first), _cells(len(first))
+    if first.shape != (side, side) or others.shape != (3 * len(middles), len(middles)):
         raise DataError(f"{source}: a map of another size; run its stage again")
-    rows = others.reshape(3, -1, others.shape[1])[:, places[:, None], places]
+    rows = others.reshape(3, -1, len(middles))[:, cells[:, None], cells]
     return np.concatenate([first[None], rows])
 
 

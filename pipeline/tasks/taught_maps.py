@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.class_maps import IGNORED, Maps, grid, map_columns
+from pipeline.data.class_maps import IGNORED, Maps, grid, map_columns, map_distributions
 from pipeline.data.distributions import sharpen
 from pipeline.tasks.task import Choice, Choose, Taught
 
@@ -47,7 +47,7 @@ def teach_maps(maps: Maps, num_classes: int, choose: Choose, select: SelectParam
         shown.append((main, whole[2][known].mean() / 255))
         hard = select.label_kind == "hard"
         some = hard_map(whole) if hard else sharpened_map(whole, num_classes, select.temperature)
-        maps[row] = kept_map(some, kept)
+        maps[row] = selected_map(some, kept)
     found, confidences = np.array(shown).reshape(-1, 2).T
     return Taught(
         map_columns(maps),
@@ -57,10 +57,10 @@ def teach_maps(maps: Maps, num_classes: int, choose: Choose, select: SelectParam
     )
 
 
-def kept_map(whole: Maps, kept: NDArray[np.bool_]) -> Maps:
-    """A map (4, S, S) where what is not kept, (S, S), is ignored."""
+def selected_map(whole: Maps, selected: NDArray[np.bool_]) -> Maps:
+    """A map (4, S, S) where what is not selected, (S, S), is ignored."""
     some = whole.copy()
-    some[0][~kept] = IGNORED
+    some[0][~selected] = IGNORED
     return some
 
 
@@ -87,16 +87,7 @@ def sharpened_map(whole: Maps, num_classes: int, temperature: float) -> Maps:
 
 
 def map_targets(maps: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Maps (N, 4, S, S) as probabilities (N, K, S, S), and how much each pixel counts, (N, S, S).
-
-    The two likeliest classes, and for all others the same; a pixel counts as much as it is sure.
-    """
-    ignored = maps[:, 0] == IGNORED
-    first = maps[:, 0].long().masked_fill(ignored, 0)
-    second = maps[:, 1].long().clamp(max=num_classes - 1)
-    sure, less = maps[:, 2].float() / 255, maps[:, 3].float() / 255
-    less = less.masked_fill(second == first, 0)
-    rest = (1 - sure - less).clamp(min=0) / max(1, num_classes - 2)
-    shares = rest[:, None].repeat(1, num_classes, 1, 1)
-    shares.scatter_(1, second[:, None], less[:, None]).scatter_(1, first[:, None], sure[:, None])
-    return shares / shares.sum(dim=1, keepdim=True), sure.masked_fill(ignored, 0)
+    """Maps (N, 4, S, S) as probabilities (N, K, S, S), and how much each pixel counts, (N, S, S):
+    as much as it is sure."""
+    sure = (maps[:, 2].float() / 255).masked_fill(maps[:, 0] == IGNORED, 0)
+    return map_distributions(maps, num_classes), sure
