@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.data.masks import IGNORED, MOST_CLASSES
-from pipeline.data.sources.coco_masks import drawn
+from pipeline.data.sources.coco_masks import rasterized
 from pipeline.data.sources.files import SYSTEM, Walk, name_below, read_image
 from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
 from pipeline.data.sources.layout import split_of
@@ -119,7 +119,7 @@ class CocoSource:
                 image, problem = read_image(entry.path)
             if entry.annotations:
                 try:
-                    mask = b"" if problem else drawn(entry.size, self._labelled(entry))
+                    mask = b"" if problem else rasterized(entry.size, self._labelled(entry))
                 except ValueError as error:
                     problem, mask = f"mask: {error}", b""
                 label = MaskFile(mask, self._values)

@@ -23,7 +23,7 @@ LONGEST_RUN = 6  # letters of a number in RLE: 30 bits
 Ints = NDArray[np.int64]
 
 
-def drawn(size: tuple[Any, Any], annotations: Sequence[tuple[int | None, Any]]) -> bytes:
+def rasterized(size: tuple[Any, Any], annotations: Sequence[tuple[int | None, Any]]) -> bytes:
     """The PNG of a mask of (height, width), of classes and segmentations; None: ignored, and below
     all others. Raises ValueError for what can't be drawn."""
     height, width = size

@@ -67,21 +67,21 @@ class DigitScenesSource:
 
     def digits_of(self, split: str, number: int) -> Ints:
         """Which of scikit-learn's digits a scene is composed of, in the order of their drawing."""
-        return self._chosen(split, number, self._generator(split, number))
+        return self._sample(split, number, self._generator(split, number))
 
     def rows(self) -> Iterator[Row]:
         """Every scene, those of training first."""
         for split, count in SCENES.items():
             for number in range(count):
                 generator = self._generator(split, number)
-                scene, mask = self._scene(self._chosen(split, number, generator), generator)
+                scene, mask = self._scene(self._sample(split, number, generator), generator)
                 label = MaskFile(encode_png(mask[:, :, None]), VALUES)
                 yield Row(f"{split}_{number:05d}", encode_png(scene[:, :, None]), label, split)
 
     def _generator(self, split: str, number: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, [*SCENES].index(split), number])
 
-    def _chosen(self, split: str, number: int, generator: np.random.Generator) -> Ints:
+    def _sample(self, split: str, number: int, generator: np.random.Generator) -> Ints:
         parts = self._parts[split]
         if len(parts) > 1:
             return parts[number]

@@ -15,7 +15,7 @@ from pycocotools import mask as reference
 from pipeline.data.images import decode_png
 from pipeline.data.masks import IGNORED
 from pipeline.data.sources import ColumnNames, Row, Source, open_source
-from pipeline.data.sources.coco_masks import drawn
+from pipeline.data.sources.coco_masks import rasterized
 from pipeline.data.sources.recognise import recognise
 from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import noise
@@ -60,7 +60,7 @@ def rows(path: Path) -> dict[str, Row]:
 
 
 def mask(*annotations: tuple[int | None, Any]) -> Any:
-    return decode_png(drawn((HEIGHT, WIDTH), annotations))[:, :, 0]
+    return decode_png(rasterized((HEIGHT, WIDTH), annotations))[:, :, 0]
 
 
 def test_listed_or_not_an_image_without_annotations_is_unlabelled(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_long_runs_are_unpacked() -> None:
     whole[100:800, 3:1000] = 1
     packed = reference.encode(whole)
     drawing = {"size": [900, 1100], "counts": packed["counts"].decode()}
-    assert (decode_png(drawn((900, 1100), [(1, drawing)]))[:, :, 0] == whole).all()
+    assert (decode_png(rasterized((900, 1100), [(1, drawing)]))[:, :, 0] == whole).all()
 
 
 def test_smaller_annotations_lie_above_larger_ones_and_crowds_below_all() -> None:
@@ -193,7 +193,7 @@ def test_what_cannot_be_drawn_is_a_problem_of_its_image(
 )
 def test_sizes_are_checked_before_anything_is_made(side: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        drawn((side, side), [(1, SQUARE)])
+        rasterized((side, side), [(1, SQUARE)])
 
 
 def test_unknown_categories_files_and_images_are_counted(tmp_path: Path) -> None:
