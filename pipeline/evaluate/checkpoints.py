@@ -33,8 +33,6 @@ from pipeline.tasks import Task, open_task
 from pipeline.tasks.significance import BOOTSTRAP
 from pipeline.tasks.task import Array
 
-PART_UNITS = 1 << 20  # of which log-probabilities are in memory at once
-
 
 def checkpoint_predictions(
     checkpoint: Checkpoint,

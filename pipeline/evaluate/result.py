@@ -139,7 +139,7 @@ def evaluate(
         per_class=(*per_class, *[None] * (num_classes - len(per_class))),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         reliability=tuple(bins),
-        more=task.more_figures(predictions, targets, num_classes),
+        more=task.more_figures(evidence, predictions, targets),
     )
 
 

@@ -18,7 +18,6 @@ from pipeline.evaluate.measure import head_log_probs
 from pipeline.labels.teaching import Teaching, read_teaching, targets_of_teacher
 from pipeline.models.head import Folds, LinearHead, read_folds, save_folds, save_head
 from pipeline.models.spec import model_digest, read_spec
-from pipeline.tasks import open_task
 from pipeline.tasks.classification import TASK
 from pipeline.tasks.metrics import apply_temperature, fit_temperature
 from pipeline.train.head import (
@@ -30,7 +29,6 @@ from pipeline.train.head import (
     stratified_folds,
 )
 
-CLASSES = open_task("classification")  # what features of whole images can be classified into
 L2 = "l2"  # the note in a head's spec
 MOST_IN_FOLDS = 2_000  # pseudo-labelled images that each fold learns from, evenly spaced
 
@@ -251,11 +249,11 @@ class HeadJob:
         if folds is not None:
             held_out, labels = folds.held_out, self.labeled.labels[folds.held_out]
             student, teacher = (
-                None if each is None else CLASSES.evidence(each.log_probs[held_out], labels, count)
+                None if each is None else TASK.evidence(each.log_probs[held_out], labels, count)
                 for each in (folds, self._teacher_folds)
             )
             assert student is not None
-            return count_evidence(CLASSES, student, teacher)
+            return count_evidence(TASK, student, teacher)
         images, features = self.prepared / "validation", self.features / "validation"
         if not read_manifest(images).rows:
             return NOTHING
@@ -263,7 +261,7 @@ class HeadJob:
         if self.teacher is not None and read_spec(self.teacher).body is not None:
             models.append(self.teacher)
         evidence = [
-            CLASSES.evidence(head_log_probs(folder, features, images), read_labels(images), count)
+            TASK.evidence(head_log_probs(folder, features, images), read_labels(images), count)
             for folder in models
         ]
-        return count_evidence(CLASSES, evidence[0], evidence[1] if len(evidence) > 1 else None)
+        return count_evidence(TASK, evidence[0], evidence[1] if len(evidence) > 1 else None)

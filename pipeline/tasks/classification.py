@@ -261,9 +261,7 @@ class Classification:
         """How many images are right."""
         return str(round(count * score))
 
-    def more_figures(
-        self, predictions: Array, targets: Array, num_classes: int
-    ) -> dict[str, float]:
+    def more_figures(self, evidence: Array, predictions: Array, targets: Array) -> dict[str, float]:
         """None."""
         return {}
 

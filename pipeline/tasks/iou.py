@@ -122,7 +122,7 @@ def _percentiles(values: Reals, bootstrap: Bootstrap) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def boundary_f1(predicted: Masks, masks: Masks, num_classes: int) -> float:
+def boundary_f1(predicted: Masks, masks: Masks) -> float:
     """How well boundaries agree (Csurka et al. 2013): F1 within TOLERANCE, at least one pixel.
 
     The mean over the classes that an image shows, then over the images that show any. A boundary is

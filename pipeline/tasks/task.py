@@ -230,10 +230,8 @@ class Task(Targets, Protocol):
     def shown(self, score: float, count: int) -> str:
         """The score on so many images, in a sentence: "97", "43.7 %"."""
 
-    def more_figures(
-        self, predictions: Array, targets: Array, num_classes: int
-    ) -> dict[str, float]:
-        """Figures besides the score, by the end of a metric's key."""
+    def more_figures(self, evidence: Array, predictions: Array, targets: Array) -> dict[str, float]:
+        """Figures besides the score, by the end of a metric's key; evidence: of the same."""
 
     def evidence_values(self, evidence: Array) -> list[Any]:
         """Of each image the evidence that another model's is compared with, as a JSON value."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn, optim
 
 from pipeline.errors import ParameterError, TrainingError
-from pipeline.evaluate.checkpoints import PART_UNITS
 from pipeline.params import AugmentParams, TrainParams
 from pipeline.train.batch import Batch, prefetched, step_batch
 from pipeline.train.history import Log
@@ -30,6 +29,7 @@ from pipeline.train.worker import Worker
 
 VALIDATIONS = 10  # times a run is validated, for its curve
 VALIDATION_BATCH = 1024
+VALIDATION_UNITS = 1 << 20  # of which log-probabilities are in memory at once
 CALMER = "lower train.learning_rate, or set train.clip_norm"
 
 
@@ -251,7 +251,7 @@ def _score(network: nn.Module, weights: dict[str, Tensor], data: TrainingData) -
     targets, task = data.validation_labels, data.task
     assert data.validation_images is not None
     assert targets is not None
-    size = max(1, min(VALIDATION_BATCH, PART_UNITS // math.prod(targets.shape[1:])))
+    size = max(1, min(VALIDATION_BATCH, VALIDATION_UNITS // math.prod(targets.shape[1:])))
     parts = []
     for images, true in zip(
         torch.split(data.validation_images, size), torch.split(targets, size), strict=True

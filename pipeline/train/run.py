@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from pipeline.data.rows import read_sizes
 from pipeline.data.sliced import ShardSlices
 from pipeline.data.tensors import Images, decoding_pool, read_dataset
 from pipeline.evaluate.checkpoints import (
-    PART_UNITS,
     bfloat16_agrees,
     checkpoint_predictions,
     predicted_parts,
@@ -85,8 +83,7 @@ def train_model(job: TrainJob, worker: Worker, log: Log, cache: Path | None = No
         streamed = data.labeled_stream is not None
         with decoding_pool(1) as pool:
             images = ShardSlices(job.prepared / "labeled", pool) if streamed else data.images
-            units = math.prod(data.labels.shape[1:])
-            taught = _taught(job.teacher, images, job.prepared / "labeled", units, worker.device)
+            taught = _taught(job.teacher, images, job.prepared / "labeled", worker.device)
             data = replace(data, taught=taught)
     network, spec = train_network(
         spec,
@@ -187,22 +184,12 @@ def started(
     return spec if wanted is None else replace(spec, mean=wanted[0], std=wanted[1])
 
 
-def _taught(
-    teacher: Path, images: Images, folder: Path, units: int, device: torch.device
-) -> Tensor:
+def _taught(teacher: Path, images: Images, folder: Path, device: torch.device) -> Tensor:
     """What the teacher thinks of the labelled images of `folder`, without noise: pseudo-labels
-    (N, …).
-
-    units: of an image.
-    """
+    (N, …)."""
     checkpoint = load_checkpoint(teacher)
     checkpoint.network.to(device)
-    task, parts = open_task(checkpoint.spec.task), []
-    sizes = read_sizes(folder) if task.keeps_whole else None
-    size = max(1, PART_UNITS // units)
-    for start in range(0, len(images), size):
-        part = checkpoint_predictions(checkpoint, images[start : start + size])
-        if sizes is not None:
-            part = task.outside(part, sizes[start : start + size])
-        parts.append(torch.from_numpy(task.as_taught(part)))
-    return torch.cat(parts)
+    task, predictions = open_task(checkpoint.spec.task), checkpoint_predictions(checkpoint, images)
+    if task.keeps_whole:
+        predictions = task.outside(predictions, read_sizes(folder))
+    return torch.from_numpy(task.as_taught(predictions))

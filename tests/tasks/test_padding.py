@@ -105,7 +105,7 @@ def test_a_distilled_teacher_says_nothing_of_what_is_outside(tmp_path: Path) -> 
     save_model(tmp_path / "m", task="segmentation", network={"name": "unet_small"}, image_size=SIDE)
     images = torch.from_numpy(inside[:, None] * np.uint8(200))
     folder, cpu = tmp_path / "images", torch.device("cpu")
-    taught = _taught(tmp_path / "m", images, folder, SIDE * SIDE, cpu)
+    taught = _taught(tmp_path / "m", images, folder, cpu)
     np.testing.assert_array_equal(taught[:, 0] != IGNORED, inside)
 
 

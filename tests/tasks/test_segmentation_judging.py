@@ -224,15 +224,15 @@ def test_an_ensemble_is_the_mean_and_greedy_leaves_the_useless_out() -> None:
 def test_boundaries_agree_within_a_pixel_and_not_further() -> None:
     masks = np.zeros((1, 32, 32), np.uint8)
     masks[:, :, 16:] = 1
-    assert boundary_f1(masks, masks, 2) == 1
-    assert boundary_f1(np.roll(masks, 1, axis=2), masks, 2) < 1  # wraps round
+    assert boundary_f1(masks, masks) == 1
+    assert boundary_f1(np.roll(masks, 1, axis=2), masks) < 1  # wraps round
     for by, expected in ((1, 1.0), (3, 0.0)):
         moved = np.zeros_like(masks)
         moved[:, :, 16 + by :] = 1
-        assert boundary_f1(moved, masks, 2) == expected
+        assert boundary_f1(moved, masks) == expected
     whole = np.zeros_like(masks)
-    assert boundary_f1(whole, whole, 2) == 1
-    assert boundary_f1(whole, np.full_like(masks, IGNORED), 2) == 0
+    assert boundary_f1(whole, whole) == 1
+    assert boundary_f1(whole, np.full_like(masks, IGNORED)) == 0
 
 
 def test_classes_are_drawn_over_the_image_and_errors_red() -> None:

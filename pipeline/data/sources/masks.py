@@ -51,9 +51,11 @@ class _Entry:
     problem: str | None = None
 
 
-def has_masks(path: Path) -> bool:
-    """Whether a folder holds images with masks, or a table names them."""
-    files = PairedFiles.of(Walk(path if path.is_dir() else path.parent))
+def has_masks(path: Path, walk: Walk | None = None) -> bool:
+    """Whether a folder holds images with masks, or a table names them; walk: a finished one, which
+    serves where it is of that folder."""
+    root = path if path.is_dir() else path.parent
+    files = PairedFiles.of(walk if walk is not None and walk.root == root else Walk(root))
     if path.is_dir():
         return files.are_pairs
     pictures = files.by_name([*files.images, *files.masks.values()])

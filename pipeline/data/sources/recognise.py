@@ -36,9 +36,12 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
     leading = [table for table in tables if files.lead(table)]
     tree = files.walk.tree
     labels = any(has_label_columns(each, names) for each in leading)
-    if any(has_masks(each.path) for each in leading) or (not labels and has_masks(root)):
+    walk = files.walk
+    if any(has_masks(each.path, walk) for each in leading) or (
+        not labels and has_masks(root, walk)
+    ):
         return "masks"
-    if not labels and coco_files(files.walk):
+    if not labels and coco_files(walk):
         return "coco"
     if any(part_of(name) == "labeled" and inner.folders for name, inner in tree.folders.items()):
         return "folder"
