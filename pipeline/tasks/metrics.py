@@ -117,12 +117,6 @@ def confusion_matrix(log_probs: Floats, labels: Integers) -> NDArray[np.int64]:
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
-def per_class_accuracy(confusion: NDArray[np.int64]) -> list[float | None]:
-    """Share of each true class that is predicted right; None for a class without images."""
-    pairs = zip(confusion.diagonal(), confusion.sum(axis=1), strict=True)
-    return [float(right / total) if total else None for right, total in pairs]
-
-
 LOWEST, HIGHEST = 0.05, 20.0
 # Standard deviation of the prior on log T: T is expected within a factor e of 1 (two deviations).
 PRIOR_DEVIATION = 0.5

@@ -103,11 +103,6 @@ def test_an_impossible_label_keeps_the_likelihood_finite() -> None:
     assert math.isfinite(value)
 
 
-def test_per_class_accuracy_leaves_absent_classes_open() -> None:
-    confusion = np.array([[3, 1, 0], [0, 0, 0], [1, 0, 1]])
-    assert metrics.per_class_accuracy(confusion) == [0.75, None, 0.5]
-
-
 def test_half_precision_predictions_work() -> None:
     log_probs, labels = random_predictions()
     half = log_probs.astype(np.float16)
