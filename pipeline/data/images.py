@@ -37,6 +37,8 @@ PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 COLOUR_TYPES = {1: 0, 3: 2}  # of PNG, by channels: grey, RGB
 UP = 2  # the filter of a row that says what each pixel adds to the one above
 COMPRESSION = 3  # zlib's; 6 takes twice as long and saves 2 to 5 %
+# Of what is no photograph: a code for every 4,096 bytes, and none for repeats that are short.
+SMALL = (6, zlib.DEFLATED, zlib.MAX_WBITS, 6, zlib.Z_FILTERED)
 SCAN = re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c][\x01-\x04]")  # the start of one in a JPEG
 MOST_SCANS = 100  # of a JPEG; a progressive one has about 10, and each passes over all pixels
 TILE_SIDES = 322, 323  # TIFF's tags of a tile's width and height
@@ -184,17 +186,22 @@ def verify_png(data: bytes) -> None:
         image.verify()
 
 
-def encode_png(pixels: Pixels) -> bytes:
+def encode_png(pixels: Pixels, *, up: slice = slice(None), small: bool = False) -> bytes:
     """The PNG bytes of (H, W, C) uint8, C = 1 or 3; the same of the same pixels for ever.
 
-    Every row is filtered by Up (PNG specification, 9.2), which is fast to write and to read.
+    up: the rows that are filtered by Up (PNG specification, 9.2), which is fast to write and to
+    read; of class numbers, which are no amounts, better none. small: for maps and masks, a quarter
+    smaller in twice the time.
     """
     height, width, channels = pixels.shape
-    rows = np.empty((height, 1 + width * channels), np.uint8)
-    rows[:, 0], rows[:, 1:] = UP, pixels.reshape(height, -1)
-    rows[1:, 1:] -= rows[:-1, 1:].copy()
+    rows, above = np.zeros((2, height, 1 + width * channels), np.uint8)
+    rows[:, 1:] = pixels.reshape(height, -1)
+    above[1:] = rows[:-1]
+    rows[up] -= above[up]
+    rows[up, 0] = UP
     header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
-    packed = zlib.compress(rows.tobytes(), COMPRESSION)
+    deflate = zlib.compressobj(*SMALL) if small else zlib.compressobj(COMPRESSION)
+    packed = deflate.compress(rows.tobytes()) + deflate.flush()
     return PNG_START + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + PNG_END
 
 
