@@ -165,9 +165,20 @@ def stored_shape(folder: Path, manifest: Manifest) -> Shape:
     return int(channels), size, size
 
 
-def images_that_fit(folder: Path, cache_gib: float) -> int:
-    """How many decoded images of a prepared folder `cache_gib` GiB hold."""
-    return int(cache_gib * GIB) // int(np.prod(stored_shape(folder, read_manifest(folder))))
+def images_that_fit(folder: Path, cache_gib: float, task: TargetColumn) -> int:
+    """How many decoded images of a prepared folder, with masks if any, `cache_gib` GiB hold."""
+    return int(cache_gib * GIB) // _bytes_of_one(stored_shape(folder, read_manifest(folder)), task)
+
+
+def _bytes_of_one(shape: Shape, task: TargetColumn) -> int:
+    """What an image takes in memory, with its target where that is of pixels too."""
+    none = _no_targets(task, shape[-1])
+    return int(np.prod(shape)) + (int(np.prod(none.shape[1:])) if none.ndim > 1 else 0)
+
+
+def _no_targets(task: TargetColumn, side: int) -> NDArray[Any]:
+    """(0, …)."""
+    return task.load(pa.chunked_array([], task.target.type), side)
 
 
 @dataclass(frozen=True)
@@ -200,7 +211,7 @@ def load_images(
     manifest, task = read_manifest(folder), task or LabelColumn()
     shape = (manifest.rows, *stored_shape(folder, manifest))
     if cache is None or not manifest.rows:
-        _check_fits(folder, shape, cache_gib)
+        _check_fits(folder, shape, cache_gib, task)
         pixels = np.empty(shape, np.uint8)
         targets = _decode_all(folder, manifest, task, pixels, threads)
         return ImageSet(torch.from_numpy(pixels), torch.from_numpy(targets))
@@ -210,7 +221,7 @@ def load_images(
     with FileLock(cache / f"{name}.lock"):
         if not images_file.exists():
             _check_room(cache, int(np.prod(shape)))
-            _check_fits(folder, shape, cache_gib)
+            _check_fits(folder, shape, cache_gib, task)
             with written_whole(images_file) as partial:
                 made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
                 targets = _decode_all(folder, manifest, task, made, threads)
@@ -229,7 +240,7 @@ def _decode_all(
     """Decode the images of all shards into `pixels`; returns the targets (N, …)."""
     schema = pa.schema([IMAGE_SCHEMA.field("image"), task.target])
     side, start = pixels.shape[-1], 0
-    none = task.load(pa.chunked_array([], task.target.type), side)
+    none = _no_targets(task, side)
     targets = np.empty((len(pixels), *none.shape[1:]), none.dtype)
     with decoding_pool(threads) as pool:
         for entry in manifest.shards:
@@ -243,8 +254,10 @@ def _decode_all(
     return targets
 
 
-def _check_fits(folder: Path, shape: tuple[int, ...], cache_gib: float) -> None:
-    needed = int(np.prod(shape)) / GIB
+def _check_fits(
+    folder: Path, shape: tuple[int, int, int, int], cache_gib: float, task: TargetColumn
+) -> None:
+    needed = shape[0] * _bytes_of_one(shape[1:], task) / GIB
     if needed > cache_gib:
         raise DataError(
             f"{folder}: {shape[0]:,} decoded images take {needed:.1f} GiB, more than "

@@ -81,7 +81,8 @@ class TrainParams(Section):
     convolutions"""
     device: Device = Field("auto", description="auto: a GPU if there is one")
     cache_gib: float = Field(4.0, gt=0)
-    """most memory for the images of a folder, GiB: more are streamed from their shards"""
+    """most memory for the images of a folder and their masks, GiB: more are streamed from their
+    shards"""
     log_every: int = Field(20, ge=1, description="steps between two points of the curves")
 
     def images_a_step(self, *, taught: bool) -> int:

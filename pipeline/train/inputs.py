@@ -64,8 +64,9 @@ def training_data(
 ) -> TrainingData:
     """Load what one run trains on; `pseudo_labels` None for generation 0.
 
-    Images to train on that would take more than `cache_gib` GiB in memory are streamed from their
-    shards. `cache`: a folder in which the workers of a node share what one of them has decoded.
+    Images to train on that would take more than `cache_gib` GiB in memory, with their masks, are
+    streamed from their shards. `cache`: a folder in which the workers of a node share what one of
+    them has decoded.
     Raises DataError where a shard is unusable or the validation images exceed `cache_gib`.
     """
 
@@ -80,7 +81,7 @@ def training_data(
 
     def stream(name: str, chosen: Path | None = None) -> ShardStream | None:
         """The images of a folder as a stream, None where they fit into memory."""
-        room = images_that_fit(prepared / name, cache_gib)
+        room = images_that_fit(prepared / name, cache_gib, task)
         if read_manifest(prepared / name).rows <= room:
             return None
         reader: dict[str, Any] = {

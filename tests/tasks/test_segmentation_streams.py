@@ -33,7 +33,7 @@ from tests.tasks.test_segmentation_training import (
 )
 from tests.tiny import PLAIN, train_params
 
-FEW = 128 * SIDE * SIDE / GIB  # room for 128 images
+FEW = 2 * 128 * SIDE * SIDE / GIB  # room for 128 images and their masks
 SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), TASK.target, *SIZE])
 ABOUT = {"channels": 1, "image_size": SIDE}
 
@@ -113,6 +113,15 @@ def test_masks_come_with_their_images_into_memory_and_the_workers_file(
     unknown = load_images(made / "prepared/unlabeled", task=TASK)
     assert (unknown.targets == IGNORED).all()
     assert data.unlabeled_targets.shape == (len(data.unlabeled_rows), 4, SIDE, SIDE)
+
+
+def test_masks_count_in_the_memory_that_images_may_take(made: Path) -> None:
+    """200 images with as many masks; half of the bytes hold the images alone."""
+    pixels = load(made).images.nbytes + load(made).labels.nbytes
+    assert load(made, cache_gib=pixels / GIB).labeled_stream is None
+    assert load(made, cache_gib=(pixels - 1) / GIB).labeled_stream is not None
+    with pytest.raises(DataError, match=r"train\.cache_gib"):
+        load_images(made / "prepared/labeled", task=TASK, cache_gib=(pixels - 1) / GIB)
 
 
 def test_a_stream_brings_masks_and_maps_of_its_own_images(made: Path) -> None:
