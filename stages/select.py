@@ -8,9 +8,10 @@ from pipeline.data.stored_shards import stored_prefix
 from pipeline.errors import counted
 from pipeline.files import file_digest, publish_folder, write_json
 from pipeline.labels.audit import audit_metrics, selection_table
-from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
+from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.labels.select import check_class_names
 from pipeline.labels.shard_selector import read_truth
+from pipeline.mapping import in_threads
 from pipeline.progress import say
 from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.report.selection_figures import write_selection_figures
@@ -39,7 +40,7 @@ def select(stage: Stage) -> None:
             in_ray_tasks(throughput.select_workers, stored=stored is not None, title=stage.title)
             if throughput.select_workers
             else nullcontext(in_threads(throughput.select_threads))
-        ) as map_shards:
+        ) as map_items:
             figures = select_pseudo_labels(
                 layout.predictions(key),
                 run.scratch / "pseudo_labels",
@@ -50,7 +51,7 @@ def select(stage: Stage) -> None:
                 truth=read_truth(truth_file, stage.task, layout.image_size),
                 taught=teacher != "0",
                 stored=stored,
-                map_shards=map_shards,
+                map_items=map_items,
                 title=f"{stage.title}: a pass",
             )
         about_labels = check_selection(stage.params, key, figures, classes, unit=stage.task.unit)

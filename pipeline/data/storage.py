@@ -7,6 +7,7 @@ upload on an object store. Credentials come from the environment, never from the
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +66,11 @@ class StoredFolder:
                 with fs.open_output_stream(f"{path}/{name}") as stream:
                     stream.write(data)
 
+    def write_file(self, name: str, path: Path) -> None:
+        """Write what a file holds to the object `name`; raises StorageError."""
+        with pa.memory_map(str(path)) as file:
+            self.write(name, file.read_buffer())
+
     def read(self, name: str) -> Any:
         """The whole object as a `pyarrow.Buffer`.
 
@@ -98,6 +104,13 @@ class StoredFolder:
         """The bytes of each object directly in the folder, by name."""
         return {item.path: item.size for item in self.listing() if "/" not in item.path}
 
+    def size(self, name: str) -> int | None:
+        """The bytes of one object, None where there is none."""
+        fs, path = self._opened()
+        with _named_errors(self.object_uri(name)):
+            size: int | None = fs.get_file_info(f"{path}/{name}").size
+        return size
+
     def remove(self, name: str) -> None:
         """Remove one object; nothing where there is none."""
         fs, path = self._opened()
@@ -122,6 +135,22 @@ class StoredFolder:
 
     def _opened(self) -> tuple[Any, str]:
         return _filesystem(self.uri)
+
+
+@contextmanager
+def written_in(place: Path | StoredFolder, name: str) -> Iterator[Path]:
+    """Yield a path; on success what was written to it is the file, or object, `name` of a folder.
+
+    Only a file of the machine's own, not memory, holds what goes to storage.
+    """
+    if isinstance(place, Path):
+        with written_whole(place / name) as partial:
+            yield partial
+    else:
+        with tempfile.TemporaryDirectory(prefix="selftrain-") as folder:
+            path = Path(folder) / name
+            yield path
+            place.write_file(name, path)
 
 
 def open_storage(url: str | None, *, write: bool = True) -> StoredFolder | None:

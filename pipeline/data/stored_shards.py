@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -32,15 +33,15 @@ from pipeline.data.shards import (
     write_manifest,
     write_shard,
 )
-from pipeline.data.storage import StoredFolder
+from pipeline.data.storage import StoredFolder, written_in
 from pipeline.errors import DataError, SelftrainError
-from pipeline.files import file_digest, parse_json, value_digest
+from pipeline.files import file_digest, parse_json, value_digest, written_whole
 from pipeline.progress import progress
 
 ROOT = "shards"
 KINDS = (
     *("labeled", "unlabeled", "validation", "test"),
-    *("features", "predictions", "pseudo_labels"),
+    *("features", "predictions", "pseudo_labels", "slices"),
 )
 FOLDERS = ("prepared", "features", "predictions", "pseudo_labels")  # of a repository
 IN_USE = "in_use"
@@ -49,7 +50,7 @@ KEY_LENGTH = 32
 _ENTRY = TypeAdapter(ShardEntry)
 THREADS = 8
 PREFIX_NAME = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]{{{KEY_LENGTH}}}")
-OBJECT_NAME = re.compile(rf"shard_\d+(-[0-9a-f]{{16}}\.parquet|\.json)|{IN_USE}")
+OBJECT_NAME = re.compile(rf"shard_\d+(-[0-9a-f]{{16}}\.parquet|\.json)|slice_\d+\.parquet|{IN_USE}")
 
 
 def stored_prefix(storage: StoredFolder, kind: str, digest: str) -> StoredFolder:
@@ -120,6 +121,53 @@ def write_derived(out: Path | StoredFolder, name: str, table: Any) -> ShardEntry
     return entry
 
 
+def write_noted(
+    place: Path | StoredFolder,
+    notes: Path | StoredFolder,
+    name: str,
+    write: Callable[[Path], tuple[int, dict[str, Any]]],
+) -> ShardEntry:
+    """Write the shard `name` of a local or stored folder by a path, and then its note.
+
+    write: writes the shard, and returns its rows and what else the note says; notes: the folder of
+    the notes, `place` itself where that is stored.
+    """
+    with ExitStack() as stack:
+        if isinstance(place, Path):
+            path = stack.enter_context(written_whole(place / name))
+        else:
+            path = Path(stack.enter_context(TemporaryDirectory(prefix="selftrain-"))) / name
+        rows, note = write(path)
+        uri = None if isinstance(place, Path) else place.uri
+        entry = ShardEntry(name, rows, file_digest(path), uri)
+        note |= {"rows": rows, "sha256": entry.sha256, "bytes": path.stat().st_size}
+        if not isinstance(place, Path):
+            place.write_file(entry.stored_name, path)
+    with written_in(notes, _note_name(name)) as path:
+        path.write_text(json.dumps(note, sort_keys=True), encoding="utf-8")
+    return entry
+
+
+def noted_shard(
+    place: Path | StoredFolder, notes: Path | StoredFolder, name: str
+) -> tuple[ShardEntry, dict[str, Any]] | None:
+    """The entry and the note of a shard of `write_noted`, None where it is not there whole."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        if isinstance(notes, Path):
+            note = parse_json((notes / _note_name(name)).read_bytes())
+        else:
+            note = parse_json(notes.read(_note_name(name)).to_pybytes())
+        entry = _noted_entry(name, note)
+        if isinstance(place, Path):
+            size: int | None = (place / name).stat().st_size
+        else:
+            entry = replace(entry, prefix=place.uri)
+            size = place.size(entry.stored_name)
+        if size == note["bytes"]:
+            return entry, note
+    return None
+
+
 def missing_shards(folder: Path, out: Path | StoredFolder) -> list[int]:
     """The numbers of the shards of `folder` that `out` does not hold whole."""
     shards = read_manifest(folder).shards
@@ -173,11 +221,15 @@ def _stored_entry(folder: StoredFolder, name: str, sizes: dict[str, int]) -> Sha
         return None
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         note = parse_json(folder.read(_note_name(name)).to_pybytes())
-        said = {"file": name, "rows": note["rows"], "sha256": note["sha256"]}
-        entry = replace(_ENTRY.validate_json(json.dumps(said)), prefix=folder.uri)
+        entry = replace(_noted_entry(name, note), prefix=folder.uri)
         if sizes.get(entry.stored_name) == note["bytes"]:
             return entry
     return None
+
+
+def _noted_entry(name: str, note: Any) -> ShardEntry:
+    said = {"file": name, "rows": note["rows"], "sha256": note["sha256"]}
+    return _ENTRY.validate_json(json.dumps(said))
 
 
 def _note_name(name: str) -> str:

@@ -6,13 +6,11 @@ another writes, shard by shard, what they mean.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,34 +24,13 @@ from pipeline.labels.audit import Audit, audit
 from pipeline.labels.select import Candidates, Reason, find_cuts, select
 from pipeline.labels.shard_selector import ShardSelector, Truth
 from pipeline.labels.teaching import KEY
+from pipeline.mapping import MapItems, in_threads
 from pipeline.params import SelectParams
 from pipeline.progress import progress
 from pipeline.tasks import Task, noted
 from pipeline.tasks.task import Choice
 
-Made = TypeVar("Made", covariant=True)
-
-
-class MapShards(Protocol):
-    """Do a task for each shard of so many, in any place; what it makes comes in their order."""
-
-    def __call__(self, task: Callable[[int], Made], count: int, /) -> Iterator[Made]: ...
-
-
-def in_threads(threads: int) -> MapShards:
-    """Shards in this process, `threads` at once; never more than twice as many are held."""
-
-    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
-        waiting: deque[Future[Any]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="select") as pool:
-            for number in range(count):
-                waiting.append(pool.submit(task, number))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-    return map_shards
+Made = TypeVar("Made")
 
 
 def select_pseudo_labels(
@@ -67,7 +44,7 @@ def select_pseudo_labels(
     truth: Truth,
     taught: bool = False,
     stored: StoredFolder | None = None,
-    map_shards: MapShards | None = None,
+    map_items: MapItems | None = None,
     title: str = "select",
 ) -> Audit:
     """Write to `out`, for every prediction, whether it is kept, why, and its target.
@@ -75,17 +52,17 @@ def select_pseudo_labels(
     labeled: the prepared folder whose classes' shares predictions are aligned with; taught: whether
     the teacher has learnt from pseudo-labels, see estimate_shares; truth: where it is known; only
     the audit reads it. stored: where the shards go, `out` then takes their manifest
-    alone. map_shards: who works on the shards; the result is the same.
+    alone. map_items: who works on the shards; the result is the same.
     Raises SelectionError where nothing is kept, DataError where a prediction is not a number or
     the predictions are not of `classes`.
     """
     manifest = read_manifest(predictions)
     _check_classes(predictions, manifest, classes)
-    map_shards = map_shards or in_threads(1)
+    map_items = map_items or in_threads(1)
 
     def over(task: Callable[[int], Made]) -> Iterator[Made]:
         with progress(title, manifest.rows) as advance:
-            results = map_shards(task, len(manifest.shards))
+            results = map_items(task, range(len(manifest.shards)))
             for entry, result in zip(manifest.shards, results, strict=True):
                 advance(entry.rows)
                 yield result

@@ -230,6 +230,8 @@ class RunParams(Section):
     """Ray actors that predict or embed at once; [fewest, most]: as many as there is room for"""
     gpus_per_actor: float = Field(1.0, gt=0, le=1)
     """of an actor that works on a GPU; 0.5: two share one"""
+    prepare_workers: int = Field(0, ge=0)
+    """Ray tasks that prepare at once; 0: threads of the stage's own process, one a core"""
     select_workers: int = Field(0, ge=0)
     """Ray tasks that select at once; 0: in the stage's own process"""
     select_threads: int = Field(2, ge=1)

@@ -1,11 +1,13 @@
-"""Passes over shards with Ray Data: actors that hold a network predict or embed, tasks select."""
+"""Passes with Ray: Ray Data's actors, which hold a network, predict or embed shards; tasks prepare
+and select."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -15,14 +17,14 @@ import numpy as np
 from pipeline.data.shards import Manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import SelftrainError
+from pipeline.mapping import MapItems
 from pipeline.progress import progress
 from pipeline.ray.nodes import SharedFolder, has_gpus, say_if_waiting, shared_folder
 from pipeline.ray.session import ray_session
 
 MAX_RESTARTS = 3
 FOREVER = -1
-TASKS_PER_WORKER = 8  # so that none is left alone with much at the end
-MOST_SHARDS = 64  # of one task: what it makes is held until it ends
+ITEMS_PER_WORKER = 4  # in Ray's hands: enough that none waits for the one whose turn it is
 Files = dict[Path, dict[str, bytes]]
 
 
@@ -158,38 +160,46 @@ def unpacked(files: Files, into: Path) -> dict[Path, Path]:
 
 
 @contextmanager
-def in_ray_tasks(
-    workers: int, *, stored: bool, title: str
-) -> Iterator[Callable[[Callable[[int], Any], int], Iterator[Any]]]:
-    """What does a task for each shard of so many, in their order: `workers` Ray tasks at once, each
-    of a run of shards.
+def in_ray_tasks(workers: int, *, stored: bool, title: str) -> Iterator[MapItems]:
+    """What does a task for each item in a Ray task, `workers` at once.
 
-    stored: whether predictions and pseudo-labels lie in storage; else the tasks stay on this
-    machine, whose folders they are in.
+    stored: whether what the tasks read and write lies in storage; else they stay on this machine,
+    whose folders it is in. An item whose worker or node is lost is done again elsewhere.
     """
 
-    def map_shards(task: Callable[[int], Any], count: int) -> Iterator[Any]:
-        import ray.data
+    def map_items(task: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        if not count:
-            return
-        ray.data.DataContext.get_current().execution_options.preserve_order = True
         here = ray.get_runtime_context().get_node_id()
-        strategy = None if stored else NodeAffinitySchedulingStrategy(here, soft=False)
-        num_tasks = min(count, max(workers * TASKS_PER_WORKER, -(-count // MOST_SHARDS)))
-        runs = np.array_split(np.arange(count), num_tasks)
-        for made in _map_batches(
-            [{"run": run.tolist()} for run in runs],
-            lambda batch: _as_value(lambda: [task(int(number)) for number in batch["run"][0]]),
-            num_cpus=1,
-            compute=ray.data.TaskPoolStrategy(size=workers),
-            **({"scheduling_strategy": strategy} if strategy else {}),
-        ):
-            yield from made
+        strategy = "DEFAULT" if stored else NodeAffinitySchedulingStrategy(here, soft=False)
+        shared, waiting = ray.put(task), deque[Any]()
+        work: Any = ray.remote(_done_by).options(
+            num_cpus=1, max_retries=FOREVER, scheduling_strategy=strategy
+        )
+        for item in items:
+            waiting.append(work.remote(shared, item))
+            if len(waiting) >= ITEMS_PER_WORKER * workers:
+                yield _value(ray.get(waiting.popleft()))
+        while waiting:
+            yield _value(ray.get(waiting.popleft()))
 
     with ray_session(workers, title):
-        yield map_shards
+        yield map_items
+
+
+def _done_by(task: Callable[[Any], Any], item: Any) -> Any:
+    """What a task makes of an item, or a user's error, which Ray would wrap into one of its own."""
+    try:
+        return task(item)
+    except SelftrainError as error:
+        return error
+
+
+def _value(made: Any) -> Any:
+    if isinstance(made, SelftrainError):
+        raise made
+    return made
 
 
 def _map_batches(items: list[dict[str, Any]], work: Any, **options: Any) -> Iterator[Any]:

@@ -37,6 +37,11 @@ class Marks:
         mark_in_use(prefix)
         self._added.add(prefix)
 
+    def remove(self, prefix: StoredFolder) -> None:
+        """Remove a prefix that was added, and all that lies there."""
+        self._added.discard(prefix)
+        prefix.remove_all()
+
     @contextmanager
     def renewed(self) -> Iterator[None]:
         """Mark now, and again every few minutes until the block ends."""

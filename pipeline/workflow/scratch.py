@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import DataError, SelftrainError
@@ -29,6 +30,26 @@ def prepare_scratch(root: Path, name: str) -> Path:
     remove_partials(above)
     scratch.mkdir(parents=True, exist_ok=True)
     return scratch
+
+
+@contextmanager
+def only_scratch(root: Path, stage: str, fingerprint: str) -> Iterator[Path]:
+    """The scratch folder of a stage for the block, removed with its end.
+
+    What a killed block left is taken up; that of another fingerprint, which may be large, goes.
+    """
+    scratch = prepare_scratch(root, f"{stage}-{fingerprint[:16]}")
+    for other in scratch.parent.glob(f"{stage}-*"):
+        if other != scratch:
+            discard_folder(other)
+    taken_up = any(scratch.iterdir())
+    try:
+        yield scratch
+    except Exception as error:
+        if taken_up and (damage := scratch_damage(scratch, error)):
+            raise damage from error
+        raise
+    discard_folder(scratch)
 
 
 def finish_scratch(root: Path, scratch: Path) -> None:

@@ -114,13 +114,10 @@ class Stage:
         """The generation; "0" where the stage has none."""
         return self.model.partition(".")[0]
 
-    @contextmanager
-    def run(self, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[Run]:
-        """Scratch space and tracking for the work in the block.
-
-        `inputs`: digests by name; `parameters`: all that the outputs depend on, as JSON values.
-        """
-        fingerprint = value_digest(
+    def fingerprint(self, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+        """SHA-256 of the code, of the digests of inputs and of parameters: what names a scratch
+        folder."""
+        return value_digest(
             {
                 "stage": self.title,
                 "code": [folder_digest(CODE / "pipeline"), folder_digest(CODE / "stages")],
@@ -128,6 +125,14 @@ class Stage:
                 "parameters": dict(parameters),
             }
         )
+
+    @contextmanager
+    def run(self, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[Run]:
+        """Scratch space and tracking for the work in the block.
+
+        `inputs`: digests by name; `parameters`: all that the outputs depend on, as JSON values.
+        """
+        fingerprint = self.fingerprint(inputs, parameters)
         scratch = prepare_scratch(self.root, f"{self.title}-{fingerprint[:16]}")
         taken_up = any(scratch.iterdir())
         commit = git_commit(self.root)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,8 @@ from PIL import Image
 from pipeline.data.preparation.prepare import PrepareCounts, prepare
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources import Row, Source
+from pipeline.data.storage import StoredFolder
+from pipeline.mapping import in_threads
 from pipeline.params import DataParams
 from pipeline.tasks import Task, open_task
 
@@ -26,6 +29,7 @@ class ListSource:
     """A source of rows that a test made."""
 
     name = "list"
+    rows_together = 1
     left_out: ClassVar[list[tuple[str, str]]] = []
     notes: ClassVar[list[str]] = []
 
@@ -41,6 +45,9 @@ class ListSource:
 
     def rows(self) -> Iterator[Row]:
         yield from self._rows
+
+    def part(self, first: int, stop: int) -> list[Row]:
+        return self._rows[first:stop]
 
 
 def noise(seed: int, size: int = 8, channels: int = 1) -> Pixels:
@@ -96,24 +103,26 @@ def run_prepare(
     out: Path,
     *,
     seed: int = 0,
-    threads: int | None = 2,
-    storage: Any = None,
+    threads: int = 2,
+    place_of: Callable[[str], Path | StoredFolder] | None = None,
     corrections: Path | None = None,
     task: Task = CLASSIFICATION,
     **changes: Any,
 ) -> PrepareCounts:
     """`prepare` with small defaults; whatever it is given is accounted for."""
     data = data_params(**changes)
-    counts = prepare(
-        source,
-        out,
-        data,
-        task=task,
-        seed=seed,
-        threads=threads,
-        storage=storage,
-        corrections=corrections,
-    )
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        counts = prepare(
+            source,
+            out,
+            data,
+            task=task,
+            seed=seed,
+            scratch=Path(scratch),
+            place_of=place_of,
+            map_items=in_threads(threads),
+            corrections=corrections,
+        )
     used = counts.labeled + counts.unlabeled + counts.validation + counts.test
     named = counts.quarantined + counts.duplicates_dropped + counts.other_files
     assert counts.seen == used + named == len(source) + len(source.left_out)

@@ -17,12 +17,11 @@ from pipeline.data.shards import iter_shards
 from pipeline.errors import SelectionError
 from pipeline.labels.audit import audit
 from pipeline.labels.pseudo_label import (
-    MapShards,
-    in_threads,
     select_pseudo_labels,
 )
 from pipeline.labels.select import Candidates, find_cuts, select
 from pipeline.labels.shard_selector import Truth
+from pipeline.mapping import MapItems, in_threads
 from pipeline.params import SelectParams
 from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_labeled, write_predictions
@@ -44,7 +43,7 @@ def selected(
     predictions: Path,
     out: Path,
     classes: int,
-    over: MapShards | None = None,
+    over: MapItems | None = None,
     labeled: Path = Path("nowhere"),
     **changes: Any,
 ) -> tuple[list[int], list[str]]:
@@ -58,7 +57,7 @@ def selected(
         labeled=labeled,
         truth=Truth({}, 8),
         task=TASK,
-        map_shards=over,
+        map_items=over,
     )
     columns = ["repeats", "reason"]
     rows = [row for table in iter_shards(out, columns) for row in table.to_pylist()]

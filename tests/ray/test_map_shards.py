@@ -14,8 +14,9 @@ from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.errors import DataError
 from pipeline.labels.predict import ShardPredictor
-from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
+from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.labels.shard_selector import Truth
+from pipeline.mapping import in_threads
 from pipeline.params import PredictParams, SelectParams
 from pipeline.ray.map_shards import distributed_map, in_ray_tasks, packed, unpacked
 from pipeline.tasks.classification import TASK
@@ -49,7 +50,7 @@ def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = 
             task=TASK,
             truth=Truth({f"image_{place}": place % 3 for place in range(0, 900, 2)}, 8),
             stored=stored,
-            map_shards=over,
+            map_items=over,
         )
 
 

@@ -19,8 +19,9 @@ from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.rows import SIZE, read_sizes
 from pipeline.errors import DataError
 from pipeline.labels.predict import ShardPredictor, finish_predictions
-from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
+from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.labels.shard_selector import Truth
+from pipeline.mapping import in_threads
 from pipeline.params import AugmentParams, OnlineParams, PredictParams, SelectParams
 from pipeline.tasks import open_task
 from pipeline.train.batch import step_batch
@@ -78,7 +79,7 @@ def test_predictions_are_ignored_outside_and_neither_selected_nor_counted(tmp_pa
         classes=CLASSES,
         labeled=Path("nowhere"),
         truth=truth,
-        map_shards=in_threads(1),
+        map_items=in_threads(1),
     )
     assert figures.kept == sum(figures.histogram) == inside.sum()  # every pixel is in the grid
     assert figures.coverage == 1

@@ -28,9 +28,10 @@ from pipeline.data.predictions import (
 from pipeline.data.shards import iter_shards, shard_name, write_manifest, write_shard
 from pipeline.errors import DataError, SelectionError
 from pipeline.labels.audit import Audit
-from pipeline.labels.pseudo_label import in_threads, select_pseudo_labels
+from pipeline.labels.pseudo_label import select_pseudo_labels
 from pipeline.labels.select import id_hashes, unit_hashes
 from pipeline.labels.shard_selector import Truth
+from pipeline.mapping import in_threads
 from pipeline.params import SelectParams
 from pipeline.tasks import noted, open_task
 from pipeline.tasks.taught_maps import LOG_CONFIDENCES, grid_pixels
@@ -70,7 +71,7 @@ def run(predictions: Path, out: Path, truth: dict[str, bytes] | None = None, **r
         classes=CLASSES,
         labeled=Path("nowhere"),
         truth=Truth(truth or {}, SIDE),
-        map_shards=in_threads(2),
+        map_items=in_threads(2),
     )
 
 

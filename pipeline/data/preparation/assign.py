@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -14,9 +14,7 @@ from pipeline.data.preparation.duplicates import (
     Digests,
     Ints,
     Mask,
-    PixelsOf,
     conflicting,
-    copies_of,
 )
 from pipeline.data.preparation.records import Records
 from pipeline.data.preparation.splits import (
@@ -29,6 +27,8 @@ from pipeline.data.preparation.splits import (
 from pipeline.data.sources.rows import SPLITS
 from pipeline.errors import SourceError
 from pipeline.params import DataParams
+
+FindCopies = Callable[[Ints, Ints], Ints]
 
 
 class Side(IntEnum):
@@ -64,10 +64,10 @@ class Assignment:
 
 
 def assign_sides(
-    records: Records, num_strata: int, data: DataParams, seed: int, pixels_of: PixelsOf
+    records: Records, num_strata: int, data: DataParams, seed: int, find_copies: FindCopies
 ) -> Assignment:
     """Which side each record falls on; num_strata: classes, or 1 where an image has no one class;
-    pixels_of: see copies_of.
+    find_copies: of each of some rows one of others that shows the same picture, -1 for none.
 
     In order: conflicting labels out; test (as the source names it, else of each class its share);
     copies of test images out; the label budget and validation; copies of validation images out of
@@ -82,11 +82,11 @@ def assign_sides(
     sides[conflicting(records.digests, records.keys)] = Side.CONFLICT
     test = _test_rows(records, data, seed) & (sides != Side.CONFLICT)
     sides[test] = Side.TEST
-    _keep_apart(assigned, records, test, data.near_duplicate_distance, pixels_of)
+    _keep_apart(assigned, records, test, find_copies)
     reachable = np.where(sides == Side.UNLABELED, records.strata, UNLABELED)
     training, validation = _labeled_rows(records, reachable, num_strata, data, seed)
     sides[training], sides[validation] = Side.LABELED, Side.VALIDATION
-    _keep_apart(assigned, records, validation, data.near_duplicate_distance, pixels_of)
+    _keep_apart(assigned, records, validation, find_copies)
     return assigned
 
 
@@ -143,7 +143,7 @@ def _ranks(records: Records, digests: Digests, seed: int, purpose: str) -> Ints:
 
 
 def _keep_apart(
-    assigned: Assignment, records: Records, held_out: Mask, distance: float, pixels_of: PixelsOf
+    assigned: Assignment, records: Records, held_out: Mask, find_copies: FindCopies
 ) -> None:
     """Take copies of the held-out rows, and what is of their groups, out of what is trained on."""
     sides, groups = assigned.sides, records.groups
@@ -151,8 +151,7 @@ def _keep_apart(
     grouped = training & (groups >= 0) & np.isin(groups, groups[held_out])
     sides[grouped] = Side.GROUP
     rows = np.flatnonzero(training & ~grouped)
-    held_rows = np.flatnonzero(held_out)
-    copies = copies_of(records.digests, records.thumbnails, rows, held_rows, distance, pixels_of)
+    copies = find_copies(rows, np.flatnonzero(held_out))
     rows, copies = rows[copies >= 0], copies[copies >= 0]
     assigned.copy_of[rows] = copies
     keys = records.keys[rows]

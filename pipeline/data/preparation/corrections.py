@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.data.preparation.assign import Side
 from pipeline.data.preparation.duplicates import Ints
-from pipeline.data.preparation.records import Records, spilled_ids
+from pipeline.data.preparation.records import Records, rows_of
 from pipeline.errors import SourceError
 from pipeline.files import csv_value, read_text
 
@@ -87,7 +86,7 @@ def apply_corrections(records: Records, sides: Ints, corrections: Mapping[str, i
     sides: (N,) as assign_sides gave them. An unlabelled image that gets a label becomes a labelled
     one, one that is none of the classes goes out. Raises SourceError for an id that no image has.
     """
-    rows = _rows_of(records, corrections)
+    rows = rows_of(records, corrections)
     if unknown := sorted(corrections.keys() - rows.keys() - {name for name, _ in records.bad}):
         more = f" (and {len(unknown) - IDS_SHOWN} more)" if len(unknown) > IDS_SHOWN else ""
         shown = ", ".join(map(repr, unknown[:IDS_SHOWN]))
@@ -117,19 +116,9 @@ def _labeled(records: Records, labels: Mapping[int, int]) -> Records:
     classes = pa.ListArray.from_arrays(
         pa.array(ends, pa.int32()), pa.array(keys[keys >= 0], pa.int32())
     )
-    return replace(records, strata=keys, keys=keys, classes=classes)
+    return replace(records, strata=keys.astype(np.int32), keys=keys, classes=classes)
 
 
 def _shown(classes: Sequence[str]) -> str:
     few = len(classes) <= MOST_CLASSES_SHOWN
     return ", ".join(classes if few else classes[:FEW_CLASSES]) + ("" if few else ", …")
-
-
-def _rows_of(records: Records, names: Iterable[str]) -> dict[str, int]:
-    """The row of each of these ids among the records, in their order; unknown ones are left out."""
-    known = pa.array(list(names), pa.string())
-    rows: dict[str, int] = {}
-    for first, ids in spilled_ids(records):
-        places = np.flatnonzero(pc.is_in(ids, known).to_numpy(zero_copy_only=False))
-        rows |= {ids[place].as_py(): first + place for place in places.tolist()}
-    return rows

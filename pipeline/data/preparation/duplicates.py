@@ -8,7 +8,10 @@ sea all lie close; and pixel by pixel they differ far less than their own contra
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,9 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 PixelsOf = Callable[[Ints], dict[int, Pixels]]
 
-ROWS_AT_ONCE, PAIRS_AT_ONCE = 4096, 1024
+ROWS_AT_ONCE, PAIRS_AT_ONCE = 4096, 256
+FEWEST_QUERIES = 64
+SEARCH = threading.Lock()  # faiss, which has threads of its own, crashes where two search at once
 NEIGHBORS = 11  # the nearest one, and ten that say how near images lie here
 FEWEST_COMPARED = 1000  # images that these ten are found among, where there are as many
 # Of 80 photographs of objects, recompressed (JPEG 30 to 90) or scaled (0.5 to 1.5), 19 of 20 copies
@@ -51,7 +56,7 @@ def conflicting(digests: Digests, labels: Ints) -> Mask:
     digests: (N, 16) uint8; labels: (N,), negative where there is none.
     """
     rows = np.flatnonzero(labels >= 0)
-    _, group = np.unique(_keys(digests[rows]), return_inverse=True)
+    _, group = np.unique(digest_keys(digests[rows]), return_inverse=True)
     lowest = np.full(group.max(initial=-1) + 1, np.iinfo(np.int64).max)
     highest = np.full(group.max(initial=-1) + 1, -1)
     np.minimum.at(lowest, group, labels[rows])
@@ -61,40 +66,88 @@ def conflicting(digests: Digests, labels: Ints) -> Mask:
     return mask
 
 
-def copies_of(
-    digests: Digests,
-    thumbnails: Pixels,
-    rows: Ints,
-    held_out: Ints,
-    distance: float,
-    pixels_of: PixelsOf,
-) -> Ints:
-    """Of each of `rows` one of the rows `held_out` that shows the same picture, -1 for none.
+def exact_copies(digests: Digests, rows: Ints, held_out: Ints) -> Ints:
+    """Of each of `rows` one of the rows `held_out` of the very same pixels, -1 for none.
 
-    digests: (N, 16) uint8; thumbnails: (N, P) uint8, may be a memory map; distance: mean grey-level
-    difference of thumbnails, 0 to 255, 0 for exact copies only; pixels_of: the images (S, S, C)
-    uint8 of some rows, by row.
+    digests: (N, 16) uint8.
     """
     copies = np.full(len(rows), -1, np.int64)
-    if not len(held_out):
-        return copies
-    keys, first = np.unique(_keys(digests[held_out]), return_index=True)
-    row_keys = _keys(digests[rows])
-    places = np.searchsorted(keys, row_keys).clip(max=len(keys) - 1)
-    same = keys[places] == row_keys
-    copies[same] = held_out[first[places[same]]]
-    if distance > 0:
-        others = np.flatnonzero(~same)
-        # each held-out picture once, and others that say how near images lie where few are held out
-        some = rows[np.argsort(row_keys)[: max(0, FEWEST_COMPARED - len(first))]]
-        pool = np.concatenate([held_out[first], some])
-        nearest = _nearest(thumbnails, rows[others], pool, len(first), distance)
-        copies[others] = _same_pictures(rows[others], nearest, pixels_of)
+    if len(held_out):
+        keys, first = np.unique(digest_keys(digests[held_out]), return_index=True)
+        row_keys = digest_keys(digests[rows])
+        places = np.searchsorted(keys, row_keys).clip(max=len(keys) - 1)
+        same = keys[places] == row_keys
+        copies[same] = held_out[first[places[same]]]
     return copies
 
 
-def _same_pictures(rows: Ints, copies: Ints, pixels_of: PixelsOf) -> Ints:
-    """`copies`, with -1 where the pixels of a row and of its copy differ too much."""
+def compared_rows(digests: Digests, rows: Ints, held_out: Ints) -> tuple[Ints, int]:
+    """The rows that others are compared with: each held-out picture once, so many, and, where these
+    are few, some of `rows` that say how near images lie."""
+    _, first = np.unique(digest_keys(digests[held_out]), return_index=True)
+    few = max(0, FEWEST_COMPARED - len(first))
+    some = rows[np.argsort(digest_keys(digests[rows]))[:few]] if few else rows[:0]
+    return np.concatenate([held_out[first], some]), len(first)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What images are compared with: M of them, the first `num_held_out` held out.
+
+    rows: (M,); thumbnails: (M, P) uint8; distance: the largest mean grey-level difference of
+    thumbnails of one picture, 0 to 255.
+    """
+
+    rows: Ints
+    thumbnails: Pixels
+    num_held_out: int
+    distance: float
+
+    def nearest(self, rows: Ints, thumbnails: Pixels) -> Ints:
+        """The nearest held-out row of each, -1 where it is farther than `distance` or hardly nearer
+        than the others; rows: (n,); thumbnails: (n, P) uint8, of these."""
+        copies, count = np.full(len(rows), -1, np.int64), min(NEIGHBORS + 1, len(self.rows))
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[start : start + ROWS_AT_ONCE]
+            own = thumbnails[start : start + ROWS_AT_ONCE]
+            places = self._search(own, count)
+            near = self.rows[places]
+            gaps = np.abs(self.thumbnails[places].astype(np.int16) - own[:, None]).mean(axis=2)
+            gaps[near == part[:, None]] = np.inf
+            held_out = np.where(places < self.num_held_out, gaps, np.inf)
+            nearest, every = held_out.argmin(axis=1), np.arange(len(part))
+            least = held_out[every, nearest]
+            gaps[every, nearest] = np.inf
+            close = (least <= self.distance) & (least <= LARGEST_SPREAD * _middle(gaps))
+            copies[start : start + len(part)] = np.where(close, near[every, nearest], -1)
+        return copies
+
+    def _search(self, own: Pixels, count: int) -> Ints:
+        """The places of the nearest so many of each of `own`, (n, count).
+
+        Faiss computes distances of few in another way, whose last bits differ: so there are always
+        many, and an image's neighbours do not depend on what is searched together.
+        """
+        queries = np.zeros((max(len(own), FEWEST_QUERIES), own.shape[1]), np.float32)
+        queries[: len(own)] = own
+        with SEARCH:
+            places: Ints = self._index.search(queries, count)[1]
+        return places[: len(own)]
+
+    @cached_property
+    def _index(self) -> Any:
+        """An exact index of the thumbnails."""
+        import faiss
+
+        index = faiss.IndexFlatL2(self.thumbnails.shape[1])
+        for start in range(0, len(self.rows), ROWS_AT_ONCE):
+            index.add(self.thumbnails[start : start + ROWS_AT_ONCE].astype(np.float32))
+        return index
+
+
+def same_pictures(rows: Ints, copies: Ints, pixels_of: PixelsOf) -> Ints:
+    """`copies`, with -1 where the pixels of a row and of its copy differ too much; pixels_of: the
+    images (S, S, C) uint8 of some rows, ascending, by row."""
     copies = copies.copy()
     pairs = np.flatnonzero(copies >= 0)
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
@@ -114,29 +167,6 @@ def same_picture(one: Pixels, other: Pixels) -> bool:
     return bool(gap <= LARGEST_CONTRAST * min(contrasts))
 
 
-def _nearest(
-    thumbnails: Pixels, rows: Ints, pool: Ints, num_held_out: int, distance: float
-) -> Ints:
-    """The nearest held-out row of each, -1 where it is farther than `distance` or hardly nearer
-    than other images of the pool."""
-    copies = np.full(len(rows), -1, np.int64)
-    index, count = _index(thumbnails, pool), min(NEIGHBORS + 1, len(pool))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[start : start + ROWS_AT_ONCE]
-        own = np.ascontiguousarray(thumbnails[part])
-        _, places = index.search(own.astype(np.float32), count)
-        near = pool[places]
-        gaps = np.abs(thumbnails[near].astype(np.int16) - own[:, None]).mean(axis=2)
-        gaps[near == part[:, None]] = np.inf
-        held_out = np.where(places < num_held_out, gaps, np.inf)
-        nearest, every = held_out.argmin(axis=1), np.arange(len(part))
-        least = held_out[every, nearest]
-        gaps[every, nearest] = np.inf
-        close = (least <= distance) & (least <= LARGEST_SPREAD * _middle(gaps))
-        copies[start : start + len(part)] = np.where(close, near[every, nearest], -1)
-    return copies
-
-
 def _middle(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     """The lower median of the finite values of each row, -1 where there are none."""
     counts = np.isfinite(gaps).sum(axis=1)
@@ -144,17 +174,6 @@ def _middle(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(counts > 0, middle, -1.0)
 
 
-def _index(thumbnails: Pixels, rows: Ints) -> Any:
-    """An exact index of the thumbnails of `rows`."""
-    import faiss
-
-    index = faiss.IndexFlatL2(thumbnails.shape[1])
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = thumbnails[rows[start : start + ROWS_AT_ONCE]]
-        index.add(np.ascontiguousarray(part).astype(np.float32))
-    return index
-
-
-def _keys(digests: Digests) -> NDArray[Any]:
+def digest_keys(digests: Digests) -> NDArray[Any]:
     """Digests (N, 16) uint8 as one comparable value each: (N,)."""
     return np.ascontiguousarray(digests).view("V16").reshape(-1)

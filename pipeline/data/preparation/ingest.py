@@ -1,82 +1,94 @@
-"""The first pass over a source: decode every image once, and remember little of each.
+"""The first pass over a source: decode every image once, by slices, and remember little of each.
 
-The stored bytes go to a temporary Parquet file and the thumbnails to a flat file.
+What is stored of the images lies in the slices; a slice that is there whole is not read again.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from pipeline.data.decoding import decode_images
 from pipeline.data.images import StoredImage
-from pipeline.data.preparation.duplicates import thumbnail, thumbnail_side
+from pipeline.data.preparation.duplicates import thumbnail
 from pipeline.data.preparation.records import (
+    BATCH,
+    BATCH_BYTES,
     RECORD_SCHEMA,
     Records,
     add_bad,
     check_ids,
     check_row,
     digest_of,
-    in_order,
     record,
-    spilled_ids,
+)
+from pipeline.data.preparation.slices import (
+    IMAGES_PER_GROUP,
+    Slices,
+    open_slice,
+    slice_rows,
+    write_slice,
 )
 from pipeline.data.preparation.targets import Encoded, Targets
 from pipeline.data.rows import SIZE
-from pipeline.data.sources.rows import Row, Source
+from pipeline.data.sources.rows import Row, Source, in_batches
+from pipeline.data.storage import StoredFolder
 from pipeline.errors import SourceError
+from pipeline.mapping import MapItems, check_ended
 from pipeline.params import DataParams
 from pipeline.progress import progress
 
 BAD_IMAGES_SHOWN = 3
+UNREADABLE = (OSError, ValueError, KeyError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What the driver remembers of a slice: usable images by RECORD_SCHEMA, (id, reason) of the
+    others, and how many are animated."""
+
+    records: Any
+    bad: list[tuple[str, str]]
+    animated: int
 
 
 def ingest(
     source: Source,
-    scratch: Path,
+    place: Path | StoredFolder,
     data: DataParams,
     *,
     task: Targets,
-    threads: int | None = None,
-) -> Records:
-    """Decode all of `source` into `scratch`, an existing folder.
+    map_items: MapItems,
+) -> tuple[Records, Slices]:
+    """Decode all of `source` into slices in `place`.
 
     Raises SourceError where there are too many bad images, an id comes twice or a row's label or
     split makes no sense.
     """
-    thumbnail_file, spill_file = scratch / "thumbnails.u8", scratch / "spill.parquet"
     bad, parts, animated = list[tuple[str, str]](), list[Any](), 0
-    ingested, schema = partial(_ingested, data, len(source.classes), task), stored_schema(task)
-    with (
-        progress("prepare: decode", len(source)) as advance,
-        thumbnail_file.open("wb") as thumbnails,
-        pq.ParquetWriter(spill_file, schema, compression="NONE") as spill,
-    ):
-        for group in in_order(
-            ingested, source.rows(), threads or os.cpu_count() or 1, lambda row: len(row.image)
-        ):
-            usable = [each for each in group if isinstance(each, dict)]
-            add_bad(bad, [each for each in group if isinstance(each, tuple)])
-            spill.write_table(pa.Table.from_pylist(usable, schema=schema))
-            parts.append(pa.Table.from_pylist(usable, schema=RECORD_SCHEMA))
-            thumbnails.writelines(each["thumbnail"] for each in usable)
-            animated += sum(each["animated"] for each in usable)
-            advance(len(group))
-    count = sum(map(len, parts))
-    _check_bad(bad, count + len(bad), data.max_bad_fraction)
-    shape = (count, thumbnail_side(data.image_size) ** 2)
-    small = np.memmap(thumbnail_file, mode="r", shape=shape) if count else None  # never empty
-    records = Records.of(parts, bad, thumbnails=small, spill=spill_file, animated=animated)
-    check_ids(records, (name for _, ids in spilled_ids(records) for name in ids.to_pylist()))
-    return records
+    rows, total = slice_rows(source), len(source)
+    starts = range(0, total, rows)
+    work = SliceIngest(place, data, task, len(source.classes))
+    items = ((number, source.part(first, first + rows)) for number, first in enumerate(starts))
+    with progress("prepare: decode", total) as advance:
+        for ingested in map_items(work, items):
+            add_bad(bad, ingested.bad)
+            parts.append(ingested.records)
+            animated += ingested.animated
+            advance(len(ingested.records) + len(ingested.bad))
+    counts = np.array([len(part) for part in parts], np.int64)
+    _check_bad(bad, int(counts.sum()) + len(bad), data.max_bad_fraction)
+    records, slices = Records.of(parts, bad, animated), Slices(place, counts)
+    tables = (table for _, table in slices.every(["id"]))
+    check_ids(records, (name for table in tables for name in table["id"].to_pylist()))
+    return records, slices
 
 
 def stored_schema(task: Targets) -> Any:
@@ -86,36 +98,103 @@ def stored_schema(task: Targets) -> Any:
     return pa.schema([("id", pa.string()), ("image", pa.binary()), task.target, *own])
 
 
-def _ingested(
-    data: DataParams, num_classes: int, task: Targets, rows: Sequence[Row]
-) -> list[dict[str, Any] | tuple[str, str]]:
-    """What is kept of rows, by RECORD_SCHEMA and stored_schema; (id, reason) of unusable ones."""
-    for row in rows:
-        check_row(row, num_classes)
-    images = decode_images(
-        [row.image for row in rows if row.problem is None],
-        image_size=data.image_size,
-        channels=data.channels,
-        max_pixels=data.max_pixels,
-        bits=data.bits or 16,
-        whole=task.keeps_whole,
-        encode=True,
-    )
-    decoded = iter(images)
-    stored = [next(decoded) if row.problem is None else row.problem for row in rows]
-    pairs = [
-        (row.label, image)
-        for row, image in zip(rows, stored, strict=True)
-        if row.label is not None and isinstance(image, StoredImage)
-    ]
-    labels, shown = [label for label, _ in pairs], [image for _, image in pairs]
-    answers = iter(task.encode(labels, shown, data, num_classes))
-    return [
-        (row.id, image)
-        if isinstance(image, str)
-        else _stored_row(row, image, None if row.label is None else next(answers), task)
-        for row, image in zip(rows, stored, strict=True)
-    ]
+@dataclass(frozen=True)
+class SliceIngest:
+    """Makes a slice of the rows of a part; travels to other processes."""
+
+    place: Path | StoredFolder
+    data: DataParams
+    task: Targets
+    num_classes: int
+
+    def __call__(self, item: tuple[int, Iterable[Row]]) -> Ingested:
+        """Make the slice of this number, unless it is there."""
+        number, rows = item
+        try:
+            return self._read(number)
+        except UNREADABLE:  # not there, or damaged
+            return self._write(number, rows)
+
+    def _read(self, number: int) -> Ingested:
+        columns = [*RECORD_SCHEMA.names, "id", "reason", "animated"]
+        with open_slice(self.place, number) as file:
+            table = file.read(columns, use_threads=False)
+        usable = table.filter(pc.is_null(table["reason"]))
+        others = table.slice(len(usable)).select(["id", "reason"]).to_pylist()
+        bad = [(each["id"], each["reason"]) for each in others]
+        return Ingested(usable.select(RECORD_SCHEMA.names), bad, pc.sum(usable["animated"]).as_py())
+
+    def _write(self, number: int, rows: Iterable[Row]) -> Ingested:
+        bad, parts, animated = list[tuple[str, str]](), [RECORD_SCHEMA.empty_table()], 0
+
+        def tables() -> Iterator[Any]:
+            nonlocal animated
+            for batch in in_batches(rows, BATCH, BATCH_BYTES, lambda row: len(row.image)):
+                check_ended()
+                made = self._ingested(batch)
+                bad.extend(each for each in made if isinstance(each, tuple))
+                usable = [each for each in made if isinstance(each, dict)]
+                parts.append(pa.Table.from_pylist(usable, schema=RECORD_SCHEMA))
+                animated += sum(each["animated"] for each in usable)
+                yield pa.Table.from_pylist(usable, schema=self._schema)
+            reasons = [{"id": name, "reason": reason} for name, reason in bad]
+            yield pa.Table.from_pylist(reasons, schema=self._schema)
+
+        write_slice(self.place, number, in_groups(tables(), IMAGES_PER_GROUP), self._schema)
+        return Ingested(pa.concat_tables(parts), bad, animated)
+
+    @cached_property
+    def _schema(self) -> Any:
+        """Of a slice: what is stored, what is remembered, and what either is found by."""
+        own = {"width": pa.int32(), "height": pa.int32(), "thumbnail": pa.binary()}
+        own |= {"animated": pa.bool_(), "reason": pa.string()}
+        stored = stored_schema(self.task)
+        more = [pa.field(name, kind) for name, kind in own.items() if name not in stored.names]
+        return pa.schema([*stored, *RECORD_SCHEMA, *more])
+
+    def _ingested(self, rows: Sequence[Row]) -> list[dict[str, Any] | tuple[str, str]]:
+        """What is stored and remembered of rows; (id, reason) of unusable ones."""
+        data, task = self.data, self.task
+        for row in rows:
+            check_row(row, self.num_classes)
+        images = decode_images(
+            [row.image for row in rows if row.problem is None],
+            image_size=data.image_size,
+            channels=data.channels,
+            max_pixels=data.max_pixels,
+            bits=data.bits or 16,
+            whole=task.keeps_whole,
+            encode=True,
+        )
+        decoded = iter(images)
+        stored = [next(decoded) if row.problem is None else row.problem for row in rows]
+        pairs = [
+            (row.label, image)
+            for row, image in zip(rows, stored, strict=True)
+            if row.label is not None and isinstance(image, StoredImage)
+        ]
+        labels, shown = [label for label, _ in pairs], [image for _, image in pairs]
+        answers = iter(task.encode(labels, shown, data, self.num_classes))
+        return [
+            (row.id, image)
+            if isinstance(image, str)
+            else _stored_row(row, image, None if row.label is None else next(answers), task)
+            for row, image in zip(rows, stored, strict=True)
+        ]
+
+
+def in_groups(tables: Iterable[Any], rows: int) -> Iterator[Any]:
+    """The same rows in tables of so many, the last of what is left, if any."""
+    waiting, count = list[Any](), 0
+    for table in tables:
+        waiting.append(table)
+        count += len(table)
+        while count >= rows:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, rows).combine_chunks()
+            waiting, count = [whole.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def _stored_row(

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 from pipeline.data.decoding import decode_images
 from pipeline.data.images import Pixels, StoredImage
 from pipeline.data.preparation.assign import assign_sides, check_classes, check_sides
-from pipeline.data.preparation.duplicates import conflicting
+from pipeline.data.preparation.duplicates import conflicting, exact_copies
 from pipeline.data.preparation.records import (
     RECORD_SCHEMA,
     Records,
@@ -204,10 +205,9 @@ def predicted_warnings(
     Of images that were not decoded it is taken that they can be; near copies are not looked for.
     """
     assert inspection.records is not None
-    exact = data.model_copy(update={"near_duplicate_distance": 0.0})
     classes, records, alike = inspection.classes, inspection.records, task.image_classes
     strata = len(classes) if alike else 1
-    assigned = assign_sides(records, strata, exact, seed, lambda rows: {})
+    assigned = assign_sides(records, strata, data, seed, partial(exact_copies, records.digests))
     return check_sides(records, assigned.sides, classes, data.held_out_fraction, alike)
 
 

@@ -1,22 +1,21 @@
 """From a source to the four prepared folders, in two passes: decode and remember, then write.
 
+Both are done in tasks, over slices of the source and over shards; sides are decided between them.
+
 The outputs are a function of the source's images, the parameters and the seed.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from pipeline.data.images import decode_png
 from pipeline.data.preparation.assign import (
     REASONS,
     Side,
@@ -24,22 +23,23 @@ from pipeline.data.preparation.assign import (
     check_classes,
     check_sides,
 )
+from pipeline.data.preparation.copies import CopySearch
 from pipeline.data.preparation.corrections import Corrected, apply_corrections, read_corrections
-from pipeline.data.preparation.duplicates import Ints
-from pipeline.data.preparation.ingest import ingest, stored_schema
+from pipeline.data.preparation.ingest import ingest
+from pipeline.data.preparation.leftover import Leftover
 from pipeline.data.preparation.moments import Moments
-from pipeline.data.preparation.records import Records, names_of, pixels_of, spilled
-from pipeline.data.preparation.shard_writer import ShardWriter, write_rows
+from pipeline.data.preparation.side_shards import SideShards, side_shards
+from pipeline.data.preparation.slices import Slices
 from pipeline.data.preparation.targets import Targets
+from pipeline.data.shards import ShardEntry, write_manifest
 from pipeline.data.sources.rows import Source, in_words
 from pipeline.data.storage import StoredFolder
-from pipeline.data.stored_shards import upload_shards
-from pipeline.files import replace_folder, write_json, written_whole
+from pipeline.files import remove_partials, replace_folder, write_json, written_whole
+from pipeline.mapping import MapItems, in_threads
 from pipeline.params import DataParams
 from pipeline.params.sections import DEFAULT_TASK
 from pipeline.progress import progress, say
 
-QUARANTINE_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string())])
 FOLDERS = {
     Side.LABELED: "labeled",
     Side.UNLABELED: "unlabeled",
@@ -48,9 +48,6 @@ FOLDERS = {
 }
 TRUTH_FILE, QUARANTINE_FILE = "unlabeled_truth.parquet", "quarantine.parquet"
 DATASET_FILE = "dataset.json"
-SCRATCH_NAME = ".prepare"
-MANY_COPIES = 0.01  # of the images; more are worth a warning
-NAMES_SHOWN = 5
 SIDES_WORDS = ("labelled", "unlabelled", "validation", "test")
 
 
@@ -112,150 +109,109 @@ def prepare(
     *,
     task: Targets,
     seed: int,
-    threads: int | None = None,
-    storage: StoredFolder | None = None,
+    scratch: Path,
+    place_of: Callable[[str], Path | StoredFolder] | None = None,
+    map_items: MapItems | None = None,
     corrections: Path | None = None,
     check_source: Callable[[], None] = lambda: None,
 ) -> PrepareCounts:
     """Write `labeled`, `unlabeled`, `validation` and `test` under `out`, and what goes with them.
 
     Beside the shard folders: `unlabeled_truth.parquet` (id, target: the truth that a label budget
-    hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. With `storage` the shards
-    go there, and the folders hold their manifests alone. `corrections`: see read_corrections; they
-    are beyond the budget. threads: None for one a core. check_source: called when all is read;
-    raises SourceError where the source has changed. Raises SourceError, ParameterError or
-    StorageError, and then leaves what was there before.
+    hides), `quarantine.parquet` (id, reason) and, last, `dataset.json`. scratch: a folder on the
+    file system of `out`, of which what a killed call of the same left is taken up. place_of: where
+    the shards of each of the four, and the "slices", lie: in storage, or below `scratch`, as by
+    default; of those in storage the folders hold the manifests alone. map_items: who works on
+    slices and shards; the result is the same. corrections: see read_corrections; they are beyond
+    the budget. check_source: called when all is read; raises SourceError where the source has
+    changed. Raises SourceError, ParameterError or StorageError, and then leaves what was there
+    before.
     """
     check_classes(source.classes)
     answers = {} if corrections is None else read_corrections(corrections, source.classes)
-    with _scratch_folder(out) as scratch:
-        records = ingest(source, scratch, data, task=task, threads=threads)
-        check_source()
-        pixels = partial(pixels_of, records)
-        strata = len(source.classes) if task.image_classes else 1
-        assigned = assign_sides(records, strata, data, seed, pixels)
-        corrected = apply_corrections(records, assigned.sides, answers)
-        records, sides = corrected.records, corrected.sides
-        if source.left_out:
-            say(f"prepare: left out: {in_words(source.left_out)}")
-        for line in check_sides(
-            records, sides, source.classes, data.held_out_fraction, task.image_classes
-        ):
-            say(f"prepare: warning: {line}")
-        copies = _copies(records, sides, assigned.copy_of)
-        mean, std = _write_sides(corrected, copies, source.left_out, scratch, data, task)
-        dataset = {
-            "channels": data.channels,
-            "image_size": data.image_size,
-            "classes": source.classes,
-            "mean": mean,
-            "std": std,
-            "seed": seed,
-            "source": source.name,
-            "bits": data.bits or 16,
-            **_noted(task),
-        }
-        if data.validation == "folds":
-            dataset["folds"] = data.folds
-        if corrections is not None:
-            dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
-        for name in FOLDERS.values():
-            upload_shards(scratch / name, storage, name)
-        _publish(scratch, out, dataset)
+    map_items = map_items or in_threads(os.cpu_count() or 1)
+    place_of = place_of or scratch.joinpath
+    for name in (*FOLDERS.values(), "slices", *(f"notes/{name}" for name in FOLDERS.values())):
+        remove_partials(scratch / name)
+    records, slices = ingest(source, place_of("slices"), data, task=task, map_items=map_items)
+    check_source()
+    find_copies = CopySearch(records.digests, slices, data.near_duplicate_distance, map_items)
+    strata = len(source.classes) if task.image_classes else 1
+    assigned = assign_sides(records, strata, data, seed, find_copies)
+    corrected = apply_corrections(records, assigned.sides, answers)
+    records, sides = corrected.records, corrected.sides
+    if source.left_out:
+        say(f"prepare: left out: {in_words(source.left_out)}")
+    for line in check_sides(
+        records, sides, source.classes, data.held_out_fraction, task.image_classes
+    ):
+        say(f"prepare: warning: {line}")
+    leftover = Leftover(corrected, assigned.copy_of, slices)
+    for line in leftover.warnings():
+        say(f"prepare: warning: {line}")
+    places = {name: place_of(name) for name in FOLDERS.values()}
+    moments = _write_sides(corrected, slices, scratch, places, data, task, map_items)
+    leftover.write_truth(scratch / TRUTH_FILE, task)
+    leftover.write_quarantine(scratch / QUARANTINE_FILE, source.left_out)
+    mean, std = moments.mean_and_std()
+    dataset = {
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "classes": source.classes,
+        "mean": mean,
+        "std": std,
+        "seed": seed,
+        "source": source.name,
+        "bits": data.bits or 16,
+        **_noted(task),
+    }
+    if data.validation == "folds":
+        dataset["folds"] = data.folds
+    if corrections is not None:
+        dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
+    _publish(scratch, out, dataset)
     return _counts(corrected, len(source.left_out))
-
-
-@contextmanager
-def _scratch_folder(out: Path) -> Iterator[Path]:
-    """An empty folder on the file system of `out`, removed at the end, or by the next run."""
-    scratch = out / SCRATCH_NAME
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _copies(records: Records, sides: Ints, copy_of: Ints) -> dict[int, str]:
-    """The id of the held-out image that each dropped row is a copy of; warns of many, and of those
-    that have another label than their copy."""
-    rows = np.flatnonzero(copy_of >= 0)
-    if not len(rows):
-        return {}
-    names = names_of(records, np.unique(np.concatenate([rows, copy_of[rows]])))
-    dropped = rows[sides[rows] == Side.DUPLICATE].tolist()
-    others = rows[sides[rows] != Side.DUPLICATE].tolist()
-
-    def shown(rows: list[int]) -> str:
-        pairs = [f"{names[row]!r} of {names[int(copy_of[row])]!r}" for row in rows[:NAMES_SHOWN]]
-        return ", ".join(pairs) + (", …" if len(rows) > NAMES_SHOWN else "")
-
-    if len(dropped) > MANY_COPIES * len(records):
-        say(
-            f"prepare: warning: {len(dropped)} of {len(records)} images are left out as copies of "
-            f"held-out ones ({shown(dropped)}); data.near_duplicate_distance: 0 keeps all but "
-            "exact copies"
-        )
-    if others:
-        say(
-            f"prepare: warning: {len(others)} images look the same as a held-out one of another "
-            f"class ({shown(others)}); which is right?"
-        )
-    return {row: names[int(copy_of[row])] for row in dropped}
 
 
 def _write_sides(
     corrected: Corrected,
-    copies: dict[int, str],
-    unused: Iterable[tuple[str, str]],
+    slices: Slices,
     scratch: Path,
+    places: Mapping[str, Path | StoredFolder],
     data: DataParams,
     task: Targets,
-) -> tuple[list[float], list[float]]:
-    """Write every shard and side file into `scratch`; mean and std of the labelled pixels."""
-    records, target, schema = corrected.records, task.target.name, stored_schema(task)
-    left_out = [*records.bad, *unused]
-    moments = Moments(data.channels)
+    map_items: MapItems,
+) -> Moments:
+    """Write every shard, and the manifests into `scratch`; the moments of the labelled pixels."""
+    notes = {
+        name: scratch / "notes" / name if isinstance(place, Path) else place
+        for name, place in places.items()
+    }
+    moments, entries = Moments.none(data.channels), {name: list[ShardEntry]() for name in places}
+    rows = {name: np.flatnonzero(corrected.sides == side) for side, name in FOLDERS.items()}
+    shards = (
+        shard
+        for name in FOLDERS.values()
+        for shard in side_shards(
+            name,
+            rows[name],
+            slices,
+            data.images_per_shard,
+            corrected.labels,
+            known=name != FOLDERS[Side.UNLABELED],
+            counted=name == FOLDERS[Side.LABELED],
+        )
+    )
+    write = SideShards(slices, places, notes, task, data.channels)
+    with progress("prepare: write", sum(map(len, rows.values()))) as advance:
+        for written in map_items(write, shards):
+            entries[written.folder].append(written.entry)
+            moments += written.moments
+            advance(written.entry.rows)
     shape = {"channels": data.channels, "image_size": data.image_size, **_noted(task)}
-    with ExitStack() as stack, progress("prepare: write", len(records)) as advance:
-        writers = {
-            side: stack.enter_context(
-                ShardWriter(
-                    scratch / name,
-                    schema,
-                    rows_per_shard=data.images_per_shard,
-                    metadata=shape,
-                )
-            )
-            for side, name in FOLDERS.items()
-        }
-        for row, stored in enumerate(spilled(records)):
-            side, name = Side(int(corrected.sides[row])), stored["id"]
-            answer = corrected.labels.get(row, stored[target])
-            if side in REASONS:
-                left_out.append((name, REASONS[side]))
-            elif side == Side.DUPLICATE:
-                left_out.append((name, f"a copy of {copies[row]!r}"))
-            else:
-                known = None if side == Side.UNLABELED else answer
-                writers[side].add(stored | {target: known})
-            if side == Side.LABELED:
-                whole = (stored["width"], stored["height"]) if task.keeps_whole else None
-                moments.add(decode_png(stored["image"]), whole)
-            advance()
-    truth_schema = pa.schema([("id", pa.string()), task.target])
-    write_rows(scratch / TRUTH_FILE, _hidden(corrected, target), truth_schema)
-    quarantine = ({"id": name, "reason": reason} for name, reason in left_out)
-    write_rows(scratch / QUARANTINE_FILE, quarantine, QUARANTINE_SCHEMA)
-    return moments.mean_and_std()
-
-
-def _hidden(corrected: Corrected, target: str) -> Iterator[dict[str, Any]]:
-    """The answers of unlabelled images, which the budget hides."""
-    for side, row in zip(corrected.sides, spilled(corrected.records, ["id", target]), strict=True):
-        if side == Side.UNLABELED and row[target] is not None:
-            yield row
+    for name, found in entries.items():
+        write_manifest(scratch / name, found, shape)
+    return moments
 
 
 def _noted(task: Targets) -> dict[str, str]:

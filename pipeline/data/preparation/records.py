@@ -1,7 +1,7 @@
 """What is remembered of a source's images between looking at them and writing them.
 
-Only digests, labels and splits (about 100 bytes an image) are in memory, so a source may be far
-larger than it.
+Only digests, labels and splits (75 bytes an image, more where it shows several classes) are in
+memory, so a source may be far larger than it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from pipeline.data.images import Pixels, decode_png
-from pipeline.data.preparation.duplicates import Digests, Ints
+from pipeline.data.preparation.duplicates import Digests, Ints, digest_keys
 from pipeline.data.preparation.targets import Encoded
 from pipeline.data.sources.rows import SPLITS, Row, in_batches
 from pipeline.errors import SourceError
@@ -34,15 +32,16 @@ BATCH, BATCH_BYTES = 32, 16 << 20  # items that a thread works on at once, their
 WAITING_BYTES = 1 << 30  # of all that wait, or are worked on
 MOST_BAD = 3_000_000  # unusable images, whose names are in memory
 NO_SPLIT = -1
+EMPTY = np.empty(0, np.uint8)
 RECORD_SCHEMA = pa.schema(
     [
         ("id_digest", pa.binary(DIGEST_BYTES)),
         ("digest", pa.binary(DIGEST_BYTES)),
         ("content", pa.binary(DIGEST_BYTES)),
-        ("stratum", pa.int64()),
+        ("stratum", pa.int32()),
         ("key", pa.int64()),
         ("classes", pa.list_(pa.int32())),
-        ("split", pa.int64()),
+        ("split", pa.int8()),
         ("group", pa.binary(DIGEST_BYTES)),
     ]
 )
@@ -53,25 +52,22 @@ class Records:
     """What is remembered of the N usable images, in the order of the source.
 
     digests, contents, id_digests: (N, 16) uint8, of the stored pixels, of the source's own bytes
-    and of the id; strata: (N,) int64, the class, or 0 where images have no one class; keys: (N,)
+    and of the id; strata: (N,) int32, the class, or 0 where images have no one class; keys: (N,)
     int64, the same for the same answer; both -1 where there is no answer; classes: Arrow lists of
-    the classes that each image shows; splits: (N,) int64, an index in SPLITS or NO_SPLIT; groups:
-    (N,) int64, -1 for an image alone, else a row of group_digests: (G, 16) uint8, of the groups'
-    names; thumbnails: (N, P) uint8, a memory map; spill: the Parquet file of what is stored; bad:
-    (id, reason) of the others.
+    the classes that each image shows; splits: (N,) int8, an index in SPLITS or NO_SPLIT; groups:
+    (N,) int32, -1 for an image alone, else a row of group_digests: (G, 16) uint8, of the groups'
+    names; bad: (id, reason) of the others.
     """
 
     digests: Digests
     contents: Digests
     id_digests: Digests
-    strata: Ints
+    strata: NDArray[np.int32]
     keys: Ints
     classes: Any
-    splits: Ints
-    groups: Ints
+    splits: NDArray[np.int8]
+    groups: NDArray[np.int32]
     group_digests: Digests
-    thumbnails: Pixels
-    spill: Path
     bad: list[tuple[str, str]]
     animated: int
 
@@ -83,26 +79,21 @@ class Records:
         cls,
         parts: Sequence[Any],
         bad: list[tuple[str, str]],
-        *,
-        thumbnails: Pixels | None = None,
-        spill: Path = Path(),
         animated: int = 0,
     ) -> Records:
         """From tables of RECORD_SCHEMA, one after the other."""
-        table = pa.concat_tables([RECORD_SCHEMA.empty_table(), *parts]).combine_chunks()
+        table = pa.concat_tables([RECORD_SCHEMA.empty_table(), *parts])
         groups = table["group"].combine_chunks().dictionary_encode()
         return cls(
-            digests=_digest_rows(table["digest"].to_pylist()),
-            contents=_digest_rows(table["content"].to_pylist()),
-            id_digests=_digest_rows(table["id_digest"].to_pylist()),
+            digests=_digests_in(table["digest"]),
+            contents=_digests_in(table["content"]),
+            id_digests=_digests_in(table["id_digest"]),
             strata=table["stratum"].to_numpy(),
             keys=table["key"].to_numpy(),
             classes=table["classes"].combine_chunks(),
             splits=table["split"].to_numpy(),
-            groups=groups.indices.fill_null(-1).to_numpy().astype(np.int64),
-            group_digests=_digest_rows(groups.dictionary.to_pylist()),
-            thumbnails=np.empty((len(table), 0), np.uint8) if thumbnails is None else thumbnails,
-            spill=spill,
+            groups=groups.indices.fill_null(-1).to_numpy(),
+            group_digests=_digests_in(groups.dictionary),
             bad=bad,
             animated=animated,
         )
@@ -161,45 +152,6 @@ def in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def spilled(records: Records, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield what is stored of every usable image, in the order of the records."""
-    with pq.ParquetFile(records.spill) as file:
-        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
-            yield from batch.to_pylist()
-
-
-def spilled_ids(records: Records) -> Iterator[tuple[int, Any]]:
-    """Yield the ids of the usable images as Arrow arrays, each with its first row."""
-    first = 0
-    with pq.ParquetFile(records.spill) as file:
-        for batch in file.iter_batches(ROWS_PER_GROUP, columns=["id"]):
-            yield first, batch.column(0)
-            first += batch.num_rows
-
-
-def names_of(records: Records, rows: Ints) -> dict[int, str]:
-    """The ids of some rows, ascending, by row; negative ones are left out."""
-    names: dict[int, str] = {}
-    for first, ids in spilled_ids(records):
-        low, high = np.searchsorted(rows, [first, first + len(ids)])
-        names |= {row: ids[row - first].as_py() for row in rows[low:high].tolist()}
-    return names
-
-
-def pixels_of(records: Records, rows: Ints) -> dict[int, Pixels]:
-    """The stored pixels (S, S, C) uint8 of some rows, ascending, by row."""
-    pixels: dict[int, Pixels] = {}
-    with pq.ParquetFile(records.spill) as file:
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        starts = np.cumsum([0, *sizes])
-        groups = np.searchsorted(starts, rows, side="right") - 1
-        for group in np.unique(groups).tolist():
-            images = file.read_row_group(group, columns=["image"]).column(0)
-            for row in rows[groups == group].tolist():
-                pixels[row] = decode_png(images[row - int(starts[group])].as_py())
-    return pixels
-
-
 def add_bad(bad: list[tuple[str, str]], more: Sequence[tuple[str, str]]) -> None:
     """Note the (id, reason) of unusable images; raises SourceError for more than MOST_BAD."""
     bad += more
@@ -220,13 +172,26 @@ def check_row(row: Row, num_classes: int) -> None:
 def check_ids(records: Records, ids: Iterable[str]) -> None:
     """Raise SourceError where an id comes twice; ids: of the usable images, read only then."""
     bad = [name for name, _ in records.bad]
-    digests = np.concatenate([records.id_digests, _digest_rows(map(text_digest, bad))])
-    _, first = np.unique(np.ascontiguousarray(digests).view("V16"), return_index=True)
-    if len(first) < len(digests):
-        row = int(np.setdiff1d(np.arange(len(digests)), first)[0])
-        digest = digests[row].tobytes()
+    others = np.frombuffer(b"".join(map(text_digest, bad)), np.uint8).reshape(-1, DIGEST_BYTES)
+    keys = digest_keys(np.concatenate([records.id_digests, others]))
+    _, first = np.unique(keys, return_index=True)
+    if len(first) < len(keys):
+        row = int(np.setdiff1d(np.arange(len(keys)), first)[0])
+        digest = keys[row].tobytes()
         name = next(name for name in chain(ids, bad) if text_digest(name) == digest)
         raise SourceError(f"{name!r}: this id comes twice; ids must be unique")
+
+
+def rows_of(records: Records, names: Iterable[str]) -> dict[str, int]:
+    """The row of each of these ids, in the order of the records; unknown ones are left out."""
+    digests = {text_digest(name): name for name in names}
+    known = np.array(sorted(digests), f"V{DIGEST_BYTES}")
+    keys = digest_keys(records.id_digests)
+    if not len(known):
+        return {}
+    places = np.searchsorted(known, keys).clip(max=len(known) - 1)
+    rows = np.flatnonzero(known[places] == keys)
+    return {digests[keys[row].tobytes()]: row for row in rows.tolist()}
 
 
 def digest_of(data: bytes) -> bytes:
@@ -239,5 +204,14 @@ def text_digest(name: str) -> bytes:
     return digest_of(name.encode())
 
 
-def _digest_rows(digests: Iterable[bytes]) -> Digests:
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+def _digests_in(column: Any) -> Digests:
+    """Those of a column without nulls, (N, 16)."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    flat = [
+        np.frombuffer(chunk.buffers()[1], np.uint8) if len(chunk) else EMPTY for chunk in chunks
+    ]
+    rows = [
+        each.reshape(-1, DIGEST_BYTES)[chunk.offset : chunk.offset + len(chunk)]
+        for each, chunk in zip(flat, chunks, strict=True)
+    ]
+    return np.concatenate([EMPTY.reshape(-1, DIGEST_BYTES), *rows])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ def unit_hashes(digests: NDArray[np.uint8], seed: int, purpose: str) -> Floats:
     return np.array([unit_hash(row.tobytes(), seed, purpose) for row in digests], np.float64)
 
 
-def stratified_share(labels: Ints, groups: Ints, order: Ints, fraction: float) -> Mask:
+def stratified_share(
+    labels: Ints, groups: NDArray[np.integer[Any]], order: Ints, fraction: float
+) -> Mask:
     """Which labelled rows are held out: of each class its share, rounded, but never all.
 
     labels: (N,), UNLABELED rows are never taken; groups: (N,), rows of one number are taken whole

@@ -9,8 +9,9 @@ too. Splits are by the images' folders or the files' names, where these differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -54,6 +55,37 @@ class _Entry:
     group: str | None = None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some of the images; numbers: those of the classes, by name; values: as MaskFile has them."""
+
+    entries: list[_Entry]
+    numbers: Mapping[str, int]
+    values: tuple[tuple[int, int], ...]
+
+    def __iter__(self) -> Iterator[Row]:
+        for entry in self.entries:
+            image, problem, label = b"", entry.problem, None
+            if entry.path is not None and problem is None:
+                image, problem = read_image(entry.path)
+            if entry.annotations:
+                try:
+                    mask = b"" if problem else rasterized(entry.size, self._labelled(entry))
+                except ValueError as error:
+                    problem, mask = f"mask: {error}", b""
+                label = MaskFile(mask, self.values)
+            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+
+    def _labelled(self, entry: _Entry) -> list[tuple[int | None, Any]]:
+        """(class, segmentation) of each annotation; None of a crowd."""
+        pairs: list[tuple[int | None, Any]] = []
+        for each in entry.annotations:
+            if each.category is None:
+                raise ValueError("an annotation of no category that the file has")
+            pairs.append((None if each.crowd else self.numbers[each.category], each.segmentation))
+        return pairs
+
+
 def coco_files(walk: Walk) -> list[Path]:
     """The JSON files in a tree that look like COCO's, sorted."""
     files = [path for path, reason in walk.unused if reason != SYSTEM]
@@ -73,6 +105,7 @@ class CocoSource:
     """Images in the order of the files, then others by path; an id is the path below the folder."""
 
     name = "coco"
+    rows_together = 1
 
     def __init__(self, path: str | Path, group_pattern: str | None = None) -> None:
         given = Path(path)
@@ -113,26 +146,12 @@ class CocoSource:
 
     def rows(self) -> Iterator[Row]:
         """Every image; one that can't be read or drawn comes with its problem."""
-        for entry in self._entries.values():
-            image, problem, label = b"", entry.problem, None
-            if entry.path is not None and problem is None:
-                image, problem = read_image(entry.path)
-            if entry.annotations:
-                try:
-                    mask = b"" if problem else rasterized(entry.size, self._labelled(entry))
-                except ValueError as error:
-                    problem, mask = f"mask: {error}", b""
-                label = MaskFile(mask, self._values)
-            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+        return iter(self.part(0, len(self)))
 
-    def _labelled(self, entry: _Entry) -> list[tuple[int | None, Any]]:
-        """(class, segmentation) of each annotation; None of a crowd."""
-        pairs: list[tuple[int | None, Any]] = []
-        for each in entry.annotations:
-            if each.category is None:
-                raise ValueError("an annotation of no category that the file has")
-            pairs.append((None if each.crowd else self._numbers[each.category], each.segmentation))
-        return pairs
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """Some of them."""
+        entries = list(islice(self._entries.values(), first, stop))
+        return _Part(entries, self._numbers, self._values)
 
     def _read(self, file: Path) -> list[str]:
         """Note the images of a file; the names of its categories that annotations have."""

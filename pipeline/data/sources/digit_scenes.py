@@ -6,7 +6,9 @@ scenes share a digit, so that those beyond the label budget may be used without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -34,10 +36,25 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some of the scenes, which are drawn where they are read."""
+
+    source: DigitScenesSource
+    first: int
+    stop: int
+
+    def __iter__(self) -> Iterator[Row]:
+        numbers = ((split, number) for split, count in SCENES.items() for number in range(count))
+        for split, number in islice(numbers, self.first, self.stop):
+            yield self.source.row(split, number)
+
+
 class DigitScenesSource:
     """Scenes as PNG, each with its mask: 0 the background, 1 to 10 the digits 0 to 9."""
 
     name = "digit_scenes"
+    rows_together = 1
     left_out: ClassVar[list[tuple[str, str]]] = []
     notes: ClassVar[list[str]] = []
     classes: ClassVar[list[str]] = ["background", *"0123456789"]
@@ -71,12 +88,18 @@ class DigitScenesSource:
 
     def rows(self) -> Iterator[Row]:
         """Every scene, those of training first."""
-        for split, count in SCENES.items():
-            for number in range(count):
-                generator = self._generator(split, number)
-                scene, mask = self._scene(self._sample(split, number, generator), generator)
-                label = MaskFile(encode_png(mask[:, :, None]), VALUES)
-                yield Row(f"{split}_{number:05d}", encode_png(scene[:, :, None]), label, split)
+        return iter(self.part(0, len(self)))
+
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """Some of them."""
+        return _Part(self, first, stop)
+
+    def row(self, split: str, number: int) -> Row:
+        """A scene of a split, drawn."""
+        generator = self._generator(split, number)
+        scene, mask = self._scene(self._sample(split, number, generator), generator)
+        label = MaskFile(encode_png(mask[:, :, None]), VALUES)
+        return Row(f"{split}_{number:05d}", encode_png(scene[:, :, None]), label, split)
 
     def _generator(self, split: str, number: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, [*SCENES].index(split), number])

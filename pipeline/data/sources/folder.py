@@ -8,19 +8,37 @@ folder around everything is gone into. All other files are left out, each with i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.sources.files import LINK_TO_FOLDER, Walk, path_text, read_image
+from pipeline.data.sources.files import LINK_TO_FOLDER, Walk, name_below, path_text, read_image
 from pipeline.data.sources.layout import Layout
 from pipeline.data.sources.rows import Row
 from pipeline.errors import ParameterError, SourceError, counted
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Images below `root`: (path, label, split) each."""
+
+    root: Path
+    files: list[tuple[Path, int | None, str | None]]
+    pattern: re.Pattern[str] | None
+
+    def __iter__(self) -> Iterator[Row]:
+        for path, label, split in self.files:
+            image, problem = read_image(path)
+            name = name_below(self.root, path)
+            group = None if self.pattern is None else group_of(self.pattern, name)
+            yield Row(name, image, label, split, problem, group)
 
 
 class FolderSource:
     """The images under a folder; an id is the path below it, with forward slashes."""
 
     name = "folder"
+    rows_together = 1
 
     def __init__(self, path: str | Path, group_pattern: str | None = None) -> None:
         root = Path(path)
@@ -50,11 +68,11 @@ class FolderSource:
 
     def rows(self) -> Iterator[Row]:
         """Every image file, sorted by path; one that can't be read comes with its problem."""
-        for path, label, split in self._files:
-            image, problem = read_image(path)
-            name = self._walk.name(path)
-            group = None if self._pattern is None else group_of(self._pattern, name)
-            yield Row(name, image, label, split, problem, group)
+        return iter(self.part(0, len(self)))
+
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """Some of them."""
+        return _Part(self._walk.root, self._files[first:stop], self._pattern)
 
 
 def _check_links(walk: Walk, layout: Layout) -> None:

@@ -11,7 +11,7 @@ folders above a file may say its split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,27 @@ class _Entry:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some of the images; numbers: those of the classes, by name."""
+
+    entries: list[_Entry]
+    numbers: Mapping[str, int]
+
+    def __iter__(self) -> Iterator[Row]:
+        for entry in self.entries:
+            image, problem = b"", entry.problem
+            if entry.path is not None and problem is None:
+                image, problem = read_image(entry.path)
+            label = self.numbers.get(entry.label)
+            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+
+
 class ManifestSource:
     """The rows of a table in its order, then what lies beside it; an id is the file's path."""
 
     name = "manifest"
+    rows_together = 1
 
     def __init__(self, path: str | Path, names: ColumnNames | None = None) -> None:
         root, names = Path(path), names or ColumnNames()
@@ -77,13 +94,14 @@ class ManifestSource:
 
     def rows(self) -> Iterator[Row]:
         """Every image; one that can't be read comes with its problem."""
-        numbers = {label: number for number, label in enumerate(self.classes)}
-        for entry in self._entries:
-            image, problem = b"", entry.problem
-            if entry.path is not None and problem is None:
-                image, problem = read_image(entry.path)
-            label = numbers.get(entry.label)
-            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+        return iter(self.part(0, len(self)))
+
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """Some of them."""
+        entries = self._entries[first:stop]
+        labels = {entry.label for entry in entries}
+        numbered = enumerate(self.classes)
+        return _Part(entries, {label: number for number, label in numbered if label in labels})
 
     def _read(self, table: Table, columns: Columns, split: str | None) -> list[_Entry]:
         """The rows of a table; split: that of all of them, where the table has no column of it."""

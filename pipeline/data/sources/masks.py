@@ -9,7 +9,7 @@ train/images, or by a column; a table may also name each image's mask. Classes: 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,10 +63,31 @@ def has_masks(path: Path, walk: Walk | None = None) -> bool:
     return table is not None and _leading(table, None, pictures, MASK_NAMES) is not None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some of the images; values, others: as MaskFile has them."""
+
+    entries: list[_Entry]
+    values: tuple[tuple[int, int], ...]
+    others: int | None
+
+    def __iter__(self) -> Iterator[Row]:
+        for entry in self.entries:
+            image, problem, label = b"", entry.problem, None
+            if entry.path is not None and problem is None:
+                image, problem = read_image(entry.path)
+            if entry.mask is not None:
+                mask, wrong = read_image(entry.mask)
+                problem = problem or (wrong and f"mask: {wrong}")
+                label = MaskFile(mask, self.values, self.others)
+            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+
+
 class MasksSource:
     """Images sorted by path, or in the order of a table; an id is the path below the folder."""
 
     name = "masks"
+    rows_together = 1
 
     def __init__(
         self, path: str | Path, names: ColumnNames | None = None, group_pattern: str | None = None
@@ -108,15 +129,11 @@ class MasksSource:
 
     def rows(self) -> Iterator[Row]:
         """Every image; one that can't be read, or its mask, comes with its problem."""
-        for entry in self._entries:
-            image, problem, label = b"", entry.problem, None
-            if entry.path is not None and problem is None:
-                image, problem = read_image(entry.path)
-            if entry.mask is not None:
-                mask, wrong = read_image(entry.mask)
-                problem = problem or (wrong and f"mask: {wrong}")
-                label = MaskFile(mask, self._values, self._others)
-            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+        return iter(self.part(0, len(self)))
+
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """Some of them."""
+        return _Part(self._entries[first:stop], self._values, self._others)
 
     def _listed(self, given: Path, names: ColumnNames) -> tuple[list[_Entry], set[Path]]:
         """The images, and the tables that were read."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ class ParquetSource:
         if not self._files:
             raise SourceError(f"data.path = {str(path)!r}: no Parquet file, folder of them or glob")
         self._root = Path(os.path.commonpath([file.parent for file in self._files]))
-        self._count = 0
+        self._ranges: list[tuple[Path, int, int]] = []  # of each file the rows that are read
         self._columns: dict[Path, dict[str, str]] = {}
+        self.rows_together = 1
         self.notes: list[str] = []
         for file in self._files:
             with open_parquet(file) as opened:
@@ -56,7 +58,11 @@ class ParquetSource:
                 self._columns[file] = find_columns(
                     schema, file, names or ColumnNames(), masks=self.of_masks
                 )
-                self._count += opened.metadata.num_rows
+                metadata = opened.metadata
+                self._ranges.append((file, 0, metadata.num_rows))
+                for group in range(metadata.num_row_groups):
+                    rows = metadata.row_group(group).num_rows
+                    self.rows_together = max(self.rows_together, rows)
         unused = sorted({*schema.names} - {*self._columns[self._files[-1]].values()})
         if unused:
             self.notes.append(f"columns not used: {listed([*map(repr, unused)])}")
@@ -66,14 +72,31 @@ class ParquetSource:
             self.notes.append(f"{count} test or validation images have no label: unlabelled")
 
     def __len__(self) -> int:
-        return self._count
+        return sum(stop - first for _, first, stop in self._ranges)
+
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """Some of them, of the files that they are in."""
+        part, start = copy(self), 0
+        part._ranges, part._columns, part._splits = [], {}, {}
+        part.notes, part.left_out = [], []
+        for file, low, high in self._ranges:
+            rows = file, low + max(0, first - start), min(high, low + stop - start)
+            if rows[1] < rows[2]:
+                part._ranges.append(rows)
+                part._columns[file] = self._columns[file]
+                part._splits |= {file: self._splits[file]} if file in self._splits else {}
+            start += high - low
+        part._files = list(part._columns)
+        return part
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.rows()
 
     def rows(self) -> Iterator[Row]:
         """Every row of every file; without a column `id` its file and row make the id."""
-        for file, columns in self._columns.items():
-            below = file.relative_to(self._root).as_posix()
-            row = 0
-            for batch in row_batches(file, list(columns.values())):
+        for file, row, stop in self._ranges:
+            columns, below = self._columns[file], file.relative_to(self._root).as_posix()
+            for batch in row_batches(file, list(columns.values()), row, stop):
                 values: dict[str, Iterable[Any]] = {
                     use: _values(batch, columns.get(use), file) for use in ("id", "group", "split")
                 }

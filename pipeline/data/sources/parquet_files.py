@@ -53,8 +53,12 @@ def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
     return sorted(files), others
 
 
-def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
+def row_batches(
+    file: Path, columns: list[str], first: int = 0, stop: int | None = None
+) -> Iterator[Any]:
     """Yield the rows of a Parquet file as Arrow batches of few bytes; raises SourceError.
+
+    first, stop: of the rows, all but those between them being passed over by row groups.
 
     Of a struct of images the bytes alone are read. Arrow gets little memory: a page of a few bytes
     may expand to 2 GB, and a value of a dictionary stand in every row. Where it does not do, or a
@@ -63,15 +67,19 @@ def row_batches(file: Path, columns: list[str]) -> Iterator[Any]:
     with open_parquet(file) as opened:
         try:
             leaves, rows = _leaves(opened, columns, file), ROWS_AT_ONCE
-            for groups in _spans(opened.metadata):
-                done, whole = 0, False
-                while not whole:
+            stop = opened.metadata.num_rows if stop is None else stop
+            for start, groups in _spans(opened.metadata, first, stop):
+                done, end = max(0, first - start), stop - start
+                while done < end:
                     try:
                         for batch in _batches(opened, rows, groups, leaves, done):
+                            yield batch.slice(0, end - done)
                             done += batch.num_rows
-                            yield batch
                             del batch
-                        whole = True
+                            if done >= end:
+                                break
+                        else:
+                            break
                     except MemoryError:
                         if rows == 1:
                             raise ValueError(TOO_LARGE) from None
@@ -99,17 +107,24 @@ def _batches(
         done = max(0, done - batch.num_rows)
 
 
-def _spans(metadata: Any) -> Iterator[list[int]]:
-    """Row groups that follow each other, to be read in one go: Arrow takes long to start."""
-    groups, rows = list[int](), 0
+def _spans(metadata: Any, first: int, stop: int) -> Iterator[tuple[int, list[int]]]:
+    """Row groups that follow each other, to be read in one go, with their first row: Arrow takes
+    long to start; only those with rows from `first` to before `stop`."""
+    groups, rows, start = list[int](), 0, 0
     for group in range(metadata.num_row_groups):
+        count = metadata.row_group(group).num_rows
+        if start + rows + count <= first:
+            start += count
+            continue
+        if start + rows >= stop:
+            break
         groups.append(group)
-        rows += metadata.row_group(group).num_rows
+        rows += count
         if rows >= ROWS_OF_SPAN or len(groups) == GROUPS_OF_SPAN:
-            yield groups
-            groups, rows = [], 0
+            yield start, groups
+            groups, start, rows = [], start + rows, 0
     if groups:
-        yield groups
+        yield start, groups
 
 
 def _leaves(opened: Any, columns: list[str], file: Path) -> list[str]:

@@ -108,5 +108,12 @@ class Source(Protocol):
     def __len__(self) -> int:
         """The number of rows."""
 
+    @property
+    def rows_together(self) -> int:
+        """Rows that can only be read from their first on, as those of a row group; else 1."""
+
     def rows(self) -> Iterator[Row]:
         """Every image, one after the other."""
+
+    def part(self, first: int, stop: int) -> Iterable[Row]:
+        """The rows from `first` to before `stop`; small to send to another process."""

@@ -8,7 +8,14 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipeline.data.images import Pixels, decode
-from pipeline.data.preparation.duplicates import conflicting, copies_of, thumbnail
+from pipeline.data.preparation.duplicates import (
+    Compared,
+    compared_rows,
+    conflicting,
+    exact_copies,
+    same_pictures,
+    thumbnail,
+)
 from tests.data.helpers import encoded
 
 
@@ -17,20 +24,21 @@ def stored(images: list[bytes], size: int = 64) -> list[Pixels]:
 
 
 def found_copies(images: list[Pixels], held_out: int, distance: float = 1.0) -> list[int]:
-    """`copies_of` of all but the first `held_out` images of these."""
+    """Of all but the first `held_out` images the one of these that each is a copy of."""
     thumbnails = np.stack([thumbnail(pixels) for pixels in images])
     digests = np.stack(
         [np.frombuffer(sha256(pixels.tobytes()).digest()[:16], np.uint8) for pixels in images]
     )
-    rows = np.arange(held_out, len(images))
-    found: list[int] = copies_of(
-        digests,
-        thumbnails,
-        rows,
-        np.arange(held_out),
-        distance,
-        lambda wanted: {int(row): images[row] for row in wanted},
-    ).tolist()
+    rows, held = np.arange(held_out, len(images)), np.arange(held_out)
+    copies = exact_copies(digests, rows, held)
+    if distance and held_out:
+        others = np.flatnonzero(copies < 0)
+        places, count = compared_rows(digests, rows, held)
+        compared = Compared(places, thumbnails[places], count, distance)
+        nearest = compared.nearest(rows[others], thumbnails[rows[others]])
+        pixels = dict(enumerate(images))
+        copies[others] = same_pictures(rows[others], nearest, lambda wanted: pixels)
+    found: list[int] = copies.tolist()
     return found
 
 
