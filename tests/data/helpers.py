@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,13 +104,14 @@ def run_prepare(
     *,
     seed: int = 0,
     threads: int = 2,
-    place_of: Callable[[str], Path | StoredFolder] | None = None,
+    storage: StoredFolder | None = None,
     corrections: Path | None = None,
     task: Task = CLASSIFICATION,
     **changes: Any,
 ) -> PrepareCounts:
     """`prepare` with small defaults; whatever it is given is accounted for."""
     data = data_params(**changes)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         counts = prepare(
             source,
@@ -119,7 +120,7 @@ def run_prepare(
             task=task,
             seed=seed,
             scratch=Path(scratch),
-            place_of=place_of,
+            place_of=None if storage is None else storage.__truediv__,
             map_items=in_threads(threads),
             corrections=corrections,
         )

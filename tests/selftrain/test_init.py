@@ -55,7 +55,9 @@ def test_what_it_writes_prepares_and_trains(project: Path, monkeypatch: pytest.M
     assert data.validation_fraction == 0.0
     source = open_source(data.source, data.path, seed=params.seed)
     task = open_task(params.task)
-    counts = prepare(source, project / "prepared", data, task=task, seed=params.seed)
+    counts = prepare(
+        source, project / "prepared", data, task=task, seed=params.seed, scratch=project / "work"
+    )
     assert counts.unlabeled == 36
     assert counts.labeled + counts.test == 24
     images = training_data(project / "prepared", None, threads=1, cache_gib=1.0)
@@ -144,7 +146,14 @@ def test_images_with_masks_get_their_task_and_source(
     assert (params.data.image_size, params.data.channels) == (32, 3)
     opened = open_source(source, params.data.path, seed=params.seed, task=params.task)
     task = open_task(params.task)
-    counts = prepare(opened, tmp_path / "prepared", params.data, task=task, seed=params.seed)
+    counts = prepare(
+        opened,
+        tmp_path / "prepared",
+        params.data,
+        task=task,
+        seed=params.seed,
+        scratch=tmp_path / "work",
+    )
     assert counts.labeled + counts.validation + counts.test == 30
 
 

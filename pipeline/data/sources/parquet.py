@@ -59,10 +59,10 @@ class ParquetSource:
                     schema, file, names or ColumnNames(), masks=self.of_masks
                 )
                 metadata = opened.metadata
-                self._ranges.append((file, 0, metadata.num_rows))
-                for group in range(metadata.num_row_groups):
-                    rows = metadata.row_group(group).num_rows
-                    self.rows_together = max(self.rows_together, rows)
+                groups = map(metadata.row_group, range(metadata.num_row_groups))
+                counts = [group.num_rows for group in groups]
+                self._ranges.append((file, 0, sum(counts)))
+                self.rows_together = max(self.rows_together, *counts, 0)
         unused = sorted({*schema.names} - {*self._columns[self._files[-1]].values()})
         if unused:
             self.notes.append(f"columns not used: {listed([*map(repr, unused)])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
 
 
 def row_batches(
-    file: Path, columns: list[str], first: int = 0, stop: int | None = None
+    file: Path, columns: list[str], first: int = 0, stop: int = sys.maxsize
 ) -> Iterator[Any]:
     """Yield the rows of a Parquet file as Arrow batches of few bytes; raises SourceError.
 
@@ -67,7 +68,6 @@ def row_batches(
     with open_parquet(file) as opened:
         try:
             leaves, rows = _leaves(opened, columns, file), ROWS_AT_ONCE
-            stop = opened.metadata.num_rows if stop is None else stop
             for start, groups in _spans(opened.metadata, first, stop):
                 done, end = max(0, first - start), stop - start
                 while done < end:

@@ -134,3 +134,16 @@ def test_conflicts_are_copies_under_two_labels() -> None:
     labels = np.array([0, 1, 1, 1, 0, -1])
     assert conflicting(digests, labels).tolist() == [True, True, False, False, False, False]
     assert conflicting(digests[:0], labels[:0]).tolist() == []
+
+
+def test_neighbours_do_not_depend_on_what_is_searched_together() -> None:
+    generator = np.random.default_rng(0)
+    thumbnails = generator.integers(200, 256, (400, 256), dtype=np.uint8)
+    thumbnails[300:] = thumbnails[:100]
+    thumbnails[300:, :5] //= 2
+    compared = Compared(np.arange(120), thumbnails[:120], 60, 30.0)
+    rows = np.arange(120, 400)
+    together = compared.nearest(rows, thumbnails[rows])
+    alone = [int(compared.nearest(rows[[n]], thumbnails[rows[[n]]])[0]) for n in range(len(rows))]
+    assert together.tolist() == alone
+    assert (together >= 0).sum() == 60

@@ -117,17 +117,6 @@ def test_dataset_file_holds_the_moments_of_labelled_pixels(digits: Path) -> None
     assert dataset.std == pytest.approx([images.std() / 255])
 
 
-def test_a_rerun_gives_the_same_bytes_and_leaves_no_scratch(tmp_path: Path) -> None:
-    source = ListSource(labeled_rows(60))
-    for name, threads in (("a", 1), ("b", 3), ("b", 2)):
-        (tmp_path / name / ".prepare").mkdir(parents=True, exist_ok=True)
-        (tmp_path / name / ".prepare" / "left over").touch()
-        run_prepare(source, tmp_path / name, labels=20, threads=threads)
-    assert everything(tmp_path / "a") == everything(tmp_path / "b")
-    assert len(everything(tmp_path / "a")) > 8
-    assert not (tmp_path / "a" / ".prepare").exists()
-
-
 def test_bad_images_are_quarantined_with_their_reason(tmp_path: Path) -> None:
     bad = [
         Row("empty", b"", 0),
