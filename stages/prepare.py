@@ -1,21 +1,17 @@
 """Read the source once; write the labelled, unlabelled, validation and test images as shards."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
-from pipeline.data.preparation.listing import list_source
 from pipeline.data.preparation.prepare import prepare as prepare_images
 from pipeline.data.sources import ColumnNames, open_source
-from pipeline.data.storage import StoredFolder, open_storage
-from pipeline.data.stored_shards import stored_prefix
-from pipeline.errors import SourceError
-from pipeline.files import file_digest, stage_json, write_json
+from pipeline.data.storage import open_storage
+from pipeline.files import file_digest, write_json
 from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.tasks import open_task
 from pipeline.workflow.scratch import only_scratch
+from pipeline.workflow.source import source_check
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 CORRECTED = ("corrected", "excluded", "corrections_unused")
@@ -26,10 +22,12 @@ def prepare(stage: Stage) -> None:
     data, seed, workers = stage.params.data, stage.params.seed, stage.params.run.prepare_workers
     storage = open_storage(stage.params.storage.url)
     columns, pattern = ColumnNames(**data.columns), data.group_pattern
-    digest, check_source = _source_check(stage)
-    task = stage.params.task
+    digest, check_source = source_check(stage.root, data)
+    path, task = data.path, stage.params.task
+    if path and workers and "://" not in path:
+        path = str(Path(path).absolute())  # a worker may have another folder of its own
     source = open_source(
-        data.source, data.path, seed=seed, columns=columns, group_pattern=pattern, task=task
+        data.source, path, seed=seed, columns=columns, group_pattern=pattern, task=task
     )
     corrections = Path(data.corrections) if data.corrections else None
     inputs = {"source": digest}
@@ -37,34 +35,24 @@ def prepare(stage: Stage) -> None:
         inputs["corrections"] = file_digest(corrections)
     parameters = {"data": data.model_dump(mode="json"), "seed": seed}
     fingerprint = stage.fingerprint(inputs, parameters | {"task": task})
-    with only_scratch(stage.root, stage.title, fingerprint) as scratch:
-
-        def place_of(kind: str) -> Path | StoredFolder:
-            if storage is None:
-                return scratch / kind
-            prefix = stored_prefix(storage, kind, fingerprint)
-            stage.marks.add(prefix)
-            return prefix
-
-        with (
-            in_ray_tasks(workers, stored=storage is not None, title=stage.title)
-            if workers
-            else nullcontext()
-        ) as map_items:
-            prepared_images = prepare_images(
-                source,
-                stage.layout.prepared,
-                data,
-                task=open_task(task),
-                seed=seed,
-                scratch=scratch,
-                place_of=place_of,
-                map_items=map_items,
-                corrections=corrections,
-                check_source=check_source,
-            )
-        if storage is not None:
-            stage.marks.remove(stored_prefix(storage, "slices", fingerprint))
+    with (
+        only_scratch(stage, fingerprint, storage) as scratch,
+        in_ray_tasks(workers, stored=storage is not None, title=stage.title, reads=path)
+        if workers
+        else nullcontext() as map_items,
+    ):
+        prepared_images = prepare_images(
+            source,
+            stage.layout.prepared,
+            data,
+            task=open_task(task),
+            seed=seed,
+            scratch=scratch.folder,
+            place_of=scratch.place_of,
+            map_items=map_items,
+            corrections=corrections,
+            check_source=check_source,
+        )
     counts = asdict(prepared_images)
     if data.corrections is None:
         counts = {name: count for name, count in counts.items() if name not in CORRECTED}
@@ -74,23 +62,6 @@ def prepare(stage: Stage) -> None:
         run.tracker.metrics(counts)
         run.images = len(source)
     result_line(stage, str(prepared_images))
-
-
-def _source_check(stage: Stage) -> tuple[str, Callable[[], None]]:
-    """The digest of the source's files, and what raises SourceError where they are not those that
-    scan has seen, or, where it did not run, not those of now."""
-    path, layout = stage.params.data.path, stage.layout
-    if path is None:
-        return "", lambda: None
-    listed = partial(list_source, path, layout.listing(path), project=stage.root)
-    facts = stage_json(layout.source) if layout.source.exists() else {"digest": listed().digest}
-    known = facts.get("digest") if isinstance(facts, dict) else None
-
-    def check() -> None:
-        if known != listed().digest:
-            raise SourceError(f"{path}: files changed while they were read; selftrain run again")
-
-    return str(known), check
 
 
 if __name__ == "__main__":

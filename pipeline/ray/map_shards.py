@@ -16,10 +16,17 @@ import numpy as np
 
 from pipeline.data.shards import Manifest
 from pipeline.data.storage import StoredFolder
-from pipeline.errors import SelftrainError
+from pipeline.errors import ClusterError, SelftrainError
 from pipeline.mapping import MapItems
 from pipeline.progress import progress
-from pipeline.ray.nodes import SharedFolder, has_gpus, say_if_waiting, shared_folder
+from pipeline.ray.nodes import (
+    SharedFolder,
+    blind,
+    has_gpus,
+    own_address,
+    say_if_waiting,
+    shared_folder,
+)
 from pipeline.ray.session import ray_session
 
 MAX_RESTARTS = 3
@@ -160,11 +167,14 @@ def unpacked(files: Files, into: Path) -> dict[Path, Path]:
 
 
 @contextmanager
-def in_ray_tasks(workers: int, *, stored: bool, title: str) -> Iterator[MapItems]:
+def in_ray_tasks(
+    workers: int, *, stored: bool, title: str, reads: str | None = None
+) -> Iterator[MapItems]:
     """What does a task for each item in a Ray task, `workers` at once.
 
     stored: whether what the tasks read and write lies in storage; else they stay on this machine,
-    whose folders it is in. An item whose worker or node is lost is done again elsewhere.
+    whose folders it is in. reads: a path that they read besides, which every node has to see.
+    An item whose worker or node is lost is done again elsewhere.
     """
 
     def map_items(task: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -173,7 +183,7 @@ def in_ray_tasks(workers: int, *, stored: bool, title: str) -> Iterator[MapItems
 
         here = ray.get_runtime_context().get_node_id()
         strategy = "DEFAULT" if stored else NodeAffinitySchedulingStrategy(here, soft=False)
-        shared, waiting = ray.put(task), deque[Any]()
+        shared, waiting = ray.put((task, _whole(reads))), deque[Any]()
         work: Any = ray.remote(_done_by).options(
             num_cpus=1, max_retries=FOREVER, scheduling_strategy=strategy
         )
@@ -188,8 +198,20 @@ def in_ray_tasks(workers: int, *, stored: bool, title: str) -> Iterator[MapItems
         yield map_items
 
 
-def _done_by(task: Callable[[Any], Any], item: Any) -> Any:
+def _whole(path: str | None) -> Path | None:
+    """A path, or of one that is a pattern what it begins with; None for an address."""
+    if path is None or "://" in path:
+        return None
+    return next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
+
+
+def _done_by(task_and_path: tuple[Callable[[Any], Any], Path | None], item: Any) -> Any:
     """What a task makes of an item, or a user's error, which Ray would wrap into one of its own."""
+    task, path = task_and_path
+    if path is not None and not path.exists():  # whatever is in it would be missing
+        return ClusterError(
+            blind([own_address()], path, "put it where all nodes see it under this name")
+        )
     try:
         return task(item)
     except SelftrainError as error:

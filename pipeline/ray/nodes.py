@@ -48,15 +48,24 @@ class SharedFolder:
 
     def check(self, nodes: Sequence[str] = ()) -> None:
         """Raise ClusterError where `nodes`, or this one that may have joined late, can't see it."""
-        import ray
-
         if not self.token.exists():
-            nodes = [ray.util.get_node_ip_address()]  # type: ignore[no-untyped-call]
+            nodes = [own_address()]
         if nodes:
-            raise ClusterError(
-                f"{', '.join(nodes)} can't see {self.token.parent}; run from a folder that all "
-                f"nodes see under this name, or {self.remedy}"
-            )
+            remedy = f"run from a folder that all nodes see under this name, or {self.remedy}"
+            raise ClusterError(blind(nodes, self.token.parent, remedy))
+
+
+def own_address() -> str:
+    """That of this node."""
+    import ray
+
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return address
+
+
+def blind(nodes: Sequence[str], path: Path, remedy: str) -> str:
+    """What a user reads of nodes that don't see a path."""
+    return f"{', '.join(nodes)} can't see {path}; {remedy}"
 
 
 @contextmanager

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import DataError, SelftrainError
 from pipeline.files import discard_folder, file_digest, remove_partials, write_text
+from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import STATE
+
+if TYPE_CHECKING:
+    from pipeline.data.storage import StoredFolder
+    from pipeline.workflow.stage import Stage
 
 FINISHED = ".finished"  # in the scratch folder of a stage that has come to its end
 LOCK_FILE = "dvc.lock"
@@ -32,24 +39,48 @@ def prepare_scratch(root: Path, name: str) -> Path:
     return scratch
 
 
+@dataclass(frozen=True)
+class Scratch:
+    """A folder for what is half done, and its places in storage, by the fingerprint of both."""
+
+    folder: Path
+    fingerprint: str
+    storage: StoredFolder | None
+    marks: Marks
+
+    def place_of(self, kind: str) -> Path | StoredFolder:
+        """Where what is of this kind goes: below the folder, or in storage, marked as in use."""
+        if self.storage is None:
+            return self.folder / kind
+        from pipeline.data.stored_shards import stored_prefix  # pyarrow takes a while to import
+
+        prefix = stored_prefix(self.storage, kind, self.fingerprint)
+        self.marks.add(prefix)
+        return prefix
+
+
 @contextmanager
-def only_scratch(root: Path, stage: str, fingerprint: str) -> Iterator[Path]:
-    """The scratch folder of a stage for the block, removed with its end.
+def only_scratch(stage: Stage, fingerprint: str, storage: StoredFolder | None) -> Iterator[Scratch]:
+    """A scratch folder for the block, removed with its end, as are the slices in storage.
 
     What a killed block left is taken up; that of another fingerprint, which may be large, goes.
     """
-    scratch = prepare_scratch(root, f"{stage}-{fingerprint[:16]}")
-    for other in scratch.parent.glob(f"{stage}-*"):
-        if other != scratch:
+    folder = prepare_scratch(stage.root, f"{stage.title}-{fingerprint[:16]}")
+    for other in folder.parent.glob(f"{stage.title}-*"):
+        if other != folder:
             discard_folder(other)
-    taken_up = any(scratch.iterdir())
+    taken_up = any(folder.iterdir())
+    scratch = Scratch(folder, fingerprint, storage, stage.marks)
     try:
         yield scratch
     except Exception as error:
-        if taken_up and (damage := scratch_damage(scratch, error)):
+        if taken_up and (damage := scratch_damage(folder, error)):
             raise damage from error
         raise
-    discard_folder(scratch)
+    slices = scratch.place_of("slices")
+    if not isinstance(slices, Path):
+        stage.marks.remove(slices)
+    discard_folder(folder)
 
 
 def finish_scratch(root: Path, scratch: Path) -> None:

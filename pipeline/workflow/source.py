@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline.errors import counted
+from pipeline.errors import SourceError, counted
+from pipeline.files import stage_json
 from pipeline.params import DataParams, Params
 from pipeline.params.sections import EMBEDDED
 from pipeline.params.transfer import WeightsParams
@@ -33,6 +34,22 @@ def source_facts(root: Path, data: DataParams) -> tuple[dict[str, int | str], st
         "digest": listing.digest,
     }
     return facts, f"{counted(listing.files, 'file')} in {data.path}, {listing.read} not seen before"
+
+
+def source_check(root: Path, data: DataParams) -> tuple[str, Callable[[], None]]:
+    """The digest of the source that scan has seen, or, where it did not run, of that of now; and
+    what raises SourceError where the files are no longer those."""
+    file = Layout(root).source
+    facts = stage_json(file) if data.path and file.exists() else source_facts(root, data)[0]
+    digest = facts.get("digest") if isinstance(facts, dict) else None
+
+    def check() -> None:
+        if digest != source_facts(root, data)[0]["digest"]:
+            raise SourceError(
+                f"{data.path}: files changed while they were read; selftrain run again"
+            )
+
+    return str(digest), check
 
 
 def say_demonstration(command: str, data: DataParams) -> None:

@@ -15,6 +15,7 @@ from tests.params.test_load import GENERATION, refused, values
 FASTER = {
     "actors": [2, 8],
     "gpus_per_actor": 0.5,
+    "prepare_workers": 4,
     "select_workers": 4,
     "select_threads": 8,
     "checkpoint_minutes": 60.0,

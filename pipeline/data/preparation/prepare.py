@@ -131,7 +131,7 @@ def prepare(
     answers = {} if corrections is None else read_corrections(corrections, source.classes)
     map_items = map_items or in_threads(os.cpu_count() or 1)
     place_of = place_of or scratch.joinpath
-    for name in (*FOLDERS.values(), "slices", *(f"notes/{name}" for name in FOLDERS.values())):
+    for name in ("slices", *FOLDERS.values()):  # of a killed call
         remove_partials(scratch / name)
     records, slices = ingest(source, place_of("slices"), data, task=task, map_items=map_items)
     check_source()
@@ -153,8 +153,20 @@ def prepare(
     moments = _write_sides(corrected, slices, scratch, places, data, task, map_items)
     leftover.write_truth(scratch / TRUTH_FILE, task)
     leftover.write_quarantine(scratch / QUARANTINE_FILE, source.left_out)
+    dataset = _dataset(source, data, task, seed, moments)
+    if corrections is not None:
+        dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
+    _publish(scratch, out, dataset)
+    return _counts(corrected, len(source.left_out))
+
+
+def _dataset(
+    source: Source, data: DataParams, task: Targets, seed: int, moments: Moments
+) -> dict[str, Any]:
+    """What dataset.json says."""
     mean, std = moments.mean_and_std()
-    dataset = {
+    folds = {"folds": data.folds} if data.validation == "folds" else {}
+    return {
         "channels": data.channels,
         "image_size": data.image_size,
         "classes": source.classes,
@@ -164,13 +176,8 @@ def prepare(
         "source": source.name,
         "bits": data.bits or 16,
         **_noted(task),
+        **folds,
     }
-    if data.validation == "folds":
-        dataset["folds"] = data.folds
-    if corrections is not None:
-        dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}
-    _publish(scratch, out, dataset)
-    return _counts(corrected, len(source.left_out))
 
 
 def _write_sides(
