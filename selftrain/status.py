@@ -10,8 +10,9 @@ from pathlib import Path
 from pipeline.params import Params, load_params
 from pipeline.progress import say
 from pipeline.workflow.command import command_parser, run_command
-from pipeline.workflow.source import check_weights, say_demonstration, say_unread_answers
+from pipeline.workflow.source import say_demonstration, say_unread_answers
 from pipeline.workflow.times import in_words
+from pipeline.workflow.weights import check_weights
 
 NOTHING = "nothing to do: every output is up to date"
 
