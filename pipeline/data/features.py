@@ -86,6 +86,34 @@ def read_feature_shard(folder: Path, manifest: Manifest, number: int) -> Feature
     return features
 
 
+class StoredFeatures:
+    """The features (N, F) of all images of the folder `images`, read as their rows are asked for,
+    one shard in memory; raises DataError as load_features."""
+
+    def __init__(self, folder: Path, images: Path) -> None:
+        self._folder, self._manifest = folder, check_features(folder, images)
+        self._ends = np.cumsum([entry.rows for entry in self._manifest.shards])
+        self._last: tuple[int, Features] | None = None
+
+    def __len__(self) -> int:
+        return self._manifest.rows
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Features:
+        """(n, F) of rows (n,) in ascending order."""
+        parts = [np.empty((0, num_features_of(self._folder, self._manifest)), np.float16)]
+        shards = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(shards).tolist():
+            first = self._ends[number] - self._manifest.shards[number].rows
+            parts.append(self._shard(number)[rows[shards == number] - first])
+        return np.concatenate(parts)
+
+    def _shard(self, number: int) -> Features:
+        if self._last is None or self._last[0] != number:
+            self._last = None  # before the next one is read
+            self._last = number, read_feature_shard(self._folder, self._manifest, number)
+        return self._last[1]
+
+
 def load_features(folder: Path, images: Path) -> Features:
     """The features (N, F) of all images of the folder `images`, in order; raises DataError."""
     manifest = check_features(folder, images)

@@ -50,17 +50,31 @@ def nearest_neighbors(
     with all. Without queries, of each of `features` the nearest others. More than `exact_images`
     features are searched approximately. The same input and threads give the same bytes.
     """
+    if queries is not None:
+        return neighbor_search(features, count, threads=threads, exact_images=exact_images)(queries)
+    search = neighbor_search(features, count + 1, threads=threads, exact_images=exact_images)
+    return _without_itself(*search(features))
+
+
+def neighbor_search(
+    features: NDArray[Any], count: int, *, threads: int = 1, exact_images: int = EXACT_IMAGES
+) -> Callable[[NDArray[Any]], Neighbors]:
+    """What finds the `count` of `features` nearest to each of some queries, again and again; as
+    nearest_neighbors."""
     from threadpoolctl import threadpool_limits
 
-    of_each_other = queries is None
-    wanted = min(count + of_each_other, len(features))
+    wanted = min(count, len(features))
     with threadpool_limits(threads):
-        prepare = _exact if len(features) <= exact_images else _approximate
-        search = prepare(features, wanted)
-        parts = [search(part) for part in _unit_parts(features if queries is None else queries)]
-    cosines = np.concatenate([np.empty((0, wanted), np.float32), *(part[0] for part in parts)])
-    rows = np.concatenate([np.empty((0, wanted), np.int64), *(part[1] for part in parts)])
-    return _without_itself(cosines, rows) if of_each_other else Neighbors(cosines, rows)
+        search = (_exact if len(features) <= exact_images else _approximate)(features, wanted)
+
+    def find(queries: NDArray[Any]) -> Neighbors:
+        with threadpool_limits(threads):
+            parts = [search(part) for part in _unit_parts(queries)]
+        cosines = np.concatenate([np.empty((0, wanted), np.float32), *(part[0] for part in parts)])
+        rows = np.concatenate([np.empty((0, wanted), np.int64), *(part[1] for part in parts)])
+        return Neighbors(cosines, rows)
+
+    return find
 
 
 def _unit_parts(features: NDArray[Any]) -> Iterator[Floats]:

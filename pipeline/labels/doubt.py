@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Columns = tuple[NDArray[Any], ...]
 AGAIN = 0.9
 
 
@@ -57,6 +59,21 @@ def diverse(
     values[order] = scores[order] * again ** (rows - first)
     best: list[int] = np.lexsort((rows, -values))[:count].tolist()
     return best
+
+
+def narrowed(parts: Iterable[Columns], best: Callable[[Columns], Iterable[int]]) -> Columns:
+    """Of images in parts, columns (n, …) of each, those that `best` finds of all; in their order.
+
+    best: the places of some, such as `diverse`, which of any part that holds them are the same. So
+    no more than they and one part are in memory. Of no parts ().
+    """
+    known: Columns = ()
+    for part in parts:
+        joined = zip(known, part, strict=True)
+        known = tuple(np.concatenate(both) for both in joined) if known else part
+        places = sorted(set(best(known)))
+        known = tuple(column[places] for column in known)
+    return known
 
 
 def class_pairs(probabilities: Floats) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ on (`doubt`), which the report offers too. Both look at a bounded part of the da
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,9 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.errors import DataError, counted
-from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
+from pipeline.labels.doubt import Columns, class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.pool import Embed, read_pool, sampled_rows
-from pipeline.labels.typical import Floats, Integers, reduced, typical_rows
+from pipeline.labels.typical import reduced, typical_rows
 from pipeline.progress import progress
 from pipeline.tasks.classification import TASK
 
@@ -106,7 +106,11 @@ def doubtful_queue(
             raise DataError(
                 f"{folder}: not of the images in {unlabeled}; selftrain run predicts these"
             )
-    rows, doubts, pairs = _doubts(predictions, frozenset(answered))
+    parts = _doubts(predictions, frozenset(answered))
+    known = narrowed(parts, lambda columns: diverse(columns[1], columns[2], count))
+    if not known:
+        return []
+    rows, doubts, pairs = known
     order = diverse(doubts, pairs, count)
     picks = rows[order].tolist()
     ids = _ids(unlabeled, picks)
@@ -125,22 +129,18 @@ def same_images(unlabeled: Path, predictions: Path) -> bool:
     return all(first["id"].equals(second["id"]) for first, second in both)
 
 
-def _doubts(
-    predictions: Sequence[Path], answered: frozenset[str]
-) -> tuple[Integers, Floats, Integers]:
-    """Row, doubt and pair of classes of every image not answered; one shard in memory."""
-    rows, doubts, pairs, first = [], [], [], 0
+def _doubts(predictions: Sequence[Path], answered: frozenset[str]) -> Iterator[Columns]:
+    """Row, doubt and pair of classes of the images not answered, a shard at a time."""
+    first = 0
     for members in zip(*(read_predictions(folder, TASK) for folder in predictions), strict=True):
         probabilities = [np.exp(member.values) for member in members]
         open_ones = np.array([name not in answered for name in members[0].ids], np.bool_)
-        rows.append(first + np.flatnonzero(open_ones))
-        doubts.append(doubt(probabilities)[open_ones])
-        pairs.append(class_pairs(np.mean(probabilities, axis=0))[open_ones])
+        yield (
+            first + np.flatnonzero(open_ones),
+            doubt(probabilities)[open_ones],
+            class_pairs(np.mean(probabilities, axis=0))[open_ones],
+        )
         first += len(open_ones)
-    if not rows:
-        none = np.empty(0, np.int64)
-        return none, none.astype(np.float32), none
-    return np.concatenate(rows), np.concatenate(doubts), np.concatenate(pairs)
 
 
 def _ids(folder: Path, rows: Sequence[int]) -> list[str]:

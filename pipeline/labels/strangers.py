@@ -13,21 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.neighbors import nearest_neighbors
+from pipeline.evaluate.neighbors import neighbor_search
 from pipeline.labels.align import Floats
-from pipeline.labels.propagate import GAMMA, Integers, neighbor_graph
-
-Features = NDArray[np.float32] | NDArray[np.float16]
+from pipeline.labels.propagate import (
+    GAMMA,
+    FeatureRows,
+    Integers,
+    evenly_spaced,
+    neighbor_graph,
+    rows_of_each,
+)
 
 NUM_FOLDS = 10
 ROWS_AT_ONCE = 65_536  # of the others
-MOST_IN_GRAPH = 20_000  # unlabelled images; the graph takes time by the square of its images
+MOST_IN_GRAPH = (
+    20_000  # unlabelled images, and labelled ones; the graph takes time by the square of its images
+)
 LEAST_SHARE = 1e-6  # of walks, so that the logarithm of none is a number
 
 
 @dataclass(frozen=True)
 class StrangerScores:
-    """The larger, the more of a stranger: unlabeled (M,), labeled (N,) as if not labelled itself.
+    """The larger, the more of a stranger: unlabeled (M,), labeled (n,) as if not labelled itself,
+    of those in the graph.
 
     A labelled image that is the only one of its class has NaN: nothing is known of its like.
     """
@@ -37,9 +45,9 @@ class StrangerScores:
 
 
 def find_strangers(
-    labeled_features: Features,
+    labeled_features: FeatureRows,
     labels: Integers,
-    unlabeled_features: Features,
+    unlabeled_features: FeatureRows,
     *,
     false_alarms: float = 0.02,
 ) -> NDArray[np.bool_]:
@@ -52,9 +60,9 @@ def find_strangers(
 
 
 def stranger_scores(
-    labeled_features: Features,
+    labeled_features: FeatureRows,
     labels: Integers,
-    unlabeled_features: Features,
+    unlabeled_features: FeatureRows,
     *,
     num_neighbors: int = 20,
     alpha: float = 0.8,
@@ -62,25 +70,30 @@ def stranger_scores(
 ) -> StrangerScores:
     """Minus the log of the share of random walks from an image that end at a labelled one.
 
-    labeled_features: (N, F), labels: (N,); unlabeled_features: (M, F), of any size, also a memory
-    map. A walk goes on with probability `alpha` at each step, along edges by their weight: the
-    diffusion of Zhou et al. 2004 as a walk with restart (Tong et al. 2006). At most `most_in_graph`
-    unlabelled images, evenly spaced, are in the graph; the others take one step into it (Delalleau
-    et al. 2005). What a labelled image would have if it were not labelled comes of NUM_FOLDS folds.
+    labeled_features: (N, F), labels: (N,); unlabeled_features: (M, F), of any size. A walk goes on
+    with probability `alpha` at each step, along edges by their weight: the diffusion of Zhou et al.
+    2004 as a walk with restart (Tong et al. 2006). At most `most_in_graph` unlabelled images,
+    evenly spaced, are in the graph, and of labelled ones as many of each class; the other
+    unlabelled ones take one step into it (Delalleau et al. 2005). What a labelled image would have
+    if it were not labelled comes of NUM_FOLDS folds.
     """
-    rows = _evenly_spaced(len(unlabeled_features), most_in_graph)
+    rows = evenly_spaced(len(unlabeled_features), most_in_graph)
+    known = rows_of_each(labels, most_in_graph)
+    labels = labels[known]
     nodes = np.concatenate(
-        [labeled_features.astype(np.float32), unlabeled_features[rows].astype(np.float32)]
+        [labeled_features[known].astype(np.float32), unlabeled_features[rows].astype(np.float32)]
     )
     folds = _folds(labels)
     shares = _shares(neighbor_graph(nodes, num_neighbors), folds, alpha)
     ended = np.empty(len(unlabeled_features))
     ended[rows] = shares[len(labels) :].sum(axis=1)
-    others = np.setdiff1d(np.arange(len(ended)), rows)
+    is_other = np.ones(len(ended), np.bool_)
+    is_other[rows] = False
+    others = np.flatnonzero(is_other)
+    search = neighbor_search(nodes, num_neighbors, exact_images=len(nodes))
     for start in range(0, len(others), ROWS_AT_ONCE):
         part = others[start : start + ROWS_AT_ONCE]
-        queries = unlabeled_features[part]
-        near = nearest_neighbors(nodes, num_neighbors, queries=queries, exact_images=len(nodes))
+        near = search(unlabeled_features[part])
         weights = near.cosines.clip(min=0).astype(np.float64) ** GAMMA
         total = weights.sum(axis=1)
         mean = (weights * shares.sum(axis=1)[near.rows]).sum(axis=1)
@@ -143,13 +156,6 @@ def _without_own_fold(
     scale = np.where(num_remaining > 0, num_of_class / np.maximum(num_remaining, 1), np.nan)
     outside: NDArray[np.float64] = (shares.sum(axis=1) - shares[rows, folds]) * scale
     return outside
-
-
-def _evenly_spaced(count: int, most: int) -> Integers:
-    """All rows of so many, or `most` of them."""
-    if count <= most:
-        return np.arange(count)
-    return np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def _score(shares: NDArray[np.float64]) -> Floats:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.data.distributions import sharpen
-from pipeline.data.predictions import predictions_table, read_predictions
+from pipeline.data.predictions import num_classes_of, predictions_table, read_predictions
 from pipeline.data.shards import Manifest, read_entry, read_manifest, write_shard
 from pipeline.errors import DataError
 from pipeline.labels.align import Floats, aligned, alignment_shift, pool_shares
-from pipeline.labels.propagate import combine_with_neighbors
+from pipeline.labels.propagate import FeatureRows, combine_with_neighbors, propagate_labels
 from pipeline.params import PropagationParams
 from pipeline.tasks.classification import TASK
 
@@ -106,36 +106,37 @@ def refine_predictions(
     predictions: Path,
     out: Path,
     *,
-    features: NDArray[Any] | None,
-    labeled_features: NDArray[Any] | None,
+    features: FeatureRows | None,
+    labeled_features: FeatureRows | None,
     labels: NDArray[np.int64],
     propagation: PropagationParams | None,
     strangers: NDArray[np.bool_] | None,
     threads: int = 1,
 ) -> None:
-    """Write the predictions of the folder `predictions` to `out`, shard for shard, refined.
+    """Write the predictions of the folder `predictions` to `out`, shard for shard, refined; one
+    shard in memory.
 
     features: (M, F) of the predicted images, labeled_features: (N, F), labels: (N,); where there is
     `propagation` the predictions are combined with what neighbours say in these. strangers: (M,)
     which images show none of the classes, None where nobody looked. Raises DataError.
     """
-    shards, entries = list(read_predictions(predictions, TASK)), read_manifest(predictions).shards
-    log_probs = refined_log_probs(
-        np.concatenate([shard.values for shard in shards]),
-        Teaching(propagation=propagation),
-        features=features,
-        labeled_features=labeled_features,
-        labels=labels,
-        threads=threads,
-    )
-    start = 0
-    for number, (entry, shard) in enumerate(zip(entries, shards, strict=True)):
-        rows = slice(start, start + len(shard.ids))
-        start = rows.stop
+    manifest, passed, start = read_manifest(predictions), None, 0
+    if propagation is not None and features is not None and labeled_features is not None:
+        num_classes = num_classes_of(predictions, manifest)
+        passed = propagate_labels(
+            labeled_features, labels, features, num_classes, propagation, threads=threads
+        )
+    shards = zip(manifest.shards, read_predictions(predictions, TASK), strict=True)
+    for number, (entry, shard) in enumerate(shards):
+        rows = np.arange(start, start + len(shard.ids))
+        start += len(shard.ids)
+        log_probs = shard.values
+        if passed is not None and features is not None:
+            log_probs = passed.combined(log_probs, rows, features)
         metadata = read_entry(predictions, entry, ["id"]).schema.metadata
         precision = metadata[b"precision"].decode().split(", ")
         marked = None if strangers is None else strangers[rows]
-        columns = TASK.prediction_columns(log_probs[rows])
+        columns = TASK.prediction_columns(log_probs)
         table = predictions_table(shard.ids, number, columns, precision, marked)
         write_shard(out / entry.file, table)
 

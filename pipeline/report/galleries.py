@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from pipeline.data.predictions import read_predictions, read_some_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_manifest, shown_shards
 from pipeline.evaluate.label_issues import LabelIssue
-from pipeline.labels.doubt import class_pairs, diverse, doubt, pair_names
+from pipeline.labels.doubt import class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.select import Reason
 from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.classification import TASK
@@ -97,11 +98,12 @@ class Gallery:
 class Unlabeled(NamedTuple):
     """What is remembered of each of N unlabelled images; all arrays (N,).
 
-    labels, confidences, selected, strangers: the last selection's; before: the class that the
-    teacher before predicted, the same as labels where there is none; doubts, pairs: of all teachers
-    so far, as doubt and class_pairs say.
+    rows: over all shards; labels, confidences, selected, strangers: the last selection's; before:
+    the class that the teacher before predicted, the same as labels where there is none; doubts,
+    pairs: of all teachers so far, as doubt and class_pairs say.
     """
 
+    rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     confidences: NDArray[np.float32]
     selected: NDArray[np.bool_]
@@ -110,8 +112,8 @@ class Unlabeled(NamedTuple):
     doubts: NDArray[np.float32]
     pairs: NDArray[np.int64]
 
-    def rows(self) -> dict[str, list[int]]:
-        """The rows of each gallery, in the order in which they are shown."""
+    def galleries(self) -> dict[str, list[int]]:
+        """The places of each gallery's images, in the order in which they are shown."""
         sure = self.confidences
         return {
             "offered": diverse(self.doubts, self.pairs, MOST_OFFERED),
@@ -122,19 +124,19 @@ class Unlabeled(NamedTuple):
             "changed": lowest(-sure, self.before != self.labels),
         }
 
-    def caption(self, key: str, row: int, classes: Sequence[str]) -> str:
+    def caption(self, key: str, place: int, classes: Sequence[str]) -> str:
         """What stands under an image in the gallery `key`."""
-        label = classes[self.labels[row]]
+        label = classes[self.labels[place]]
         if key == "offered":
-            return pair_names(int(self.pairs[row]), classes)
+            return pair_names(int(self.pairs[place]), classes)
         if key == "changed":
-            return f"{classes[self.before[row]]} → {label}"
-        return f"{label} {100 * self.confidences[row]:.0f} %"
+            return f"{classes[self.before[place]]} → {label}"
+        return f"{label} {100 * self.confidences[place]:.0f} %"
 
-    def note(self, row: int, classes: Sequence[str]) -> str:
+    def note(self, place: int, classes: Sequence[str]) -> str:
         """What the teacher before predicted, where that was another class."""
-        before = self.before[row]
-        return "" if before == self.labels[row] else f"The teacher before it: {classes[before]}"
+        before = self.before[place]
+        return "" if before == self.labels[place] else f"The teacher before it: {classes[before]}"
 
 
 def unlabeled_galleries(
@@ -146,18 +148,20 @@ def unlabeled_galleries(
     """
     if not read_manifest(pseudo_labels).rows:
         return []
-    known = read_unlabeled(predictions, pseudo_labels)
-    galleries = known.rows()
-    rows = sorted({row for part in galleries.values() for row in part})
+    parts = read_unlabeled(predictions, pseudo_labels)
+    known = Unlabeled(
+        *narrowed(parts, lambda columns: chain(*Unlabeled(*columns).galleries().values()))
+    )
+    rows = known.rows.tolist()
     images = images_of(unlabeled, rows, read_some_predictions(predictions[-1], rows, TASK), classes)
 
-    def shown(key: str, row: int) -> ShownImage:
-        caption, note = known.caption(key, row, classes), known.note(row, classes)
-        return replace(images[row], caption=caption, note=note)
+    def shown(key: str, place: int) -> ShownImage:
+        caption, note = known.caption(key, place, classes), known.note(place, classes)
+        return replace(images[rows[place]], caption=caption, note=note)
 
     return [
-        Gallery(key, *TITLES[key], tuple(shown(key, row) for row in part))
-        for key, part in galleries.items()
+        Gallery(key, *TITLES[key], tuple(shown(key, place) for place in part))
+        for key, part in known.galleries().items()
         if part
     ]
 
@@ -188,9 +192,9 @@ def issue_gallery(
     return [Gallery("issues", *TITLES["issues"], shown)]
 
 
-def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Unlabeled:
-    """A few numbers of every unlabelled image, one shard of each folder in memory at a time."""
-    parts: list[Unlabeled] = []
+def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Iterator[Unlabeled]:
+    """A few numbers of every unlabelled image, a shard at a time."""
+    first = 0
     columns = ["label", "confidence", "reason"]
     tables = shown_shards(pseudo_labels, columns, "report: galleries")
     shards = zip(*(read_predictions(folder, TASK) for folder in predictions), strict=True)
@@ -198,18 +202,17 @@ def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Unlabele
         probabilities = [np.exp(member.values) for member in members]
         labels = table.column("label").to_numpy().astype(np.int64)
         strangers = members[-1].strangers
-        parts.append(
-            Unlabeled(
-                labels=labels,
-                confidences=table.column("confidence").to_numpy(),
-                selected=np.array(table.column("reason").to_pylist()) == Reason.KEPT.text,
-                strangers=np.zeros(len(labels), np.bool_) if strangers is None else strangers,
-                before=probabilities[-2].argmax(axis=1) if len(members) > 1 else labels,
-                doubts=doubt(probabilities),
-                pairs=class_pairs(np.mean(probabilities, axis=0)),
-            )
+        yield Unlabeled(
+            rows=first + np.arange(len(labels)),
+            labels=labels,
+            confidences=table.column("confidence").to_numpy(),
+            selected=np.array(table.column("reason").to_pylist()) == Reason.KEPT.text,
+            strangers=np.zeros(len(labels), np.bool_) if strangers is None else strangers,
+            before=probabilities[-2].argmax(axis=1) if len(members) > 1 else labels,
+            doubts=doubt(probabilities),
+            pairs=class_pairs(np.mean(probabilities, axis=0)),
         )
-    return Unlabeled(*map(np.concatenate, zip(*parts, strict=True)))
+        first += len(labels)
 
 
 def surest_per_class(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from pipeline.data.images import decode_png
 from pipeline.data.predictions import pseudo_label_schema, targets_of
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest, shown_shards
+from pipeline.labels.doubt import Columns, narrowed
 from pipeline.labels.select import Reason
 from pipeline.report.galleries import Gallery, ShownImage, lowest
 from pipeline.report.worst import legend, picture_uri
@@ -41,35 +43,45 @@ def taught_galleries(
     manifest = read_manifest(pseudo_labels)
     if not manifest.rows:
         return []
-    columns = ["confidence", "reason"]
-    tables = [*shown_shards(pseudo_labels, columns, "report: galleries")]
-    sure = np.concatenate([table.column("confidence").to_numpy() for table in tables])
-    reasons = [np.array(table.column("reason").to_pylist()) for table in tables]
-    kept = np.concatenate(reasons) == Reason.KEPT.text
-    rows = {
-        "surest": lowest(-sure, kept, MOST_TAUGHT),
-        "least_sure": lowest(sure, kept, MOST_TAUGHT),
-        "missed": lowest(-sure, ~kept, MOST_TAUGHT),
-    }
-    order = sorted({row for part in rows.values() for row in part})
-    names = pseudo_label_schema(pseudo_labels, manifest, task).names
-    taught = targets_of(pseudo_labels, manifest, read_rows(pseudo_labels, order, names), task)
+    known = narrowed(_selected(pseudo_labels), lambda columns: chain(*_shown(columns).values()))
+    order, places = known[0].tolist(), _shown(known)
+    own = pseudo_label_schema(pseudo_labels, manifest, task).names
+    taught = targets_of(pseudo_labels, manifest, read_rows(pseudo_labels, order, own), task)
     table = read_rows(unlabeled, order, ["id", "image"])
-    files = zip(order, table["id"].to_pylist(), table["image"].to_pylist(), taught, strict=True)
-    images = {}
-    for row, name, data, target in files:
+    names, files = table["id"].to_pylist(), table["image"].to_pylist()
+    images = []
+    for name, data, target, sure in zip(names, files, taught, known[1], strict=True):
         tiles = task.tiles(decode_png(data), target, None, len(classes))
-        words = f"{100 * sure[row]:.0f} % sure"
-        images[row] = ShownImage(name, picture_uri(tiles), words, ())
+        words = f"{100 * sure:.0f} % sure"
+        images.append(ShownImage(name, picture_uri(tiles), words, ()))
     return [
         Gallery(
             key,
             title,
             f"{about} {IN_PICTURES}",
-            tuple(images[row] for row in rows[key]),
+            tuple(images[place] for place in places[key]),
             answers=False,
             legend=legend(classes),
         )
         for key, (title, about) in TITLES.items()
-        if rows[key]
+        if places[key]
     ]
+
+
+def _selected(pseudo_labels: Path) -> Iterator[Columns]:
+    """Row, confidence and whether anything is kept of every image, a shard at a time."""
+    first = 0
+    for table in shown_shards(pseudo_labels, ["confidence", "reason"], "report: galleries"):
+        kept = np.array(table.column("reason").to_pylist()) == Reason.KEPT.text
+        yield first + np.arange(len(kept)), table.column("confidence").to_numpy(), kept
+        first += len(kept)
+
+
+def _shown(columns: Columns) -> dict[str, list[int]]:
+    """The places of each gallery's images among those of _selected."""
+    _, sure, kept = columns
+    return {
+        "surest": lowest(-sure, kept, MOST_TAUGHT),
+        "least_sure": lowest(sure, kept, MOST_TAUGHT),
+        "missed": lowest(-sure, ~kept, MOST_TAUGHT),
+    }

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.data.features import COLUMN, body_of, features_metadata, load_features
+from pipeline.data.features import COLUMN, StoredFeatures, body_of, features_metadata
 from pipeline.data.shards import (
     Manifest,
     read_labels,
@@ -90,7 +86,7 @@ class PseudoLabeling:
         strangers = features = labeled_features = None
         if has_features(self.features):
             labeled_features, features = (
-                load_features(self.features / part, self.prepared / part)
+                StoredFeatures(self.features / part, self.prepared / part)
                 for part in ("labeled", "unlabeled")
             )
             strangers = find_strangers(labeled_features, labels, features)
@@ -107,7 +103,7 @@ class PseudoLabeling:
             threads=self.predict.threads,
         )
 
-    def _embedded(self, unlabeled: Path | StoredFolder) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _embedded(self, unlabeled: Path | StoredFolder) -> list[StoredFeatures]:
         """The teacher's own features of the labelled images, made here, and of the unlabelled."""
         from pipeline.models.embed import ShardEmbedder
 
@@ -121,10 +117,10 @@ class PseudoLabeling:
             embed(number)
         first = read_shard(labeled / embed.manifest.shards[0].file, [COLUMN])
         width = first.schema.field(COLUMN).type.list_size
-        arrays: list[NDArray[np.float16]] = []
+        stored = list[StoredFeatures]()
         for part, out in (("labeled", labeled), ("unlabeled", unlabeled)):
             images, manifest_in = self.prepared / part, scratch / part
             metadata = features_metadata(images, model_digest(teacher), width)
             finish_derived(images, out, metadata, manifest_in=manifest_in)
-            arrays.append(load_features(manifest_in, images))
-        return arrays[0], arrays[1]
+            stored.append(StoredFeatures(manifest_in, images))
+        return stored

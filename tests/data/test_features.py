@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pipeline.data.distributions import list_column
 from pipeline.data.features import (
     COLUMN,
+    StoredFeatures,
     check_features,
     features_metadata,
     features_table,
@@ -107,3 +108,14 @@ def test_what_is_missing_or_cut_is_made_again_and_nothing_else(
     assert missing_shards(images, tmp_path) == [0, 1]
     with pytest.raises(DataError, match="are missing"):
         finish_derived(images, tmp_path, {})
+
+
+def test_rows_are_read_from_the_shards_that_hold_them(images: Path, tmp_path: Path) -> None:
+    made = np.concatenate(stored(images, tmp_path)).astype(np.float16)
+    features = StoredFeatures(tmp_path, images)
+    assert len(features) == len(made)
+    for rows in ([], [0], [15, 16], [3, 17, 18, len(made) - 1], range(len(made))):
+        places = np.array(rows, np.int64)
+        np.testing.assert_array_equal(features[places], made[places])
+    with pytest.raises(DataError, match="no features"):
+        StoredFeatures(images, images)

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.labels.doubt import class_pairs, disagreement, diverse, doubt, margins
+from pipeline.labels.doubt import (
+    class_pairs,
+    disagreement,
+    diverse,
+    doubt,
+    margins,
+    narrowed,
+)
 
 Floats = NDArray[np.float32]
 
@@ -95,3 +102,22 @@ def test_many_alike_do_not_fill_the_queue() -> None:
     chosen = diverse(scores, groups, 12)
     assert sum(row >= 50 for row in chosen) >= 3
     assert chosen[0] == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=30),
+    st.lists(st.integers(0, 30), max_size=4),
+    st.integers(0, 6),
+    st.sampled_from([0.9, 1.0, 0.5]),
+)
+def test_the_best_of_parts_are_the_best_of_all(
+    rows: list[tuple[int, int]], cuts: list[int], count: int, again: float
+) -> None:
+    scores = np.array([score / 4 for score, _ in rows], np.float32)
+    groups = np.array([group for _, group in rows], np.int64)
+    columns = np.arange(len(rows)), scores, groups
+    parts = zip(*(np.split(column, sorted(cuts)) for column in columns), strict=True)
+    known = narrowed(parts, lambda each: diverse(each[1], each[2], count, again))
+    order = diverse(known[1], known[2], count, again)
+    assert known[0][order].tolist() == diverse(scores, groups, count, again)

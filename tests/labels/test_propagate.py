@@ -5,10 +5,13 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.labels import propagate
+from pipeline.labels.align import alignment_shift
 from pipeline.labels.propagate import (
     combine_with_neighbors,
+    label_graph,
     neighbor_graph,
-    propagated,
+    propagate_labels,
+    rows_of_each,
 )
 from pipeline.params import PropagationParams
 
@@ -36,6 +39,17 @@ def slow_graph(features: Floats, num_neighbors: int) -> NDArray[np.float64]:
         for other in others[:num_neighbors]:
             graph[image, other] = graph[other, image] = max(0.0, alike[other]) ** 3
     return graph
+
+
+def propagated(
+    labeled: Floats,
+    labels: NDArray[np.int64],
+    unlabeled: Floats,
+    count: int,
+    how: PropagationParams,
+) -> Floats:
+    """The share of each class that unlabelled images receive, all of them in the graph."""
+    return label_graph(labeled, labels, unlabeled, count, how).shares(slice(len(labels), None))
 
 
 def chain(length: int) -> Floats:
@@ -141,3 +155,47 @@ def test_a_class_without_a_label_is_refused_by_its_number() -> None:
     features = (some(4), np.array([0, 0, 2, 2]), some(5))
     with pytest.raises(DataError, match=r"class number 1, .*predict\.propagation"):
         combine_with_neighbors(predictions(5), *features, PropagationParams())
+
+
+@pytest.mark.parametrize("most", [5, 24])
+def test_images_beside_the_graph_take_one_step_into_it(most: int) -> None:
+    labeled, labels, unlabeled = some(12), np.arange(12) % 3, some(60, seed=1)
+    how = PropagationParams(num_neighbors=4, teacher_weight=0)
+    said = predictions(60)
+    passed = propagate_labels(labeled, labels, unlabeled, 3, how, most_in_graph=most)
+    known, inside = rows_of_each(labels, most), np.linspace(0, 59, most).astype(int)
+    nodes = np.concatenate([labeled[known], unlabeled[inside]]).astype(np.float64)
+    graph = slow_graph(nodes.astype(np.float32), 4)
+    degrees = graph.sum(axis=1)
+    given = np.zeros((len(nodes), 3))
+    given[np.arange(len(known)), labels[known]] = 1
+    scaled = graph / np.sqrt(degrees[:, None] * degrees)
+    received = np.linalg.solve(np.eye(len(nodes)) - 0.9 * scaled, given)
+    expected = np.empty((60, 3))
+    points = nodes / np.linalg.norm(nodes, axis=1, keepdims=True)
+    for row in range(60):
+        alike = np.maximum(points @ (unlabeled[row] / np.linalg.norm(unlabeled[row])), 0) ** 3
+        near = np.argsort(-alike)[:4]
+        expected[row] = alike[near] @ (received[near] / np.sqrt(degrees[near, None]))
+    expected[inside] = received[len(known) :]
+    logs = np.log(expected / expected.sum(axis=1, keepdims=True) + 1e-6)
+    shift = alignment_shift(logs[inside].astype(np.float32), np.full(3, 1 / 3))
+    shares = np.exp(logs + shift)
+    found = passed.combined(said, np.arange(60), unlabeled)
+    np.testing.assert_allclose(
+        np.exp(found), shares / shares.sum(axis=1, keepdims=True), rtol=0.01, atol=1e-5
+    )
+    parts = [passed.combined(said[r], r, unlabeled) for r in np.split(np.arange(60), [7, 8, 40])]
+    np.testing.assert_allclose(np.concatenate(parts), found, rtol=1e-5)
+
+
+def test_some_of_many_labels_are_as_many_of_each_class() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [500, 5, 60, 0]))
+    labels = np.append(labels, 4)
+    assert rows_of_each(labels, len(labels)).tolist() == list(range(len(labels)))
+    rows = rows_of_each(labels, 100)
+    assert (np.diff(rows) > 0).all()
+    assert np.bincount(labels[rows]).tolist() == [47, 5, 47, 0, 1]
+    of_first = np.searchsorted(np.flatnonzero(labels == 0), rows[labels[rows] == 0])
+    assert set(np.diff(of_first).tolist()) <= {10, 11}
+    assert np.bincount(labels[rows_of_each(labels, 1)]).tolist() == [1, 1, 1, 0, 1]
