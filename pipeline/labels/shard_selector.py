@@ -36,21 +36,44 @@ from pipeline.tasks.task import Choice, Units
 REASONS = pa.array([reason.text for reason in Reason], pa.string())
 MOST_UNITS = 1 << 24  # that a selection holds, some 20 bytes each, of images that are many
 MOST_OF_IMAGE = 256
+IDS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What images really show, by id, as the prepared column of the task has it, at this side."""
+    """What N images really show, at this side.
 
-    values: Mapping[str, Any]
+    hashes: (N,) those of their ids, ascending; values: an Arrow array as the prepared column of the
+    task has it.
+    """
+
+    hashes: Hashes
+    values: Any
     side: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], side: int) -> Truth:
+        """That of few images, by id."""
+        return cls.of_table(pa.table([list(values), list(values.values())], ["id", "value"]), side)
+
+    @classmethod
+    def of_table(cls, table: Any, side: int) -> Truth:
+        """That of a table of ids and values."""
+        batches = table.select([0]).to_batches(IDS_AT_ONCE)
+        parts = [id_hashes(batch.column(0).to_pylist()) for batch in batches]
+        hashes = np.concatenate([np.empty(0, np.uint64), *parts])
+        order = np.argsort(hashes)
+        return cls(hashes[order], table.column(1).combine_chunks().take(pa.array(order)), side)
+
+    def column(self, hashes: Hashes) -> Any:
+        """The values of images of these hashes, null of those that are not known."""
+        places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        return self.values.take(pa.array(places, mask=self.hashes[places] != hashes))
 
 
 def read_truth(path: Path, task: Task, side: int) -> Truth:
     """The truth of unlabelled images as prepare writes it; raises DataError."""
-    names = ["id", task.target.name]
-    table = read_shard(path, names)
-    return Truth(dict(zip(*(table[name].to_pylist() for name in names), strict=True)), side)
+    return Truth.of_table(read_shard(path, ["id", task.target.name]), side)
 
 
 @dataclass(frozen=True)
@@ -83,14 +106,14 @@ class ShardSelector:
         the number of strangers."""
         table = self._read(number, units=True)
         units = self._units(table)
-        strangers = strangers_of(table, self.predictions)
+        strangers, hashes = strangers_of(table, self.predictions), _hashes(table)
         candidates = Candidates(
             units.labels,
             stored_confidences(units.log_confidences),
-            unit_hashes(_hashes(table)[units.images], units.numbers),
+            unit_hashes(hashes[units.images], units.numbers),
             self._dropped(table)[units.images],
         )
-        truths = self._truths(table, units, truth)
+        truths = self._truths(hashes, units, truth)
         return candidates, truths, None if strangers is None else int(strangers.sum())
 
     def write(self, number: int, cuts: Cuts, out: Path | StoredFolder) -> ShardEntry:
@@ -162,11 +185,10 @@ class ShardSelector:
             return np.zeros(table.num_rows, np.bool_)
         return strangers
 
-    def _truths(self, table: Any, units: Units, truth: Truth) -> NDArray[np.int32]:
-        if not truth.values:
+    def _truths(self, hashes: Hashes, units: Units, truth: Truth) -> NDArray[np.int32]:
+        if not len(truth.hashes):
             return np.full(len(units.labels), -1, np.int32)
-        values = [truth.values.get(name) for name in table.column("id").to_pylist()]
-        column = pa.array(values, self.task.target.type)
+        column = truth.column(hashes).cast(self.task.target.type)
         return self.task.unit_targets(units, self.task.load(column, truth.side))
 
 

@@ -42,7 +42,7 @@ RULES: dict[str, Any] = {
     "params": SelectParams(max_repeats=2),
     "classes": CLASSES,
     "labeled": Path("nowhere"),
-    "truth": Truth({}, 8),
+    "truth": Truth.of({}, 8),
     "task": TASK,
 }
 

@@ -67,7 +67,7 @@ def one_generation(folder: Path, storage: StoredFolder | None) -> None:
         SelectParams(fraction_per_class=0.8, max_repeats=2, distribution_alignment="labeled"),
         classes=CLASSES,
         labeled=prepared / "labeled",
-        truth=Truth({}, 8),
+        truth=Truth.of({}, 8),
         task=TASK,
     )
     upload_shards(folder / "pseudo_labels", storage, "pseudo_labels")

@@ -55,7 +55,7 @@ def selected(
         SelectParams(**rules),
         classes=[str(number) for number in range(classes)],
         labeled=labeled,
-        truth=Truth({}, 8),
+        truth=Truth.of({}, 8),
         task=TASK,
         map_items=over,
     )

@@ -43,7 +43,7 @@ def run(
         task=TASK,
         classes=classes,
         labeled=labeled,
-        truth=Truth(truth or {}, 8),
+        truth=Truth.of(truth or {}, 8),
     )
 
 

@@ -48,7 +48,7 @@ def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = 
             classes=CLASSES,
             labeled=folder,
             task=TASK,
-            truth=Truth({f"image_{place}": place % 3 for place in range(0, 900, 2)}, 8),
+            truth=Truth.of({f"image_{place}": place % 3 for place in range(0, 900, 2)}, 8),
             stored=stored,
             map_items=over,
         )

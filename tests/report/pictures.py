@@ -66,7 +66,7 @@ def make_pictures(root: Path) -> Pictures:
         SelectParams(confidence_threshold=0.7, fraction_per_class=None),
         classes=CLASSES,
         labeled=prepared / "labeled",
-        truth=Truth({}, 8),
+        truth=Truth.of({}, 8),
         task=TASK,
     )
     return Pictures(prepared, ids, (teachers[0], teachers[1]), predictions, out, strangers)

@@ -70,7 +70,7 @@ def test_predictions_are_ignored_outside_and_neither_selected_nor_counted(tmp_pa
     inside = write_images(tmp_path / "images")
     maps = predict(tmp_path / "images", tmp_path / "out", tmp_path / "model")
     np.testing.assert_array_equal(maps[:, 0] != IGNORED, inside)
-    truth = Truth({"i1": BLANK, "i2": BLANK}, SIDE)
+    truth = Truth.of({"i1": BLANK, "i2": BLANK}, SIDE)
     figures = select_pseudo_labels(
         tmp_path / "out",
         tmp_path / "chosen",

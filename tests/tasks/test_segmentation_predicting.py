@@ -70,7 +70,7 @@ def run(predictions: Path, out: Path, truth: dict[str, bytes] | None = None, **r
         task=TASK,
         classes=CLASSES,
         labeled=Path("nowhere"),
-        truth=Truth(truth or {}, SIDE),
+        truth=Truth.of(truth or {}, SIDE),
         map_items=in_threads(2),
     )
 
