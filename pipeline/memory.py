@@ -1,12 +1,19 @@
-"""How much memory this process may take, where the files of strangers say what they need."""
+"""How much memory this process may take, and arrays that take none of it."""
 
 from __future__ import annotations
 
 import resource
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+SMALL_ARRAY = 1 << 26  # bytes
 
 
 def address_space() -> int:
@@ -32,3 +39,12 @@ def memory_limited(most: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def large_array(shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
+    """An array to fill: in a temporary file where it is over SMALL_ARRAY, whose pages the machine
+    may take back."""
+    if int(np.prod(shape)) * np.dtype(kind).itemsize <= SMALL_ARRAY:
+        return np.empty(shape, kind)
+    with tempfile.TemporaryFile() as file:
+        return np.asarray(np.memmap(file, kind, "w+", shape=shape))

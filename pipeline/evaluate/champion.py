@@ -81,6 +81,7 @@ def model_words(model: str) -> str:
 
 
 NAME_CHARACTERS = 16
+MOST_COMPARED = 50_000  # validation images; one JSON file holds what speaks for a model
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,15 @@ def content_name(image: bytes) -> str:
     return hashlib.sha256(image).hexdigest()[:NAME_CHARACTERS]
 
 
-def values_by_content(images: Iterable[bytes], values: Iterable[Any]) -> dict[str, Any]:
-    """What speaks for a model, image by image (Task.evidence_values), by the image's content."""
-    return {content_name(image): value for image, value in zip(images, values, strict=True)}
+def rows_by_content(images: Iterable[bytes], most: int = MOST_COMPARED) -> dict[str, int]:
+    """The row of each image by its content, of copies the last; of more than `most` the first
+    names, which are about the same share of any set of images."""
+    rows: dict[str, int] = {}
+    for row, image in enumerate(images):
+        rows[content_name(image)] = row
+        if len(rows) > 2 * most:
+            rows = dict(sorted(rows.items())[:most])
+    return dict(sorted(rows.items())[:most])
 
 
 def promote(
@@ -109,9 +116,9 @@ def promote(
 ) -> Promotion:
     """Compare two models on the validation images that both were measured on (significance).
 
-    Both by values_by_content; champion: None where there is none yet. Neither model has trained on
-    its own validation images, so on those they share the comparison is fair though their training
-    data differ.
+    Both: what speaks for the model (Task.evidence_values) by content_name; champion: None where
+    there is none yet. Neither model has trained on its own validation images, so on those they
+    share the comparison is fair though their training data differ.
     """
     if champion is None:
         return Promotion(True, "the first")

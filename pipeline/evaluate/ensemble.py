@@ -10,19 +10,33 @@ import numpy as np
 
 from pipeline.evaluate.champion import choose_champion
 from pipeline.evaluate.result import Evaluation, ModelResult, evaluate, flat_metrics
+from pipeline.memory import large_array
 from pipeline.tasks import Task
+from pipeline.tasks.metrics import ROWS_AT_ONCE
 from pipeline.tasks.task import Array
 
 ROUNDS = 30
+MOST_CHOOSING = 50_000  # validation images that weights are chosen on, evenly spaced
 LOSS_DIGITS = 6
 
 
 def merged(
     task: Task, members: Mapping[str, Array], weights: Mapping[str, float], num_classes: int
 ) -> Array:
-    """The predictions of members with a weight as one; raises DataError where they do not fit."""
-    parts = [(members[key], weight) for key, weight in weights.items() if weight > 0]
-    return task.merge([part for part, _ in parts], [weight for _, weight in parts], num_classes)
+    """The predictions of members with a weight as one, ROWS_AT_ONCE images in memory; raises
+    DataError where they do not fit."""
+    parts = [members[key] for key, weight in weights.items() if weight > 0]
+    shares, count = [weight for weight in weights.values() if weight > 0], len(parts[0])
+    if count <= ROWS_AT_ONCE or len({len(part) for part in parts}) > 1:
+        return task.merge(parts, shares, num_classes)
+    whole: Array | None = None
+    for start in range(0, count, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        some = task.merge([part[rows] for part in parts], shares, num_classes)
+        whole = large_array((count, *some.shape[1:]), some.dtype) if whole is None else whole
+        whole[rows] = some
+    assert whole is not None
+    return whole
 
 
 def greedy_weights(
@@ -120,7 +134,9 @@ def judge_ensemble(
     test = {key: result.test_predictions for key, result in results.items()}
     weights = {} if method == "none" else dict.fromkeys(results, 1 / len(results))
     if method == "greedy" and len(known):
-        weights = greedy_weights(task, validation, known, first.num_classes)
+        some = slice(None, None, -(-len(known) // MOST_CHOOSING))
+        choosing = {key: each[some] for key, each in validation.items()}
+        weights = greedy_weights(task, choosing, known[some], first.num_classes)
 
     def figures(members: Mapping[str, Array], targets: Array) -> Evaluation | None:
         if not weights or not len(targets):

@@ -2,6 +2,7 @@
 
 The models were trained on these very labels, so they contradict few of them: what they could
 learn by heart in spite of what the others look like stays hidden. No label is ever changed.
+Nobody looks at more than MOST_ISSUES, so that only the worst of more are listed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipeline.files import csv_rows, csv_value, read_text, write_text
 from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.classification import TASK
 
+MOST_ISSUES = 100_000
 COLUMNS = ("id", "label", "ensemble", "label_probability", "ensemble_probability", "margin")
 
 
@@ -47,7 +49,8 @@ def find_label_issues(
     *,
     least_margin: float,
 ) -> list[LabelIssue]:
-    """The images of `labeled` that the weighted models contradict by `least_margin`, worst first.
+    """The images of `labeled` that the weighted models contradict by `least_margin`, worst first,
+    MOST_ISSUES at most.
 
     predictions: folders of each model's predictions of these images, by generation. Reads a shard
     of each at a time. Raises DataError where they are not of the same images.
@@ -66,10 +69,16 @@ def find_label_issues(
         for row in np.flatnonzero(guesses != labels).tolist():
             label, guess = labels[row], guesses[row]
             own, other = float(probabilities[row, label]), float(probabilities[row, guess])
-            names = ids[row], classes[label], classes[guess]
-            selected.append(LabelIssue(*names, own, other, margin=other - own))
-    selected = [issue for issue in selected if issue.margin >= least_margin]
-    return sorted(selected, key=lambda issue: (-issue.margin, issue.id))
+            if other - own >= least_margin:
+                names = ids[row], classes[label], classes[guess]
+                selected.append(LabelIssue(*names, own, other, margin=other - own))
+        if len(selected) >= 2 * MOST_ISSUES:
+            selected = _worst(selected)
+    return _worst(selected)
+
+
+def _worst(issues: list[LabelIssue]) -> list[LabelIssue]:
+    return sorted(issues, key=lambda issue: (-issue.margin, issue.id))[:MOST_ISSUES]
 
 
 def write_label_issues(path: Path, issues: Sequence[LabelIssue]) -> None:

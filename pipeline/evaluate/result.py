@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from pipeline.evaluate.corruption_error import (
     mean_corruption_error,
     robustness_from_json,
 )
-from pipeline.files import csv_rows, read_json, regular, write_json, write_text, written_whole
+from pipeline.files import csv_rows, read_json, regular, write_json, written_whole
 from pipeline.params.predict import Views
 from pipeline.tasks import Task, metrics
 from pipeline.tasks.metrics import CalibrationBin
@@ -264,15 +264,18 @@ def load_result(folder: Path, task: Task) -> ModelResult:
     try:
         figures = read_json(folder / RESULT_FILE)
         parts = {name: figures[name] and read(figures[name]) for name, read in readers.items()}
-        arrays = {
-            name: np.load(regular(folder / f"{name}.npy"), allow_pickle=False) for name in ARRAYS
-        }
+        arrays: dict[str, Any] = {name: _mapped(folder / f"{name}.npy") for name in ARRAYS}
         result = ModelResult(**parts, **arrays)
         result.test_evidence(task)
         result.validation_evidence(task)
         return result
     except Exception as error:  # numpy reads the header of an array by Python's own parser
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
+
+
+def _mapped(path: Path) -> Array:
+    """An array on disk, whose pages are read as they are used."""
+    return np.asarray(np.load(regular(path), mmap_mode="r", allow_pickle=False))
 
 
 def views_used(folder: Path) -> Views:
@@ -294,7 +297,7 @@ def write_confusion(path: Path, result: ModelResult, classes: Sequence[str], tas
         result.test_predictions, result.test_targets, result.num_classes
     )
     every = -(-len(labels) // max(MOST_CONFUSIONS, len(result.test_targets)))
-    pairs = zip(labels[::every].tolist(), log_probs[::every].argmax(axis=1), strict=True)
-    text, rows = io.StringIO(), ((names[label], names[guess]) for label, guess in pairs)
-    csv_rows(text, [("actual", "predicted"), *rows])
-    write_text(path, text.getvalue())
+    pairs = zip(labels[::every], log_probs[::every].argmax(axis=1), strict=True)
+    rows = ((names[label], names[guess]) for label, guess in pairs)
+    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        csv_rows(file, chain([("actual", "predicted")], rows))

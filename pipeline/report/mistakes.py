@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from pipeline.data.shards import read_manifest
 from pipeline.errors import DataError, counted
 from pipeline.report.galleries import MOST_SHOWN, Gallery, images_of
-from pipeline.tasks.metrics import Floats, Integers
+from pipeline.tasks.metrics import Floats, Integers, by_rows
 
 MOST_OF_A_CELL = 8
 MOST_OF_CELLS = 240  # images of all cells together, and so cells that show any
@@ -53,45 +54,47 @@ def find_mistakes(
     """
     if read_manifest(test).rows != len(labels):
         raise DataError(f"{test}: not the images that were tested; evaluate again")
-    log_probs = np.minimum(log_probs, 0)  # whatever a file holds is shown
-    guesses, sure = log_probs.argmax(axis=1), log_probs.max(axis=1)
+    guesses = by_rows(lambda part: np.minimum(part, 0).argmax(axis=1), log_probs)
+    sure = by_rows(lambda part: np.minimum(part.max(axis=1), 0), log_probs)  # whatever a file holds
     wrong = np.flatnonzero(guesses != labels)
-    order: list[int] = wrong[np.argsort(-sure[wrong], kind="stable")].tolist()
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    order: list[int] = wrong[:MOST_SHOWN].tolist()
     if not order:
         return None
-    errors: dict[tuple[int, int], list[int]] = {}
-    for row in order:
-        errors.setdefault((int(labels[row]), int(guesses[row])), []).append(row)
-    cells = dict(sorted(errors.items(), key=lambda entry: (-len(entry[1]), entry[0])))
-    cells = {key: cells[key] for key in list(cells)[:MOST_OF_CELLS]}
-    most = _most_of_a_cell([len(rows) for rows in cells.values()])
-    rows = sorted({*order[:MOST_SHOWN], *(row for part in cells.values() for row in part[:most])})
+    errors = labels[wrong] * log_probs.shape[1] + guesses[wrong]
+    keys, counts = np.unique(errors, return_counts=True)
+    frequent = np.argsort(-counts, kind="stable")[:MOST_OF_CELLS]
+    most = _most_of_a_cell(counts[frequent].tolist())
+    parts = [wrong[np.flatnonzero(errors == key)[:most]].tolist() for key in keys[frequent]]
+    rows = sorted({*order, *chain(*parts)})
     images = {
         row: replace(
             image,
             caption=f"{classes[labels[row]]}, seen as {classes[guesses[row]]} "
             f"{100 * np.exp(sure[row]):.0f} %",
         )
-        for row, image in images_of(test, rows, log_probs[rows], classes).items()
+        for row, image in images_of(test, rows, np.minimum(log_probs[rows], 0), classes).items()
     }
 
     def gallery(key: str, title: str, rows: Sequence[int], about: str = "") -> Gallery:
         return Gallery(key, title, about, tuple(images[row] for row in rows), answers=False)
 
-    def cell(label: int, predicted: int, rows: Sequence[int]) -> Cell:
-        title = error_words(len(rows), classes[label], classes[predicted])
-        shown = gallery(f"cell-{label}-{predicted}", title, rows[:most])
-        return Cell(label, predicted, len(rows), shown)
+    def cell(key: int, count: int, rows: Sequence[int]) -> Cell:
+        label, predicted = divmod(key, log_probs.shape[1])
+        title = error_words(count, classes[label], classes[predicted])
+        shown = gallery(f"cell-{label}-{predicted}", title, rows)
+        return Cell(label, predicted, count, shown)
 
-    shown = "all" if len(order) <= MOST_SHOWN else f"{MOST_SHOWN} of"
+    shown = "all" if len(wrong) <= MOST_SHOWN else f"{MOST_SHOWN} of"
     surest = gallery(
         "mistakes",
         "Surest mistakes",
-        order[:MOST_SHOWN],
-        f"Test images that the champion gets wrong, surest first: {shown} {len(order):,}. Some may "
+        order,
+        f"Test images that the champion gets wrong, surest first: {shown} {len(wrong):,}. Some may "
         "have the wrong label; what the others share says what it has not learnt.",
     )
-    return Mistakes(surest, tuple(cell(*key, rows) for key, rows in cells.items()), len(errors))
+    cells = map(cell, keys[frequent].tolist(), counts[frequent].tolist(), parts)
+    return Mistakes(surest, tuple(cells), len(keys))
 
 
 def error_words(count: int, label: str, predicted: str) -> str:

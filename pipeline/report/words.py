@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import counted
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.champion import model_words
+from pipeline.evaluate.label_issues import MOST_ISSUES
 from pipeline.evaluate.result import Evaluation
 from pipeline.report.data import ControlResult, GenerationResult, ReportData
 from pipeline.tasks import Task
@@ -129,8 +130,11 @@ def issues_sentence(data: ReportData) -> str | None:
     count = len(data.label_issues)
     if not count:
         return None
+    shown, which = counted(count, "labelled image"), "all"
+    if count == MOST_ISSUES:
+        shown, which = f"{shown} or more", "the worst"
     return (
-        f"The models see another class than the label on {counted(count, 'labelled image')}, all "
+        f"The models see another class than the label on {shown}, {which} "
         "in label_issues.csv: look at them. They learnt from these very labels, so wrong ones may "
         "be missing here; none was changed."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ Integers = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
 
 CALIBRATION_BINS = 15
+ROWS_AT_ONCE = 1 << 16  # of which numbers of every class are in memory
 # A float32 probability that underflows counts as this much, so that figures stay finite.
 LEAST_LOG_PROB = float(np.log(np.finfo(np.float32).tiny))
 
@@ -32,6 +33,13 @@ class CalibrationBin:
     accuracy: float | None
 
 
+def by_rows(work: Callable[..., NDArray[Any]], *arrays: NDArray[Any]) -> NDArray[Any]:
+    """What `work` makes of ROWS_AT_ONCE rows of the arrays after others, (n, …) each, as one."""
+    starts = range(0, max(len(arrays[0]), 1), ROWS_AT_ONCE)
+    parts = [work(*(array[start : start + ROWS_AT_ONCE] for array in arrays)) for start in starts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def check_predictions(log_probs: Floats, labels: Integers) -> None:
     """Refuse what no figure can be computed from.
 
@@ -44,8 +52,8 @@ def check_predictions(log_probs: Floats, labels: Integers) -> None:
         )
     if labels.size == 0:
         raise DataError("no labelled images to evaluate on; at least one is needed")
-    if np.isnan(log_probs).any():
-        raise DataError(f"{int(np.isnan(log_probs).any(axis=1).sum())} predictions hold NaN")
+    if wrong := int(by_rows(lambda part: np.isnan(part).any(axis=1), log_probs).sum()):
+        raise DataError(f"{wrong} predictions hold NaN")
     if labels.min() < 0 or labels.max() >= log_probs.shape[1]:
         raise DataError(
             f"labels from {labels.min()} to {labels.max()} do not fit {log_probs.shape[1]} classes"
@@ -66,9 +74,12 @@ def top_k_accuracy(log_probs: Floats, labels: Integers, k: int = 5) -> float | N
     """
     if log_probs.shape[1] <= k:
         return None
-    own = log_probs[np.arange(len(labels)), labels]
-    at_least = (log_probs >= own[:, None]).sum(axis=1)
-    return float((at_least <= k).mean())
+
+    def at_least(log_probs: Floats, labels: Integers) -> Integers:
+        own = log_probs[np.arange(len(labels)), labels]
+        return np.asarray((log_probs >= own[:, None]).sum(axis=1))
+
+    return float((by_rows(at_least, log_probs, labels) <= k).mean())
 
 
 def negative_log_likelihood(log_probs: Floats, labels: Integers) -> float:

@@ -112,7 +112,7 @@ class Tracker:
     def register(self, name: str, rights: Path, compared: Mapping[str, Any]) -> None:
         """Make the run's model a version of the registered model `name`.
 
-        rights: a JSON file of champion.values_by_content; compared: how champion.promote compares.
+        rights: a JSON file as champion.promote takes it; compared: how it compares.
         """
         path = self._spool.keep(rights)
         self._spool.append("register", path=path, name=name, compared=dict(compared))

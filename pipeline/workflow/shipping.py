@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.errors import CheckpointError, DataError
-from pipeline.evaluate.champion import values_by_content
+from pipeline.evaluate.champion import rows_by_content
 from pipeline.evaluate.ensemble import merged
 from pipeline.evaluate.recipe import RECIPE, Name, Recipe, name_of, read_recipe
 from pipeline.evaluate.result import ModelResult, views_used
@@ -104,16 +104,15 @@ def write_evidence(
     """
     from pipeline.data.shards import iter_shards, read_manifest
 
-    members = {key: results[key].validation_predictions for key in recipe.weights}
-    first, values = next(iter(results.values())), list[Any]()
+    images = (image.as_py() for t in iter_shards(validation, ["image"]) for image in t["image"])
+    rows, values = rows_by_content(images), list[Any]()
     if read_manifest(validation).rows:  # out of fold the labelled images take their place
+        first, places = next(iter(results.values())), list(rows.values())
+        members = {key: results[key].validation_predictions[places] for key in recipe.weights}
         predictions = merged(task, members, recipe.weights, first.num_classes)
-        evidence = task.evidence(predictions, first.validation_targets, first.num_classes)
-        values = task.evidence_values(evidence)
-    images = (
-        image.as_py() for table in iter_shards(validation, ["image"]) for image in table["image"]
-    )
-    write_json(path, values_by_content(images, values))
+        targets = first.validation_targets[places]
+        values = task.evidence_values(task.evidence(predictions, targets, first.num_classes))
+    write_json(path, dict(zip(rows, values, strict=True)))
 
 
 def shipped_views(layout: Layout, params: Params) -> Views:

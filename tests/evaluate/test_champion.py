@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.champion import choose_champion, promote, values_by_content
+from pipeline.evaluate.champion import choose_champion, content_name, promote, rows_by_content
 from pipeline.tasks import open_task
 from pipeline.tasks.significance import Bootstrap, compare, mcnemar_p_value
 
@@ -171,6 +171,9 @@ def test_only_shared_images_count() -> None:
 
 
 def test_images_are_known_by_their_content() -> None:
-    named = values_by_content([b"one", b"two", b"one"], [True, False, True])
-    assert sorted(named.values()) == [False, True]
-    assert named == values_by_content([b"two", b"one"], np.array([False, True]))
+    images = [bytes([number % 50]) for number in range(70)]
+    last = {content_name(image): row for row, image in enumerate(images)}
+    assert rows_by_content(images) == last
+    first = sorted(last)[:7]
+    assert list(rows_by_content(images, 7)) == first
+    assert list(rows_by_content(reversed(images), 7)) == first

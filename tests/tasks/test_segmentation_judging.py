@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.class_maps import IGNORED, map_probabilities
 from pipeline.errors import DataError
-from pipeline.evaluate.champion import choose_champion, promote, values_by_content
+from pipeline.evaluate.champion import choose_champion, promote
 from pipeline.evaluate.ensemble import greedy_weights, merged
 from pipeline.evaluate.guard import NOTHING, ValidationCounts, count_evidence, student_findings
 from pipeline.evaluate.result import evaluate, evaluation_from_json, flat_metrics
@@ -156,10 +156,14 @@ def test_the_champion_is_the_latest_unless_another_is_clearly_better() -> None:
 
 
 def test_a_better_model_is_promoted_on_the_images_both_know() -> None:
-    masks, images = truth(40), [bytes([number]) for number in range(40)]
+    masks = truth(40)
     before, after = (
-        values_by_content(
-            images, TASK.evidence_values(TASK.evidence(maps(masks, wrong), masks, CLASSES))
+        dict(
+            zip(
+                map(str, range(40)),
+                TASK.evidence_values(TASK.evidence(maps(masks, wrong), masks, CLASSES)),
+                strict=True,
+            )
         )
         for wrong in (0.4, 0.2)
     )
