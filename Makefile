@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-scale bench-gpu ablation chaos fuzz
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-scale bench-storage bench-gpu ablation chaos fuzz
 
 help: # the targets with two number signs
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -85,6 +85,9 @@ bench-train: setup # images a second of training, against a bare loop
 
 bench-scale: setup # memory and seconds of what goes through all images; IMAGES=10000000
 	python -m benchmarks.memory --images $(or $(IMAGES),1000000)
+
+bench-storage: setup # photographs as JPEG beside PNG: bytes, speed, accuracy; DATA=folder of Parquet files
+	OMP_NUM_THREADS=1 python -m benchmarks.storage --data $(DATA)
 
 bench-gpu: # training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
 	python -m benchmarks.gpu

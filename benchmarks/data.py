@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.images import decode, decode_png
+from pipeline.data.images import decode, decode_stored
 from pipeline.data.sources import open_source
 from pipeline.self_training.loop import Images
 
@@ -73,7 +73,7 @@ def fashion_part(path: Path, split: str, count: int) -> tuple[Tensor, Tensor]:
     """The first `count` images of a split, (n, 1, 28, 28) uint8, and their labels, (n,) int64."""
     rows = pq.read_table(path, columns=["image", "label"], filters=[("split", "==", split)])
     rows = rows.slice(0, count)
-    pixels = np.stack([decode_png(image) for image in rows.column("image").to_pylist()])
+    pixels = np.stack([decode_stored(image) for image in rows.column("image").to_pylist()])
     labels = torch.tensor(rows.column("label").to_pylist())
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels
 

@@ -24,8 +24,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.runs import arguments
+from pipeline.data.encoding import encode_png
 from pipeline.data.features import features_metadata, features_table
-from pipeline.data.images import encode_png
 from pipeline.data.predictions import predictions_table
 from pipeline.data.preparation.shard_writer import IMAGES_PER_GROUP
 from pipeline.data.shards import (

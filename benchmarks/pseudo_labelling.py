@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.runs import Row, arguments, compare, keep
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import IMAGE_SCHEMA, read_manifest
 from pipeline.data.tensors import decode_images

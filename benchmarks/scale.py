@@ -16,8 +16,8 @@ from pipeline.progress import say
 NODES = (1, 2, 4, 8, 16, 32, 64)
 GIVEN = """
 labeled=1.3e6 unlabeled=130e6 generations=3 teacher_epochs=90 student_passes=3 unlabeled_ratio=7
-image_bytes=127e3 source_bytes=110e3 prepare_seconds=6.3e-3 prepare_serial_seconds=85e-6
-decode_seconds=1.2e-3 select_seconds=6.7e-6 gpus=8 cores=128 train_rate=2078 predict_rate=7410
+image_bytes=47.3e3 source_bytes=110e3 prepare_seconds=4.1e-3 prepare_serial_seconds=85e-6
+decode_seconds=0.62e-3 select_seconds=6.7e-6 gpus=8 cores=128 train_rate=2078 predict_rate=7410
 node_efficiency=0.95 node_read=5e9 storage_read=100e9
 """
 RATES = {name: float(value) for name, value in (item.split("=") for item in GIVEN.split())}

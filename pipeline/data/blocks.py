@@ -1,7 +1,7 @@
 """Blocks of prepared images: row groups of their shards, read one by one and not the whole shard.
 
-A shard's SHA-256 is of all of it, so it is not checked here; a PNG carries its own checksums, and
-a shard with another number of rows, or of other groups, is refused.
+A shard's SHA-256 is of all of it, so it is not checked here; a stored image carries a
+checksum of its own, and a shard with another number of rows, or of other groups, is refused.
 """
 
 from __future__ import annotations

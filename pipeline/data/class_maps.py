@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data import masks
-from pipeline.data.images import BadImageError, decode_png, encode_png
+from pipeline.data.encoding import encode_png
+from pipeline.data.images import BadImageError, decode_stored
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def read_maps(table: Any, num_classes: int, source: object, *, empty: bool = Fal
 
 def _read_map(classes: bytes, coarse: bytes, source: object) -> Maps:
     try:
-        first, others = decode_png(classes)[:, :, 0], decode_png(coarse)[:, :, 0]
+        first, others = decode_stored(classes)[:, :, 0], decode_stored(coarse)[:, :, 0]
     except BadImageError as error:
         raise DataError(
             f"{source}: a map can't be decoded ({error}); run its stage again"
@@ -266,7 +267,7 @@ def read_masks(column: Any, side: int, source: object) -> NDArray[np.uint8]:
     for place, data in zip(masks, column.to_pylist(), strict=True):
         if data is not None:
             try:
-                mask = decode_png(data)
+                mask = decode_stored(data)
             except BadImageError as error:
                 raise DataError(f"{source}: a mask can't be decoded ({error})") from None
             if mask.shape != (side, side, 1):

@@ -1,4 +1,4 @@
-"""From untrusted bytes to a square of stored pixels, through Pillow, and back to PNG.
+"""From untrusted bytes to a square of pixels, through Pillow, and to what is stored of it.
 
 Only the raster formats below are opened: no format that starts another program. Sizes are read
 from the header before anything is decoded. Transparency is laid on white. Bytes of strangers go
@@ -10,8 +10,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.data.encoding import PNG_START, encode_square, is_whole, with_checksum
 from pipeline.data.fit import ORIENTATIONS, cropped, letterboxed, turn_of, upright
 from pipeline.files import LARGEST_FILE, open_regular
 
@@ -33,12 +32,6 @@ FORMATS = (  # those that are told by little come last
 )
 WEAK_FORMATS = {"DIB", "ICO", "PCX", "TGA", "XBM"}  # known by their ending, not by content
 STORED = ("PNG", "JPEG")
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
-COLOUR_TYPES = {1: 0, 3: 2}  # of PNG, by channels: grey, RGB
-UP = 2  # the filter of a row that says what each pixel adds to the one above
-COMPRESSION = 3  # zlib's; 6 takes twice as long and saves 2 to 5 %
-# Of what is no photograph: a code for every 4,096 bytes, and none for repeats that are short.
-SMALL = (6, zlib.DEFLATED, zlib.MAX_WBITS, 6, zlib.Z_FILTERED)
 SCAN = re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c][\x01-\x04]")  # the start of one in a JPEG
 MOST_SCANS = 100  # of a JPEG; a progressive one has about 10, and each passes over all pixels
 TILE_SIDES = 322, 323  # TIFF's tags of a tile's width and height
@@ -53,7 +46,7 @@ class BadImageError(Exception):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as it is kept: its file bytes, and its pixels (S, S, C) uint8.
+    """An image as it is stored: its bytes, and its pixels (S, S, C) uint8, before any JPEG of ours.
 
     width, height: of the upright image as it came, pixels; mode: Pillow's; largest: its largest
     value where it has 16 bits, else 0; turn: how its file says that it is to be turned, by EXIF: a
@@ -130,11 +123,11 @@ def store(
     encode: bool = True,
     reserve: Reserve = lambda pixels, held: None,
 ) -> StoredImage:
-    """Decode as `decode` does, and encode what is kept.
+    """Decode as `decode` does, and encode what is stored.
 
-    A JPEG that already is of that size and mode stays as it is; all else becomes a new PNG.
-    encode: False for no bytes but the pixels. reserve: called before decoding with the pixels that
-    are passed over, and those in memory.
+    A JPEG that already is of that size and mode stays as it is, behind a checksum; all else is
+    encoded anew (encoding.py). encode: False for no bytes but the pixels. reserve: called before
+    decoding with the pixels that are passed over, and those in memory.
     """
     if not data:
         raise BadImageError("empty")
@@ -161,7 +154,13 @@ def store(
             square = cropped(plain, image_size)
             square = square if turned is None else square.transpose(turned)
         pixels: Pixels = np.array(square, dtype=np.uint8).reshape(image_size, image_size, channels)
-        kept = b"" if not encode else data if keep and turned is None else encode_png(pixels)
+        if not encode:
+            kept = b""
+        elif keep and turned is None:
+            kept = with_checksum(data)
+        else:
+            enlarged = (max(size) if whole else min(size)) < image_size
+            kept = encode_square(pixels, image.format, mode, enlarged=enlarged)
         return StoredImage(kept, pixels, animated, *upright(size, turn), mode, largest, turn)
 
 
@@ -173,41 +172,21 @@ def check_header(path: Path) -> None:
         pass
 
 
-def decode_png(data: bytes) -> Pixels:
-    """The pixels (H, W, C) uint8 of bytes that `store` kept; raises BadImageError."""
+def decode_stored(data: bytes) -> Pixels:
+    """The pixels (H, W, C) uint8 of a PNG or JPEG of ours; raises BadImageError."""
     with short_reasons(), Image.open(io.BytesIO(data), formats=STORED) as image:
         array: Pixels = np.array(image, dtype=np.uint8)
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def verify_png(data: bytes) -> None:
-    """Check the checksums of a PNG, which decoding passes over; raises BadImageError."""
-    with short_reasons(), Image.open(io.BytesIO(data), formats=STORED) as image:
-        image.verify()
-
-
-def encode_png(pixels: Pixels, *, up: slice = slice(None), small: bool = False) -> bytes:
-    """The PNG bytes of (H, W, C) uint8, C = 1 or 3; the same of the same pixels for ever.
-
-    up: the rows that are filtered by Up (PNG specification, 9.2), which is fast to write and to
-    read; of class numbers, which are no amounts, better none. small: for maps and masks, a quarter
-    smaller in twice the time.
-    """
-    height, width, channels = pixels.shape
-    rows, above = np.zeros((2, height, 1 + width * channels), np.uint8)
-    rows[:, 1:] = pixels.reshape(height, -1)
-    above[1:] = rows[:-1]
-    rows[up] -= above[up]
-    rows[up, 0] = UP
-    header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
-    deflate = zlib.compressobj(*SMALL) if small else zlib.compressobj(COMPRESSION)
-    packed = deflate.compress(rows.tobytes()) + deflate.flush()
-    return PNG_START + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + PNG_END
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+def verify_stored(data: bytes) -> None:
+    """Compare the checksums of a PNG or JPEG of ours, which decoding passes over; raises
+    BadImageError."""
+    if data.startswith(PNG_START):
+        with short_reasons(), Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.verify()
+    elif not is_whole(data):
+        raise BadImageError("not the bytes that were stored")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import FailFast, Field, TypeAdapter
 from torch import Tensor
 
-from pipeline.data.images import BadImageError, Pixels, decode_png, verify_png
+from pipeline.data.images import BadImageError, Pixels, decode_stored, verify_stored
 from pipeline.data.shards import (
     IMAGE_SCHEMA,
     LabelColumn,
@@ -126,8 +126,8 @@ class DecodedImages:
 def _decode(files: Sequence[bytes], pixels: Pixels, verify: bool) -> None:
     for data, place in zip(files, pixels, strict=True):
         if verify:
-            verify_png(data)
-        image = decode_png(data).transpose(2, 0, 1)
+            verify_stored(data)
+        image = decode_stored(data).transpose(2, 0, 1)
         if image.shape != place.shape:
             raise BadImageError(f"of {image.shape}, not {place.shape}")
         place[...] = image

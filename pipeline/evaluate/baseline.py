@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.shards import column_labels, iter_shards, read_manifest
 from pipeline.progress import Advance, progress
 from pipeline.tasks.significance import accuracy_interval
@@ -117,7 +117,7 @@ def _pixels_and_labels(
     images: list[NDArray[np.uint8]] = []
     labels = [np.empty(0, np.int64)]
     for table in iter_shards(folder, ["image", "label"]):
-        images += [decode_png(data) for data in table.column("image").to_pylist()]
+        images += [decode_stored(data) for data in table.column("image").to_pylist()]
         labels.append(column_labels(table))
         advance(table.num_rows)
     stacked = np.stack(images) if images else np.empty(0, np.uint8)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.data.decoding import decode_pictures
-from pipeline.data.images import decode_png, endings
+from pipeline.data.images import decode_stored, endings
 from pipeline.data.sources.rows import Row
 from pipeline.errors import SourceError
 from pipeline.evaluate.classifier import Answers, Classifier
@@ -97,7 +97,7 @@ def _overlay(classifier: Classifier, image: bytes, prediction: Any) -> bytes:
     )
     if isinstance(picture, str):  # one that was decoded just before
         raise SourceError(f"an image can't be drawn over: {picture}")
-    pixels, out = decode_png(picture), io.BytesIO()
+    pixels, out = decode_stored(picture), io.BytesIO()
     answer = task.answer(prediction, pixels.shape[1::-1], classes)
     Image.fromarray(task.draw(pixels, answer, len(classes))).save(out, "JPEG", quality=QUALITY)
     return out.getvalue()

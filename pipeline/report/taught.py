@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.predictions import pseudo_label_schema, targets_of
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest, shown_shards
@@ -51,7 +51,7 @@ def taught_galleries(
     names, files = table["id"].to_pylist(), table["image"].to_pylist()
     images = []
     for name, data, target, sure in zip(names, files, taught, known[1], strict=True):
-        tiles = task.tiles(decode_png(data), target, None, len(classes))
+        tiles = task.tiles(decode_stored(data), target, None, len(classes))
         words = f"{100 * sure:.0f} % sure"
         images.append(ShownImage(name, picture_uri(tiles), words, ()))
     return [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.class_maps import palette
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.pictures import best_jpeg
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest
@@ -44,7 +44,10 @@ def worst_images(
     images = []
     for row, name, data in rows:
         tiles = task.tiles(
-            decode_png(data), result.test_predictions[row], result.test_targets[row], len(classes)
+            decode_stored(data),
+            result.test_predictions[row],
+            result.test_targets[row],
+            len(classes),
         )
         words = f"{task.score_words} {100 * scores[row]:.0f} %"
         images.append(ShownImage(name, picture_uri(tiles), words, ()))

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from tests.bad_input.outcome import (
     SIZE,
     Case,
@@ -59,7 +59,7 @@ def turned(root: Path) -> Outcome:
         data = encoded(upright.transpose(Image.Transpose.ROTATE_90), kind, exif=exif)
         ended = one_file(root / kind, f"t.{kind.lower()}", from_bytes(data))
         stored = kept_unlabeled(root / kind)[f"unlabeled/t.{kind.lower()}"]
-        gap = np.abs(decode_png(stored)[:, :, 0].astype(int) - np.asarray(upright.convert("L")))
+        gap = np.abs(decode_stored(stored)[:, :, 0].astype(int) - np.asarray(upright.convert("L")))
         assert gap.mean() < 4, kind
     return ended
 

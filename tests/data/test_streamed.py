@@ -9,11 +9,12 @@ import torch
 from pipeline.data.blocks import PseudoLabelReader
 from pipeline.data.predictions import read_pseudo_labels
 from pipeline.data.shards import read_manifest
+from pipeline.data.sources import Row
 from pipeline.data.storage import StoredFolder
 from pipeline.data.streamed import ShardStream
 from pipeline.data.tensors import load_images
 from pipeline.errors import DataError
-from tests.data.helpers import ids
+from tests.data.helpers import ListSource, encoded, ids, noise, run_prepare
 from tests.tiny import TASK, prepared_stripes
 from tests.train.test_inputs import write_pseudo_labels
 
@@ -122,10 +123,20 @@ def test_a_shard_that_is_cut_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_of_an_image_is_one_line(tmp_path: Path) -> None:
-    folder = prepared_stripes(tmp_path, 200) / "unlabeled"
+    flip_and_stream(prepared_stripes(tmp_path, 200) / "unlabeled", b"IDAT")
+
+
+def test_a_flipped_bit_of_a_photograph_is_one_line(tmp_path: Path) -> None:
+    photos = [encoded(noise(number, 104, 3), "JPEG", quality=50) for number in range(40)]
+    rows = [Row(str(number), data, number % 2, None) for number, data in enumerate(photos)]
+    run_prepare(ListSource(rows), tmp_path, image_size=96, channels=3)
+    flip_and_stream(tmp_path / "labeled", b"crc32")
+
+
+def flip_and_stream(folder: Path, mark: bytes) -> None:
     path = folder / read_manifest(folder).shards[0].file
     data = bytearray(path.read_bytes())
-    data[data.index(b"IDAT") + 10] ^= 4
+    data[data.index(mark) + 1500] ^= 4
     path.write_bytes(data)
     stream = ShardStream(folder, window=64)
     with pytest.raises(DataError, match="an image can't be decoded"):

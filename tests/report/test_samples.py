@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.shards import IMAGE_SCHEMA, write_manifest, write_shard
 from pipeline.params import AugmentParams
 from pipeline.report.samples import labeled_samples, pseudo_labeled_samples, write_samples

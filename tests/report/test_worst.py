@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.class_maps import IGNORED, STRIPES
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.shards import write_manifest, write_shard
 from pipeline.errors import DataError
 from pipeline.evaluate.result import ModelResult, model_result

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.class_maps import IGNORED, map_columns
+from pipeline.data.encoding import encode_png
 from pipeline.data.fit import place_of
-from pipeline.data.images import encode_png
 from pipeline.data.predictions import read_predictions, read_pseudo_labels
 from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.rows import SIZE, read_sizes

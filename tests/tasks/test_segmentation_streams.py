@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.data.class_maps import IGNORED, map_columns, pack_masks
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.rows import SIZE
 from pipeline.data.tensors import GIB, load_images

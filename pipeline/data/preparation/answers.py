@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pipeline.data.encoding import ending_of
 from pipeline.data.preparation.corrections import (
     HEADER,
     NONE_CHOICE,
@@ -107,9 +108,11 @@ def labeling_config(classes: Sequence[str]) -> str:
     return ElementTree.tostring(view, encoding="unicode") + "\n"
 
 
-def task(image_id: str, png: bytes, guess: tuple[str, float] | None, model: str) -> dict[str, Any]:
-    """One image to label; guess: a class and its probability, where `model` has one."""
-    uri = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def task(
+    image_id: str, image: bytes, guess: tuple[str, float] | None, model: str
+) -> dict[str, Any]:
+    """One stored image to label; guess: a class and its probability, where `model` has one."""
+    uri = f"data:image/{ending_of(image)};base64,{base64.b64encode(image).decode()}"
     value: dict[str, Any] = {"data": {IMAGE: uri, IMAGE_ID: image_id}}
     if guess is not None:
         label, probability = guess
@@ -182,12 +185,12 @@ def write_dataset(
     guesses: Mapping[str, tuple[str, float]],
     classes: Sequence[str],
 ) -> None:
-    """Write ids and PNGs as a data set to label; guesses: class and probability by id."""
+    """Write ids and stored images as a data set to label; guesses: class and probability by id."""
     (folder / DATA).mkdir(parents=True)
     names: dict[str, str] = {}
-    for image_id, png in images:
+    for image_id, image in images:
         names[image_id] = image_name(image_id)
-        (folder / DATA / f"{names[image_id]}.png").write_bytes(png)
+        (folder / DATA / f"{names[image_id]}.{ending_of(image)}").write_bytes(image)
     choices = list(dict.fromkeys([*classes, NONE_CHOICE]))
     write_json(folder / LABELS, {"classes": choices, "labels": dict.fromkeys(names.values())})
     if guesses:
@@ -213,7 +216,8 @@ def _fiftyone_answers(value: dict[str, Any], where: str) -> dict[str, str]:
         if type(label) is int and classes and 0 <= label < len(classes):
             label = classes[label]
         if isinstance(label, str):
-            answers[re.split(r"[/\\]", path)[-1].removesuffix(".png")] = label
+            name = re.split(r"[/\\]", path)[-1]
+            answers[name.removesuffix(".png").removesuffix(".jpeg")] = label
         elif label is not None:
             raise SourceError(
                 f"{where}: {path}: {label!r} is no single label; one image has one class"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.preparation.duplicates import Ints
 from pipeline.data.preparation.ingest import in_groups, stored_schema
 from pipeline.data.preparation.moments import Moments
@@ -109,7 +109,7 @@ class SideShards:
             columns = (table.column(name).to_pylist() for name in ("width", "height"))
             sizes = list(zip(*columns, strict=True))
         for image, size in zip(images, sizes, strict=True):
-            moments.add(decode_png(image), size)
+            moments.add(decode_stored(image), size)
 
 
 def side_shards(

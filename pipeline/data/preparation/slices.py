@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.data.images import Pixels, decode_png
+from pipeline.data.images import Pixels, decode_stored
 from pipeline.data.preparation.duplicates import Ints
 from pipeline.data.sources.rows import Source
 from pipeline.data.storage import StoredFolder, written_in
@@ -121,7 +121,7 @@ class Slices:
 
     def pixels(self, rows: Ints) -> dict[int, Pixels]:
         """The stored pixels (S, S, C) uint8 of some rows, ascending, by row."""
-        return {row: decode_png(data) for row, data in self.values(rows, "image").items()}
+        return {row: decode_stored(data) for row, data in self.values(rows, "image").items()}
 
     def thumbnails(self, part: Part) -> Pixels:
         """The thumbnails (n, P) uint8 of some rows."""

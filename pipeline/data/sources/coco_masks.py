@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.masks import IGNORED
 from pipeline.data.sources.mask_classes import MAX_PIXELS
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.sources.digits import LARGEST_VALUE, TEST_FRACTION
 from pipeline.data.sources.rows import MaskFile, Row
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.images import encode_png
+from pipeline.data.encoding import encode_png
 from pipeline.data.sources.rows import Row
 
 LARGEST_VALUE = 16

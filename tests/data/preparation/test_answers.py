@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline.data.encoding import encode_jpeg
 from pipeline.data.preparation.answers import (
     image_name,
     labeling_config,
@@ -97,6 +98,16 @@ def test_what_label_studio_did_not_write_is_named(
     first = json.loads(EXPORT.read_text(encoding="utf-8"))[0]
     with pytest.raises(SourceError, match=words):
         read_answers(written(tmp_path, [first | changes]), tmp_path, CLASSES)
+
+
+def test_stored_jpegs_are_named_as_such_and_found_again(prepared: Path, tmp_path: Path) -> None:
+    jpeg = encode_jpeg(noise(0))
+    assert task("x", jpeg, None, "m")["data"]["image"].startswith("data:image/jpeg;base64,")
+    write_dataset(tmp_path, [("open/1.jpg", jpeg)], {}, CLASSES)
+    (file,) = (tmp_path / "data").iterdir()
+    assert (file.suffix, file.read_bytes()) == (".jpeg", jpeg)
+    value = {"classes": None, "labels": {f"/data/{file.name}": "dog"}}
+    assert read_answers(written(tmp_path, value), prepared, CLASSES) == {"open/1.jpg": "dog"}
 
 
 def test_a_data_set_for_fiftyone_holds_the_images_and_no_label(tmp_path: Path) -> None:

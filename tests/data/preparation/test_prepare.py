@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.data.sources import Row, open_source
@@ -100,13 +100,13 @@ def test_stored_pixels_are_the_digits(digits: Path) -> None:
     table = next(iter_shards(digits / "test"))
     for name, data in zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True):
         expected = np.round(values[int(name[-5:])] * 255 / 16)
-        assert (decode_png(data)[:, :, 0] == expected).all()
+        assert (decode_stored(data)[:, :, 0] == expected).all()
 
 
 def test_dataset_file_holds_the_moments_of_labelled_pixels(digits: Path) -> None:
     images = np.concatenate(
         [
-            np.stack([decode_png(data) for data in table["image"].to_pylist()])
+            np.stack([decode_stored(data) for data in table["image"].to_pylist()])
             for table in iter_shards(digits / "labeled")
         ]
     )

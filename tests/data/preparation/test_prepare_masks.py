@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.data.encoding import encode_png, ending_of
 from pipeline.data.fit import place_of
-from pipeline.data.images import decode_png, encode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.masks import IGNORED
 from pipeline.data.preparation.inspection import inspect_source, predicted_warnings
 from pipeline.data.preparation.prepare import PrepareCounts
@@ -78,7 +79,7 @@ def test_the_truth_is_hidden_and_kept_apart(scenes: Path) -> None:
     assert [each["id"] for each in truth] == ids(scenes, "unlabeled")
     masks = {row.id: row.label.data for row in open_source("digit_scenes", None, seed=0).rows()}
     for each in truth:
-        np.testing.assert_array_equal(decode_png(each["mask"]), decode_png(masks[each["id"]]))
+        np.testing.assert_array_equal(decode_stored(each["mask"]), decode_stored(masks[each["id"]]))
 
 
 def test_what_task_it_is_is_noted(scenes: Path) -> None:
@@ -97,6 +98,23 @@ def test_images_and_masks_are_fitted_alike(tmp_path: Path) -> None:
     assert (masks[:, :top] == IGNORED).all()
     assert (masks[:, bottom:] == IGNORED).all()
     assert (masks[:, top:bottom, left:right] <= 1).all()
+
+
+def test_photographs_are_stored_as_jpeg_and_their_masks_to_the_pixel(tmp_path: Path) -> None:
+    rows = []
+    for number in range(16):
+        pixels = np.random.default_rng(number).integers(0, 256, (72, 96, 3), np.uint8)
+        rows.append(Row(str(number), encoded(pixels, "JPEG"), answer(number, 96, 72), None))
+    prepared(rows, tmp_path, image_size=96, channels=3, near_duplicate_distance=0.0)
+    table = next(iter_shards(tmp_path / "labeled"))
+    assert {ending_of(data) for data in table["image"].to_pylist()} == {"jpeg"}
+    assert {ending_of(data) for data in table["mask"].to_pylist()} == {"png"}
+    masks = TASK.load(table["mask"], 96)[:, 12:84]
+    for name, mask in zip(table["id"].to_pylist(), masks, strict=True):
+        assert (mask == decode_stored(answer(int(name), 96, 72).data)[:, :, 0]).all()
+    dataset = read_dataset(tmp_path)
+    inside = [decode_stored(data)[12:84] / 255 for data in table["image"].to_pylist()]
+    np.testing.assert_allclose(dataset.mean, np.mean(inside, axis=(0, 1, 2)), rtol=1e-12)
 
 
 def test_every_side_has_its_share_in_any_order(tmp_path: Path) -> None:
@@ -172,7 +190,7 @@ def test_mean_and_deviation_are_those_of_the_images_without_what_lies_around(
     dataset = read_dataset(tmp_path)
     left, top, right, bottom = place_of(12, 8, 24)
     images = [image for table in iter_shards(tmp_path / "labeled") for image in table["image"]]
-    inside = [decode_png(image.as_py())[top:bottom, left:right] for image in images]
+    inside = [decode_stored(image.as_py())[top:bottom, left:right] for image in images]
     values = np.stack(inside).reshape(-1, 3) / 255
     np.testing.assert_allclose(dataset.mean, values.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(dataset.std, values.std(axis=0), rtol=1e-12)

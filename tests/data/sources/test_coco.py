@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as reference
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.masks import IGNORED
 from pipeline.data.sources import ColumnNames, Row, Source, open_source
 from pipeline.data.sources.coco_masks import rasterized
@@ -60,7 +60,7 @@ def rows(path: Path) -> dict[str, Row]:
 
 
 def mask(*annotations: tuple[int | None, Any]) -> Any:
-    return decode_png(rasterized((HEIGHT, WIDTH), annotations))[:, :, 0]
+    return decode_stored(rasterized((HEIGHT, WIDTH), annotations))[:, :, 0]
 
 
 def test_listed_or_not_an_image_without_annotations_is_unlabelled(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_long_runs_are_unpacked() -> None:
     whole[100:800, 3:1000] = 1
     packed = reference.encode(whole)
     drawing = {"size": [900, 1100], "counts": packed["counts"].decode()}
-    assert (decode_png(rasterized((900, 1100), [(1, drawing)]))[:, :, 0] == whole).all()
+    assert (decode_stored(rasterized((900, 1100), [(1, drawing)]))[:, :, 0] == whole).all()
 
 
 def test_smaller_annotations_lie_above_larger_ones_and_crowds_below_all() -> None:
@@ -119,7 +119,7 @@ def test_rows_have_masks_of_their_categories(tmp_path: Path) -> None:
     folder(tmp_path, value, ("a.png",))
     source = opened(tmp_path)
     label = next(row.label for row in source.rows() if row.id == "a.png")
-    found = decode_png(label.data)[:, :, 0]
+    found = decode_stored(label.data)[:, :, 0]
     assert source.classes == ["background", "dog", "cat"]
     assert [found[0, 0], found[3, 3], found[5, 5], found[5, 12]] == [0, 2, 1, IGNORED]
     assert label.values == ((0, 0), (1, 1), (2, 2), (IGNORED, IGNORED))

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.sources.digit_scenes import SCENES, SIDE, DigitScenesSource
 
 
@@ -29,7 +29,7 @@ def test_scenes_show_two_to_five_digits_with_their_masks() -> None:
     rows = list(islice(DigitScenesSource(0).rows(), 60))
     seen = set[int]()
     for row in rows:
-        scene, mask = decode_png(row.image), decode_png(row.label.data)[:, :, 0]
+        scene, mask = decode_stored(row.image), decode_stored(row.label.data)[:, :, 0]
         assert scene.shape == (SIDE, SIDE, 1)
         assert mask.shape == (SIDE, SIDE)
         classes = {*np.unique(mask).tolist()} - {0}

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pipeline.data.images import decode_png
+from pipeline.data.images import decode_stored
 from pipeline.data.sources import open_source
 from pipeline.errors import ParameterError
 
@@ -17,7 +17,7 @@ def test_digits_are_scikit_learns_split_in_stratified_halves() -> None:
     assert len(source) == len(rows) == 1797
     assert [row.label for row in rows] == labels.tolist()
     assert rows[42].id == "digit_00042"
-    assert (decode_png(rows[42].image).reshape(-1) == np.round(values[42] * 255 / 16)).all()
+    assert (decode_stored(rows[42].image).reshape(-1) == np.round(values[42] * 255 / 16)).all()
     train, test = train_test_split(np.arange(1797), stratify=labels, random_state=3, test_size=0.5)
     assert {n for n, row in enumerate(rows) if row.split == "test"} == set(test.tolist())
     assert (len(train), len(test)) == (898, 899)

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data import originals as module
 from pipeline.data.images import BadImageError
-from pipeline.data.originals import original_pictures, originals
 from pipeline.data.pictures import whole_picture
 from pipeline.data.sources import ColumnNames, open_source
+from pipeline.report import originals as module
+from pipeline.report.originals import original_pictures, originals
 from tests.data.helpers import data_params, encoded, noise, photo
 from tests.data.hostile_images import huge_png, icon_of
 
