@@ -264,18 +264,15 @@ def load_result(folder: Path, task: Task) -> ModelResult:
     try:
         figures = read_json(folder / RESULT_FILE)
         parts = {name: figures[name] and read(figures[name]) for name, read in readers.items()}
-        arrays: dict[str, Any] = {name: _mapped(folder / f"{name}.npy") for name in ARRAYS}
+        arrays: dict[str, Any] = {  # read from disk as they are used
+            name: np.asarray(np.load(regular(folder / f"{name}.npy"), "r")) for name in ARRAYS
+        }
         result = ModelResult(**parts, **arrays)
         result.test_evidence(task)
         result.validation_evidence(task)
         return result
     except Exception as error:  # numpy reads the header of an array by Python's own parser
         raise DataError(f"{folder}: not an evaluation ({error}); run its stage again") from None
-
-
-def _mapped(path: Path) -> Array:
-    """An array on disk, whose pages are read as they are used."""
-    return np.asarray(np.load(regular(path), mmap_mode="r", allow_pickle=False))
 
 
 def views_used(folder: Path) -> Views:
