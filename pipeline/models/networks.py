@@ -68,6 +68,25 @@ def convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
+class Shortcut(nn.Conv2d):
+    """The 1×1 convolution of a shortcut: (N, inputs, H, W) → (N, outputs, H / stride, W / stride).
+
+    oneDNN writes past its buffer where it learns such weights with a stride from fewer than 8
+    channels (github.com/uxlfoundation/oneDNN/issues/6035), so the stride is then taken before.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+        self.narrow = inputs < 8
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The features, convolved."""
+        if not self.narrow:
+            return super().forward(features)
+        step, across = self.stride
+        return F.conv2d(features[:, :, ::step, ::across], self.weight)
+
+
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut (He et al. 2015), skipped at random in training."""
 
@@ -83,7 +102,7 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                Shortcut(inputs, outputs, stride), nn.BatchNorm2d(outputs)
             )
         self.skip_rate = skip_rate
 
@@ -183,7 +202,7 @@ class WideBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.shortcut: nn.Conv2d | None = None
         if inputs != outputs or stride != 1:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = Shortcut(inputs, outputs, stride)
         self.skip_rate = skip_rate
 
     def forward(self, features: Tensor) -> Tensor:

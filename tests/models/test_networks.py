@@ -10,6 +10,7 @@ from pipeline.models.build import build_network
 from pipeline.models.networks import (
     LeNet5,
     ResidualBlock,
+    Shortcut,
     SmallResNet,
     WideBlock,
     WideResNet,
@@ -107,6 +108,19 @@ def test_a_block_adds_its_body_to_the_shortcut() -> None:
     features = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.clamp(features + block.body(features), min=0)
     torch.testing.assert_close(block(features), expected)
+
+
+@pytest.mark.parametrize("inputs", [3, 4, 8])
+def test_a_shortcut_has_the_gradients_of_a_plain_convolution(inputs: int) -> None:
+    shortcut = Shortcut(inputs, 6, stride=2)
+    features = torch.randn(6, inputs, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain = F.conv2d(features, shortcut.weight, stride=2).square().mean()
+    (expected,) = torch.autograd.grad(plain, shortcut.weight)
+    laid_out = shortcut.to(memory_format=torch.channels_last)
+    for _ in range(50):  # what is written past a buffer is noticed later
+        outputs = laid_out(features.contiguous(memory_format=torch.channels_last))
+        (gradient,) = torch.autograd.grad(outputs.square().mean(), laid_out.weight)
+        torch.testing.assert_close(gradient, expected)
 
 
 def test_a_block_is_skipped_image_by_image_and_else_scaled_to_keep_the_mean() -> None:
