@@ -37,12 +37,13 @@ def init(args: argparse.Namespace) -> None:
     from pipeline.data.preparation.listing import check_apart, warn_of_git
     from pipeline.data.sources import ColumnNames, open_source
     from pipeline.data.sources.recognise import recognise, task_of, unread_tables
+    from pipeline.data.trees.tree import local_path
     from pipeline.models.passes import has_gpu
     from pipeline.params.load import parse_text
     from pipeline.tasks import open_task
     from pipeline.workflow.estimate import Counts, estimate_seconds, measure_rates, note_counts
 
-    images = Path(args.images)
+    images = Path(local_path(args.images))
     check_apart(images, Path.cwd())
     columns = ColumnNames(args.path_column, args.label_column, args.group_column)
     name, pattern = recognise(args.images, columns), args.group_pattern
@@ -62,7 +63,7 @@ def init(args: argparse.Namespace) -> None:
     task = open_task(asked)
     inspection = inspect_source(source, task, args.sample)
     seconds = time.perf_counter() - start
-    tables = unread_tables(images) if name == "folder" else []
+    tables = unread_tables(args.images) if name == "folder" else []
     for line in [*summary(inspection, source, task, tables), *warn_of_git(images, Path.cwd())]:
         say(f"init: {line}")
     gpu = has_gpu()

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.data.preparation.prepare import prepare as prepare_images
 from pipeline.data.sources import ColumnNames, open_source
 from pipeline.data.storage import open_storage
+from pipeline.data.trees.tree import is_remote, local_path
 from pipeline.files import file_digest, write_json
 from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.tasks import open_task
@@ -23,8 +24,8 @@ def prepare(stage: Stage) -> None:
     storage = open_storage(stage.params.storage.url)
     columns, pattern = ColumnNames(**data.columns), data.group_pattern
     digest, check_source = source_check(stage.root, data)
-    path, task = data.path, stage.params.task
-    if path and workers and "://" not in path:
+    path, task = data.path and local_path(data.path), stage.params.task
+    if path and workers and not is_remote(path):
         path = str(Path(path).absolute())  # a worker may have another folder of its own
     source = open_source(
         data.source, path, seed=seed, columns=columns, group_pattern=pattern, task=task

@@ -57,7 +57,7 @@ class StoredFolder:
     def write(self, name: str, data: Any) -> None:
         """Write bytes, or a buffer, to the object `name`; raises StorageError."""
         fs, path = self._opened()
-        with _named_errors(self.object_uri(name)):
+        with named_errors(self.object_uri(name)):
             if fs.type_name == "local":
                 with written_whole(Path(path) / name) as partial:
                     partial.write_bytes(data)
@@ -77,13 +77,13 @@ class StoredFolder:
         Raises FileNotFoundError where there is none, StorageError where storage fails.
         """
         fs, path = self._opened()
-        with _named_errors(self.object_uri(name)), fs.open_input_file(f"{path}/{name}") as file:
+        with named_errors(self.object_uri(name)), fs.open_input_file(f"{path}/{name}") as file:
             return file.read_buffer()
 
     def open(self, name: str) -> Any:
         """The object as an open file that is read in parts; raises as `read`."""
         fs, path = self._opened()
-        with _named_errors(self.object_uri(name)):
+        with named_errors(self.object_uri(name)):
             return fs.open_input_file(f"{path}/{name}")
 
     def listing(self) -> list[StoredObject]:
@@ -91,7 +91,7 @@ class StoredFolder:
         from pyarrow.fs import FileSelector, FileType
 
         fs, path = self._opened()
-        with _named_errors(self.uri):
+        with named_errors(self.uri):
             infos = fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
         objects = [
             StoredObject(item.path[len(path) :].lstrip("/"), item.size, item.mtime)
@@ -107,20 +107,20 @@ class StoredFolder:
     def size(self, name: str) -> int | None:
         """The bytes of one object, None where there is none."""
         fs, path = self._opened()
-        with _named_errors(self.object_uri(name)):
+        with named_errors(self.object_uri(name)):
             size: int | None = fs.get_file_info(f"{path}/{name}").size
         return size
 
     def remove(self, name: str) -> None:
         """Remove one object; nothing where there is none."""
         fs, path = self._opened()
-        with _named_errors(self.object_uri(name)), suppress(FileNotFoundError):
+        with named_errors(self.object_uri(name)), suppress(FileNotFoundError):
             fs.delete_file(f"{path}/{name}")
 
     def remove_all(self) -> None:
         """Remove the folder and everything in it."""
         fs, path = self._opened()
-        with _named_errors(self.uri), suppress(FileNotFoundError):
+        with named_errors(self.uri), suppress(FileNotFoundError):
             fs.delete_dir(path)
 
     def clock(self) -> datetime:
@@ -128,13 +128,13 @@ class StoredFolder:
         fs, path = self._opened()
         name = f"{PROBE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.write(name, b"selftrain\n")
-        with _named_errors(self.object_uri(name)):
+        with named_errors(self.object_uri(name)):
             written: datetime = fs.get_file_info(f"{path}/{name}").mtime
         self.remove(name)
         return written
 
     def _opened(self) -> tuple[Any, str]:
-        return _filesystem(self.uri)
+        return filesystem(self.uri)
 
 
 @contextmanager
@@ -162,8 +162,8 @@ def open_storage(url: str | None, *, write: bool = True) -> StoredFolder | None:
     if url is None:
         return None
     root = StoredFolder(url)
-    fs, path = _filesystem(url)
-    with _named_errors(url):
+    fs, path = filesystem(url)
+    with named_errors(url):
         if fs.type_name != "local":
             _check_bucket(fs, url, path.partition("/")[0])
     if write:
@@ -179,21 +179,22 @@ def _check_bucket(fs: Any, url: str, bucket: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _filesystem(uri: str) -> tuple[Any, str]:
-    """pyarrow's file system for an address, and the path in it."""
+def filesystem(uri: str, name: str = "storage.url") -> tuple[Any, str]:
+    """pyarrow's file system for an address, and the path in it; name: of the parameter that it is
+    of. Raises ParameterError, and StorageError where it does not answer."""
     from pyarrow.fs import FileSystem
 
     try:
         fs, path = FileSystem.from_uri(uri)
     except (pa.ArrowException, ValueError) as error:
-        raise ParameterError(f"storage.url = {uri}: {_reason(error)}") from None
+        raise ParameterError(f"{name} = {uri}: {_reason(error)}") from None
     except OSError as error:
         raise StorageError(f"{uri}: storage does not answer ({_reason(error)})") from None
     return fs, path.rstrip("/")
 
 
 @contextmanager
-def _named_errors(uri: str) -> Iterator[None]:
+def named_errors(uri: str) -> Iterator[None]:
     """Turn what pyarrow raises into one line that names the address."""
     try:
         yield

@@ -61,7 +61,9 @@ class DataParams(Section):
 
     source: Literal["digits", "digit_scenes", "folder", "manifest", "masks", "coco", "parquet"]
     """what holds the images"""
-    path: str | None = Field(None, description="folder, file or glob of the source")
+    path: str | None = Field(None)
+    """folder, file or glob of the source; also an address, as s3://bucket/folder
+    (docs/storage.md)"""
     name: str | None = Field(None, min_length=1, max_length=100)
     """of the data in the report and in MLflow; null: the folder's or file's"""
     path_column: str | None = None
@@ -105,7 +107,8 @@ class DataParams(Section):
         """`name`, else that of the folder or file, of a glob that of the folder it is in."""
         if self.name or not self.path:
             return self.name or self.source
-        parts = [part for part in Path(self.path).absolute().parts if not re.search(r"[*?[]", part)]
+        path = self.path.partition("?")[0] if "://" in self.path else self.path
+        parts = [part for part in Path(path).absolute().parts if not re.search(r"[*?[]", part)]
         return re.sub(r"\.(parquet|csv|tsv)$", "", parts[-1]).strip("/") or self.source
 
     @property
@@ -122,6 +125,8 @@ class DataParams(Section):
     def _path_where_needed(self) -> DataParams:
         if self.source not in EMBEDDED and not self.path:
             raise ValueError(f"data.path is needed for data.source = {self.source}")
+        if "://" in (self.path or "") and (problem := storage_problem(self.path or "")):
+            raise ValueError(f"data.path = {without_secrets(self.path or '')!r}: {problem}")
         if self.corrections not in (None, "corrections.csv"):
             raise ValueError(
                 f"data.corrections = {self.corrections!r}: must be corrections.csv, the file that "

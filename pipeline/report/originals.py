@@ -11,15 +11,13 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from pipeline.data.decoding import decode_pictures
-from pipeline.data.preparation.listing import folder_of
 from pipeline.data.sources import ColumnNames
-from pipeline.data.sources.files import read_image
 from pipeline.data.sources.parquet_files import (
+    common_folder,
     find_columns,
     find_parquet,
     image_values,
@@ -27,7 +25,8 @@ from pipeline.data.sources.parquet_files import (
     row_batches,
     row_name,
 )
-from pipeline.errors import SourceError
+from pipeline.data.trees import open_place
+from pipeline.errors import SourceError, StorageError
 from pipeline.params import DataParams
 from pipeline.report.galleries import SIDE, ShownImage, data_uri
 
@@ -106,14 +105,14 @@ def originals(data: DataParams, ids: Iterable[str]) -> Iterator[tuple[str, bytes
     if data.source == "parquet":
         yield from _from_parquet(data.path, ColumnNames(**data.columns), wanted)
         return
-    root = folder_of(Path(data.path))
-    for name in wanted:
-        below = PurePosixPath(name)
-        if root is None or below.is_absolute() or ".." in below.parts:
-            continue
-        image, problem = read_image(root / below)
-        if problem is None:
-            yield name, image
+    try:
+        tree, _ = open_place(data.path)
+        names = [name for name in wanted if tree.inside("", name) == name]
+        for name, (image, problem) in zip(names, tree.reads(names), strict=True):
+            if problem is None:
+                yield name, image
+    except (SourceError, StorageError):
+        return
 
 
 def _from_parquet(
@@ -123,15 +122,16 @@ def _from_parquet(
     left, read = set(wanted), 0
     try:
         files, _ = find_parquet(path)
-        root = Path(os.path.commonpath([file.parent for file in files]))
+        root = common_folder(files)
         for file in files:
-            read += file.stat().st_size
+            with file.tree.opened(file.name) as (_, size):
+                read += size
             if read > MOST_READ or not left:
                 return
             with open_parquet(file) as opened:
                 columns = find_columns(opened.schema_arrow, file, names)
             used = [columns[use] for use in ("id", "image") if use in columns]
-            below, row = file.relative_to(root).as_posix(), 0
+            below, row = file.name[len(root) :].lstrip("/"), 0
             for batch in row_batches(file, used):
                 ids = [row_name(below, row + place) for place in range(batch.num_rows)]
                 if "id" in columns:
@@ -142,5 +142,5 @@ def _from_parquet(
                     if name in left and image:
                         left.remove(name)
                         yield name, image
-    except (SourceError, OSError, ValueError):
+    except (SourceError, StorageError, OSError, ValueError):
         return

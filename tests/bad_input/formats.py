@@ -23,10 +23,10 @@ from pipeline.data.shards import (
     write_manifest,
 )
 from pipeline.data.sources import open_source
-from pipeline.data.sources.files import read_image
 from pipeline.data.sources.loose import LooseImages
 from pipeline.data.sources.recognise import recognise
 from pipeline.data.tensors import load_images, read_dataset
+from pipeline.data.trees.local import read_image
 from pipeline.errors import DataError
 from pipeline.evaluate.classifier import classify_encoded, load_classifier
 from pipeline.evaluate.recipe import RECIPE

@@ -17,6 +17,8 @@ from pipeline.data.preparation.prepare import PrepareCounts, prepare
 from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources import Row, Source
 from pipeline.data.storage import StoredFolder
+from pipeline.data.trees.local import LocalTree
+from pipeline.data.trees.tree import File
 from pipeline.mapping import in_threads
 from pipeline.params import DataParams
 from pipeline.tasks import Task, open_task
@@ -71,6 +73,11 @@ def photo(width: int = 40, height: int = 24) -> Image.Image:
     green = np.tile(np.linspace(0, 255, height)[:, None], (1, width))
     array = np.stack([red, green, np.full_like(red, 60)], axis=-1)
     return Image.fromarray(array.astype(np.uint8))
+
+
+def file_at(path: Path) -> File:
+    """A file of this machine as sources have it."""
+    return File(LocalTree(path.parent), path.name)
 
 
 def labeled_rows(count: int, classes: int = 2, split: str | None = None) -> list[Row]:

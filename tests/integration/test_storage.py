@@ -12,6 +12,7 @@ import pytest
 from pipeline.data.shards import read_manifest
 from pipeline.data.storage import StoredFolder
 from pipeline.data.stored_shards import ROOT
+from tests.data.helpers import encoded, noise
 from tests.integration.project import SMALL, Project, copy_project
 from tests.s3 import BUCKET, s3_url
 
@@ -118,3 +119,25 @@ def test_an_address_without_a_server_ends_the_stage_in_one_line(tmp_path: Path, 
     assert "there is no bucket 'nobucket'" in answer.stderr
     assert answer.stderr.count("\n") == 1
     assert not (project.folder / "prepared" / "dataset.json").exists()
+
+
+def test_images_in_a_bucket_are_read_by_tasks(tmp_path: Path, s3: str) -> None:
+    images, url = tmp_path / "images", s3_url(s3, f"{BUCKET}/images")
+    for number in range(60):
+        name = f"labeled/{('cat', 'dog')[number % 2]}/{number}.png"
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).write_bytes(encoded(noise(number, 16)))
+        StoredFolder(url).write(name, (images / name).read_bytes())
+    made = []
+    for name, path, workers in (("here", str(images), 0), ("there", url, 2)):
+        values: dict[str, Any] = copy.deepcopy(SMALL)
+        values["data"] |= {"source": "folder", "path": path, "labels": None}
+        values["run"] = {"prepare_workers": workers}
+        project = copy_project(tmp_path / name, values)
+        for stage in ("scan", "prepare"):
+            project.run("python", "-m", f"stages.{stage}")
+        out = project.folder / "prepared"
+        files = [path for path in out.rglob("*") if path.is_file()]
+        made.append({path.relative_to(out): path.read_bytes() for path in files})
+        assert project.json("source.json")["files"] == 60
+    assert made[0] == made[1]

@@ -124,3 +124,18 @@ def test_other_addresses_are_refused_in_one_line(url: str, part: str) -> None:
     assert message.startswith(f"params.yaml: storage.url = {without_secrets(url)!r}: ")
     assert part in message
     assert "verysecret" not in message
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("s3://key:verysecret@bucket/mine", "credentials go into the environment"),
+        ("http://host/images", "must start with file://, s3://, gs://"),
+        ("gs:///images", "must name a bucket"),
+    ],
+)
+def test_an_address_of_images_is_one_of_storage(path: str, part: str) -> None:
+    message = refused(data={"source": "folder", "path": path})
+    assert f"data.path = {without_secrets(path)!r}: " in message
+    assert part in message
+    assert "verysecret" not in message

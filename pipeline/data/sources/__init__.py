@@ -23,8 +23,8 @@ def open_source(
     group_pattern: str | None = None,
     task: TaskName = DEFAULT_TASK,
 ) -> Source:
-    """Open the source `name` at `path`; digits and digit_scenes need no path, and alone use the
-    seed.
+    """Open the source `name` at `path`, also an address s3://, gs:// or file://; digits and
+    digit_scenes need no path, and alone use the seed.
 
     columns: of a table or Parquet; group_pattern: of a folder, of masks or of COCO; task: what
     answers are for, where a source may have several kinds. Raises SourceError

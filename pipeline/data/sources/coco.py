@@ -17,20 +17,25 @@ from typing import Any
 
 from pipeline.data.masks import IGNORED, MOST_CLASSES
 from pipeline.data.sources.coco_masks import rasterized
-from pipeline.data.sources.files import SYSTEM, Walk, name_below, read_image
 from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
 from pipeline.data.sources.layout import split_of
 from pipeline.data.sources.mask_classes import VOID
-from pipeline.data.sources.mask_files import PairedFiles, sequences_note
-from pipeline.data.sources.masks import READ, UNREADABLE
+from pipeline.data.sources.mask_files import ByName, sequences_note
+from pipeline.data.sources.masks import READ, SEVERAL, UNREADABLE
 from pipeline.data.sources.rows import MaskFile, Row, listed
+from pipeline.data.trees import Tree, open_place
+from pipeline.data.trees.local import path_text
+from pipeline.data.trees.names import Names, Unused
+from pipeline.data.trees.tree import SYSTEM, File, ending_of
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError, counted
-from pipeline.files import LARGEST_FILE, parse_json, read_bytes
+from pipeline.files import parse_json
 from pipeline.memory import memory_limited
 
 LISTS = ("images", "annotations", "categories")
 MEMORY = 8 << 30  # for one file, once it is parsed
 BACKGROUND = "background"
+NO_PLACE = "no such folder or JSON file"
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class _Entry:
     """An image: its id, its file, and what is drawn of it on (height, width)."""
 
     id: str
-    path: Path | None
+    file: str | None
     split: str | None = None
     size: tuple[Any, Any] = (0, 0)
     annotations: list[_Annotation] = field(default_factory=list)
@@ -59,15 +64,17 @@ class _Entry:
 class _Part:
     """Some of the images; numbers: those of the classes, by name; values: as MaskFile has them."""
 
+    tree: Tree
     entries: list[_Entry]
     numbers: Mapping[str, int]
     values: tuple[tuple[int, int], ...]
 
     def __iter__(self) -> Iterator[Row]:
+        files = self.tree.reads(entry.file for entry in self.entries if entry.file is not None)
         for entry in self.entries:
             image, problem, label = b"", entry.problem, None
-            if entry.path is not None and problem is None:
-                image, problem = read_image(entry.path)
+            if entry.file is not None:
+                image, problem = next(files)
             if entry.annotations:
                 try:
                     mask = b"" if problem else rasterized(entry.size, self._labelled(entry))
@@ -86,18 +93,15 @@ class _Part:
         return pairs
 
 
-def coco_files(walk: Walk) -> list[Path]:
+def coco_files(walk: Walk) -> list[str]:
     """The JSON files in a tree that look like COCO's, sorted."""
-    files = [path for path, reason in walk.unused if reason != SYSTEM]
-    return sorted(path for path in files if path.suffix.lower() == ".json" and is_coco(path))
+    files = (name for name, reason in walk.unused if reason != SYSTEM)
+    return [name for name in files if ending_of(name) == ".json" and is_coco(walk.files, name)]
 
 
-def is_coco(path: Path) -> bool:
+def is_coco(tree: Tree, name: str) -> bool:
     """Whether a JSON file names the lists that COCO's have, and runs or polygons."""
-    try:
-        data = read_bytes(path)
-    except OSError:
-        return False
+    data, _ = tree.read(name)
     return all(f'"{name}"'.encode() in data for name in (*LISTS, "segmentation"))
 
 
@@ -108,25 +112,23 @@ class CocoSource:
     rows_together = 1
 
     def __init__(self, path: str | Path, group_pattern: str | None = None) -> None:
-        given = Path(path)
-        if not given.exists():
-            raise SourceError(f"data.path = {str(path)!r}: no such folder or JSON file")
-        self._walk = Walk(given if given.is_dir() else given.parent)
-        self.notes: list[str] = []
-        files = coco_files(self._walk) if given.is_dir() else [given]
+        self._tree, given = open_place(path, NO_PLACE)
+        walk, self.notes = Walk(self._tree), list[str]()
+        files = [given] if given else coco_files(walk)
         if not files:
             raise SourceError(
                 f"{path}: no JSON file of COCO in it, with images, annotations and categories"
             )
-        self._pictures = sorted(self._walk.tree.pictures())
-        self._names = PairedFiles(self._walk).by_name(self._pictures)
+        pictures = Names(walk.tree.names())
+        self._names = ByName(pictures)
         self._entries: dict[str, _Entry] = {}
         categories = dict.fromkeys(name for file in files for name in self._read(file))
-        self._numbers, self.classes = self._find_classes(list(categories), files[0])
-        taken = {entry.path for entry in self._entries.values()}
-        for picture in self._pictures:
+        first = self._tree.where(files[0])
+        self._numbers, self.classes = self._find_classes(list(categories), first)
+        taken = {entry.file for entry in self._entries.values()}
+        for picture in pictures:
             if picture not in taken:
-                name = self._walk.name(picture)
+                name = path_text(picture)
                 self._entries[name] = _Entry(name, picture)
         self._keep_splits()
         self._values = tuple((number, number) for number in [*range(len(self.classes)), IGNORED])
@@ -137,9 +139,9 @@ class CocoSource:
                 entry.group = group_of(compiled, entry.id)
         else:
             self.notes += sequences_note(list(self._entries))
-        read = {*files}
-        unused = [(path, READ if path in read else why) for path, why in self._walk.unused]
-        self.left_out = [(self._walk.name(path), reason) for path, reason in sorted(unused)]
+        self.left_out = Unused(
+            (path_text(name), READ if name in files else reason) for name, reason in walk.unused
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -151,10 +153,11 @@ class CocoSource:
     def part(self, first: int, stop: int) -> Iterable[Row]:
         """Some of them."""
         entries = list(islice(self._entries.values(), first, stop))
-        return _Part(entries, self._numbers, self._values)
+        return _Part(self._tree, entries, self._numbers, self._values)
 
-    def _read(self, file: Path) -> list[str]:
+    def _read(self, name_of_file: str) -> list[str]:
         """Note the images of a file; the names of its categories that annotations have."""
+        file = File(self._tree, name_of_file)
         images, annotations, categories = _lists(file)
         names: dict[Any, str] = {}
         for place, each in enumerate(categories):
@@ -171,7 +174,7 @@ class CocoSource:
                 raise SourceError(
                     f"{file}: images[{place}]: needs a file_name, and an id that no other has"
                 )
-            entries[key] = entry = self._entry(name, file)
+            entries[key] = entry = self._entry(name, name_of_file)
             entry.size = each.get("height"), each.get("width")
             if entry.id in self._entries:
                 raise SourceError(f"{file}: {name!r} is named twice; keep one, or give one file")
@@ -188,7 +191,7 @@ class CocoSource:
             name = None if known is None else names[known]
             entries[image].annotations.append(_Annotation(name, crowd, drawing))
         count = sum(not entry.annotations for entry in entries.values())
-        note = f"{name_below(self._walk.root, file)}: {counted(len(entries), 'image')}"
+        note = f"{path_text(name_of_file)}: {counted(len(entries), 'image')}"
         note += f", {count} of them without annotations: unlabelled" if count else ""
         note += f"; {counted(lost, 'annotation')} of no image" if lost else ""
         if unused := [repr(name) for key, name in names.items() if key not in used]:
@@ -196,26 +199,23 @@ class CocoSource:
         self.notes.append(note)
         return [names[key] for key in sorted(used - {None}, key=lambda key: (str(type(key)), key))]
 
-    def _entry(self, name: str, file: Path) -> _Entry:
+    def _entry(self, name: str, file: str) -> _Entry:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         tails = ("/".join(parts[place:]) for place in range(len(parts)))  # another machine's path
-        found = next((self._names[tail] for tail in tails if tail in self._names), [])
+        found = next((files for tail in tails if (files := self._names.find(tail))), [])
         if len(found) > 1:
-            beside = [path for path in found if path.is_relative_to(file.parent)]
-            named = self._split(file)
-            alike = [path for path in found if self._split(path.with_name("image")) == named]
+            folder = file[: file.rfind("/") + 1]
+            beside = [each for each in found if each.startswith(folder)]
+            alike = [each for each in found if _split_of_folders(each) == _split(file)]
             found = next((each for each in (beside, alike) if len(each) == 1), found)
         if len(found) == 1:
-            split = self._split(found[0].with_name("image")) or self._split(file)
-            return _Entry(self._walk.name(found[0]), found[0], split)
-        problem = f"several files of that name ({name})" if found else UNREADABLE
-        return _Entry(f"{name_below(self._walk.root, file)}: {name}", None, problem=problem)
-
-    def _split(self, path: Path) -> str | None:
-        return split_of(path.relative_to(self._walk.root))
+            split = _split_of_folders(found[0]) or _split(file)
+            return _Entry(path_text(found[0]), found[0], split)
+        problem = f"{SEVERAL} ({name})" if found else UNREADABLE
+        return _Entry(f"{path_text(file)}: {name}", None, problem=problem)
 
     def _find_classes(
-        self, categories: Sequence[str], file: Path
+        self, categories: Sequence[str], file: str
     ) -> tuple[dict[str, int], list[str]]:
         """The number of each category, IGNORED of one called void or ignore; the classes."""
         numbers = {name: IGNORED for name in categories if VOID.fullmatch(name.lower())}
@@ -236,13 +236,24 @@ class CocoSource:
             entry.split = entry.split if entry.annotations and labelled else None
 
 
-def _lists(file: Path) -> list[list[dict[str, Any]]]:
+def _split(name: str) -> str | None:
+    return split_of(PurePosixPath(name))
+
+
+def _split_of_folders(name: str) -> str | None:
+    return _split(f"{name[: name.rfind('/') + 1]}image")
+
+
+def _lists(file: File) -> list[list[dict[str, Any]]]:
     """The three lists of a file, checked to hold mappings; raises SourceError."""
     try:
+        data, problem = file.tree.read(file.name)
+        if problem is not None:
+            raise ValueError(problem)
         with memory_limited(MEMORY):
-            value = parse_json(read_bytes(file, LARGEST_FILE))
-    except (OSError, ValueError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or f"over {MEMORY >> 30} GiB"
+            value = parse_json(data)
+    except (ValueError, MemoryError) as error:
+        reason = str(error) or f"over {MEMORY >> 30} GiB"
         raise SourceError(f"{file}: can't be read as COCO's JSON ({reason})") from None
     lists = [value.get(name) if isinstance(value, dict) else None for name in LISTS]
     for name, items in zip(LISTS, lists, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.named_files import Lead, NamedFiles
@@ -78,13 +77,13 @@ def has_label_columns(table: Table, names: ColumnNames) -> bool:
 def choose_columns(table: Table, files: NamedFiles, names: ColumnNames) -> Columns:
     """Find the columns; raises SourceError for none, ParameterError for an unknown name."""
     if twice := [name for name in table.columns if name and table.columns.count(name) > 1]:
-        raise SourceError(f"{table.path}: there are two columns {twice[0]!r}; rename one")
+        raise SourceError(f"{table.file}: there are two columns {twice[0]!r}; rename one")
     names.check(table.columns)
     paths = [names.path] if names.path else known(table.columns, PATH_NAMES)
     path = files.lead(table, paths or None) or (Lead(paths[0]) if paths else None)
     if path is None:
         raise SourceError(
-            f"{table.path}: needs columns path and label; {_listed(table.columns)}, and none "
+            f"{table.file}: needs columns path and label; {_listed(table.columns)}, and none "
             "leads to files; name the one of paths with data.path_column (init: --path-column)"
         )
     label = names.label or _label(table, path.column)
@@ -121,11 +120,11 @@ def _label(table: Table, path: str) -> str:
     hot = [name for name in table.columns if table.length and {*table.values(name)} <= flags]
     if len(hot) > 1:
         raise SourceError(
-            f"{table.path}: columns {', '.join(map(repr, hot[:3]))} hold 0 and 1, one a class; "
+            f"{table.file}: columns {', '.join(map(repr, hot[:3]))} hold 0 and 1, one a class; "
             "write one column label with the class's name (pandas: idxmax(axis=1))"
         )
     raise SourceError(
-        f"{table.path}: needs columns path and label; no column of labels known by name: "
+        f"{table.file}: needs columns path and label; no column of labels known by name: "
         f"{_listed(table.columns)}; name it with data.label_column (init: --label-column)"
     )
 
@@ -136,7 +135,7 @@ def is_split(table: Table, column: str) -> bool:
     return bool(values) and (plain(column) == "split" or all(map(part_of, values)))
 
 
-def missing_labels(values: Iterable[str], where: Path) -> set[str]:
+def missing_labels(values: Iterable[str], where: object) -> set[str]:
     """The values that mean that there is no label.
 
     "none" and "-1" do, but where empty ones do already, or fewer than two classes were left.

@@ -8,30 +8,18 @@ folder around everything is gone into. All other files are left out, each with i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from pathlib import Path
 
-from pipeline.data.sources.files import LINK_TO_FOLDER, Walk, name_below, path_text, read_image
+from pipeline.data.sources.entries import Entries, Entry, Part
 from pipeline.data.sources.layout import Layout
 from pipeline.data.sources.rows import Row
+from pipeline.data.trees import open_tree
+from pipeline.data.trees.local import path_text
+from pipeline.data.trees.names import Unused
+from pipeline.data.trees.walk import LINK_TO_FOLDER, Walk
 from pipeline.errors import ParameterError, SourceError, counted
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Images below `root`: (path, label, split) each."""
-
-    root: Path
-    files: list[tuple[Path, int | None, str | None]]
-    pattern: re.Pattern[str] | None
-
-    def __iter__(self) -> Iterator[Row]:
-        for path, label, split in self.files:
-            image, problem = read_image(path)
-            name = name_below(self.root, path)
-            group = None if self.pattern is None else group_of(self.pattern, name)
-            yield Row(name, image, label, split, problem, group)
 
 
 class FolderSource:
@@ -41,30 +29,22 @@ class FolderSource:
     rows_together = 1
 
     def __init__(self, path: str | Path, group_pattern: str | None = None) -> None:
-        root = Path(path)
-        if not root.is_dir():
-            raise SourceError(f"data.path = {str(path)!r}: no such folder")
-        self._walk = Walk(root)
-        layout = Layout.of(self._walk.tree)
-        _check_links(self._walk, layout)
-        layout.check(root, self._walk.unused)
+        self._tree = open_tree(path)
+        walk = Walk(self._tree)
+        layout = Layout.of(walk.tree)
+        _check_links(walk, layout)
+        layout.check(walk)
         numbers = {name: number for number, name in enumerate(sorted(layout.folders))}
         self.classes = [path_text(name) for name in numbers]
-        self._files: list[tuple[Path, int | None, str | None]] = sorted(
-            [(path, numbers[name], split) for path, name, split in layout.labeled]
-            + [(path, None, None) for path in layout.unlabeled],
-            key=lambda entry: entry[0],
-        )
-        self._walk.unused += layout.left_out
-        self.left_out = self._walk.left_out
+        self._entries = Entries.of(_entries(walk, layout, numbers))
+        self.left_out = _left_out(walk, layout)
         self.notes = layout.notes
-        self._pattern = None if group_pattern is None else compiled_groups(group_pattern)
-        if self._pattern is not None:
-            names = [self._walk.name(path) for path, _, _ in self._files]
-            self.notes.append(groups_note(self._pattern, names))
+        if group_pattern is not None:
+            self._entries, note = grouped(self._entries, group_pattern)
+            self.notes.append(note)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._entries)
 
     def rows(self) -> Iterator[Row]:
         """Every image file, sorted by path; one that can't be read comes with its problem."""
@@ -72,16 +52,52 @@ class FolderSource:
 
     def part(self, first: int, stop: int) -> Iterable[Row]:
         """Some of them."""
-        return _Part(self._walk.root, self._files[first:stop], self._pattern)
+        return Part(self._tree, self._entries.part(first, stop))
+
+
+def _entries(walk: Walk, layout: Layout, numbers: dict[str, int]) -> Iterator[Entry]:
+    """The pictures that are read, in order; numbers: of the classes."""
+    labels: dict[int, tuple[int | None, str | None]] = {
+        id(folder): (numbers[name], split) for folder, name, split in layout.labeled
+    } | {id(folder): (None, None) for folder in layout.unlabeled}
+    for folder, name in walk.tree.pictures():
+        if id(folder) in labels:
+            label, split = labels[id(folder)]
+            yield Entry(folder.below(name), label, split=split)
+
+
+def _left_out(walk: Walk, layout: Layout) -> Unused:
+    """The pictures that are not read, and all other files, in order."""
+    reasons = {id(folder): reason for folder, reason in layout.left_out}
+    pictures = (
+        (folder.below(name), reasons[id(folder)])
+        for folder, name in walk.tree.pictures()
+        if id(folder) in reasons
+    )
+    files = merge(pictures, walk.unused, key=lambda file: file[0].split("/"))
+    return Unused((path_text(name), reason) for name, reason in files)
 
 
 def _check_links(walk: Walk, layout: Layout) -> None:
     """No class may be a link to images that are read already; raises SourceError."""
-    beside = {path.parent for places in layout.folders.values() for path, _ in places}
-    for path, reason in walk.unused:
-        if reason == LINK_TO_FOLDER and path.parent in beside:
-            target = path.resolve()
-            raise SourceError(f"{path}: holds images of {target} too; remove one of the links")
+    beside = {
+        folder.name.rpartition("/")[0] for places in layout.folders.values() for folder, _ in places
+    }
+    for name, reason in walk.unused:
+        if reason == LINK_TO_FOLDER and name.rpartition("/")[0] in beside:
+            path = Path(walk.files.where(name))
+            raise SourceError(
+                f"{path}: holds images of {path.resolve()} too; remove one of the links"
+            )
+
+
+def grouped(entries: Entries, pattern: str) -> tuple[Entries, str]:
+    """The same, each with its group by its name; and how many groups there are."""
+    compiled = compiled_groups(pattern)
+    note = groups_note(compiled, (path_text(entry.name) for entry in entries))
+    return Entries.of(
+        entry._replace(group=group_of(compiled, path_text(entry.name))) for entry in entries
+    ), note
 
 
 def group_of(pattern: re.Pattern[str], name: str) -> str | None:
@@ -90,15 +106,18 @@ def group_of(pattern: re.Pattern[str], name: str) -> str | None:
     return match[1] if match else None
 
 
-def groups_note(pattern: re.Pattern[str], names: Sequence[str]) -> str:
+def groups_note(pattern: re.Pattern[str], names: Iterable[str]) -> str:
     """How many groups there are among images, in words; raises ParameterError for none."""
-    groups = [group_of(pattern, name) for name in names]
-    alone = groups.count(None)
-    if alone == len(groups):
+    first, alone, groups = "", 0, set[str]()
+    for name in names:
+        first, group = first or name, group_of(pattern, name)
+        groups.update(() if group is None else (group,))
+        alone += group is None
+    if not groups:
         raise ParameterError(
-            f"data.group_pattern = {pattern.pattern!r}: matches no image, as {names[0]!r}"
+            f"data.group_pattern = {pattern.pattern!r}: matches no image, as {first!r}"
         )
-    found = counted(len({*groups} - {None}), "group")
+    found = counted(len(groups), "group")
     return f"{found}; {counted(alone, 'image')} of none"
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
+from pathlib import PurePath
 
-from pipeline.data.sources.files import Folder, path_text
 from pipeline.data.sources.rows import SPLITS, in_words
+from pipeline.data.trees.local import path_text
+from pipeline.data.trees.walk import Folder, Walk
 from pipeline.errors import SourceError, counted
 
 PARTS = {
@@ -54,7 +55,7 @@ def part_of(name: str) -> str | None:
     return None
 
 
-def split_of(file: Path) -> str | None:
+def split_of(file: PurePath) -> str | None:
     """The one split that the words of a file's name and folders stand for."""
     words = re.split(r"[^a-zA-Z0-9]", file.with_suffix("").as_posix())
     splits = {part_of(word) for word in words if word} & {*SPLITS}
@@ -84,13 +85,14 @@ def parts_of(names: Iterable[str]) -> dict[str, str]:
 class Layout:
     """What becomes of a tree's pictures; notes: what was taken for what, in lines.
 
-    labeled: (path, class, split); left_out: (path, reason); folders: those of each class.
+    labeled: (folder, class, split) of the pictures directly in it; unlabeled: folders of such;
+    left_out: (folder, reason); folders: those of each class.
     """
 
-    labeled: list[tuple[Path, str, str | None]] = field(default_factory=list)
-    unlabeled: list[Path] = field(default_factory=list)
-    left_out: list[tuple[Path, str]] = field(default_factory=list)
-    folders: dict[str, list[tuple[Path, Place]]] = field(default_factory=dict)
+    labeled: list[tuple[Folder, str, str | None]] = field(default_factory=list)
+    unlabeled: list[Folder] = field(default_factory=list)
+    left_out: list[tuple[Folder, str]] = field(default_factory=list)
+    folders: dict[str, list[tuple[Folder, Place]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -101,7 +103,7 @@ class Layout:
             inner = wrapped
         if inner is not tree:
             layout.notes.append(
-                f"{inner.path}: taken for the folder of images; nothing else is around it"
+                f"{inner.where}: taken for the folder of images; nothing else is around it"
             )
         layout._read(inner, Place())
         return layout
@@ -111,7 +113,9 @@ class Layout:
         kinds = parts_of(folder.folders)
         parts, others = self._parts_and_others(folder, kinds)
         name = next(iter(others), "")
-        if len(others) == 1 and (GENERIC.fullmatch(name.lower()) or name == folder.path.name):
+        if len(others) == 1 and (
+            GENERIC.fullmatch(name.lower()) or name == PurePath(folder.where).name
+        ):
             self._read(others.popitem()[1], place)
         for name, inner in parts.items():
             self._read_part(inner, kinds[name], place)
@@ -121,7 +125,7 @@ class Layout:
         else:
             self.notes += _doubts(others)
             for name, inner in others.items():
-                self.folders.setdefault(name, []).append((inner.path, place))
+                self.folders.setdefault(name, []).append((inner, place))
                 self._read_class(name, inner, place.split)
         self._read_loose(folder, place, bool(others))
 
@@ -131,22 +135,22 @@ class Layout:
         """The folders whose names are parts' (kinds), and those that may be classes."""
         parts = {name: inner for name, inner in folder.folders.items() if name in kinds}
         others = {name: inner for name, inner in folder.folders.items() if name not in parts}
-        if not any(any(inner.pictures()) for inner in others.values()):
+        if not any(inner.has_pictures for inner in others.values()):
             return parts, others
         for name in [name for name, inner in others.items() if inner.is_of_texts]:
-            path = others.pop(name).path
-            self.notes.append(f"{path}: holds texts or tables alone, so it is no class")
+            where = others.pop(name).where
+            self.notes.append(f"{where}: holds texts or tables alone, so it is no class")
         splits = [name for name in parts if kinds[name] in SPLITS]
         if len(splits) == 1 and splits[0].lower() == "train":
             train = parts[splits[0]]
             if train.files and not train.folders:
                 others[splits[0]] = parts.pop(splits[0])
-                self.notes.append(f"{train.path}: taken for a class, as the folders beside it")
+                self.notes.append(f"{train.where}: taken for a class, as the folders beside it")
         return parts, others
 
     def _read_part(self, folder: Folder, kind: str, place: Place) -> None:
         if kind == "unlabeled":
-            self.unlabeled += folder.pictures()
+            self.unlabeled += folder.all()
         elif kind == "labeled":
             self._read(folder, replace(place, labeled=True))
         else:
@@ -156,20 +160,20 @@ class Layout:
         """Leave out a folder that lies beside `parts`."""
         beside = _shown(list(parts))
         reason = f"in {path_text(name)}/, which is neither a part nor a class; beside it: {beside}"
-        self.left_out += [(path, reason) for path in folder.pictures()]
+        self.left_out += [(inner, reason) for inner in folder.all()]
 
     def _read_class(self, name: str, folder: Folder, split: str | None) -> None:
         """Take the pictures of a class; where it has several parts, of these alone."""
-        inner = {sub: each for sub, each in folder.folders.items() if any(each.pictures())}
+        inner = {sub: each for sub, each in folder.folders.items() if each.has_pictures}
         kinds = {sub: part for sub, part in parts_of(inner).items() if part != "labeled"}
         parted = bool(inner) and (len(kinds) == len(inner) or len({*kinds.values()}) > 1)
-        self.labeled += [(path, name, split) for path in folder.files]
+        self.labeled += [(folder, name, split)] if folder.files else []
         for sub, each in inner.items():
             part = kinds.get(sub) if parted else None
             if parted and part is None:
                 self._leave_out(sub, each, kinds)
             elif part == "unlabeled":
-                self.unlabeled += each.pictures()
+                self.unlabeled += each.all()
             else:
                 self._read_class(name, each, split or part)
 
@@ -178,49 +182,51 @@ class Layout:
         if not folder.files:
             return
         if place.labeled or (place.split and classes):
-            self.left_out += [(path, NO_CLASS) for path in folder.files]
+            self.left_out.append((folder, NO_CLASS))
             return
-        self.unlabeled += folder.files
+        self.unlabeled.append(folder)
         if place.split:
             use = {"test": "test", "validation": "be chosen by"}.get(place.split)
             why = f": without labels they can't {use}" if use else ""
             count = len(folder.files)
-            self.notes.append(f"{folder.path}: {counted(count, 'image')}, used as unlabelled{why}")
+            self.notes.append(f"{folder.where}: {counted(count, 'image')}, used as unlabelled{why}")
 
-    def check(self, root: Path, unused: list[tuple[Path, str]]) -> None:
+    def check(self, walk: Walk) -> None:
         """Raise SourceError where a class has no image to learn from, or its name is in doubt.
 
-        unused: (path, reason) of the files that are no pictures.
+        walk: whose tree this is the layout of.
         """
         trained = {
             name for name, places in self.folders.items() if any(p.trains for _, p in places)
         }
         labeled = {name for _, name, split in self.labeled if split in (None, "train")}
-        for name, ((path, _), *_) in self.folders.items():
+        for name, ((folder, _), *_) in self.folders.items():
             if not trained:
                 raise SourceError(
-                    f"{root}: only folders to test or validate with; name the one to learn from "
-                    "train"
+                    f"{walk.tree.where}: only folders to test or validate with; name the one to "
+                    "learn from train"
                 )
             if name not in trained:
                 raise SourceError(
-                    f"{path}: no class of that name in the folders to learn from; rename or "
-                    "remove it"
+                    f"{folder.where}: no class of that name in the folders to learn from; "
+                    "rename or remove it"
                 )
             if name not in labeled:
                 raise SourceError(
-                    f"{path}: no labelled images to learn from in it{_others_in(path, unused)}; "
+                    f"{folder.where}: no labelled images to learn from in it"
+                    f"{_others_in(folder, walk)}; "
                     "add some, or move the folder out of the data's"
                 )
         if not self.labeled:
-            count = len(self.unlabeled) + len(self.left_out)
+            folders = [*self.unlabeled, *(folder for folder, _ in self.left_out)]
+            count = sum(len(folder.files) for folder in folders)
             what = "no images in it"
             if count:
                 what = (
                     f"{counted(count, 'image')} without labels; put some in <class>/ and the "
                     "others in unlabeled/, or add a CSV with columns path and label"
                 )
-            raise SourceError(f"{root}: {what}{_others_in(root, unused)}")
+            raise SourceError(f"{walk.tree.where}: {what}{_others_in(walk.tree, walk)}")
 
 
 def _wrapped(folder: Folder) -> Folder | None:
@@ -247,7 +253,7 @@ def _doubts(classes: Mapping[str, Folder]) -> list[str]:
     for name, folder in classes.items():
         while len(folder.folders) == 1 and not folder.files:
             folder = next(iter(folder.folders.values()))
-        inside = tuple(inner for inner, each in folder.folders.items() if any(each.pictures()))
+        inside = tuple(inner for inner, each in folder.folders.items() if each.has_pictures)
         similar.setdefault(inside, []).append(name)
         if len(classes) > 1 and GENERIC.fullmatch(name.lower()):
             notes.append(f"{name}/ is taken for a class, as the folders beside it")
@@ -266,7 +272,8 @@ def _shown(names: Sequence[str]) -> str:
     )
 
 
-def _others_in(folder: Path, unused: list[tuple[Path, str]]) -> str:
+def _others_in(folder: Folder, walk: Walk) -> str:
     """What there is in a folder in place of pictures."""
-    inside = [(str(path), reason) for path, reason in unused if path.is_relative_to(folder)]
+    files = ((name, why) for name, why in walk.unused if name.startswith(folder.below("")))
+    inside = [(walk.files.where(name), why) for name, why in files]
     return f" (of other files: {in_words(inside, 2)})" if inside else ""

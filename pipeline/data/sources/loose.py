@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.data.sources.files import SYSTEM, Walk, name_below, path_text, read_image
 from pipeline.data.sources.parquet_files import (
     find_parquet,
     image_values,
@@ -25,6 +24,9 @@ from pipeline.data.sources.parquet_files import (
     text_values,
 )
 from pipeline.data.sources.rows import Row
+from pipeline.data.trees.local import LocalTree, name_below, path_text, read_image
+from pipeline.data.trees.tree import SYSTEM, File
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError
 
 
@@ -41,7 +43,7 @@ class LooseImages:
                 f"{where}: {lacks}; give a folder, a file, a glob in quotes, or Parquet files"
             )
         self._count = len(self._files)
-        self._columns: dict[Path, list[str]] = {}
+        self._columns: dict[File, list[str]] = {}
         for table in self._tables:
             with open_parquet(table) as opened:
                 names = opened.schema_arrow.names
@@ -66,7 +68,7 @@ class LooseImages:
                 images = image_values(batch["image"], table)
                 ids = _ids(batch["id"], table) if "id" in columns else [None] * batch.num_rows
                 for name, data in zip(ids, images, strict=True):
-                    key = row_name(self._name(table), row) if name is None else str(name)
+                    key = row_name(path_text(table.name), row) if name is None else str(name)
                     yield Row(key, data or b"", problem=None if data is not None else "no image")
                     row += 1
 
@@ -75,7 +77,7 @@ class LooseImages:
         return path_text(path.as_posix()) if root is None else name_below(root, path)
 
 
-def _ids(column: Any, table: Path) -> list[Any]:
+def _ids(column: Any, table: File) -> list[Any]:
     """The values of a column, as text but for nulls; raises SourceError for a type that is none."""
     try:
         texts = column.cast(pa.string())
@@ -84,17 +86,19 @@ def _ids(column: Any, table: Path) -> list[Any]:
     return text_values(texts, "id", table)
 
 
-Files = tuple[dict[Path, str | None], list[Path]]  # files and their problems; Parquet files
+Files = tuple[dict[Path, str | None], list[File]]  # files and their problems; Parquet files
 
 
 def _in_folder(root: Path) -> Files:
     """A folder's files that are shown, or its Parquet files where no other is an image."""
-    walk = Walk(root)
-    files: dict[Path, str | None] = dict.fromkeys(walk.tree.pictures())
+    walk = Walk(LocalTree(root))
+    files: dict[str, str | None] = dict.fromkeys(walk.tree.names())
     if not files and (tables := find_parquet(str(root))[0]):
         return {}, tables
-    files |= {path: reason for path, reason in walk.unused if reason != SYSTEM}
-    return dict(sorted(files.items())), []
+    files |= {name: reason for name, reason in walk.unused if reason != SYSTEM}
+    return {
+        root / name: files[name] for name in sorted(files, key=lambda name: name.split("/"))
+    }, []
 
 
 def _named(where: str) -> Files:
@@ -103,4 +107,5 @@ def _named(where: str) -> Files:
     named = [path] if path.exists() else sorted(map(Path, glob.glob(where, recursive=True)))  # noqa: PTH207
     named = [item for item in named if not item.is_dir()]
     tables = [item for item in named if item.suffix == ".parquet"]
-    return dict.fromkeys(item for item in named if item not in tables), tables
+    files = dict.fromkeys(item for item in named if item not in tables)
+    return files, [File(LocalTree(Path()), table.as_posix()) for table in tables]

@@ -10,9 +10,10 @@ folders above a file may say its split.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, repeat
 from pathlib import Path
 
 from pipeline.data.sources.columns import (
@@ -23,44 +24,22 @@ from pipeline.data.sources.columns import (
     missing_labels,
     with_header,
 )
-from pipeline.data.sources.files import read_image
+from pipeline.data.sources.entries import Entries, Entry, Part
 from pipeline.data.sources.layout import part_of
-from pipeline.data.sources.named_files import NamedFile, NamedFiles
+from pipeline.data.sources.named_files import NamedFile, NamedFiles, split_of_folders
 from pipeline.data.sources.rows import SPLITS, Row
 from pipeline.data.sources.table import LISTS, MOST_ROWS, TABLES, Table, read_table
+from pipeline.data.trees import Tree, open_place
+from pipeline.data.trees.local import path_text
+from pipeline.data.trees.names import Index, Names, Unused
+from pipeline.data.trees.tree import File, ending_of
+from pipeline.data.trees.walk import Folder
 from pipeline.errors import SourceError
 
+NO_PLACE = "no such CSV file or folder"
 READ = "the table of labels, read"
 ROWS_TRIED = 20_000
 AMBIGUOUS = 0.1  # share of rows that may lead to several files
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One image: its id, its file (None: there is none), and what the table says of it."""
-
-    id: str
-    path: Path | None
-    label: str = ""
-    split: str | None = None
-    group: str | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some of the images; numbers: those of the classes, by name."""
-
-    entries: list[_Entry]
-    numbers: Mapping[str, int]
-
-    def __iter__(self) -> Iterator[Row]:
-        for entry in self.entries:
-            image, problem = b"", entry.problem
-            if entry.path is not None and problem is None:
-                image, problem = read_image(entry.path)
-            label = self.numbers.get(entry.label)
-            yield Row(entry.id, image, label, entry.split, problem, entry.group)
 
 
 class ManifestSource:
@@ -70,24 +49,28 @@ class ManifestSource:
     rows_together = 1
 
     def __init__(self, path: str | Path, names: ColumnNames | None = None) -> None:
-        root, names = Path(path), names or ColumnNames()
-        if not root.exists():
-            raise SourceError(f"data.path = {str(path)!r}: no such CSV file or folder")
-        tables, self._files = _label_tables(root, names)
-        self.notes: list[str] = []
-        self._entries: list[_Entry] = []
-        self._rows: dict[str, tuple[Table, int]] = {}  # of each file the row that names it
+        (tree, table_name), names = open_place(path, NO_PLACE), names or ColumnNames()
+        tables, files = _label_tables(tree, table_name, names)
+        self._tree, self.notes, self.left_out = files.tree, list[str](), Unused()
+        self._codes: dict[str, int] = {}  # of labels, as they come
+        parts, paths = list[Entries](), list[Names]()
         for table in tables:
-            columns = choose_columns(table, self._files, names)
-            split = part_of(table.path.stem) if len(tables) > 1 else None
-            self.notes.append(f"{table.path.name}: {columns.summary}" if split else columns.summary)
-            self._entries += self._read(table, columns, split)
-        self.classes = sorted({entry.label for entry in self._entries if entry.label})
+            columns = choose_columns(table, files, names)
+            split = part_of(table.file.stem) if len(tables) > 1 else None
+            self.notes.append(
+                f"{table.file.own_name}: {columns.summary}" if split else columns.summary
+            )
+            paths.append(columns.path.names(table))
+            parts.append(self._read(table, columns, split, paths[-1], files))
+        self.classes = sorted(self._codes)
         if not self.classes:
-            raise SourceError(f"{tables[0].path}: no labelled images: every label is empty")
-        self.left_out: list[tuple[str, str]] = []
-        if root.is_dir():
-            self._take_others({table.path for table in tables})
+            raise SourceError(f"{tables[0].file}: no labelled images: every label is empty")
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        self._entries = Entries.joined(parts).labelled([numbers[label] for label in self._codes])
+        index = Index(self._entries.names())
+        self._check_unique(index, tables, paths)
+        if not table_name:
+            self._take_others({table.file.name for table in tables}, index, files)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,94 +81,135 @@ class ManifestSource:
 
     def part(self, first: int, stop: int) -> Iterable[Row]:
         """Some of them."""
-        entries = self._entries[first:stop]
-        labels = {entry.label for entry in entries}
-        numbered = enumerate(self.classes)
-        return _Part(entries, {label: number for number, label in numbered if label in labels})
+        return Part(self._tree, self._entries.part(first, stop))
 
-    def _read(self, table: Table, columns: Columns, split: str | None) -> list[_Entry]:
-        """The rows of a table; split: that of all of them, where the table has no column of it."""
+    def _read(
+        self, table: Table, columns: Columns, split: str | None, names: Names, files: NamedFiles
+    ) -> Entries:
+        """The rows of a table, their labels by code; split: that of all of them, where the table
+        has no column of it; names: what it calls the files."""
         for column in (columns.path.column, columns.label):
             table.check_cells(column)
         labels = table.values(columns.label)
-        missing = missing_labels(labels, table.path)
+        missing = missing_labels(labels, table.file)
         for value, count in sorted(Counter(labels).items()):
             if value in missing:
                 self.notes.append(f"{count} rows with label {value!r}: taken for no label")
-        names = columns.path.names(table)
-        every = max(1, len(names) // ROWS_TRIED)
+        every, found = max(1, len(names) // ROWS_TRIED), _Found()
         for step in sorted({1, every}, reverse=True):  # of many rows some tell that none leads
-            rows = range(0, len(names), step)
-            files = [self._files.find(names[row], table, row) for row in rows]
+            found = _Found()
+            for row, name in enumerate(names):
+                if row % step == 0:
+                    found.append(files.find(name, table, row))
             if {*labels} - missing:
-                self._check_files(table, columns, files)
-        splits = self._splits(table, columns, files, split)
-        groups = table.values(columns.group) if columns.group else [""] * len(labels)
-        entries = []
-        for row, (name, file) in enumerate(zip(names, files, strict=True)):
-            key = name if file.path is None else self._files.name(file.path)
-            self._check_first(key, name, table, row)
-            label = "" if labels[row] in missing else labels[row]
-            part = splits[row] if label else None
-            entries.append(_Entry(key, file.path, label, part, groups[row] or None, file.problem))
-        pairs = zip(splits, labels, strict=True)
-        if unlabeled := sum(part is not None and label in missing for part, label in pairs):
+                _check_files(table, columns, found)
+        splits = self._splits(table, columns, found, split)
+        groups = table.values(columns.group) if columns.group else repeat("", len(labels))
+        if unlabeled := sum(
+            part is not None and label in missing
+            for part, label in zip(splits, labels, strict=True)
+        ):
             self.notes.append(f"{unlabeled} rows of a split have no label: used as unlabelled")
-        return entries
 
-    def _check_first(self, key: str, name: str, table: Table, row: int) -> None:
-        """Raise SourceError where an earlier row names the file too."""
-        other, first = self._rows.setdefault(key, (table, row))
-        if (other.path, first) != (table.path, row):
-            of = "" if other.path == table.path else f" of {other.path.name}"
-            raise SourceError(
-                f"{table.where(row)}: {name!r} is in row {other.line(first)}{of} too; keep one"
-            )
+        def entries() -> Iterator[Entry]:
+            for name, file, label, part, group in zip(
+                names, found, labels, splits, groups, strict=True
+            ):
+                if label in missing:
+                    code, part = None, None
+                else:
+                    code = self._codes.setdefault(label, len(self._codes))
+                yield Entry(
+                    name if file.name is None else file.name,
+                    code,
+                    split=part,
+                    group=group or None,
+                    problem=file.problem,
+                )
 
-    def _check_files(self, table: Table, columns: Columns, files: list[NamedFile]) -> None:
-        """Raise SourceError where the column leads to no file, or too often to several."""
-        column = f"{table.path}: column {columns.path.column!r}"
-        if not any(file.path or file.several for file in files):
-            raise SourceError(
-                f"{column} leads to no files below {self._files.root} (e.g. "
-                f"{table.values(columns.path.column)[0]!r}); put the table where its paths start, "
-                "or set data.path_column"
-            )
-        several = [file.problem for file in files if file.several]
-        if len(several) > AMBIGUOUS * len(files):
-            raise SourceError(
-                f"{column} leads to {several[0]} and so on, {len(several)} rows; write paths with "
-                "their folders"
-            )
+        return Entries.of(entries())
+
+    def _check_unique(self, index: Index, tables: list[Table], paths: list[Names]) -> None:
+        """Raise SourceError where an earlier row names the file too; paths: as the tables do."""
+        if (twice := index.repeated(self._entries.name)) is None:
+            return
+        starts = [0, *accumulate(table.length for table in tables)]
+        (first, row), (of_first, of_row) = twice, (bisect(starts, place) - 1 for place in twice)
+        other, table = tables[of_first], tables[of_row]
+        of = "" if other.file == table.file else f" of {other.file.own_name}"
+        row -= starts[of_row]
+        raise SourceError(
+            f"{table.where(row)}: {paths[of_row][row]!r} is in row "
+            f"{other.line(first - starts[of_first])}{of} too; keep one"
+        )
 
     def _splits(
-        self, table: Table, columns: Columns, files: list[NamedFile], split: str | None
+        self, table: Table, columns: Columns, files: _Found, split: str | None
     ) -> list[str | None]:
         """Of each row its split: by the column, the table or the folders above the file."""
         if columns.split is not None:
             return _splits_of_column(table, columns.split)
         if split is not None:
             return [split] * len(files)
-        splits = [self._files.split_of(file.path) if file.path else None for file in files]
+        splits = [file.name and split_of_folders(file.name) for file in files]
         if any(splits):
             counts = Counter(part for part in splits if part)
             shown = ", ".join(f"{count} {part}" for part, count in sorted(counts.items()))
             self.notes.append(f"splits by the folders of the files: {shown}")
         return splits
 
-    def _take_others(self, tables: set[Path]) -> None:
+    def _take_others(self, tables: set[str], index: Index, files: NamedFiles) -> None:
         """The pictures that no row names are unlabelled; all other files are left out."""
-        named, files = {entry.path for entry in self._entries}, self._files
-        others = [path for path in files.pictures() if path not in named]
+
+        def is_named(name: str) -> bool:
+            return any(self._entries.name(place) == name for place in index.places(name))
+
+        others = Entries.of(Entry(name) for name in files.pictures if not is_named(name))
         if others:
-            count, example = len(others), files.name(others[0])
+            count, example = len(others), path_text(others.name(0))
             self.notes.append(f"{count} images that no row names: unlabelled (e.g. {example!r})")
-        self._entries += [_Entry(files.name(path), path) for path in others]
-        self.left_out = [
-            (files.name(path), READ if path in tables else reason)
-            for path, reason in files.walk.unused
-            if path not in named
-        ]
+        self.left_out.extend(
+            (path_text(name), READ if name in tables else reason)
+            for name, reason in files.walk.unused
+            if not is_named(name)
+        )
+        self._entries = Entries.joined([self._entries, others])
+
+
+class _Found:
+    """Of each row of a table its file."""
+
+    def __init__(self) -> None:
+        self._names, self._problems, self._several = Names(), list[str | None](), bytearray()
+
+    def append(self, file: NamedFile) -> None:
+        self._names.append(file.name or "")
+        self._problems.append(file.problem)
+        self._several.append(file.several)
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __iter__(self) -> Iterator[NamedFile]:
+        for name, problem, several in zip(self._names, self._problems, self._several, strict=True):
+            yield NamedFile(name or None, problem, bool(several))
+
+
+def _check_files(table: Table, columns: Columns, files: _Found) -> None:
+    """Raise SourceError where the column leads to no file, or too often to several."""
+    column = f"{table.file}: column {columns.path.column!r}"
+    if not any(file.name or file.several for file in files):
+        raise SourceError(
+            f"{column} leads to no files below {table.file.tree.where('')} (e.g. "
+            f"{table.values(columns.path.column)[0]!r}); put the table where its paths start, "
+            "or set data.path_column"
+        )
+    several = [file.problem for file in files if file.several]
+    if len(several) > AMBIGUOUS * len(files):
+        raise SourceError(
+            f"{column} leads to {several[0]} and so on, {len(several)} rows; write paths with "
+            "their folders"
+        )
 
 
 def _splits_of_column(table: Table, column: str) -> list[str | None]:
@@ -200,18 +224,19 @@ def _splits_of_column(table: Table, column: str) -> list[str | None]:
     return splits
 
 
-def _label_tables(path: Path, names: ColumnNames) -> tuple[list[Table], NamedFiles]:
-    """The table `path`, or those in that folder that name images; and the files that they name.
+def _label_tables(tree: Tree, name: str, names: ColumnNames) -> tuple[list[Table], NamedFiles]:
+    """The table `name`, or those in the tree that name images; and the files that they name.
 
     They are several where they are named for different splits. Raises SourceError for none, or for
     several that are not.
     """
-    if not path.is_dir():
-        files = NamedFiles(path.parent)
-        return [with_header(read_table(path), files, names)], files
-    tables, files = read_tables(path, names)
+    if name:
+        files = NamedFiles(tree)
+        return [with_header(read_table(File(tree, name)), files, names)], files
+    tables, files = read_tables(tree, names)
+    where = tree.where("")
     if not tables:
-        raise SourceError(f"{path}: no CSV with columns path and label in it")
+        raise SourceError(f"{where}: no CSV with columns path and label in it")
     labeled = (
         [table for table in tables if has_label_columns(table, names)]
         or [table for table in tables if names.label in table.columns]
@@ -219,37 +244,38 @@ def _label_tables(path: Path, names: ColumnNames) -> tuple[list[Table], NamedFil
         or tables[:1]
     )
     if len(labeled) > 1 and not _are_splits(labeled):
-        shown = ", ".join(table.path.name for table in labeled)
-        raise SourceError(f"{path}: several CSV files name images ({shown}); give one of them")
+        shown = ", ".join(table.file.own_name for table in labeled)
+        raise SourceError(f"{where}: several CSV files name images ({shown}); give one of them")
     return labeled, files
 
 
-def read_tables(root: Path, names: ColumnNames) -> tuple[list[Table], NamedFiles]:
+def read_tables(tree: Tree, names: ColumnNames) -> tuple[list[Table], NamedFiles]:
     """The readable tables in a folder by name, or in the one folder that is all there is in it."""
-    files = NamedFiles(root)
+    files = NamedFiles(tree)
     folder = files.walk.tree
-    while not (tables := _tables_in(folder.path, files, names)):
+    while not (tables := _tables_in(folder, files, names)):
         if folder.files or len(folder.folders) != 1:
             break
         folder = next(iter(folder.folders.values()))
     return tables, files
 
 
-def _tables_in(folder: Path, files: NamedFiles, names: ColumnNames) -> list[Table]:
+def _tables_in(folder: Folder, files: NamedFiles, names: ColumnNames) -> list[Table]:
     tables, lists, length = [], [], 0
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in TABLES or path.name.startswith(".") or not path.is_file():
-            continue
-        if "submission" in path.stem.lower():  # a form for answers
+    for name in files.walk.others_in(folder, TABLES):
+        file = File(files.tree, name)
+        if "submission" in file.stem.lower():  # a form for answers
             continue
         try:
-            table = with_header(read_table(path), files, names)
+            table = with_header(read_table(file), files, names)
         except SourceError:
             continue  # named among the files left out
         length += table.length
         if length > MOST_ROWS:
-            raise SourceError(f"{folder}: tables of over {MOST_ROWS:,} rows; give one of them")
-        if path.suffix.lower() != LISTS:
+            raise SourceError(
+                f"{folder.where}: tables of over {MOST_ROWS:,} rows; give one of them"
+            )
+        if ending_of(name) != LISTS:
             tables.append(table)
         elif has_label_columns(table, names) and files.lead(table):
             lists.append(table)
@@ -257,5 +283,5 @@ def _tables_in(folder: Path, files: NamedFiles, names: ColumnNames) -> list[Tabl
 
 
 def _are_splits(tables: list[Table]) -> bool:
-    parts = [part_of(table.path.stem) for table in tables]
+    parts = [part_of(table.file.stem) for table in tables]
     return len({*parts}) == len(parts) and all(part in SPLITS for part in parts)

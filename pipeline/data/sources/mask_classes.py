@@ -7,17 +7,19 @@ unlabeled count in nothing.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePath
 
 from pipeline.data.decoding import mask_values
 from pipeline.data.masks import COLOUR, IGNORED, MOST_CLASSES, value_text
 from pipeline.data.sources.rows import in_batches, listed
+from pipeline.data.trees.tree import File
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError
-from pipeline.files import read_text
 
 CLASS_FILES = (
     *("classes.txt", "classes.csv", "class_names.txt", "class_dict.csv", "labels.txt"),
@@ -46,15 +48,19 @@ class MaskClasses:
     note: str
 
 
-def read_classes(folder: Path) -> tuple[list[tuple[int, str]] | None, Path | None]:
-    """(value, name) of each line of the file of classes in a folder, and that file; None: there is
-    none. Raises SourceError for one that can't be read."""
-    there = {path.name.lower(): path for path in folder.iterdir() if path.is_file()}
-    file = next((there[name] for name in CLASS_FILES if name in there), None)
-    if file is None:
+def read_classes(walk: Walk) -> tuple[list[tuple[int, str]] | None, File | None]:
+    """(value, name) of each line of the file of classes in a tree's root, and that file; None:
+    there is none. Raises SourceError for one that can't be read."""
+    there = {name.lower(): name for name in walk.others_in(walk.tree, (".txt", ".csv"))}
+    found = next((there[name] for name in CLASS_FILES if name in there), None)
+    if found is None:
         return None, None
+    file = File(walk.files, found)
     try:
-        text = read_text(file, "utf-8-sig", MOST_BYTES)
+        with walk.files.opened(found) as (opened, size):
+            if size > MOST_BYTES:
+                raise OSError(errno.EFBIG, f"larger than {MOST_BYTES >> 20} MiB", str(file))
+            text = opened.read(size).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{file}: can't be read ({error})") from None
     lines = [line.strip() for line in text.splitlines()]
@@ -68,7 +74,7 @@ def read_classes(folder: Path) -> tuple[list[tuple[int, str]] | None, Path | Non
     return entries, file
 
 
-def _entry(line: str, place: int, file: Path) -> tuple[int, str]:
+def _entry(line: str, place: int, file: File) -> tuple[int, str]:
     if match := COLOURED.fullmatch(line):
         *colour, name = match.groups()
     elif match := COLOURED_BEHIND.fullmatch(line):
@@ -104,7 +110,7 @@ def classes_of(
         raise SourceError(f"{file}: {len(names)} classes, over {MOST_CLASSES}")
     ignored = {value: IGNORED for value, _ in entries} | {IGNORED: IGNORED}
     values = ignored | {value: number for number, (value, _) in enumerate(named)}
-    note, others = f"{Path(file).name}: {len(names)} classes ({listed(names)})", None
+    note, others = f"{PurePath(file).name}: {len(names)} classes ({listed(names)})", None
     if of_instances and len(names) == 2:
         others = 1
         values = {0: 0}

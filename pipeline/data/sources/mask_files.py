@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from pathlib import PurePosixPath
 
-from pipeline.data.sources.files import Walk
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
+from pipeline.data.trees.names import Index, Names
+from pipeline.data.trees.tree import ending_of
+from pipeline.data.trees.walk import Walk
 
 PARTED = "(?P<{}>train(ing)?|val(id(ation)?)?|test(ing)?)?"
 IMAGE_FOLDER = re.compile(
@@ -40,105 +40,158 @@ SURE_FRAMES, FRAMES_A_SEQUENCE = 0.9, 10  # share of the images; frames on avera
 LOSSY = (".jpg", ".jpeg")
 
 
-@dataclass
+class ByName:
+    """Files by each way to write their names: with the folders above or not, and their endings."""
+
+    def __init__(self, files: Names) -> None:
+        self._files = files
+        self._index = Index((way, n) for n, file in enumerate(files) for way in _ways(file))
+
+    def find(self, name: str) -> list[str]:
+        """The files of that name, in order."""
+        found = map(self._files.__getitem__, self._index.places(name))
+        return [file for file in found if name in _ways(file)]
+
+
 class PairedFiles:
-    """The pictures below the root, by what they are; keys: the places that pairs share."""
+    """The pictures below the root, by what they are: images and, of those of the same place and
+    name, the first mask; keys: the places that pairs share."""
 
-    walk: Walk
-    images: list[Path] = field(default_factory=list)
-    masks: dict[str, Path] = field(default_factory=dict)
-    spare: list[Path] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, walk: Walk) -> PairedFiles:
-        files, candidates = cls(walk), list[Path]()
-        for path in sorted(walk.tree.pictures()):
-            parts = path.relative_to(walk.root).parts[:-1]
-            (candidates if any(map(_is_of_masks, parts)) else files.images).append(path)
+    def __init__(self, walk: Walk) -> None:
+        self.walk, self.images, candidates = walk, Names(), Names()
+        for file in walk.tree.names():
+            is_mask = any(map(_is_of_masks, file.split("/")[:-1]))
+            (candidates if is_mask else self.images).append(file)
         if not candidates:  # in one folder
-            plain = {files.key(path) for path in files.images}
-            candidates = [path for path in files.images if files.key(path, MASK_ENDING) in plain]
-            candidates = [path for path in candidates if SURE_ENDING.search(path.stem)]
-            files.images = [path for path in files.images if path not in set(candidates)]
-        for path in candidates:
-            first = files.masks.setdefault(files.key(path), path)
-            files.spare += [path] if first != path else []
-        for path in candidates:
-            files.masks.setdefault(files.key(path, MASK_ENDING), path)
-        return files
+            all_images, self.images = self.images, Names()
+            keys = Index((key_of(file), place) for place, file in enumerate(all_images))
+            for file in all_images:
+                key = key_of(file, MASK_ENDING)
+                is_mask = SURE_ENDING.search(PurePosixPath(file).stem) is not None
+                is_mask = is_mask and _first(keys, all_images, key) is not None
+                (candidates if is_mask else self.images).append(file)
+        keys = Index((key_of(file), place) for place, file in enumerate(candidates))
+        self.masks = Names(
+            file
+            for place, file in enumerate(candidates)
+            if _first(keys, candidates, key_of(file)) == place
+        )
+        self._keys = Index((key_of(file), place) for place, file in enumerate(self.masks))
+        self._stems = Index(
+            (key_of(file, MASK_ENDING), place) for place, file in enumerate(self.masks)
+        )
 
-    def key(self, path: Path, ending: re.Pattern[str] | None = None) -> str:
-        """Where it lies, without the folders that say images or masks, and its name's ending."""
-        parts = [_plain_part(name) for name in path.relative_to(self.walk.root).parts[:-1]]
-        stem = path.stem if ending is None else ending.sub("", path.stem)
-        return "/".join([*filter(None, parts), stem])
-
-    def mask_of(self, path: Path) -> Path | None:
+    def mask_of(self, file: str) -> str | None:
         """That of an image."""
-        names = (self.key(path), self.key(path, IMAGE_ENDING))
-        found = next((self.masks[name] for name in names if name in self.masks), None)
-        if found is None and self._is_of_images(path):
-            found = self._alone.get((path.stem, self.split_of(path)))
-        return found
+        place = self._place(file)
+        return None if place is None else self.masks[place]
+
+    def _place(self, file: str) -> int | None:
+        for key in (key_of(file), key_of(file, IMAGE_ENDING)):
+            if (place := self._of_key(key)) is not None:
+                return place
+        if not _is_of_images(file):
+            return None
+        free, images = self._alone
+        stem = PurePosixPath(file).stem
+        places = _same_stem(free, self.masks, stem)
+        if len(places) == len(_same_stem(images, self.images, stem)) == 1:
+            return (
+                places[0] if self.split_of(self.masks[places[0]]) == self.split_of(file) else None
+            )
+        return None
+
+    def _of_key(self, key: str) -> int | None:
+        place = _first(self._keys, self.masks, key)
+        return _first(self._stems, self.masks, key, MASK_ENDING) if place is None else place
 
     @cached_property
-    def _alone(self) -> dict[tuple[str, str | None], Path]:
-        """Masks by name and split: those in folders of other names than their image's, where one
+    def _alone(self) -> tuple[Index, Index]:
+        """Masks and images by name: those in folders of other names than their image's, where one
         mask and one image, in a folder of images, have that name."""
-        images = Counter(path.stem for path in self.images if self._is_of_images(path))
-        taken = {self.masks.get(self.key(path)) for path in self.images}
-        masks = [path for path in {*self.masks.values()} if path not in taken]
-        stems = Counter(path.stem for path in masks)
-        return {
-            (path.stem, self.split_of(path)): path
-            for path in masks
-            if stems[path.stem] == images[path.stem] == 1
-        }
+        taken = bytearray(len(self.masks))
+        for file in self.images:
+            if (place := self._of_key(key_of(file))) is not None:
+                taken[place] = 1
+        free = (
+            (PurePosixPath(file).stem, place)
+            for place, file in enumerate(self.masks)
+            if not taken[place]
+        )
+        images = (
+            (PurePosixPath(file).stem, place)
+            for place, file in enumerate(self.images)
+            if _is_of_images(file)
+        )
+        return Index(free), Index(images)
 
-    def _is_of_images(self, path: Path) -> bool:
-        """Whether a folder above says that there are images in it."""
-        parts = map(_plain, path.relative_to(self.walk.root).parts[:-1])
-        return any(map(IMAGE_FOLDER.fullmatch, parts))
-
-    def split_of(self, path: Path) -> str | None:
+    def split_of(self, file: str) -> str | None:
         """By the folders above."""
-        for name in path.relative_to(self.walk.root).parts[:-1]:
+        for name in file.split("/")[:-1]:
             if (part := part_of(_plain_part(name) or name)) in SPLITS:
                 return part
         return None
 
-    def by_name(self, paths: Sequence[Path]) -> dict[str, list[Path]]:
-        """Files by each way to write them: with the folders above or not, and their endings."""
-        names: dict[str, list[Path]] = {}
-        for path in paths:
-            parts = path.relative_to(self.walk.root).parts
-            tails = {"/".join(parts[place:]) for place in range(len(parts))}
-            for name in tails | {str(PurePosixPath(tail).with_suffix("")) for tail in tails}:
-                names.setdefault(name, []).append(path)
-        return names
-
     @property
     def are_pairs(self) -> bool:
         """Whether at least half of the masks have an image, and none is a JPEG."""
-        matched = {mask for path in self.images if (mask := self.mask_of(path))}
-        masks = {*self.masks.values()}
-        lossy = any(path.suffix.lower() in LOSSY for path in masks)
-        return bool(masks) and not lossy and 2 * len(matched) >= len(masks)
+        if not self.masks or any(ending_of(file) in LOSSY for file in self.masks):
+            return False
+        matched = bytearray(len(self.masks))
+        for file in self.images:
+            if (place := self._place(file)) is not None:
+                matched[place] = 1
+        return 2 * sum(matched) >= len(self.masks)
 
 
-def sequences_note(ids: Sequence[str]) -> list[str]:
+def key_of(file: str, ending: re.Pattern[str] | None = None) -> str:
+    """Where it lies, without the folders that say images or masks, and its name's ending."""
+    parts = [_plain_part(name) for name in file.split("/")[:-1]]
+    stem = PurePosixPath(file).stem
+    return "/".join([*filter(None, parts), stem if ending is None else ending.sub("", stem)])
+
+
+def _first(
+    index: Index, files: Names, key: str, ending: re.Pattern[str] | None = None
+) -> int | None:
+    """The place of the first file of that key."""
+    places = index.places(key)
+    return next((place for place in places if key_of(files[place], ending) == key), None)
+
+
+def _same_stem(index: Index, files: Names, stem: str) -> list[int]:
+    return [place for place in index.places(stem) if PurePosixPath(files[place]).stem == stem]
+
+
+def _ways(file: str) -> set[str]:
+    parts = file.split("/")
+    tails = {"/".join(parts[place:]) for place in range(len(parts))}
+    return tails | {str(PurePosixPath(tail).with_suffix("")) for tail in tails}
+
+
+def _is_of_images(file: str) -> bool:
+    """Whether a folder above says that there are images in it."""
+    return any(map(IMAGE_FOLDER.fullmatch, map(_plain, file.split("/")[:-1])))
+
+
+def sequences_note(ids: Iterable[str]) -> list[str]:
     """What to say where nearly all images have names of frames of a few sequences."""
-    names = [match[1] for name in ids if (match := FRAME.search(name))]
-    count = len({*names})
-    if len(names) < SURE_FRAMES * len(ids) or not 1 < count <= len(names) / FRAMES_A_SEQUENCE:
+    total, found, names = 0, 0, dict[str, None]()
+    for name in ids:
+        total += 1
+        if match := FRAME.search(name):
+            found += 1
+            names[match[1]] = None
+    if found < SURE_FRAMES * total or not 1 < len(names) <= found / FRAMES_A_SEQUENCE:
         return []
     return [
-        f"names as of frames of {count} sequences, e.g. {names[0]!r}; frames next to each other on "
-        f"both sides of a split flatter a model: --group-pattern '{FRAME.pattern}' keeps each "
-        "sequence on one"
+        f"names as of frames of {len(names)} sequences, e.g. {next(iter(names))!r}; frames next to "
+        f"each other on both sides of a split flatter a model: --group-pattern '{FRAME.pattern}' "
+        "keeps each sequence on one"
     ]
 
 
+@lru_cache(4096)
 def _is_of_masks(name: str) -> bool:
     return MASK_FOLDER.fullmatch(_plain(name)) is not None
 
@@ -147,6 +200,7 @@ def _plain(name: str) -> str:
     return re.sub("[^a-z0-9]", "", name.lower())
 
 
+@lru_cache(4096)
 def _plain_part(name: str) -> str:
     """A folder's name without what says images or masks: "train" of train_masks."""
     match = IMAGE_FOLDER.fullmatch(_plain(name)) or MASK_FOLDER.fullmatch(_plain(name))

@@ -9,17 +9,18 @@ train/images, or by a column; a table may also name each image's mask. Classes: 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import chain, repeat
 from pathlib import Path
 
 from pipeline.data.sources.columns import ColumnNames, is_split
-from pipeline.data.sources.files import Walk, name_below, read_image
-from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
+from pipeline.data.sources.entries import Entries, Entry, Part
+from pipeline.data.sources.folder import grouped
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.mask_classes import CLASS_FILES, classes_of, read_classes
-from pipeline.data.sources.mask_files import INSTANCES, PairedFiles, sequences_note
-from pipeline.data.sources.rows import SPLITS, MaskFile, Row, listed
+from pipeline.data.sources.mask_files import INSTANCES, ByName, PairedFiles, sequences_note
+from pipeline.data.sources.rows import SPLITS, Row, listed
 from pipeline.data.sources.table import (
     MASK_NAMES,
     PATH_NAMES,
@@ -29,58 +30,30 @@ from pipeline.data.sources.table import (
     known,
     read_table,
 )
+from pipeline.data.trees import open_place
+from pipeline.data.trees.local import path_text
+from pipeline.data.trees.names import Index, Names, Unused
+from pipeline.data.trees.tree import File
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import ParameterError, SourceError, counted
 
 IMAGE_NAMES = (*PATH_NAMES, "name")
 # What init starts from, of photographs and of small or grey images, and the largest side there.
 PRESETS = (("masks_photographs", 240), ("digit_scenes_segmentation", 128))
 LEADING = 0.5  # share of a column's names that lead to images
+NO_PLACE = "no such folder or CSV file"
 NO_IMAGE, READ = "a mask of no image", "read: what it says of the images"
+SEVERAL = "several files of that name"
 UNREADABLE = "unreadable: No such file or directory"
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """An image: its id, its file and its mask's; problem: why there is no file."""
-
-    id: str
-    path: Path | None
-    mask: Path | None = None
-    split: str | None = None
-    group: str | None = None
-    problem: str | None = None
-
-
-def has_masks(path: Path, walk: Walk | None = None) -> bool:
-    """Whether a folder holds images with masks, or a table names them; walk: a finished one, which
-    serves where it is of that folder."""
-    root = path if path.is_dir() else path.parent
-    files = PairedFiles.of(walk if walk is not None and walk.root == root else Walk(root))
-    if path.is_dir():
+def has_masks(walk: Walk, table: Table | None = None) -> bool:
+    """Whether a tree holds images with masks, or a table in it names them."""
+    files = PairedFiles(walk)
+    if table is None:
         return files.are_pairs
-    pictures = files.by_name([*files.images, *files.masks.values()])
-    table = _readable(path)
-    return table is not None and _leading(table, None, pictures, MASK_NAMES) is not None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some of the images; values, others: as MaskFile has them."""
-
-    entries: list[_Entry]
-    values: tuple[tuple[int, int], ...]
-    others: int | None
-
-    def __iter__(self) -> Iterator[Row]:
-        for entry in self.entries:
-            image, problem, label = b"", entry.problem, None
-            if entry.path is not None and problem is None:
-                image, problem = read_image(entry.path)
-            if entry.mask is not None:
-                mask, wrong = read_image(entry.mask)
-                problem = problem or (wrong and f"mask: {wrong}")
-                label = MaskFile(mask, self.values, self.others)
-            yield Row(entry.id, image, label, entry.split, problem, entry.group)
+    pictures = ByName(Names(chain(files.images, files.masks)))
+    return _leading(table, None, pictures, MASK_NAMES) is not None
 
 
 class MasksSource:
@@ -92,37 +65,35 @@ class MasksSource:
     def __init__(
         self, path: str | Path, names: ColumnNames | None = None, group_pattern: str | None = None
     ) -> None:
-        given, names = Path(path), names or ColumnNames()
-        if not given.exists():
-            raise SourceError(f"data.path = {str(path)!r}: no such folder or CSV file")
-        self._root = given if given.is_dir() else given.parent
-        self._files = PairedFiles.of(Walk(self._root))
+        (self._tree, table), names = open_place(path, NO_PLACE), names or ColumnNames()
         self.notes: list[str] = []
-        self._entries, read = self._listed(given, names)
+        files = PairedFiles(Walk(self._tree))
+        entries, read = self._listed(table, names, files)
         if group_pattern is not None:
-            self._group(group_pattern, names)
+            entries = self._grouped(entries, group_pattern, names)
         elif not names.group:
-            self.notes += sequences_note([entry.id for entry in self._entries])
-        self._drop_open_splits()
-        pairs = [entry.mask for entry in self._entries if entry.mask]
-        if not pairs:
+            self.notes += sequences_note(path_text(entry.name) for entry in entries)
+        self._entries = self._without_open_splits(entries)
+        masked = (entry for entry in self._entries if entry.mask is not None)
+        if (example := next(masked, None)) is None:
             raise SourceError(
                 f"{path}: no image with a mask; put masks in masks/ beside images/, each with its "
                 "image's name, or name them in a CSV with columns path and mask"
             )
-        self.notes.insert(0, f"{counted(len(pairs), 'image')} with a mask, e.g. {self._shown()}")
-        of_instances = all(map(self._is_of_instances, pairs))
-        found, file = read_classes(self._root)
+        shown = " with ".join(repr(path_text(name or "")) for name in (example.name, example.mask))
+        count = 1 + sum(1 for _ in masked)
+        self.notes.insert(0, f"{counted(count, 'image')} with a mask, e.g. {shown}")
+        found, file = read_classes(files.walk)
+        of_instances = all(map(_is_of_instances, self._masks()))
         classes = classes_of(
             found,
-            str(file or pairs[0].parent),
-            lambda: (read_image(path)[0] for path in pairs),
+            str(file or self._tree.where((example.mask or "").rpartition("/")[0])),
+            lambda: (data for data, _ in self._tree.reads(self._masks())),
             of_instances=of_instances,
         )
         self.classes, self._values, self._others = classes.names, classes.values, classes.others
         self.notes.append(classes.note)
-        read = {*read, *([file] if file else [])}
-        self.left_out = self._unused({*pairs}, read)
+        self.left_out = self._unused(files, {*read, *([file.name] if file else [])})
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -133,38 +104,46 @@ class MasksSource:
 
     def part(self, first: int, stop: int) -> Iterable[Row]:
         """Some of them."""
-        return _Part(self._entries[first:stop], self._values, self._others)
+        entries = self._entries.part(first, stop)
+        return Part(self._tree, entries, self._values, self._others)
 
-    def _listed(self, given: Path, names: ColumnNames) -> tuple[list[_Entry], set[Path]]:
+    def _masks(self) -> Iterator[str]:
+        """The masks of all images, one after the other."""
+        return (entry.mask for entry in self._entries if entry.mask is not None)
+
+    def _listed(
+        self, given: str, names: ColumnNames, files: PairedFiles
+    ) -> tuple[Entries, set[str]]:
         """The images, and the tables that were read."""
-        images = self._files.by_name(self._files.images)
-        tables = [given] if not given.is_dir() else _tables_in(given)
-        for path in tables:
-            table = read_table(path) if path == given else _readable(path)
+        tables = [given] if given else _tables_in(files.walk)
+        images = ByName(files.images if tables else Names())
+        for name in tables:
+            file = File(self._tree, name)
+            table = read_table(file) if given else readable(file)
             column = None if table is None else _leading(table, names.path, images)
             if table is not None and column is not None:
-                return self._of_table(table, column, names, images, given.is_dir()), {path}
-        if not given.is_dir():
-            raise SourceError(f"{given}: no column of it leads to images; name one path")
+                entries = self._of_table(table, column, names, images, files)
+                if not given:
+                    entries = Entries.joined([entries, _not_named(entries, files)])
+                return entries, {name}
+        if given:
+            where = self._tree.where(given)
+            raise SourceError(f"{where}: no column of it leads to images; name one path")
         names.check([])
-        return [self._entry(path) for path in self._files.images], set()
-
-    def _entry(self, path: Path) -> _Entry:
-        files = self._files
-        return _Entry(files.walk.name(path), path, files.mask_of(path), files.split_of(path))
+        return Entries.of(_entry(file, files) for file in files.images), set()
 
     def _of_table(
         self,
         table: Table,
         column: str,
         names: ColumnNames,
-        images: dict[str, list[Path]],
-        and_others: bool,
-    ) -> list[_Entry]:
-        """Its rows, and (and_others) the images that it does not name, by path."""
+        images: ByName,
+        files: PairedFiles,
+    ) -> Entries:
+        """Its rows."""
         names.check(table.columns)
         table.check_cells(column)
-        masks = self._files.by_name([*self._files.masks.values(), *self._files.images])
+        masks = ByName(Names(chain(files.masks, files.images)))
         masked = names.label or _leading(table, None, masks, MASK_NAMES)
         splits = [name for name in known(table.columns, SPLIT_NAMES) if name != column]
         split = next((name for name in splits if is_split(table, name)), None)
@@ -172,93 +151,119 @@ class MasksSource:
         shown = ", ".join(f"{use} {name!r}" for use, name in used.items() if name)
         unused = [repr(name) for name in table.columns if name and name not in used.values()]
         shown += f"; not used: {listed(unused)}" if unused else ""
-        self.notes.append(f"{table.path.name}: columns {shown}")
-        entries: dict[str, _Entry] = {}
-        for row, name in enumerate(table.values(column)):
-            found = _found(images, name)
-            entry = self._entry(found[0]) if len(found) == 1 else _Entry(name, None)
-            if len(found) != 1:
-                problem = f"several files of that name ({name})" if found else UNREADABLE
-                entry = replace(entry, problem=problem)
-            if masked and (value := table.values(masked)[row]):
-                paths = _found(masks, value)
-                entry = replace(entry, mask=paths[0] if paths else None)
-                entry = entry if paths else replace(entry, problem=f"mask: {UNREADABLE}")
-            if split and (value := table.values(split)[row]):
-                entry = replace(entry, split=_split(value, table.where(row), split))
-            if names.group:
-                entry = replace(entry, group=table.values(names.group)[row] or None)
-            if entry.id in entries:
-                raise SourceError(f"{table.where(row)}: {name!r} is named twice; keep one")
-            entries[entry.id] = entry
-        taken = {entry.mask for entry in entries.values()}
-        others = [self._entry(path) for path in self._files.images if path not in taken]
-        for entry in sorted(others, key=lambda entry: entry.id) if and_others else []:
-            entries.setdefault(entry.id, entry)
-        return list(entries.values())
+        self.notes.append(f"{table.file.own_name}: columns {shown}")
+        cells = [
+            table.values(each) if each else repeat("") for each in (masked, split, names.group)
+        ]
 
-    def _group(self, pattern: str, names: ColumnNames) -> None:
+        def entries() -> Iterator[Entry]:
+            for row, (name, mask, part, group) in enumerate(zip(table.values(column), *cells)):  # noqa: B905
+                found = _found(images, name)
+                entry = _entry(found[0], files) if len(found) == 1 else Entry(name)
+                if len(found) != 1:
+                    problem = f"{SEVERAL} ({name})" if found else UNREADABLE
+                    entry = entry._replace(problem=problem)
+                if mask:
+                    paths = _found(masks, mask)
+                    entry = entry._replace(mask=paths[0] if paths else None)
+                    entry = entry if paths else entry._replace(problem=f"mask: {UNREADABLE}")
+                if split and part:
+                    entry = entry._replace(split=_split(part, table.where(row), split))
+                yield entry._replace(group=group or None)
+
+        rows = Entries.of(entries())
+        if twice := Index(rows.names()).repeated(rows.name):
+            name = table.values(column)[twice[1]]
+            raise SourceError(f"{table.where(twice[1])}: {name!r} is named twice; keep one")
+        return rows
+
+    def _grouped(self, entries: Entries, pattern: str, names: ColumnNames) -> Entries:
         if names.group:
             raise ParameterError(
                 f"data.group_pattern = {pattern!r}: data.group_column says it too; set one to null"
             )
-        compiled, ids = compiled_groups(pattern), [entry.id for entry in self._entries]
-        self.notes.append(groups_note(compiled, ids))
-        self._entries = [
-            replace(entry, group=group_of(compiled, entry.id)) for entry in self._entries
-        ]
+        entries, note = grouped(entries, pattern)
+        self.notes.append(note)
+        return entries
 
-    def _drop_open_splits(self) -> None:
+    def _without_open_splits(self, entries: Entries) -> Entries:
         """Images of a split without a mask are unlabelled: nothing can be tested by them."""
         held = Counter(
-            entry.split for entry in self._entries if not entry.mask and entry.split in SPLITS[1:]
+            entry.split for entry in entries if entry.mask is None and entry.split in SPLITS[1:]
         )
         for split, count in held.items():
             self.notes.append(f"{counted(count, f'{split} image')} without a mask: unlabelled")
-        self._entries = [
-            entry if entry.mask else replace(entry, split=None) for entry in self._entries
-        ]
+        return Entries.of(
+            entry if entry.mask is not None else entry._replace(split=None) for entry in entries
+        )
 
-    def _shown(self) -> str:
-        entry = next(entry for entry in self._entries if entry.mask)
-        return f"{entry.id!r} with {self._name(entry.mask or self._root)!r}"
-
-    def _name(self, path: Path) -> str:
-        return name_below(self._root, path) if path.is_relative_to(self._root) else str(path)
-
-    def _is_of_instances(self, path: Path) -> bool:
-        inside = path.relative_to(self._root).parts if path.is_relative_to(self._root) else ()
-        return any(map(INSTANCES.search, inside[:-1]))
-
-    def _unused(self, used: set[Path], read: set[Path]) -> list[tuple[str, str]]:
-        files = self._files
-        images = {entry.path for entry in self._entries}
-        others = {*files.masks.values(), *files.spare, *files.images} - used - images
-        left = [(path, NO_IMAGE) for path in others]
-        left += [(p, READ if p in read else reason) for p, reason in files.walk.unused]
-        return [(self._name(path), reason) for path, reason in sorted(left)]
+    def _unused(self, files: PairedFiles, read: set[str]) -> Unused:
+        """The pictures that are no image's and no mask's, and all other files."""
+        images, masks = _index_of_images(self._entries), Index(self._entries.masks())
+        pictures = (
+            (name, NO_IMAGE)
+            for name in files.walk.tree.names()
+            if not _is_among(name, images, self._entries.name)
+            and not _is_among(name, masks, self._entries.mask)
+        )
+        others = ((name, READ if name in read else why) for name, why in files.walk.unused)
+        left = merge(pictures, others, key=lambda file: file[0].split("/"))
+        return Unused((path_text(name), reason) for name, reason in left)
 
 
-def _tables_in(folder: Path) -> list[Path]:
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES]
-    return [path for path in paths if path.is_file() and path.name.lower() not in CLASS_FILES]
+def _entry(file: str, files: PairedFiles) -> Entry:
+    return Entry(file, mask=files.mask_of(file), split=files.split_of(file))
 
 
-def _readable(path: Path) -> Table | None:
+def _index_of_images(entries: Entries) -> Index:
+    """Those of entries that have a file."""
+    return Index(
+        (entry.name, place)
+        for place, entry in enumerate(entries)
+        if not entry.problem or entry.problem.startswith("mask: ")
+    )
+
+
+def _is_among(name: str, index: Index, at: Callable[[int], str | None]) -> bool:
+    return any(at(place) == name for place in index.places(name))
+
+
+def _not_named(entries: Entries, files: PairedFiles) -> Entries:
+    """The images that are neither an entry nor the mask of one, by name."""
+    names, masks = Index(entries.names()), Index(entries.masks())
+    others = (
+        file
+        for file in files.images
+        if not _is_among(file, masks, entries.mask) and not _is_among(file, names, entries.name)
+    )
+    return Entries.of(_entry(file, files) for file in sorted(others, key=path_text))
+
+
+def _is_of_instances(mask: str) -> bool:
+    return any(map(INSTANCES.search, mask.split("/")[:-1]))
+
+
+def _tables_in(walk: Walk) -> list[str]:
+    names = walk.others_in(walk.tree, TABLES)
+    return [name for name in names if name.lower() not in CLASS_FILES]
+
+
+def readable(file: File) -> Table | None:
+    """A table, None where it can't be read as one."""
     try:
-        return read_table(path)
+        return read_table(file)
     except SourceError:
         return None  # named among the files left out
 
 
-def _found(paths: dict[str, list[Path]], name: str) -> list[Path]:
-    return paths.get(name.replace("\\", "/").removeprefix("./"), [])
+def _found(files: ByName, name: str) -> list[str]:
+    return files.find(name.replace("\\", "/").removeprefix("./"))
 
 
 def _leading(
     table: Table,
     given: str | None,
-    paths: dict[str, list[Path]],
+    files: ByName,
     usual: Sequence[str] = IMAGE_NAMES,
 ) -> str | None:
     """The first column whose names lead to files; `given` where a user has named it."""
@@ -266,7 +271,7 @@ def _leading(
         return given if given in table.columns else None
     for column in known(table.columns, usual):
         values = [value for value in table.values(column) if value]
-        if values and sum(bool(_found(paths, v)) for v in values) >= LEADING * len(values):
+        if values and sum(bool(_found(files, v)) for v in values) >= LEADING * len(values):
             return column
     return None
 

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from pipeline.data.sources.files import SYSTEM, Walk, is_system, name_below, reason_left_out
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.sources.table import Table
+from pipeline.data.trees.local import LocalTree, path_text
+from pipeline.data.trees.names import Index, Names
+from pipeline.data.trees.tree import SYSTEM, Tree, is_system
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError
 
 VALUES_COMPARED = 50  # of a column, evenly spread, compared with the files
@@ -25,9 +28,10 @@ LEADING = 0.5  # share of them that lead to files, where a column is one of path
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file, and why it can't be used, or why there is none; several: there are too many."""
+    """A file by its name below the root, and why it can't be used, or why there is none; several:
+    there are too many."""
 
-    path: Path | None
+    name: str | None
     problem: str | None = None
     several: bool = False
 
@@ -42,35 +46,32 @@ class Lead:
     column: str
     prefix: str = ""
 
-    def names(self, table: Table) -> list[str]:
+    def names(self, table: Table) -> Names:
         """The column's values without the prefix, whichever way their slashes lean."""
-        return [_without(self.prefix, value) for value in table.values(self.column)]
+        return Names(_without(self.prefix, value) for value in table.values(self.column))
 
 
 class NamedFiles:
-    """The files below the folder `root`, by what a table in it calls them."""
+    """The files below the root of a tree, by what a table in it calls them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
 
     @cached_property
     def walk(self) -> Walk:
         """All of them, looked up where a name does not lead to its file directly."""
-        return Walk(self.root)
+        return Walk(self.tree)
 
-    def name(self, path: Path) -> str:
-        """The path below the root, as an id."""
-        return name_below(self.root, path)
-
-    def pictures(self) -> list[Path]:
+    @cached_property
+    def pictures(self) -> Names:
         """All pictures below the root, sorted."""
-        return sorted(self.walk.tree.pictures())
+        return Names(self.walk.tree.names())
 
     def find(self, name: str, table: Table, row: int) -> NamedFile:
         """The file of that name in a row; raises SourceError where it lies outside the folder."""
         if not name:
             raise SourceError(f"{table.where(row)}: no path")
-        file = self._file(name, table.path.parent, part_of(table.path.stem))
+        file = self._file(name, table.file.folder, part_of(table.file.stem))
         if file is None:
             raise SourceError(
                 f"{table.where(row)}: path = {name!r} lies outside the folder of images; "
@@ -81,7 +82,7 @@ class NamedFiles:
     def lead(self, table: Table, columns: list[str] | None = None) -> Lead | None:
         """The first column whose values lead to files, as they stand before those that do so
         without the folders that all of them begin with; None where there is none."""
-        part = part_of(table.path.stem)
+        part = part_of(table.file.stem)
         samples = {column: _sample(table.values(column)) for column in columns or table.columns}
         whole = [(column, "") for column in samples]
         cut = [(name, prefix) for name in samples for prefix in _prefixes(table.values(name))]
@@ -94,64 +95,88 @@ class NamedFiles:
 
     def leads_to_file(self, name: str, table: Table, part: str | None = None) -> bool:
         """Whether there is a file of that name, or several; part: the one that the table is of."""
-        file = self._file(name, table.path.parent, part) if name else None
-        return file is not None and (file.path is not None or file.several)
+        file = self._file(name, table.file.folder, part) if name else None
+        return file is not None and (file.name is not None or file.several)
 
-    def split_of(self, path: Path) -> str | None:
-        """The split that the folders above a file are named for; None for none."""
-        names = path.parent.relative_to(self.root).parts
-        return next((part for name in names if (part := part_of(name)) in SPLITS), None)
-
-    def _file(self, name: str, start: Path, part: str | None) -> NamedFile | None:
+    def _file(self, name: str, start: str, part: str | None) -> NamedFile | None:
         """What `name` leads to from the folder `start`; None where it is outside the root, though
         links may lead elsewhere."""
         if "\0" in name:
             return None
         if len(name) > LONGEST_PATH or sum(map(name.count, "/\\")) > MOST_FOLDERS:
             return NO_FILE
-        written = start / (name if _exists(start / name) else name.replace("\\", "/"))
-        inside = Path(os.path.relpath(written, self.root))
-        if inside.is_absolute() or inside.parts[:1] == ("..",):
+        if (inside := self.tree.inside(start, name)) is None:
             return None
-        below = PurePosixPath(os.path.relpath(written, start))
-        direct = Path(os.path.normpath(start / below))
         try:
-            if direct.is_file():
-                hidden = any(map(is_system, direct.relative_to(self.root).parts))
-                return NamedFile(direct, SYSTEM if hidden else reason_left_out(direct))
+            if (direct := self._direct(inside)) is not None:
+                return direct
         except OSError:  # a name too long for a file's
             return NO_FILE
+        below = PurePosixPath(os.path.relpath(inside, start or "."))
         similar = self._similar(below, part)
         if len(similar) > 1:
-            names = ", ".join(map(self.name, similar[:2]))
+            names = ", ".join(map(path_text, similar[:2]))
             return NamedFile(None, f"several files of that name ({names})", several=True)
         return NamedFile(similar[0]) if similar else NO_FILE
 
-    def _similar(self, below: PurePosixPath, part: str | None) -> list[Path]:
+    def _direct(self, name: str) -> NamedFile | None:
+        """The file of just that name; in storage as it was listed, since to ask for each takes a
+        request."""
+        hidden = any(map(is_system, name.split("/")))
+        if isinstance(self.tree, LocalTree):
+            if not self.tree.is_file(name):
+                return None
+            return NamedFile(name, SYSTEM if hidden else self.tree.reason_left_out(name))
+        if any(self.pictures[place] == name for place in self._pictures_by_path.places(name)):
+            return NamedFile(name)
+        unused = map(self.walk.unused.__getitem__, self._unused_by_path.places(name))
+        return next((NamedFile(name, reason) for other, reason in unused if other == name), None)
+
+    def _similar(self, below: PurePosixPath, part: str | None) -> list[str]:
         """The files whose path ends so, or does but for its ending, or for its letters' case and
         form; none in the folder of another split than the table's, those of its own first."""
+        start = f"{self.tree.where('')}/"
         for name in (below.name, f"{below.name}.", _folded(below.name)):
             tail = _folded(f"/{below.parent / name}".replace("/./", "/"))
             files = [
-                path
-                for path in self._by_name.get(name, [])
-                if _folded(f"{path.parent.as_posix()}/{name}").endswith(tail)
+                file
+                for file in map(self.pictures.__getitem__, self._by_name.places(name))
+                if name in _names_of(file)
+                and _folded(f"{start}{file[: file.rfind('/') + 1]}{name}").endswith(tail)
             ]
             if part in SPLITS:
-                files = [path for path in files if self.split_of(path) in (None, part)]
-                files = [path for path in files if self.split_of(path) == part] or files
+                files = [file for file in files if split_of_folders(file) in (None, part)]
+                files = [file for file in files if split_of_folders(file) == part] or files
             if files:
                 return files
         return []
 
     @cached_property
-    def _by_name(self) -> dict[str, list[Path]]:
-        """Pictures by name, by name without ending, which ends in a dot, and by folded name."""
-        files: dict[str, list[Path]] = {}
-        for path in self.pictures():
-            for name in {path.name, f"{path.stem}.", _folded(path.name)}:
-                files.setdefault(name, []).append(path)
-        return files
+    def _pictures_by_path(self) -> Index:
+        return Index((file, place) for place, file in enumerate(self.pictures))
+
+    @cached_property
+    def _unused_by_path(self) -> Index:
+        return Index((file, place) for place, (file, _) in enumerate(self.walk.unused))
+
+    @cached_property
+    def _by_name(self) -> Index:
+        """Pictures by their names."""
+        return Index(
+            (name, place) for place, file in enumerate(self.pictures) for name in _names_of(file)
+        )
+
+
+def _names_of(file: str) -> set[str]:
+    """A file's name, that without its ending, which ends in a dot, and the folded name."""
+    path = PurePosixPath(file)
+    return {path.name, f"{path.stem}.", _folded(path.name)}
+
+
+def split_of_folders(file: str) -> str | None:
+    """The split that the folders above a file are named for; None for none."""
+    names = file.split("/")[:-1]
+    return next((part for name in names if (part := part_of(name)) in SPLITS), None)
 
 
 def _folded(name: str) -> str:
@@ -163,22 +188,18 @@ def _without(prefix: str, name: str) -> str:
     return name.replace("\\", "/").removeprefix(prefix) if prefix else name
 
 
-def _sample(values: list[str]) -> list[str]:
+def _sample(values: Names) -> list[str]:
     """Some of the values that are not empty, evenly spread."""
-    values = [value for value in values if value]
-    return values[:: max(1, len(values) // VALUES_COMPARED)]
+    step = max(1, sum(map(bool, values)) // VALUES_COMPARED)
+    return list(islice(filter(None, values), None, None, step))
 
 
-def _prefixes(values: list[str]) -> Iterator[str]:
+def _prefixes(values: Names) -> Iterator[str]:
     """The folders that all paths begin with, as text up to a slash: the fewest first."""
-    names = [value.replace("\\", "/") for value in values if value]
-    common = os.path.commonprefix(names)  # noqa: RUF071 - by characters
+    ends = [
+        end(filter(None, (value.replace("\\", "/") for value in values)), default="")
+        for end in (min, max)
+    ]
+    common = os.path.commonprefix(ends)  # noqa: RUF071 - by characters
     prefixes = (common[: place + 1] for place, letter in enumerate(common) if letter == "/")
     return islice(prefixes, FOLDERS_COMPARED)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name too long for a file's
-        return False

@@ -9,11 +9,10 @@ has them; splits from the column, else from the files' names. Read by row group.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from copy import copy
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow.compute as pc
@@ -24,6 +23,7 @@ from pipeline.data.sources.layout import part_of, split_of
 from pipeline.data.sources.mask_classes import classes_of
 from pipeline.data.sources.mask_files import INSTANCES
 from pipeline.data.sources.parquet_files import (
+    common_folder,
     find_columns,
     find_parquet,
     image_values,
@@ -33,6 +33,8 @@ from pipeline.data.sources.parquet_files import (
     text_values,
 )
 from pipeline.data.sources.rows import SPLITS, MaskFile, Row, listed
+from pipeline.data.trees.names import Unused
+from pipeline.data.trees.tree import File
 from pipeline.errors import SourceError
 from pipeline.files import MOST_JSON, parse_json
 
@@ -47,9 +49,9 @@ class ParquetSource:
         self._files, self.left_out = find_parquet(str(path))
         if not self._files:
             raise SourceError(f"data.path = {str(path)!r}: no Parquet file, folder of them or glob")
-        self._root = Path(os.path.commonpath([file.parent for file in self._files]))
-        self._ranges: list[tuple[Path, int, int]] = []  # of each file the rows that are read
-        self._columns: dict[Path, dict[str, str]] = {}
+        self._root = common_folder(self._files)
+        self._ranges: list[tuple[File, int, int]] = []  # of each file the rows that are read
+        self._columns: dict[File, dict[str, str]] = {}
         self.rows_together = 1
         self.notes: list[str] = []
         for file in self._files:
@@ -63,8 +65,7 @@ class ParquetSource:
                 counts = [group.num_rows for group in groups]
                 self._ranges.append((file, 0, sum(counts)))
                 self.rows_together = max(self.rows_together, *counts, 0)
-        unused = sorted({*schema.names} - {*self._columns[self._files[-1]].values()})
-        if unused:
+        if unused := sorted({*schema.names} - {*self._columns[self._files[-1]].values()}):
             self.notes.append(f"columns not used: {listed([*map(repr, unused)])}")
         self._splits = self._splits_of_files()
         self.classes = self._find_classes()
@@ -78,7 +79,7 @@ class ParquetSource:
         """Some of them, of the files that they are in."""
         part, start = copy(self), 0
         part._ranges, part._columns, part._splits = [], {}, {}
-        part.notes, part.left_out = [], []
+        part.notes, part.left_out = [], Unused()
         for file, low, high in self._ranges:
             rows = file, low + max(0, first - start), min(high, low + stop - start)
             if rows[1] < rows[2]:
@@ -95,7 +96,7 @@ class ParquetSource:
     def rows(self) -> Iterator[Row]:
         """Every row of every file; without a column `id` its file and row make the id."""
         for file, row, stop in self._ranges:
-            columns, below = self._columns[file], file.relative_to(self._root).as_posix()
+            columns, below = self._columns[file], self._below(file)
             for batch in row_batches(file, list(columns.values()), row, stop):
                 values: dict[str, Iterable[Any]] = {
                     use: _values(batch, columns.get(use), file) for use in ("id", "group", "split")
@@ -109,7 +110,11 @@ class ParquetSource:
                     yield self._row(cells, file, f"{file}: row {row}")
                     row += 1
 
-    def _row(self, cells: dict[str, Any], file: Path, where: str) -> Row:
+    def _below(self, file: File) -> str:
+        """A file's name below the folder that all lie in."""
+        return file.name[len(self._root) :].lstrip("/")
+
+    def _row(self, cells: dict[str, Any], file: File, where: str) -> Row:
         if cells["id"] is None:
             raise SourceError(f"{where}: id is null")
         label = self._label(cells["label"], where)
@@ -125,7 +130,7 @@ class ParquetSource:
             group=None if cells["group"] is None else str(cells["group"]),
         )
 
-    def _labels(self, batch: Any, column: str, file: Path) -> Iterable[Any]:
+    def _labels(self, batch: Any, column: str, file: File) -> Iterable[Any]:
         return _values(batch, column, file)
 
     def _is_known(self, value: Any) -> bool:
@@ -139,31 +144,29 @@ class ParquetSource:
             )
         return self._numbers.get(value)
 
-    def _held_out_without_label(self, file: Path) -> int:
+    def _held_out_without_label(self, file: File) -> int:
         """How many rows of a file are named for test or validation, and have no label."""
         columns, of_file = self._columns[file], self._splits.get(file)
         if "split" not in columns and of_file in (None, "train"):
             return 0
         count = 0
-        for batch in row_batches(
-            file, [columns[use] for use in ("label", "split") if use in columns]
-        ):
+        used = [columns[use] for use in ("label", "split") if use in columns]
+        for batch in row_batches(file, used):
             splits = _values(batch, columns.get("split"), file)
-            for label, split in zip(
-                self._labels(batch, columns["label"], file), splits, strict=True
-            ):
+            labels = self._labels(batch, columns["label"], file)
+            for label, split in zip(labels, splits, strict=True):
                 held_out = part_of(split or of_file or "") in ("test", "validation")
                 count += held_out and not self._is_known(label)
         return count
 
-    def _splits_of_files(self) -> dict[Path, str]:
+    def _splits_of_files(self) -> dict[File, str]:
         """What the files' names say, where they differ: train-00000-of-00001, test/0000."""
-        parts = {file: split_of(file.relative_to(self._root)) for file in self._files}
+        parts = {file: split_of(PurePath(self._below(file))) for file in self._files}
         if len({*parts.values()}) < 2:
             return {}
         splits = {file: split for file, split in parts.items() if split is not None}
         for file, split in splits.items():
-            self.notes.append(f"{file.relative_to(self._root)}: {split}, by its name")
+            self.notes.append(f"{self._below(file)}: {split}, by its name")
         return splits
 
     def _named_classes(self) -> list[str] | None:
@@ -194,9 +197,10 @@ class ParquetSource:
 
     def _numbered(self, labels: set[Any]) -> list[str]:
         """Class names from the labels alone: those that occur, in their order."""
+        where = self._files[0].tree.where(self._root)
         if len({isinstance(label, str) for label in labels}) > 1:
-            raise SourceError(f"{self._root}: labels are numbers in some files and names in others")
-        missing = missing_labels(map(str, labels), self._root)
+            raise SourceError(f"{where}: labels are numbers in some files and names in others")
+        missing = missing_labels(map(str, labels), where)
         classes = sorted(label for label in labels if str(label) not in missing)
         if not classes:
             raise SourceError(f"{self._files[0]}: no labelled images: every label is null")
@@ -220,7 +224,7 @@ class ParquetMasksSource(ParquetSource):
 
     of_masks = True
 
-    def _labels(self, batch: Any, column: str, file: Path) -> Iterable[Any]:
+    def _labels(self, batch: Any, column: str, file: File) -> Iterable[Any]:
         return image_values(batch.column(column), file)
 
     def _is_known(self, value: Any) -> bool:
@@ -254,7 +258,7 @@ class ParquetMasksSource(ParquetSource):
                 yield from (mask for mask in masks if mask is not None)
 
 
-def _values(batch: Any, column: str | None, file: Path) -> list[Any]:
+def _values(batch: Any, column: str | None, file: File) -> list[Any]:
     return [None] * batch.num_rows if column is None else text_values(batch[column], column, file)
 
 
@@ -266,31 +270,28 @@ def _split(value: str | None, where: str) -> str | None:
     return part if part in SPLITS else None
 
 
-def _class_names(file: Path, label: str) -> list[str] | None:
+def _class_names(file: File, label: str) -> list[str] | None:
     """The class names in the schema's metadata, None where there are none."""
     with open_parquet(file) as opened:
         metadata = opened.schema_arrow.metadata or {}
     for key in (b"classes", b"huggingface"):
         if len(metadata.get(key, b"")) > MOST_JSON:
             raise SourceError(f"{file}: metadata {key.decode()!r}: over {MOST_JSON >> 20} MiB")
-    names: Any = None
+    names: list[str] | None = None
     text = metadata.get(b"classes")
     if text is None:  # a ClassLabel of Hugging Face's datasets
         with suppress(ValueError, KeyError, TypeError):
             features = parse_json(metadata.get(b"huggingface", b""))["info"]["features"]
             names = features[label]["names"]
-        return _bounded(names, file) if _are_names(names) else None
-    with suppress(ValueError):
-        names = parse_json(text) if text.lstrip().startswith(b"[") else text.decode().split("|")
-    if not _are_names(names) or len(names) < 2:
-        raise SourceError(f"{file}: metadata 'classes' is not a JSON list of names, or a|b|c")
-    if len(set(names)) != len(names):
-        raise SourceError(f"{file}: metadata 'classes' names a class twice")
-    return _bounded(names, file)
-
-
-def _bounded(names: list[str], file: Path) -> list[str]:
-    if len(names) > MOST_CLASSES:
+        names = names if _are_names(names) else None
+    else:
+        with suppress(ValueError):
+            names = parse_json(text) if text.lstrip().startswith(b"[") else text.decode().split("|")
+        if names is None or not _are_names(names) or len(names) < 2:
+            raise SourceError(f"{file}: metadata 'classes' is not a JSON list of names, or a|b|c")
+        if len(set(names)) != len(names):
+            raise SourceError(f"{file}: metadata 'classes' names a class twice")
+    if names is not None and len(names) > MOST_CLASSES:
         raise SourceError(f"{file}: {len(names):,} classes in its metadata, over {MOST_CLASSES:,}")
     return names
 

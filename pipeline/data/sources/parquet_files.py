@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.sources.columns import ColumnNames
-from pipeline.data.sources.files import SYSTEM, Walk
 from pipeline.data.sources.parquet_footer import check_footer
 from pipeline.data.sources.rows import listed
 from pipeline.data.sources.table import LABEL_NAMES, MASK_NAMES, MOST_COLUMNS, known
+from pipeline.data.trees import open_place
+from pipeline.data.trees.local import LocalTree, path_text
+from pipeline.data.trees.names import Unused
+from pipeline.data.trees.tree import SYSTEM, File, ending_of, is_remote, local_path
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import ParameterError, SourceError
-from pipeline.files import regular
 from pipeline.memory import memory_limited
 
 ROWS_AT_ONCE, FEWER = 1024, 16  # so many times fewer where they take too much
@@ -36,26 +40,39 @@ UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)  # what Arrow
 IMAGE_NAMES = ("image", "img", "picture", "photo", "imagebytes", "bytes")
 
 
-def find_parquet(path: str) -> tuple[list[Path], list[tuple[str, str]]]:
+def find_parquet(path: str) -> tuple[list[File], Unused]:
     """The Parquet files of a file, folder or glob, sorted; (name, reason) of a folder's others."""
-    root = Path(path)
-    if root.is_file():
-        return [root], []
-    if not root.is_dir():
-        return sorted(Path(item) for item in glob.glob(path, recursive=True)), []  # noqa: PTH207
+    path = local_path(path)
+    if not is_remote(path) and not Path(path).is_dir():
+        found = [path] if Path(path).is_file() else glob.glob(path, recursive=True)  # noqa: PTH207
+        tree = LocalTree(Path())
+        return [File(tree, each.as_posix()) for each in sorted(map(Path, found))], Unused()
+    root, name = open_place(path)
+    if name:
+        return [File(root, name)], Unused()
     walk = Walk(root)
-    files, others = [], []
-    for file, reason in walk.unused:
-        if file.suffix.lower() == ".parquet" and reason != SYSTEM:
-            files.append(file)
+    files, others = list[File](), Unused()
+    for name, reason in walk.unused:
+        if is_parquet(name, reason):
+            files.append(File(walk.files, name))
         else:
-            others.append((walk.name(file), reason))
-    others += [(walk.name(file), BESIDE) for file in walk.tree.pictures()]
-    return sorted(files), others
+            others.extend([(path_text(name), reason)])
+    others.extend((path_text(name), BESIDE) for name in walk.tree.names())
+    return files, others
+
+
+def is_parquet(name: str, reason: str) -> bool:
+    """Whether an unused file of a tree is one of Parquet, not hidden."""
+    return ending_of(name) == ".parquet" and reason != SYSTEM
+
+
+def common_folder(files: Sequence[File]) -> str:
+    """The folder that all of the files lie in, in their tree."""
+    return os.path.commonpath([os.path.dirname(file.name) for file in files])  # noqa: PTH120
 
 
 def row_batches(
-    file: Path, columns: list[str], first: int = 0, stop: int = sys.maxsize
+    file: File, columns: list[str], first: int = 0, stop: int = sys.maxsize
 ) -> Iterator[Any]:
     """Yield the rows of a Parquet file as Arrow batches of few bytes; raises SourceError.
 
@@ -127,7 +144,7 @@ def _spans(metadata: Any, first: int, stop: int) -> Iterator[tuple[int, list[int
         yield start, groups
 
 
-def _leaves(opened: Any, columns: list[str], file: Path) -> list[str]:
+def _leaves(opened: Any, columns: list[str], file: File) -> list[str]:
     """The path in the file's own schema of what is read of each column; raises SourceError for
     lists, of which one row may hold any number of values."""
     schema, leaves = opened.metadata.schema, list[str]()
@@ -142,13 +159,17 @@ def _leaves(opened: Any, columns: list[str], file: Path) -> list[str]:
     return leaves
 
 
-def open_parquet(file: Path) -> Any:
+def open_parquet(file: File) -> Any:
     """The opened `pyarrow.parquet.ParquetFile`; raises SourceError where it is none."""
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps space that no limit sees
     try:
-        check_footer(regular(file))
+        source = file.tree.source(file.name)
+        with file.tree.opened(file.name) as (footer, size):
+            check_footer(footer, size)
         with memory_limited(MEMORY):
-            opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)  # a page at a time
+            opened = pq.ParquetFile(
+                source, pre_buffer=False, buffer_size=BUFFER
+            )  # a page at a time
     except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
     if (count := opened.metadata.num_columns) > MOST_COLUMNS:
@@ -161,7 +182,7 @@ def row_name(file: str, row: int) -> str:
     return f"{file}:{row}"
 
 
-def image_values(column: Any, file: Path) -> Iterator[bytes | None]:
+def image_values(column: Any, file: File) -> Iterator[bytes | None]:
     """The bytes of a column of images, None where there are none; raises SourceError."""
     if not _is_image(column.type):
         raise SourceError(f"{file}: column 'image' is {column.type}")
@@ -170,7 +191,7 @@ def image_values(column: Any, file: Path) -> Iterator[bytes | None]:
     return (value.as_py() for value in column)
 
 
-def text_values(column: Any, name: str, file: Path) -> list[Any]:
+def text_values(column: Any, name: str, file: File) -> list[Any]:
     """The values of a column of text or whole numbers; raises SourceError for a long text."""
     if _is_text(column.type):
         texts = column.dictionary if pa.types.is_dictionary(column.type) else column
@@ -187,7 +208,7 @@ def _short(error: Exception) -> str:
 
 
 def find_columns(
-    schema: Any, file: Path, names: ColumnNames, *, masks: bool = False
+    schema: Any, file: File, names: ColumnNames, *, masks: bool = False
 ) -> dict[str, str]:
     """The column of each use that there is one for, their types checked; see COLUMNS; masks: a
     label is one."""

@@ -6,10 +6,7 @@ process where they lie too deep. The footer is in Thrift's compact encoding.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from pipeline.files import open_regular
+from typing import Any
 
 LARGEST_FOOTER = 40 << 20
 MOST_VALUES = 25_000_000  # in a footer: some 10 seconds
@@ -20,23 +17,27 @@ TRUE, FALSE, BYTE, DOUBLE, BYTES = 1, 2, 3, 7, 8  # kinds of values
 NUMBERS, LIST, SET, STRUCTURE = (4, 5, 6), 9, 10, 12
 
 
-def check_footer(path: Path) -> None:
-    """Raise ValueError where the schema of the file, or its footer, is too large, OSError as
-    open_regular; what else is wrong with it Arrow says."""
-    with open_regular(path) as (file, size):
-        end = os.pread(file.fileno(), 8, max(0, size - 8))
-        length = int.from_bytes(end[:4], "little")
-        if not end.endswith(MAGIC):
-            return
-        if length > LARGEST_FOOTER:
-            raise ValueError(f"a footer of {length:,} bytes, over {LARGEST_FOOTER >> 20} MiB")
-        data = os.pread(file.fileno(), length, max(0, size - 8 - length))
+def check_footer(file: Any, size: int) -> None:
+    """Raise ValueError where the schema of an opened file of `size` bytes, or its footer, is too
+    large; what else is wrong with it Arrow says."""
+    end = _read(file, max(0, size - 8), 8)
+    length = int.from_bytes(end[:4], "little")
+    if not end.endswith(MAGIC):
+        return
+    if length > LARGEST_FOOTER:
+        raise ValueError(f"a footer of {length:,} bytes, over {LARGEST_FOOTER >> 20} MiB")
+    data = _read(file, max(0, size - 8 - length), length)
     try:
         elements = _Thrift(data).lists().get(SCHEMA, 0)
     except IndexError:
         return
     if elements > MOST_SCHEMA:
         raise ValueError(f"a schema of {elements:,} elements, over {MOST_SCHEMA:,}")
+
+
+def _read(file: Any, first: int, count: int) -> bytes:
+    file.seek(first)
+    return bytes(file.read(count))
 
 
 class _Thrift:

@@ -8,9 +8,12 @@ from pipeline.data.sources.coco import coco_files
 from pipeline.data.sources.columns import ColumnNames, has_label_columns
 from pipeline.data.sources.layout import Layout, part_of
 from pipeline.data.sources.manifest import read_tables
-from pipeline.data.sources.masks import has_masks
-from pipeline.data.sources.parquet_files import find_parquet, parquet_has_masks
+from pipeline.data.sources.masks import has_masks, readable
+from pipeline.data.sources.parquet_files import is_parquet, parquet_has_masks
 from pipeline.data.sources.table import TABLES
+from pipeline.data.trees import open_place, open_tree
+from pipeline.data.trees.tree import File, ending_of, is_remote, local_path
+from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError
 from pipeline.params.sections import TaskName, tasks_of
 
@@ -23,35 +26,45 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
     leads to images and has labels counts before classes' folders, these before other tables, and
     classes in a folder `labeled` before all. Raises SourceError where there is nothing there.
     """
-    root, names = Path(path), names or ColumnNames()
-    if root.suffix.lower() in TABLES and not root.is_dir():
-        return "masks" if root.exists() and has_masks(root) else "manifest"
-    if root.suffix.lower() == ".json" and root.is_file():
-        return "coco"
-    if root.suffix.lower() == ".parquet" or (not root.exists() and "*" in path):
-        return "parquet"
-    if not root.is_dir():
-        raise SourceError(f"{path}: no such folder, CSV or Parquet file")
-    tables, files = read_tables(root, names)
+    path, names = local_path(path), names or ColumnNames()
+    if not is_remote(path) and not Path(path).exists():
+        if (ending := ending_of(path)) in TABLES:
+            return "manifest"
+        if ending == ".parquet" or "*" in path:
+            return "parquet"
+    tree, name = open_place(path, "no such folder, CSV or Parquet file")
+    if name:
+        return _of_file(File(tree, name))
+    tables, files = read_tables(tree, names)
     leading = [table for table in tables if files.lead(table)]
-    tree = files.walk.tree
     labels = any(has_label_columns(each, names) for each in leading)
-    walk = files.walk
-    if any(has_masks(each.path, walk) for each in leading) or (
-        not labels and has_masks(root, walk)
-    ):
+    walk, folder = files.walk, files.walk.tree
+    if any(has_masks(walk, each) for each in leading) or (not labels and has_masks(walk)):
         return "masks"
     if not labels and coco_files(walk):
         return "coco"
-    if any(part_of(name) == "labeled" and inner.folders for name, inner in tree.folders.items()):
+    if any(part_of(name) == "labeled" and inner.folders for name, inner in folder.folders.items()):
         return "folder"
     if any(has_label_columns(each, names) or names.label in each.columns for each in leading):
         return "manifest"
-    if len({name for _, name, _ in Layout.of(tree).labeled}) > 1:
+    if len({name for _, name, _ in Layout.of(folder).labeled}) > 1:
         return "folder"
-    if find_parquet(path)[0]:
+    if any(is_parquet(*file) for file in walk.unused):
         return "parquet"
-    return "manifest" if unread_tables(root) else "folder"
+    return "manifest" if leading else "folder"
+
+
+def _of_file(file: File) -> str:
+    """By its ending; a table may name masks."""
+    ending = ending_of(file.name)
+    if ending in TABLES:
+        table = readable(file)
+        return "masks" if table and has_masks(Walk(file.tree), table) else "manifest"
+    if ending == ".json":
+        return "coco"
+    if ending == ".parquet":
+        return "parquet"
+    raise SourceError(f"{file}: give a folder, a CSV, COCO's JSON or a Parquet file")
 
 
 def task_of(source: str, path: str, names: ColumnNames | None = None) -> TaskName:
@@ -60,11 +73,11 @@ def task_of(source: str, path: str, names: ColumnNames | None = None) -> TaskNam
     return others[0] if others and parquet_has_masks(path, names or ColumnNames()) else usual
 
 
-def unread_tables(folder: Path) -> list[str]:
+def unread_tables(path: str) -> list[str]:
     """What to say of tables in a folder of classes that lead to its images as well."""
-    tables, files = read_tables(folder, ColumnNames())
+    tables, files = read_tables(open_tree(path), ColumnNames())
     return [
-        f"{table.path.name} names images too and is not read; where its labels are meant, name "
+        f"{table.file.own_name} names images too and is not read; where its labels are meant, name "
         "their column with --label-column"
         for table in tables
         if files.lead(table)

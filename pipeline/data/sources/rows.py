@@ -98,7 +98,7 @@ class Source(Protocol):
         """Class names, in the order of the labels."""
 
     @property
-    def left_out(self) -> list[tuple[str, str]]:
+    def left_out(self) -> Sequence[tuple[str, str]]:
         """(name, reason) of every file that is no row."""
 
     @property

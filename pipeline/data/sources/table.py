@@ -8,11 +8,12 @@ import errno
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from itertools import chain, islice
 
+from pipeline.data.trees.names import Names
+from pipeline.data.trees.tree import File
 from pipeline.errors import SourceError
-from pipeline.files import BLOCK, LARGEST_FILE, open_regular
+from pipeline.files import BLOCK, LARGEST_FILE
 
 LISTS = ".txt"  # a table only where it leads to files
 TABLES = (".csv", ".tsv", ".tab", ".psv", LISTS)
@@ -47,9 +48,9 @@ class Table:
     with something behind the header's last column; headed: whether the file names its columns.
     """
 
-    path: Path
+    file: File
     columns: list[str]
-    cells: list[list[str]]
+    cells: list[Names]
     length: int
     even: bool
     crowded: int | None = None
@@ -61,15 +62,18 @@ class Table:
 
     def where(self, row: int) -> str:
         """A row's place, for messages."""
-        return f"{self.path}: row {self.line(row)}"
+        return f"{self.file}: row {self.line(row)}"
 
     def without_header(self) -> Table:
         """The same, even, with its first row as one of values: columns are "column 1", …."""
         columns = [f"column {number + 1}" for number in range(len(self.columns))]
-        cells = [[name, *values] for name, values in zip(self.columns, self.cells, strict=True)]
-        return Table(self.path, columns, cells, self.length + 1, even=True, headed=False)
+        cells = [
+            Names(chain([name], values))
+            for name, values in zip(self.columns, self.cells, strict=True)
+        ]
+        return Table(self.file, columns, cells, self.length + 1, even=True, headed=False)
 
-    def values(self, column: str) -> list[str]:
+    def values(self, column: str) -> Names:
         """One column's cells."""
         return self.cells[self.columns.index(column)]
 
@@ -98,25 +102,25 @@ def known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     return [column for name in names for found, column in plains if found == name]
 
 
-def read_table(path: Path) -> Table:
+def read_table(file: File) -> Table:
     """Read a table row by row; raises SourceError where it can't be, or is over a limit."""
     try:
-        encoding = _encoding(path)
-        separator = _separator(_first(_lines(path, encoding)))
-        rows = _rows(path, _lines(path, encoding), separator)
+        encoding = _encoding(file)
+        separator = _separator(_first(_lines(file, encoding)))
+        rows = _rows(file, _lines(file, encoding), separator)
         if (header := next(rows, None)) is not None:
-            return _collected(path, header, rows)
+            return _collected(file, header, rows)
     except OSError as error:
-        raise SourceError(f"{path}: can't be read ({error.strerror})") from None
+        raise SourceError(f"{file}: can't be read ({error.strerror})") from None
     except csv.Error as error:
-        raise SourceError(f"{path}: can't be read as a table ({error})") from None
-    raise SourceError(f"{path}: holds no rows; needs columns path and label")
+        raise SourceError(f"{file}: can't be read as a table ({error})") from None
+    raise SourceError(f"{file}: holds no rows; needs columns path and label")
 
 
-def _collected(path: Path, header: list[str], rows: Iterator[list[str]]) -> Table:
+def _collected(file: File, header: list[str], rows: Iterator[list[str]]) -> Table:
     """The rows by column; a text that comes often is in memory once."""
     width, length, even, crowded, taken = len(header), 0, True, None, 0
-    cells: list[list[str]] = [[] for _ in header]
+    cells = [Names() for _ in header]
     known: list[dict[str, str]] = [{} for _ in header]
     for row in rows:
         even = even and len(row) == width
@@ -136,15 +140,15 @@ def _collected(path: Path, header: list[str], rows: Iterator[list[str]]) -> Tabl
         taken += CELL_BYTES * width
         if taken > MOST_IN_MEMORY:
             raise SourceError(
-                f"{path}: row {length + 1}: over {MOST_IN_MEMORY >> 20} MiB in memory; keep the "
+                f"{file}: row {length + 1}: over {MOST_IN_MEMORY >> 20} MiB in memory; keep the "
                 "columns of use, or make several sources of it"
             )
-    return Table(path, header, cells, length, even, crowded)
+    return Table(file, header, cells, length, even, crowded)
 
 
-def _encoding(path: Path) -> str:
+def _encoding(table: File) -> str:
     """UTF-8, UTF-16 or, where the bytes are neither, Windows-1252."""
-    with open_regular(path) as (file, size):
+    with table.tree.opened(table.name) as (file, size):
         if size > LARGEST_FILE:
             raise OSError(errno.EFBIG, f"larger than {LARGEST_FILE >> 20} MiB")
         block = file.read(min(size, BLOCK))
@@ -168,9 +172,9 @@ def _encoding(path: Path) -> str:
     return "utf-8"
 
 
-def _lines(path: Path, encoding: str) -> Iterator[str]:
+def _lines(table: File, encoding: str) -> Iterator[str]:
     """The lines with their ends; of one that is too long, its beginning."""
-    with open_regular(path) as (file, size):
+    with table.tree.opened(table.name) as (file, size):
         text = io.TextIOWrapper(file, encoding, "replace", newline=None)
         while size and (line := text.readline(LONGEST_ROW + 1)):
             yield from line.splitlines(keepends=True)
@@ -187,7 +191,7 @@ def _first(lines: Iterator[str]) -> list[str]:
     return first
 
 
-def _rows(path: Path, lines: Iterator[str], separator: str) -> Iterator[list[str]]:
+def _rows(file: File, lines: Iterator[str], separator: str) -> Iterator[list[str]]:
     """The rows that are not empty, their cells stripped; raises SourceError over the limits."""
     length = 0
 
@@ -202,10 +206,10 @@ def _rows(path: Path, lines: Iterator[str], separator: str) -> Iterator[list[str
     for number, row in enumerate(_cells(counted(), separator)):
         length = 0
         if number > MOST_ROWS:
-            raise SourceError(f"{path}: over {MOST_ROWS:,} rows; make several sources of it")
+            raise SourceError(f"{file}: over {MOST_ROWS:,} rows; make several sources of it")
         if len(row) > MOST_COLUMNS:
             raise SourceError(
-                f"{path}: {len(row)} columns, over {MOST_COLUMNS}; no table of labels"
+                f"{file}: {len(row)} columns, over {MOST_COLUMNS}; no table of labels"
             )
         cells = [cell.strip() for cell in row]
         if any(cells):

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.data.preparation.inspection import inspect_source
 from pipeline.data.sources import Row, open_source
-from pipeline.data.sources.files import SYSTEM
 from pipeline.data.sources.layout import part_of
+from pipeline.data.trees.tree import SYSTEM
 from pipeline.errors import SourceError
 from tests.data.helpers import CLASSIFICATION, encoded, noise, photo, run_prepare
 

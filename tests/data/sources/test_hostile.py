@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.sources import open_source
-from pipeline.data.sources.files import DEEPEST
 from pipeline.data.sources.layout import GENERIC, part_of, parts_of
 from pipeline.data.sources.recognise import recognise
 from pipeline.data.sources.table import MOST_COLUMNS
+from pipeline.data.trees.tree import DEEPEST
 from pipeline.errors import SourceError
 from tests.data.helpers import encoded, noise
 

@@ -19,6 +19,7 @@ from pipeline.data.sources.parquet_files import BYTES_AT_ONCE, LONGEST_TEXT, row
 from pipeline.data.sources.rows import in_batches
 from pipeline.errors import SourceError
 from pipeline.files import MOST_JSON
+from tests.data.helpers import file_at
 from tests.data.sources import hostile_parquet as hostile
 from tests.data.sources.hostile_parquet import write
 
@@ -69,21 +70,21 @@ def test_rows_are_read_by_their_bytes(use_dictionary: bool, tmp_path: Path) -> N
     for group in (7, 150):
         columns = {"image": images, "label": [0] * 150}
         pq.write_table(pa.table(columns), path, group, use_dictionary=use_dictionary)
-        batches = list(row_batches(path, ["image", "label"]))
+        batches = list(row_batches(file_at(path), ["image", "label"]))
         assert max(batch.nbytes for batch in batches) <= BYTES_AT_ONCE + (1 << 20)
         assert [image for batch in batches for image in batch["image"].to_pylist()] == images
 
 
 def test_small_row_groups_are_read_together(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"x"] * 5000}), tmp_path / "t.parquet", row_group_size=7)
-    assert len(list(row_batches(tmp_path / "t.parquet", ["image"]))) < 5000 / 256
+    assert len(list(row_batches(file_at(tmp_path / "t.parquet"), ["image"]))) < 5000 / 256
 
 
 def test_of_images_in_a_structure_the_bytes_alone_are_read(tmp_path: Path) -> None:
     images = [{"bytes": b"1", "path": ["a"] * 9}, None]
     pq.write_table(pa.table({"image": images}), tmp_path / "t.parquet")
     assert [row.image for row in LooseImages(str(tmp_path / "t.parquet")).rows()] == [b"1", b""]
-    batch = next(row_batches(tmp_path / "t.parquet", ["image"]))
+    batch = next(row_batches(file_at(tmp_path / "t.parquet"), ["image"]))
     assert batch.schema.field("image").type.num_fields == 1
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.data.sources import Source, open_source
 from pipeline.data.sources.parquet_files import row_batches
-from tests.data.helpers import encoded, noise
+from tests.data.helpers import encoded, file_at, noise
 from tests.data.sources.test_coco import annotation, lists
 
 COUNT = 30
@@ -125,5 +125,9 @@ def test_other_row_groups_are_passed_over(tmp_path: Path) -> None:
     data[start : start + 20] = bytes(20)  # what is not read can't be wrong
     path.write_bytes(data)
     for first, stop in ((0, 30), (40, 100), (25, 29), (95, 400)):
-        found = [n for batch in row_batches(path, ["n"], first, stop) for n in batch["n"].tolist()]
+        found = [
+            n
+            for batch in row_batches(file_at(path), ["n"], first, stop)
+            for n in batch["n"].tolist()
+        ]
         assert found == [*range(first, min(stop, 100))]

@@ -89,7 +89,7 @@ def test_the_column_that_a_user_names_decides_what_is_read(tmp_path: Path) -> No
     rows = [f"{number},{('nv', 'mel')[number // 2]}" for number in range(4)]
     put(tmp_path, "metadata.csv", "\n".join(["image_id,dx", *rows]).encode())
     assert recognise(str(tmp_path)) == "folder"
-    assert unread_tables(tmp_path)[0].startswith("metadata.csv names images too")
+    assert unread_tables(str(tmp_path))[0].startswith("metadata.csv names images too")
     assert recognise(str(tmp_path), ColumnNames(label="dx")) == "manifest"
 
 
