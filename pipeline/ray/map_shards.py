@@ -22,6 +22,7 @@ from pipeline.progress import progress
 from pipeline.ray.nodes import (
     SharedFolder,
     blind,
+    check_own_cpu,
     has_gpus,
     own_address,
     say_if_waiting,
@@ -30,8 +31,9 @@ from pipeline.ray.nodes import (
 from pipeline.ray.session import ray_session
 
 MAX_RESTARTS = 3
+MAX_RETRIES = 10  # of a task whose process or node is lost: one that ends them itself ends the run
 FOREVER = -1
-ITEMS_PER_WORKER = 4  # in Ray's hands: enough that none waits for the one whose turn it is
+ITEMS_PER_WORKER = 4  # in hand: enough that no worker waits for the one whose turn it is
 Files = dict[Path, dict[str, bytes]]
 
 
@@ -174,7 +176,8 @@ def in_ray_tasks(
 
     stored: whether what the tasks read and write lies in storage; else they stay on this machine,
     whose folders it is in. reads: a path that they read besides, which every node has to see.
-    An item whose worker or node is lost is done again elsewhere.
+    An item whose worker or node is lost is done again elsewhere, as is one whose result went with
+    it; one that is lost time and again ends the run. Raises ClusterError where there is no room.
     """
 
     def map_items(task: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -183,18 +186,25 @@ def in_ray_tasks(
 
         here = ray.get_runtime_context().get_node_id()
         strategy = "DEFAULT" if stored else NodeAffinitySchedulingStrategy(here, soft=False)
-        shared, waiting = ray.put((task, _whole(reads))), deque[Any]()
+        shared, waiting, running = ray.put((task, _whole(reads))), deque[Any](), list[Any]()
         work: Any = ray.remote(_done_by).options(
-            num_cpus=1, max_retries=FOREVER, scheduling_strategy=strategy
+            num_cpus=1, max_retries=MAX_RETRIES, scheduling_strategy=strategy
         )
         for item in items:
-            waiting.append(work.remote(shared, item))
+            if len(running) == workers:  # Ray would do as many as there are CPUs
+                _, running = ray.wait(running)
+            running.append(work.remote(shared, item))
+            waiting.append(running[-1])
             if len(waiting) >= ITEMS_PER_WORKER * workers:
                 yield _value(ray.get(waiting.popleft()))
         while waiting:
             yield _value(ray.get(waiting.popleft()))
 
     with ray_session(workers, title):
+        if stored:
+            say_if_waiting(title, "a task", {"CPU": 1})
+        else:
+            check_own_cpu("set storage.url, or run.prepare_workers and run.select_workers to 0")
         yield map_items
 
 

@@ -36,6 +36,16 @@ def say_if_waiting(title: str, worker: str, demand: dict[str, float]) -> None:
         say(f"{title}: no node has {needs} for {worker}; waiting until the cluster has one")
 
 
+def check_own_cpu(remedy: str) -> None:
+    """Raise ClusterError where this node has no CPU for Ray's tasks, which would wait for ever."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    if nodes[here].get("CPU", 0) < 1:
+        raise ClusterError(f"{own_address()} has no CPU for Ray, and work can't leave it; {remedy}")
+
+
 @dataclass(frozen=True)
 class SharedFolder:
     """A folder of the driver's that every worker has to see; it travels to them by pickle.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,21 @@ def test_a_users_mistake_comes_out_of_a_task_as_itself(tmp_path: Path) -> None:
     write_predictions(tmp_path / "predictions", values, rows_per_shard=10)
     with pytest.raises(DataError, match="'image_33'"):
         select(tmp_path / "predictions", tmp_path / "out", 1)
+
+
+def alone(folder: Path, number: int) -> int:
+    """The number, and that no other task is at work in the folder."""
+    (folder / str(number)).touch()
+    time.sleep(0.1)
+    others = len(list(folder.iterdir())) - 1
+    (folder / str(number)).unlink()
+    return -1 if others else number
+
+
+@through_ray
+def test_no_more_tasks_are_at_work_than_workers(tmp_path: Path) -> None:
+    with in_ray_tasks(1, stored=False, title="alone") as over:
+        assert list(over(partial(alone, tmp_path), range(12))) == list(range(12))
 
 
 def predictor_of(model: Path, images: Path, out: Path) -> ShardPredictor:
