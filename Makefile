@@ -27,7 +27,7 @@ setup: $(VENV)/.synced ## make .venv from requirements.lock
 demo: setup ## the whole pipeline on handwritten digits, to report/index.html; VERBOSE=1: all is said
 	selftrain run $(if $(VERBOSE),--verbose -- --verbose)
 
-cluster-demo: setup ## several Ray nodes on this machine, two of them lost while the digits run
+cluster-demo: setup ## several Ray nodes on this machine, five of them lost while the digits run
 	OMP_NUM_THREADS=1 python -m cluster.demo
 
 test: setup ## the tests that take seconds, and the whole pipeline once
