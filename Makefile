@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-scale bench-storage bench-gpu ablation chaos fuzz
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-scale bench-storage bench-workers bench-gpu ablation chaos fuzz
 
 help: # the targets with two number signs
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -88,6 +88,9 @@ bench-scale: setup # memory and seconds of what goes through all images; IMAGES=
 
 bench-storage: setup # photographs as JPEG beside PNG: bytes, speed, accuracy; DATA=folder of Parquet files
 	OMP_NUM_THREADS=1 python -m benchmarks.storage --data $(DATA)
+
+bench-workers: setup # prepare and embed by two Ray workers, against one; on a machine with nothing else to do
+	OMP_NUM_THREADS=1 python -m benchmarks.workers
 
 bench-gpu: # training and prediction on a GPU; needs torch, not Ray, DVC or MLflow
 	python -m benchmarks.gpu

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from benchmarks import gpu, pseudo_labelling, training
+from benchmarks.workers.__main__ import Stages
 from pipeline.data.predictions import read_predictions
+from pipeline.data.tensors import read_dataset
 from pipeline.labels.predict import finish_predictions
 from pipeline.models.passes import Passes
 from pipeline.tasks.classification import TASK
@@ -34,6 +36,12 @@ def test_the_bare_loop_predicts_as_many_images_as_there_are(tmp_path: Path) -> N
     finish_predictions(images, tmp_path / "out", 10)
     found = np.concatenate([shard.values for shard in read_predictions(tmp_path / "out", TASK)])
     assert found.shape == (40, 10)
+
+
+def test_two_workers_prepare_images_of_which_none_is_a_copy(tmp_path: Path) -> None:
+    counts = Stages(tmp_path, 60).prepared(60, tmp_path / "work", None)
+    assert (counts.seen, counts.quarantined, counts.duplicates_dropped) == (60, 0, 0)
+    assert read_dataset(tmp_path / "work" / "prepared").image_size == 128
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
