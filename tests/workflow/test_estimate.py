@@ -80,7 +80,7 @@ def test_a_step_takes_as_long_as_it_has_images() -> None:
     values["generations"]["1"]["student"]["train"] = {"online": {"start_fraction": 0.1}}
     stages = estimate_seconds(parse_params(values), Counts(9, 9, 9, 0.0), Rates(0.0, 1.0, 0.0))
     work = {stage: seconds - STAGE_SECONDS for stage, seconds in stages.items()}
-    assert work["train_teacher"] == pytest.approx(300 / 4)  # the labelled images alone
-    assert work["train_control@0.longer"] == pytest.approx(600 / 4)
+    assert work["train_teacher"] == pytest.approx(150 / 4)  # the labelled images alone
+    assert work["train_control@0.longer"] == pytest.approx(300 / 4)
     online = 0.9 * 3 / 3  # of a batch of labelled images
-    assert work["train_student@1"] == pytest.approx(300 * (4 + online) / 4)
+    assert work["train_student@1"] == pytest.approx(150 * (4 + online) / 4)

@@ -21,6 +21,7 @@ SHARP_SIDE = 32
 SMALLEST_SIDE, WEIGHTS_SIDE = 16, 224
 LARGEST_SIDE = {"folder_small": 64, "photographs": 128}
 SMALL_SIDE = 64  # median shorter side up to which images with masks are small
+VIEW = 96  # train.image_size of the preset for photographs with masks
 FEW_MASKS = 20  # fewer can't spare any for validation
 FEW_LABELS, FEW_OF_A_CLASS, FEW_TO_JUDGE = 50, 5, 2
 BAD_ALLOWED = 0.05
@@ -104,14 +105,15 @@ def source_words(source: str, task: Targets) -> str:
 def _advise_masks(inspection: Inspection, source: str, path: str, task: Targets) -> Advice:
     """For images with masks: masks_photographs where one has a colour and half of them have a
     shorter side of over 64 pixels, else the one for small images; image size: the shorter side
-    that half of them have, in sixteens, 32 to 240, else to 128; validation where 20 masks are
-    there."""
+    that half of them have, in sixteens, 32 to 240, else to 128; what training sees of it, at about
+    the same scale; validation where 20 masks are there."""
     grey, test = inspection.coloured == 0, inspection.tested
     small = grey or inspection.median_side <= SMALL_SIDE
     preset, largest = PRESETS[small]
     side = min(max(inspection.median_side // 16 * 16, 2 * SMALLEST_SIDE), largest)
     half = f"half the images have a shorter side of {inspection.median_side} pixels or more"
     share = 0.2 if inspection.answered >= FEW_MASKS or inspection.validation else 0.0
+    boxes = [round(min(1.0, bound * (VIEW / side) ** 2), 2) for bound in (0.55, 2.8)]
     settings = [
         Setting("task", task.name, f"{len(inspection.classes)} classes"),
         Setting("data.source", source, source_words(source, task)),
@@ -130,6 +132,8 @@ def _advise_masks(inspection: Inspection, source: str, path: str, task: Targets)
         *_exceptions(inspection),
         Setting("augment.flip", True, "false where left and right matter, as in text"),
     ]
+    if not small:
+        settings.append(Setting("augment.crop_area", boxes, f"{VIEW} pixels at about their scale"))
     return Advice(preset, f"{inspection.answered} images with a mask", settings)
 
 

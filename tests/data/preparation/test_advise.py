@@ -192,17 +192,18 @@ def test_every_choice_has_its_reason_in_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("median", "coloured", "preset", "side"),
+    ("median", "coloured", "preset", "side", "views"),
     [
-        (180, 90, "masks_photographs", 176),
-        (900, 1, "masks_photographs", 240),
-        (900, 0, "digit_scenes_segmentation", 128),
-        (64, 90, "digit_scenes_segmentation", 64),
-        (9, 90, "digit_scenes_segmentation", 32),
+        (180, 90, "masks_photographs", 176, [0.16, 0.83]),
+        (100, 90, "masks_photographs", 96, [0.55, 1.0]),
+        (900, 1, "masks_photographs", 240, [0.09, 0.45]),
+        (900, 0, "digit_scenes_segmentation", 128, None),
+        (64, 90, "digit_scenes_segmentation", 64, None),
+        (9, 90, "digit_scenes_segmentation", 32, None),
     ],
 )
 def test_images_with_masks_have_settings_of_their_own(
-    median: int, coloured: int, preset: str, side: int
+    median: int, coloured: int, preset: str, side: int, views: list[float] | None
 ) -> None:
     seen = found(sides=[median] * 100, coloured=coloured)
     advice = advise(seen, "masks", "scenes", gpu=False, task="segmentation")
@@ -211,6 +212,7 @@ def test_images_with_masks_have_settings_of_their_own(
     assert settings["task"] == parameters(advice).task == "segmentation"
     assert (settings["data.source"], settings["data.path"]) == ("masks", "scenes")
     assert settings["data.image_size"] == side
+    assert settings.get("augment.crop_area") == views
     assert settings["data.channels"] == (3 if coloured else 1)
     assert settings["data.validation_fraction"] == 0.2
     few = found(labeled=Counter(a=9, b=2), answered=11)
