@@ -22,7 +22,7 @@ from pipeline.workflow.layout import Layout
 
 def add_answers(args: argparse.Namespace) -> None:
     """Add what the file says to the corrections."""
-    from pipeline.data.preparation.answers import read_answers, with_answers
+    from pipeline.data.answers.choices import read_answers, with_answers
     from pipeline.files import write_text
 
     layout, params = Layout(Path.cwd()), load_params()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.answers.choices import labeling_config, task, write_dataset
 from pipeline.data.predictions import read_some_predictions
-from pipeline.data.preparation.answers import labeling_config, task, write_dataset
 from pipeline.data.rows import read_rows
 from pipeline.data.tensors import read_dataset
 from pipeline.files import csv_rows, folder_written_whole, write_json, write_text

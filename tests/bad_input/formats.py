@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pipeline.data.answers.choices import read_answers
 from pipeline.data.decoding import decode_images
 from pipeline.data.features import load_features
 from pipeline.data.images import readable_formats
 from pipeline.data.predictions import read_predictions, read_pseudo_labels
-from pipeline.data.preparation.answers import read_answers
 from pipeline.data.preparation.corrections import read_corrections
 from pipeline.data.preparation.inspection import inspect_source
 from pipeline.data.shards import (

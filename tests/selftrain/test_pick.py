@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import selftrain.answers
 import selftrain.pick
-from pipeline.data.preparation.answers import image_name
+from pipeline.data.answers.choices import image_name
 from pipeline.evaluate.result import model_result, save_result
 from pipeline.files import write_json
 from pipeline.labels.queue import doubtful_queue

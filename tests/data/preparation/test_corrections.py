@@ -4,7 +4,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.preparation.answers import with_answers
+from pipeline.data.answers.choices import with_answers
 from pipeline.data.preparation.corrections import MOST_CORRECTIONS, NONE_OF_THEM, read_corrections
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.shards import iter_shards

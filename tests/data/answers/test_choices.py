@@ -10,8 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.data.encoding import encode_jpeg
-from pipeline.data.preparation.answers import (
+from pipeline.data.answers.choices import (
     image_name,
     labeling_config,
     read_answers,
@@ -19,6 +18,7 @@ from pipeline.data.preparation.answers import (
     with_answers,
     write_dataset,
 )
+from pipeline.data.encoding import encode_jpeg
 from pipeline.data.preparation.corrections import (
     NONE_CHOICE,
     NONE_OF_THEM,
@@ -30,7 +30,7 @@ from pipeline.files import MOST_JSON
 from tests.data.helpers import ListSource, encoded, labeled_rows, noise, run_prepare
 
 CLASSES = ("cat", "dog")
-EXPORT = Path(__file__).parent / "answers" / "label_studio.json"
+EXPORT = Path(__file__).parent / "label_studio.json"
 ODD = 'photos/4, an odd "name".jpg'
 
 
