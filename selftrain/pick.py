@@ -1,10 +1,11 @@
 """List the unlabelled images that are most worth a label, with a page to label them on.
 
 selftrain pick --count N [--out pick] [--by typical] [--features pixels]
-                      [--label-studio] [--fiftyone]
+                      [--label-studio] [--fiftyone | --coco]
 
 Typical images while labels are few, doubtful ones later. It needs what `selftrain run prepare`
-makes, and uses what has been trained since.
+makes, and uses what has been trained since. Where each pixel has a class, the teacher's masks go
+out with the images to be corrected.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from pipeline.errors import ParameterError, counted
 from pipeline.params import load_params
 from pipeline.progress import say
-from pipeline.tasks import check_image_classes, open_task
+from pipeline.tasks import open_task
 from pipeline.workflow.command import command_parser, run_command
 from pipeline.workflow.in_use import Marks
 from pipeline.workflow.layout import Layout
@@ -33,9 +34,17 @@ def pick(args: argparse.Namespace) -> None:
     if args.out.exists() and not (args.out / QUEUE).is_file():
         raise ParameterError(f"--out {args.out}: no folder that selftrain pick wrote; give another")
     params, layout = load_params(), Layout(Path.cwd())
-    check_image_classes("pick", open_task(params.task))
+    task = open_task(params.task)
+    if args.coco and task.answer_file is None:
+        raise ParameterError("--coco: holds masks, and an image has one class; give --fiftyone")
+    if args.fiftyone and task.answer_file is not None:
+        raise ParameterError(
+            f"--fiftyone: holds one class an image, and each has a {task.answer_file}; give "
+            "--coco, which FiftyOne reads too"
+        )
     import torch
 
+    from pipeline.report.mask_queue import publish_masks
     from pipeline.report.queue import publish_queue
     from pipeline.workflow.picking import pick_images, weakest_words
 
@@ -45,8 +54,11 @@ def pick(args: argparse.Namespace) -> None:
         say("pick: no unlabelled image is left to ask for; nothing was written")
         return
     weakest = weakest_words(layout, params)
-    tasks = {"label_studio": args.label_studio, "fiftyone": args.fiftyone}
-    publish_queue(args.out, picked, layout.prepared, params.data, **tasks)
+    out, prepared, data, tool = args.out, layout.prepared, params.data, args.label_studio
+    if task.answer_file is None:
+        publish_queue(out, picked, prepared, data, label_studio=tool, fiftyone=args.fiftyone)
+    else:
+        publish_masks(out, picked, prepared, data, task, label_studio=tool, coco=args.coco)
     images = counted(len(picked.queries), f"{picked.strategy} image")
     say(f"pick: {images}, {picked.by}: {args.out}/index.html")
     if weakest:
@@ -73,6 +85,7 @@ def main() -> int:
     )
     parser.add_argument("--label-studio", action="store_true", help="write tasks for Label Studio")
     parser.add_argument("--fiftyone", action="store_true", help="write a FiftyOne data set")
+    parser.add_argument("--coco", action="store_true", help="write images and masks as COCO's JSON")
     with Marks(Path.cwd()).renewed():
         return run_command("pick", parser, pick)
 

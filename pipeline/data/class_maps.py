@@ -200,6 +200,12 @@ def grid(side: int, most: int) -> NDArray[np.int64]:
     return (np.arange(count) * side + side // 2) // count
 
 
+def grid_places(images: Maps, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (R, 1) and columns (R,) of an even grid over (…, S, S), at most so many a side."""
+    places = grid(images.shape[-1], max(1, most))
+    return places[:, None], places
+
+
 def map_columns(maps: Maps) -> dict[str, Any]:
     """Maps (n, 4, S, S) as the columns of COLUMNS, each value a PNG."""
     middles, _ = _cells(maps.shape[-1])

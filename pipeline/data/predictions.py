@@ -103,19 +103,24 @@ def predictions_table(
     return table.replace_schema_metadata({"precision": ", ".join(precision)})
 
 
-def read_predictions(folder: Path, task: TaskColumns) -> Iterator[Predictions]:
-    """The predictions of each shard of `folder`, in order; raises DataError."""
+def read_predictions(
+    folder: Path, task: TaskColumns, at_once: int | None = None
+) -> Iterator[Predictions]:
+    """The predictions of each shard of `folder`, or of so many of its images at once, in order;
+    raises DataError."""
     num_classes = num_classes_of(folder, read_manifest(folder))
     schema = pa.schema([*PLACE, *task.prediction_schema(num_classes)])
     for table in iter_shards(folder, schema.names, [STRANGER.name]):
         check_schema(table, schema, folder)
-        yield Predictions(
-            ids=table.column("id").to_pylist(),
-            shard=table.column("shard").to_numpy(),
-            row=table.column("row").to_numpy(),
-            values=task.read_predictions(table, num_classes, folder),
-            strangers=strangers_of(table, folder),
-        )
+        rows = at_once or max(1, len(table))
+        for part in (table.slice(start, rows) for start in range(0, max(1, len(table)), rows)):
+            yield Predictions(
+                ids=part.column("id").to_pylist(),
+                shard=part.column("shard").to_numpy(),
+                row=part.column("row").to_numpy(),
+                values=task.read_predictions(part, num_classes, folder),
+                strangers=strangers_of(part, folder),
+            )
 
 
 def strangers_of(table: Any, folder: Path) -> NDArray[np.bool_] | None:

@@ -60,9 +60,9 @@ class Evaluation:
         return value if self.more else {key: value[key] for key in value if key != "more"}
 
 
-def weakest_classes(classes: Sequence[str], test: Evaluation, score: str = "right") -> str:
-    """The classes that are worth more labels, weakest first: "cat (50 % right), dog (90 % right)";
-    nothing where every class that is judged is right often enough."""
+def weakest_classes(classes: Sequence[str], test: Evaluation, task: Task) -> str:
+    """The classes that are worth more labels, weakest first: "cat (50 % right)"; "" for none."""
+    score = "right" if task.image_classes else task.class_score
     weak = sorted(
         (accuracy, name)
         for name, accuracy, row in zip(classes, test.per_class, test.confusion, strict=True)

@@ -42,6 +42,26 @@ def doubt(members: Sequence[Floats]) -> Floats:
     return score
 
 
+def image_doubts(members: Sequence[Floats]) -> tuple[Floats, NDArray[np.int64]]:
+    """The mean doubt of the units of each image, (N,), and the pair of classes with most of it.
+
+    members: M arrays (N, U, K) of probabilities, all 0 of units that count in nothing.
+    """
+    shape = members[0].shape[:2]
+    units = [member.reshape(-1, member.shape[2]) for member in members]
+    counting = (units[0].sum(axis=1) > 0).reshape(shape)
+    doubts = np.where(counting, doubt(units).reshape(shape), np.float32(0))
+    pairs = class_pairs(np.mean(units, axis=0)).reshape(shape)
+    if shape[1] == 1:
+        return doubts[:, 0], pairs[:, 0]
+    means: Floats = doubts.sum(axis=1) / counting.sum(axis=1).clip(1).astype(np.float32)
+    most = np.empty(len(pairs), np.int64)
+    for row, (own, weights) in enumerate(zip(pairs, doubts, strict=True)):
+        found, places = np.unique(own, return_inverse=True)
+        most[row] = found[np.bincount(places, weights).argmax()]
+    return means, most
+
+
 def diverse(
     scores: Floats, groups: NDArray[np.int64], count: int, again: float = AGAIN
 ) -> list[int]:

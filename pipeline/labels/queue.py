@@ -17,15 +17,17 @@ from pipeline.data.predictions import read_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.errors import DataError, counted
-from pipeline.labels.doubt import Columns, class_pairs, diverse, doubt, narrowed, pair_names
+from pipeline.labels.doubt import Columns, diverse, image_doubts, narrowed, pair_names
 from pipeline.labels.pool import Embed, read_pool, sampled_rows
 from pipeline.labels.typical import reduced, typical_rows
 from pipeline.progress import progress
+from pipeline.tasks import Task
 from pipeline.tasks.classification import TASK
 
 Strategy = Literal["typical", "doubtful"]
 FEW_PER_CLASS = 10  # labelled images of a class, on average, under which labels are few
 MOST_IMAGES = 20_000  # that are clustered; of more, a sample
+IMAGES_AT_ONCE = 32  # whose predictions are in memory, maps of up to 4 MiB
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,12 @@ class Query:
     why: str
 
 
-def choose_strategy(*, num_labels: int, num_classes: int, taught: bool) -> Strategy:
-    """How to choose; taught: whether teachers have predicted the images."""
-    few = num_labels < FEW_PER_CLASS * num_classes
+def choose_strategy(
+    *, num_labels: int, num_classes: int, taught: bool, image_classes: bool = True
+) -> Strategy:
+    """How to choose; taught: whether teachers have predicted the images; image_classes: whether an
+    image has one class, else it shows many, and few labels say much."""
+    few = image_classes and num_labels < FEW_PER_CLASS * num_classes
     return "typical" if few or not taught else "doubtful"
 
 
@@ -95,10 +100,12 @@ def doubtful_queue(
     *,
     count: int,
     answered: Collection[str] = (),
+    task: Task = TASK,
 ) -> list[Query]:
     """The images that the teachers doubt or disagree on, diverse by the classes in question.
 
-    predictions: folders of what each teacher thought of the images in `unlabeled`, row by row.
+    predictions: folders of what each teacher thought of the images in `unlabeled`, row by row; of
+    an image with many units the mean doubt, and the classes that most of it is between.
     Raises DataError where they are of other images.
     """
     for folder in predictions:
@@ -106,7 +113,7 @@ def doubtful_queue(
             raise DataError(
                 f"{folder}: not of the images in {unlabeled}; selftrain run predicts these"
             )
-    parts = _doubts(predictions, frozenset(answered))
+    parts = _doubts(predictions, frozenset(answered), len(classes), task)
     known = narrowed(parts, lambda columns: diverse(columns[1], columns[2], count))
     if not known:
         return []
@@ -129,18 +136,18 @@ def same_images(unlabeled: Path, predictions: Path) -> bool:
     return all(first["id"].equals(second["id"]) for first, second in both)
 
 
-def _doubts(predictions: Sequence[Path], answered: frozenset[str]) -> Iterator[Columns]:
-    """Row, doubt and pair of classes of the images not answered, a shard at a time."""
+def _doubts(
+    predictions: Sequence[Path], answered: frozenset[str], num_classes: int, task: Task
+) -> Iterator[Columns]:
+    """Row, doubt and pair of classes of the images not answered, a few at a time."""
     first = 0
-    for members in zip(*(read_predictions(folder, TASK) for folder in predictions), strict=True):
-        probabilities = [np.exp(member.values) for member in members]
-        open_ones = np.array([name not in answered for name in members[0].ids], np.bool_)
-        yield (
-            first + np.flatnonzero(open_ones),
-            doubt(probabilities)[open_ones],
-            class_pairs(np.mean(probabilities, axis=0))[open_ones],
-        )
-        first += len(open_ones)
+    parts = (read_predictions(folder, task, IMAGES_AT_ONCE) for folder in predictions)
+    for members in zip(*parts, strict=True):
+        shares = [task.distributions(member.values, num_classes) for member in members]
+        doubts, pairs = image_doubts(shares)
+        places = np.flatnonzero([name not in answered for name in members[0].ids])
+        yield first + places, doubts[places], pairs[places]
+        first += len(doubts)
 
 
 def _ids(folder: Path, rows: Sequence[int]) -> list[str]:

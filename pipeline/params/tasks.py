@@ -9,7 +9,6 @@ Allowed = dict[tuple[str, str], tuple[object, ...]]  # values by section and par
 PIXELS: Allowed = {("augment", "mix"): ("none", "mixup", "cutmix", "both")}
 IMAGES: Allowed = {
     ("data", "validation"): ("held_out",),
-    ("data", "corrections"): (None,),
     ("embed", "source"): (None,),
     ("augment", "mix"): ("none", "cutmix", "classmix"),
     ("train", "contrastive_weight"): (0,),

@@ -64,21 +64,17 @@ def _start_from_weights(data: ReportData) -> str | None:
 
 
 def _label(data: ReportData) -> str | None:
-    image_classes, test = data.task.image_classes, data.champion_result.test
-    score = "right" if image_classes else data.task.class_score
-    if named := weakest_classes(data.classes, test, score):
-        how = ": selftrain pick --count 50" if image_classes else ""
-        return f"Label more images{how}; the weakest classes: {named}"
+    if named := weakest_classes(data.classes, data.champion_result.test, data.task):
+        return f"Label more images: selftrain pick --count 50; the weakest classes: {named}"
     return None
 
 
 def _stop(data: ReportData) -> str | None:
     for part in data.generations:
         if part.against_teacher is not None and part.against_teacher.verdict == "worse":
-            said = " and what you said in corrections.csv" if data.task.image_classes else ""
             return (
                 f"Generation {part.generation} is clearly worse than its teacher: look at what it "
-                f"learnt from, the pseudo-labels above{said}"
+                "learnt from, the pseudo-labels above and what you said in corrections.csv"
             )
     last = data.generations[-1]
     if last.against_teacher is None or last.against_teacher.verdict == "better":

@@ -5,11 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, cast
 
-from pipeline.errors import ParameterError
 from pipeline.params import Params
 from pipeline.tasks.task import Task
 
-__all__ = ["Task", "check_image_classes", "noted", "open_task"]
+__all__ = ["Task", "noted", "open_task"]
 
 
 def open_task(name: str) -> Task:
@@ -21,11 +20,3 @@ def noted(task: Task) -> dict[str, Any]:
     """What a manifest notes of the task: its name where it is not the usual one."""
     usual = Params.model_fields["task"].default
     return {} if task.name == usual else {"task": task.name}
-
-
-def check_image_classes(command: str, task: Task) -> None:
-    """Raise ParameterError where a command needs one class an image, and the task has none."""
-    if not task.image_classes:
-        raise ParameterError(
-            f"task = {task.name}: {command} asks for one class an image, and there is none"
-        )

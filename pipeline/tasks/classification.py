@@ -19,10 +19,11 @@ from pipeline.data.distributions import (
     stored_confidences,
 )
 from pipeline.data.predictions import whole_numbers
+from pipeline.data.preparation.corrections import class_reader
 from pipeline.data.preparation.targets import Encoded
 from pipeline.errors import DataError
 from pipeline.tasks.averages import weighted_log_probs
-from pipeline.tasks.metrics import LEAST_LOG_PROB, correct
+from pipeline.tasks.metrics import LEAST_LOG_PROB, are_right, correct
 from pipeline.tasks.significance import Bootstrap, PairedTest, accuracy_interval, compare
 from pipeline.tasks.task import Array, Choose, Floats, Scores, Taught, Units
 
@@ -47,6 +48,7 @@ class Classification:
     image_classes, keeps_whole = True, False
     answer_file: str | None = None
     target = pa.field("label", pa.int32())
+    correction_reader = staticmethod(class_reader)
 
     # data
     def encode(
@@ -145,6 +147,10 @@ class Classification:
         """(N, K)."""
         return read_distributions(table, num_classes, "log_probs", source).dense()
 
+    def distributions(self, predictions: Array, num_classes: int) -> Floats:
+        """An image is one unit."""
+        return np.exp(predictions)[:, None]
+
     # answering
     def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
         """The name of the likeliest class."""
@@ -229,7 +235,7 @@ class Classification:
 
     def scores(self, evidence: Array) -> Scores:
         """Accuracy, of all images and of those of each class."""
-        right, labels = _right(evidence), evidence[:, 1]
+        right, labels = are_right(evidence), evidence[:, 1]
         totals, found = np.bincount(labels), np.bincount(labels, right)
         pairs = zip(found, totals, strict=True)
         per_class = [float(own / total) if total else None for own, total in pairs]
@@ -237,11 +243,11 @@ class Classification:
 
     def interval(self, evidence: Array, bootstrap: Bootstrap) -> tuple[float, float]:
         """Wilson's."""
-        return accuracy_interval(_right(evidence), bootstrap.interval)
+        return accuracy_interval(are_right(evidence), bootstrap.interval)
 
     def compare(self, before: Array, after: Array, bootstrap: Bootstrap) -> PairedTest:
         """McNemar's test and the bootstrap."""
-        return compare(_right(before), _right(after), bootstrap)
+        return compare(are_right(before), are_right(after), bootstrap)
 
     def difference_error(self, before: Array, after: Array) -> float | None:
         """None: the images gained and lost say all."""
@@ -249,7 +255,7 @@ class Classification:
 
     def beats(self, earlier: Array, later: Array) -> bool:
         """By images that only one of them has right."""
-        one, other = _right(earlier), _right(later)
+        one, other = are_right(earlier), are_right(later)
         lost, gained = int((one & ~other).sum()), int((other & ~one).sum())
         return bool(lost - gained > np.sqrt(lost + gained))
 
@@ -267,7 +273,7 @@ class Classification:
 
     def evidence_values(self, evidence: Array) -> list[Any]:
         """Whether each image is right."""
-        return list(_right(evidence).tolist())
+        return list(are_right(evidence).tolist())
 
     def evidence_of(self, values: Sequence[Any]) -> Array:
         """Class 0 of right images, 1 of wrong ones, for 0."""
@@ -289,10 +295,6 @@ class Classification:
     ) -> list[NDArray[np.uint8]]:
         """The image alone."""
         return [self.draw(pixels, prediction, num_classes)]
-
-
-def _right(evidence: Array) -> NDArray[np.bool_]:
-    return np.asarray(evidence[:, 0] == evidence[:, 1])
 
 
 TASK = Classification()

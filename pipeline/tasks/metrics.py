@@ -67,6 +67,11 @@ def correct(log_probs: Floats, labels: Integers) -> Flags:
     return right
 
 
+def are_right(evidence: NDArray[Any]) -> Flags:
+    """Whether the class predicted, (N, 2) with the true one, is that: (N,)."""
+    return np.asarray(evidence[:, 0] == evidence[:, 1])
+
+
 def top_k_accuracy(log_probs: Floats, labels: Integers, k: int = 5) -> float | None:
     """Share of the images whose label is among the k most probable; None where K ≤ k.
 

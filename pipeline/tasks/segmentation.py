@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data import class_maps
+from pipeline.data.answers.corrected_masks import mask_reader
 from pipeline.data.class_maps import IGNORED
 from pipeline.data.fit import own_pixels, padding
 from pipeline.data.preparation.encoded_masks import encoded_masks
@@ -41,6 +42,7 @@ class Segmentation:
     image_classes, keeps_whole = False, True
     answer_file: str | None = "mask"
     target = pa.field("mask", pa.binary())
+    correction_reader = staticmethod(mask_reader)
 
     # data
     def encode(
@@ -126,6 +128,14 @@ class Segmentation:
         """Maps (N, 4, S, S)."""
         return class_maps.read_maps(table, num_classes, source)
 
+    def distributions(self, predictions: Array, num_classes: int) -> Floats:
+        """Of a grid of pixels."""
+        rows, columns = class_maps.grid_places(predictions, CLASSIFIED)
+        some = predictions[..., rows, columns]
+        shares = class_maps.map_probabilities(some, num_classes)
+        shares = np.where(some[:, :1] == IGNORED, np.float32(0), shares)
+        return np.moveaxis(shares.reshape(*shares.shape[:2], -1), 1, 2)
+
     # answering
     def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
         """The class of each of its own pixels, (H, W)."""
@@ -194,7 +204,7 @@ class Segmentation:
         self, log_probs: Tensor, targets: Array, most: int
     ) -> tuple[Floats, NDArray[np.int64]]:
         """Of a grid of pixels those that are known."""
-        rows, columns = _grid(targets, isqrt(most))
+        rows, columns = class_maps.grid_places(targets, min(CLASSIFIED, isqrt(most)))
         classes = targets[:, rows, columns].astype(np.int64).ravel()
         there = log_probs[:, :, rows, columns].movedim(1, -1).flatten(0, -2)
         known = classes != IGNORED
@@ -204,7 +214,8 @@ class Segmentation:
         self, predictions: Array, targets: Array, num_classes: int
     ) -> tuple[Floats, NDArray[np.int64]]:
         """The known pixels of a grid over each image."""
-        rows, columns = _grid(targets, isqrt(MOST_CLASSIFIED // max(1, len(targets) * num_classes)))
+        most = isqrt(MOST_CLASSIFIED // max(1, len(targets) * num_classes))
+        rows, columns = class_maps.grid_places(targets, min(CLASSIFIED, most))
         shares = class_maps.map_probabilities(predictions[..., rows, columns], num_classes)
         classes = targets[..., rows, columns]
         known = classes != IGNORED
@@ -282,12 +293,6 @@ class Segmentation:
             return [image, class_maps.striped(shown, prediction[0] == IGNORED)]
         both = (self.draw(pixels, each, num_classes) for each in (target, prediction[0]))
         return [image, *both, class_maps.painted_errors(pixels, prediction[0], target)]
-
-
-def _grid(targets: Array, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (R, 1) and columns (R,) of an even grid over the images, at most so many a side."""
-    places = class_maps.grid(targets.shape[-1], min(CLASSIFIED, max(1, most)))
-    return places[:, None], places
 
 
 TASK = Segmentation()

@@ -143,6 +143,10 @@ class Task(Targets, Protocol):
     def read_predictions(self, table: Any, num_classes: int, source: object) -> Array:
         """Predictions (N, …) of a table of these columns; DataError names `source`."""
 
+    def distributions(self, predictions: Array, num_classes: int) -> Floats:
+        """What predictions (N, …) say of some units of each image, (N, U, K); all 0 of a unit that
+        counts in nothing."""
+
     # answering
     def answer(self, prediction: Array, size: Sequence[int], classes: Sequence[str]) -> Any:
         """A prediction (…) of one image as its user reads it: the name of its class, or a target at

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from pipeline.data.preparation.corrections import NONE_OF_THEM, read_corrections
+from pipeline.data.preparation.corrections import NONE_OF_THEM, task_corrections
 from pipeline.data.rows import find_rows
 from pipeline.data.shards import MANIFEST, read_manifest
 from pipeline.data.tensors import Dataset, read_dataset
@@ -64,13 +65,18 @@ def pick_images(
     dataset = read_dataset(layout.prepared)
     unlabeled, labeled = layout.prepared / "unlabeled", layout.prepared / "labeled"
     corrections = layout.root / CORRECTIONS
-    answers = read_corrections(corrections, dataset.classes) if corrections.exists() else {}
+    answers, task = dict[str, Any](), open_task(params.task)
+    if corrections.exists():
+        answers = task_corrections(corrections, task, dataset.classes)
     teachers = _teachers_so_far(layout, params, len(dataset.classes))
     if strategy == "auto":
         labeled_ids = [name for name, label in answers.items() if label != NONE_OF_THEM]
         num_labels = read_manifest(labeled).rows + len(find_rows(unlabeled, labeled_ids))
         strategy = choose_strategy(
-            num_labels=num_labels, num_classes=len(dataset.classes), taught=bool(teachers)
+            num_labels=num_labels,
+            num_classes=len(dataset.classes),
+            taught=bool(teachers),
+            image_classes=task.image_classes,
         )
     generation, predictions = list(teachers.items())[-1] if teachers else (None, None)
     if strategy == "doubtful":
@@ -79,8 +85,14 @@ def pick_images(
                 "--by doubtful: no teacher has seen these images yet; selftrain run, or give "
                 "--by typical"
             )
-        folders = list(teachers.values())
-        queries = doubtful_queue(unlabeled, folders, dataset.classes, count=count, answered=answers)
+        queries = doubtful_queue(
+            unlabeled,
+            list(teachers.values()),
+            dataset.classes,
+            count=count,
+            answered=answers,
+            task=task,
+        )
         by = f"by the teachers of generation {' and '.join(teachers)}"
         return Picked("doubtful", by, queries, predictions, generation)
     name, embed = feature_maker(layout, params, dataset, features)
@@ -98,10 +110,11 @@ def weakest_words(layout: Layout, params: Params) -> str:
     folder, classes = layout.evaluation(champion), layout.classes
     if not (folder / RESULT_FILE).exists():
         return ""
-    test = load_result(folder, open_task(params.task)).test
+    task = open_task(params.task)
+    test = load_result(folder, task).test
     if len(test.per_class) != len(classes):  # the evaluation is of other images
         return ""
-    return weakest_classes(classes, test)
+    return weakest_classes(classes, test, task)
 
 
 def _teachers_so_far(layout: Layout, params: Params, num_classes: int) -> dict[str, Path]:
@@ -125,10 +138,18 @@ def feature_maker(
 ) -> tuple[str, Embed]:
     """What makes features of images, and its name; which: auto, champion, pretrained or pixels.
 
-    auto: the champion if there is one, else the weights that transfer.source names, else pixels.
+    auto: the champion if there is one, else the weights that transfer.source names, else pixels;
+    these alone where images have no one class.
     Raises ParameterError or DataError where there is not what `which` asks for.
     """
     source = params.training("0").transfer.source
+    if not open_task(params.task).image_classes:
+        if which in ("champion", "pretrained"):
+            raise ParameterError(
+                f"--features {which}: task = {params.task} has no features of whole images; give "
+                "pixels"
+            )
+        return "the pixels", pixel_features
     if which == "champion" or (which == "auto" and layout.ensemble.exists()):
         name, network, spec = _champion(layout, params, dataset)
     elif which == "pretrained" or (which == "auto" and source is not None):

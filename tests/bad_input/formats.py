@@ -14,7 +14,7 @@ from pipeline.data.decoding import decode_images
 from pipeline.data.features import load_features
 from pipeline.data.images import readable_formats
 from pipeline.data.predictions import read_predictions, read_pseudo_labels
-from pipeline.data.preparation.corrections import read_corrections
+from pipeline.data.preparation.corrections import class_reader, read_corrections
 from pipeline.data.preparation.inspection import inspect_source
 from pipeline.data.shards import (
     MANIFEST,
@@ -169,7 +169,7 @@ def _tables(root: Path) -> dict[str, Format]:
         "corrections.csv": Format(
             tables / "corrections.csv",
             "bytes",
-            lambda: read_corrections(tables / "corrections.csv", classes),
+            lambda: read_corrections(tables / "corrections.csv", class_reader(classes)),
         ),
         "Label Studio's answers": Format(
             tables / "label_studio.json", "json", answers("label_studio.json")

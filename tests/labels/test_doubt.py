@@ -11,6 +11,7 @@ from pipeline.labels.doubt import (
     disagreement,
     diverse,
     doubt,
+    image_doubts,
     margins,
     narrowed,
 )
@@ -121,3 +122,25 @@ def test_the_best_of_parts_are_the_best_of_all(
     known = narrowed(parts, lambda each: diverse(each[1], each[2], count, again))
     order = diverse(known[1], known[2], count, again)
     assert known[0][order].tolist() == diverse(scores, groups, count, again)
+
+
+def test_of_an_image_of_many_units_the_mean_doubt_counts_and_its_commonest_pair() -> None:
+    members = [probabilities(6 * 40, 4, seed).reshape(6, 40, 4) for seed in (1, 2)]
+    for member in members:
+        member[:, 30:] = 0  # counts in nothing
+        member[5] = 0
+    doubts, pairs = image_doubts(members)
+    for image in range(5):
+        parts = [member[image, :30] for member in members]
+        own, found = doubt(parts), class_pairs(np.mean(parts, axis=0))
+        np.testing.assert_allclose(doubts[image], own.mean(), rtol=1e-5)
+        weights = {pair: own[found == pair].sum() for pair in set(found.tolist())}
+        assert pairs[image] == max(weights, key=lambda pair: weights[pair])
+    assert doubts[5] == 0
+
+
+def test_an_image_of_one_unit_has_the_doubt_of_that() -> None:
+    members = [probabilities(20, 3, seed) for seed in (1, 2)]
+    doubts, pairs = image_doubts([member[:, None] for member in members])
+    np.testing.assert_array_equal(doubts, doubt(members))
+    np.testing.assert_array_equal(pairs, class_pairs(np.mean(members, axis=0)))

@@ -14,7 +14,6 @@ DATA = {
 }
 OTHER: dict[tuple[str, str], Any] = {
     ("data", "validation"): "folds",
-    ("data", "corrections"): "corrections.csv",
     ("embed", "source"): "packaged",
     ("augment", "mix"): "mixup",
     ("train", "contrastive_weight"): 0.5,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.preparation.corrections import NONE_OF_THEM, read_corrections
+from pipeline.data.preparation.corrections import NONE_OF_THEM, class_reader, read_corrections
 from pipeline.report.galleries import Gallery
 from pipeline.report.page import render_report
 from tests.report.example import example_report
@@ -147,7 +147,7 @@ def test_labels_given_by_keyboard_and_mouse_are_saved_as_the_pipeline_reads_them
     assert download.value.suggested_filename == "corrections.csv"
     download.value.save_as(tmp_path / "corrections.csv")
     ids = [image.id for image in galleries[0].images]
-    assert read_corrections(tmp_path / "corrections.csv", CLASSES) == {
+    assert read_corrections(tmp_path / "corrections.csv", class_reader(CLASSES)) == {
         ids[0]: 2,
         ids[1]: NONE_OF_THEM,
         ids[4]: 0,

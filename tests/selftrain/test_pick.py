@@ -65,22 +65,6 @@ def queue(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("arguments", [("pick", "--count", "5"), ("answers", "export.json")])
-def test_where_images_have_no_class_nothing_is_asked_about_one(
-    arguments: tuple[str, ...],
-    project: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    preset = ROOT / "presets/digit_scenes_segmentation.yaml"
-    (project / "params.yaml").write_bytes(preset.read_bytes())
-    assert run(monkeypatch, *arguments) == 2
-    assert f"task = segmentation: {arguments[0]} asks for one class an image" in (
-        capsys.readouterr().err
-    )
-    assert not (project / "pick").exists()
-
-
 def test_before_any_model_a_page_and_files_for_both_tools_are_written(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +179,7 @@ def test_the_champion_makes_the_features_where_there_is_one(
         (["--count", "1", "--out", "prepared", "--force"], "no folder that selftrain pick wrote"),
         (["--count", "1", "--by", "doubtful"], "no teacher has seen these images yet"),
         (["--count", "1", "--features", "pretrained"], "transfer.source = null"),
+        (["--count", "1", "--coco"], "--coco: holds masks, and an image has one class"),
     ],
 )
 def test_a_wrong_argument_is_one_line(

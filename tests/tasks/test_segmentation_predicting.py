@@ -262,3 +262,17 @@ def test_the_grid_is_even_and_in_the_image(side: int, most: int) -> None:
     assert count == min(side, int(most**0.5))
     assert np.diff(np.unique(columns)).max(initial=1) <= -(-side // count)
     assert rows.min() + 1 == side - rows.max() or abs(rows.min() + 1 - (side - rows.max())) <= 1
+
+
+def test_what_units_say_is_that_of_a_grid_of_pixels() -> None:
+    maps = pack_maps(smooth(3, 4, 40))
+    maps[1, 0, :20] = IGNORED
+    shares = TASK.distributions(maps, 4)
+    assert shares.shape == (3, 32 * 32, 4)
+    counting = shares.sum(axis=2)
+    np.testing.assert_allclose(counting[[0, 2]], 1, atol=1e-5)
+    assert not counting[1, : 16 * 32].any()
+    np.testing.assert_allclose(counting[1, 16 * 32 :], 1, atol=1e-5)
+    every = TASK.distributions(maps[:, :, 4:36, 4:36], 4)
+    dense = map_probabilities(maps[:, :, 4:36, 4:36], 4)
+    np.testing.assert_array_equal(every[0].T.reshape(4, 32, 32), dense[0])

@@ -17,6 +17,7 @@ from pipeline.data.preparation.corrections import (
     HEADER,
     NONE_CHOICE,
     NONE_OF_THEM,
+    ReadLabel,
     read_corrections,
 )
 from pipeline.data.shards import iter_shards, read_shard
@@ -40,7 +41,7 @@ def read_answers(path: Path, prepared: Path, classes: Sequence[str]) -> dict[str
     """
     file = path / LABELS if path.is_dir() else path
     try:
-        value = parse_json(_without_images(read_bytes(file)))
+        value = parse_json(without_images(read_bytes(file)))
     except FileNotFoundError:
         raise SourceError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:
@@ -64,18 +65,18 @@ def read_answers(path: Path, prepared: Path, classes: Sequence[str]) -> dict[str
 
 
 def with_answers(
-    path: Path, answers: Mapping[str, str], classes: Sequence[str]
+    path: Path, answers: Mapping[str, str], read_label: ReadLabel
 ) -> tuple[str, list[str]]:
     """The text of the corrections in `path` with the answers behind them, and the ids it is new of.
 
     What `path` says already is not said again. Raises SourceError where it makes no sense.
     """
-    text, known = ",".join(HEADER) + "\n", {}
+    text, known = ",".join(HEADER) + "\n", dict[str, Any]()
     if path.exists():
-        known = read_corrections(path, classes)
+        known = read_corrections(path, read_label)
         text = read_text(path, "utf-8-sig")
-    numbers = {name: number for number, name in enumerate(classes)} | {"": NONE_OF_THEM}
-    new = [name for name, label in answers.items() if known.get(name) != numbers[label]]
+    given = {name: read_label(label) if label else NONE_OF_THEM for name, label in answers.items()}
+    new = [name for name, answer in given.items() if known.get(name) != answer]
     lines = io.StringIO()
     csv_rows(lines, ((name, answers[name]) for name in new))
     between = "" if text.endswith("\n") else "\n"
@@ -122,7 +123,7 @@ def task(
     return value
 
 
-def _without_images(data: bytes) -> bytes:
+def without_images(data: bytes) -> bytes:
     """JSON with empty texts for images; raises ValueError where what is left is too large."""
     left, at, end = bytearray(), 0, len(data)
     for image in chain(IMAGES.finditer(data), [None]):
@@ -143,31 +144,36 @@ def _label_studio_answers(tasks: list[Any], where: str) -> dict[str, str]:
     answers: dict[str, str] = {}
     for number, item in enumerate(tasks, start=1):
         place = f"{where}: task {number}"
-        name, annotations = _get(_get(item, "data"), IMAGE_ID), _get(item, "annotations")
+        name, annotations = (
+            value_of(value_of(item, "data"), IMAGE_ID),
+            value_of(item, "annotations"),
+        )
         if not isinstance(name, str) or not isinstance(annotations, list):
             raise SourceError(
                 f"{place}: must have data.{IMAGE_ID} and annotations, as in an export of the "
                 "tasks of selftrain pick as JSON (not JSON-MIN)"
             )
-        for annotation in sorted(annotations, key=lambda each: str(_get(each, "updated_at") or "")):
+        for annotation in sorted(
+            annotations, key=lambda each: str(value_of(each, "updated_at") or "")
+        ):
             if (choice := _choice(annotation, place)) is not None:
                 answers[name] = choice
     return answers
 
 
-def _get(value: Any, key: str) -> Any:
+def value_of(value: Any, key: str) -> Any:
     """What a JSON object holds under `key`; None where it is none."""
     return value.get(key) if isinstance(value, dict) else None
 
 
 def _choice(annotation: Any, place: str) -> str | None:
     """The one choice of an annotation; None where it was skipped or has none."""
-    results = _get(annotation, "result")
+    results = value_of(annotation, "result")
     if not isinstance(results, list):
         raise SourceError(f"{place}: an annotation without a result; export as JSON")
     if annotation.get("was_cancelled"):
         return None
-    lists = [_get(_get(result, "value"), "choices") for result in results]
+    lists = [value_of(value_of(result, "value"), "choices") for result in results]
     choices = [name for names in lists if isinstance(names, list) for name in names]
     if len(choices) > 1 or not all(isinstance(name, str) for name in choices):
         raise SourceError(f"{place}: has the choices {choices}; one image has one class")

@@ -24,7 +24,7 @@ from pipeline.data.preparation.assign import (
     check_sides,
 )
 from pipeline.data.preparation.copies import CopySearch
-from pipeline.data.preparation.corrections import Corrected, apply_corrections, read_corrections
+from pipeline.data.preparation.corrections import Corrected, apply_corrections, task_corrections
 from pipeline.data.preparation.ingest import ingest
 from pipeline.data.preparation.leftover import Leftover
 from pipeline.data.preparation.moments import Moments
@@ -128,7 +128,7 @@ def prepare(
     before.
     """
     check_classes(source.classes)
-    answers = {} if corrections is None else read_corrections(corrections, source.classes)
+    answers = {} if corrections is None else task_corrections(corrections, task, source.classes)
     map_items = map_items or in_threads(os.cpu_count() or 1)
     place_of = place_of or scratch.joinpath
     for name in ("slices", *FOLDERS.values()):  # of a killed call
@@ -136,9 +136,10 @@ def prepare(
     records, slices = ingest(source, place_of("slices"), data, task=task, map_items=map_items)
     check_source()
     find_copies = CopySearch(records.digests, slices, data.near_duplicate_distance, map_items)
-    strata = len(source.classes) if task.image_classes else 1
+    classes = len(source.classes)
+    strata = classes if task.image_classes else 1
     assigned = assign_sides(records, strata, data, seed, find_copies)
-    corrected = apply_corrections(records, assigned.sides, answers)
+    corrected = apply_corrections(records, assigned.sides, answers, slices, task, data, classes)
     records, sides = corrected.records, corrected.sides
     if source.left_out:
         say(f"prepare: left out: {in_words(source.left_out)}")

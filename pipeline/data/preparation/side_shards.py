@@ -26,14 +26,14 @@ from pipeline.mapping import check_ended
 class SideShard(NamedTuple):
     """A shard of a folder, by its number, and the rows that it holds.
 
-    answers: the class numbers that a person gave, by the row's place in the shard; known: whether
+    answers: what a person said, as it is stored, by the row's place in the shard; known: whether
     answers are stored at all; counted: whether its pixels count for the moments.
     """
 
     folder: str
     number: int
     parts: list[Part]
-    answers: Mapping[int, int]
+    answers: Mapping[int, Any]
     known: bool
     counted: bool
 
@@ -117,7 +117,7 @@ def side_shards(
     rows: Ints,
     slices: Slices,
     rows_per_shard: int,
-    labels: Mapping[int, int],
+    labels: Mapping[int, Any],
     *,
     known: bool,
     counted: bool,

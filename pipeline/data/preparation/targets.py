@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
@@ -41,6 +42,10 @@ class Targets(Protocol):
         num_classes: int,
     ) -> list[Encoded | str]:
         """A source's answers, one an image, in the stored square; a text is what is wrong."""
+
+    def correction_reader(self, classes: Sequence[str], folder: Path) -> Callable[[str], Any]:
+        """What reads a label of corrections.csv, which lies in `folder`, as an answer that `encode`
+        takes; it raises ValueError for what is none."""
 
     def load(self, column: Any, side: int) -> NDArray[Any]:
         """The targets (N, …) of a column of shards, as numbers; what is null is unknown."""

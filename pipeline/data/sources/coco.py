@@ -158,11 +158,11 @@ class CocoSource:
     def _read(self, name_of_file: str) -> list[str]:
         """Note the images of a file; the names of its categories that annotations have."""
         file = File(self._tree, name_of_file)
-        images, annotations, categories = _lists(file)
+        images, annotations, categories = coco_lists(file)
         names: dict[Any, str] = {}
         for place, each in enumerate(categories):
             key, name = each.get("id"), each.get("name")
-            if not _is_key(key) or not isinstance(name, str) or not name or key in names:
+            if not is_key(key) or not isinstance(name, str) or not name or key in names:
                 raise SourceError(
                     f"{file}: categories[{place}]: needs a name, and an id that no other has"
                 )
@@ -170,7 +170,7 @@ class CocoSource:
         entries: dict[Any, _Entry] = {}
         for place, each in enumerate(images):
             key, name = each.get("id"), each.get("file_name")
-            if not _is_key(key) or not isinstance(name, str) or key in entries:
+            if not is_key(key) or not isinstance(name, str) or key in entries:
                 raise SourceError(
                     f"{file}: images[{place}]: needs a file_name, and an id that no other has"
                 )
@@ -182,10 +182,10 @@ class CocoSource:
         lost, used = 0, set[Any]()
         for each in annotations:
             category, image = each.get("category_id"), each.get("image_id")
-            if not _is_key(image) or image not in entries:
+            if not is_key(image) or image not in entries:
                 lost += 1
                 continue
-            known = category if _is_key(category) and category in names else None
+            known = category if is_key(category) and category in names else None
             used.add(known)
             crowd, drawing = bool(each.get("iscrowd")), each.get("segmentation")
             name = None if known is None else names[known]
@@ -244,7 +244,7 @@ def _split_of_folders(name: str) -> str | None:
     return _split(f"{name[: name.rfind('/') + 1]}image")
 
 
-def _lists(file: File) -> list[list[dict[str, Any]]]:
+def coco_lists(file: File) -> list[list[dict[str, Any]]]:
     """The three lists of a file, checked to hold mappings; raises SourceError."""
     try:
         data, problem = file.tree.read(file.name)
@@ -262,5 +262,6 @@ def _lists(file: File) -> list[list[dict[str, Any]]]:
     return [items or [] for items in lists]
 
 
-def _is_key(value: Any) -> bool:
+def is_key(value: Any) -> bool:
+    """Whether it can be an id."""
     return isinstance(value, int | str)

@@ -24,8 +24,15 @@ Ints = NDArray[np.int64]
 
 
 def rasterized(size: tuple[Any, Any], annotations: Sequence[tuple[int | None, Any]]) -> bytes:
-    """The PNG of a mask of (height, width), of classes and segmentations; None: ignored, and below
-    all others. Raises ValueError for what can't be drawn."""
+    """`class_pixels` as PNG."""
+    return encode_png(class_pixels(size, annotations)[:, :, None])
+
+
+def class_pixels(
+    size: tuple[Any, Any], annotations: Sequence[tuple[int | None, Any]], rest: int = 0
+) -> NDArray[np.uint8]:
+    """The mask of (height, width), of classes and segmentations; None: ignored, and below all
+    others; rest: the class of what none covers. Raises ValueError for what can't be drawn."""
     height, width = size
     if not all(isinstance(side, int) and 0 < side <= MAX_PIXELS for side in size):
         raise ValueError(f"height {height!r} and width {width!r} of its image are no sizes")
@@ -42,12 +49,12 @@ def rasterized(size: tuple[Any, Any], annotations: Sequence[tuple[int | None, An
             layers.append((label is not None, -area, place, starts, stops))
     if -sum(layer[1] for layer in layers) > MOST_PAINTED:
         raise ValueError(f"annotations cover over {MOST_PAINTED:,} pixels")
-    columns = np.zeros(height * width, np.uint8)  # COCO counts pixels down the columns
+    columns = np.full(height * width, rest, np.uint8)  # COCO counts pixels down the columns
     for _, _, place, starts, stops in sorted(layers, key=lambda layer: layer[:3]):
         label = annotations[place][0]
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             columns[start:stop] = IGNORED if label is None else label
-    return encode_png(np.ascontiguousarray(columns.reshape(width, height).T)[:, :, None])
+    return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
 def _runs(segmentation: Any, height: int, width: int) -> Iterator[Ints]:

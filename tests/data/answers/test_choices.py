@@ -22,6 +22,7 @@ from pipeline.data.encoding import encode_jpeg
 from pipeline.data.preparation.corrections import (
     NONE_CHOICE,
     NONE_OF_THEM,
+    class_reader,
     read_corrections,
 )
 from pipeline.data.sources import Row
@@ -181,12 +182,12 @@ def test_answers_have_a_limit_beside_their_images(tmp_path: Path) -> None:
 def test_answers_are_added_to_what_was_said_before(tmp_path: Path) -> None:
     path = tmp_path / "corrections.csv"
     answers = {"photos/1.jpg": "cat", ODD: ""}
-    text, added = with_answers(path, answers, CLASSES)
+    text, added = with_answers(path, answers, class_reader(CLASSES))
     assert added == [*answers]
     path.write_text("id,label\nphotos/1.jpg,dog\nother,cat", encoding="utf-8")
-    text, added = with_answers(path, answers, CLASSES)
+    text, added = with_answers(path, answers, class_reader(CLASSES))
     assert text.startswith("id,label\nphotos/1.jpg,dog\nother,cat\nphotos/1.jpg,cat\n")
     path.write_text(text, encoding="utf-8")
     expected = {"photos/1.jpg": 0, "other": 0, ODD: NONE_OF_THEM}
-    assert read_corrections(path, CLASSES) == expected
-    assert with_answers(path, answers, CLASSES) == (text, [])
+    assert read_corrections(path, class_reader(CLASSES)) == expected
+    assert with_answers(path, answers, class_reader(CLASSES)) == (text, [])

@@ -5,7 +5,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.answers.choices import with_answers
-from pipeline.data.preparation.corrections import MOST_CORRECTIONS, NONE_OF_THEM, read_corrections
+from pipeline.data.preparation.corrections import (
+    MOST_CORRECTIONS,
+    NONE_OF_THEM,
+    class_reader,
+    read_corrections,
+)
 from pipeline.data.preparation.prepare import PrepareCounts
 from pipeline.data.shards import iter_shards
 from pipeline.data.sources import Row
@@ -117,7 +122,7 @@ def test_an_unknown_id_is_refused_and_what_was_there_stays(tmp_path: Path) -> No
 
 def test_the_last_line_of_an_image_counts_and_files_can_be_appended(tmp_path: Path) -> None:
     text = '\ufeffid,label\r\na,cat\r\n"b, ""c""",dog\r\n\r\nid,label\r\na,\r\n'
-    assert read_corrections(corrections(tmp_path, text), CLASSES) == {
+    assert read_corrections(corrections(tmp_path, text), class_reader(CLASSES)) == {
         "a": NONE_OF_THEM,
         'b, "c"': 1,
     }
@@ -126,13 +131,13 @@ def test_the_last_line_of_an_image_counts_and_files_can_be_appended(tmp_path: Pa
 def test_a_name_that_would_be_a_formula_comes_back(tmp_path: Path) -> None:
     classes = ("=cat", "@dog")
     said = {"=1+1.png": "=cat", "-1\r=x": "@dog", "'quoted": "", "plain": "@dog"}
-    text, new = with_answers(tmp_path / "none.csv", said, classes)
+    text, new = with_answers(tmp_path / "none.csv", said, class_reader(classes))
     assert new == list(said)
     assert text.startswith("id,label\n'=1+1.png,'=cat\n")
-    read = read_corrections(corrections(tmp_path, text), classes)
+    read = read_corrections(corrections(tmp_path, text), class_reader(classes))
     assert read == {"=1+1.png": 0, "-1\r=x": 1, "'quoted": -1, "plain": 1}
     by_hand = corrections(tmp_path, "id,label\n=1+1.png,=cat\n'a' b.png,@dog\n")
-    assert read_corrections(by_hand, classes) == {"=1+1.png": 0, "'a' b.png": 1}
+    assert read_corrections(by_hand, class_reader(classes)) == {"=1+1.png": 0, "'a' b.png": 1}
 
 
 @pytest.mark.parametrize(
@@ -152,24 +157,24 @@ def test_a_name_that_would_be_a_formula_comes_back(tmp_path: Path) -> None:
 )
 def test_a_line_that_makes_no_sense_is_named(tmp_path: Path, text: str, part: str) -> None:
     with pytest.raises(SourceError) as caught:
-        read_corrections(corrections(tmp_path, text), CLASSES)
+        read_corrections(corrections(tmp_path, text), class_reader(CLASSES))
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_or_another_encoding_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"corrections.csv: no such file; set data.corrections"):
-        read_corrections(tmp_path / "corrections.csv", CLASSES)
+        read_corrections(tmp_path / "corrections.csv", class_reader(CLASSES))
     path = tmp_path / "corrections.csv"
     path.write_bytes(b"id,label\n\xff\xfe,cat\n")
     with pytest.raises(SourceError, match="not a CSV file in UTF-8"):
-        read_corrections(path, CLASSES)
+        read_corrections(path, class_reader(CLASSES))
     path.write_text("id,label\n" + "\n" * MOST_CORRECTIONS)
     with pytest.raises(SourceError, match="larger than 24 MiB"):
-        read_corrections(path, CLASSES)
+        read_corrections(path, class_reader(CLASSES))
 
 
 def test_a_long_list_of_classes_is_cut(tmp_path: Path) -> None:
     path = corrections(tmp_path, "id,label\na,bird\n")
     with pytest.raises(SourceError, match=r"there are c0, c1, c2, c3, c4, c5, …, and an empty"):
-        read_corrections(path, [f"c{number}" for number in range(40)])
+        read_corrections(path, class_reader([f"c{number}" for number in range(40)]))
