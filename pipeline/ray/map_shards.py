@@ -19,6 +19,12 @@ from pipeline.data.storage import StoredFolder
 from pipeline.errors import ClusterError, SelftrainError
 from pipeline.mapping import MapItems
 from pipeline.progress import progress
+from pipeline.ray.limits import (
+    ACTOR_RESTARTS,
+    ITEM_RETRIES,
+    ITEMS_PER_WORKER,
+    TASK_RETRIES,
+)
 from pipeline.ray.nodes import (
     SharedFolder,
     blind,
@@ -30,10 +36,6 @@ from pipeline.ray.nodes import (
 )
 from pipeline.ray.session import ray_session
 
-MAX_RESTARTS = 3
-MAX_RETRIES = 10  # of a task whose process or node is lost: one that ends them itself ends the run
-FOREVER = -1
-ITEMS_PER_WORKER = 4  # in hand: enough that no worker waits for the one whose turn it is
 Files = dict[Path, dict[str, bytes]]
 
 
@@ -98,9 +100,6 @@ def distributed_map(
         wants_gpu = has_gpus() if device == "auto" else device == "cuda"
         gpus = gpus_per_actor if wants_gpu else 0.0
         say_if_waiting(title, "an actor", {"CPU": cpus, "GPU": gpus})
-        # A node that has gone counts as alive for some 20 seconds, in which every try fails: so
-        # tries are not counted. A shard that kills its actor ends the run when that actor is not
-        # started again.
         made = _map_batches(
             todo,
             PredictorActor,
@@ -108,8 +107,8 @@ def distributed_map(
             num_cpus=cpus,
             num_gpus=gpus,
             compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-            max_restarts=MAX_RESTARTS,
-            max_task_retries=FOREVER,
+            max_restarts=ACTOR_RESTARTS,
+            max_task_retries=ITEM_RETRIES,
         )
         with progress(title, total) as advance:
             for rows in made:
@@ -188,7 +187,7 @@ def in_ray_tasks(
         strategy = "DEFAULT" if stored else NodeAffinitySchedulingStrategy(here, soft=False)
         shared, waiting, running = ray.put((task, _whole(reads))), deque[Any](), list[Any]()
         work: Any = ray.remote(_done_by).options(
-            num_cpus=1, max_retries=MAX_RETRIES, scheduling_strategy=strategy
+            num_cpus=1, max_retries=TASK_RETRIES, scheduling_strategy=strategy
         )
         for item in items:
             if len(running) == workers:  # Ray would do as many as there are CPUs

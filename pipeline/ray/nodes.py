@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import ClusterError
 from pipeline.progress import say
-
-PROBE_SECONDS = 60.0
+from pipeline.ray.limits import PROBE_SECONDS
 
 
 def has_gpus() -> bool:

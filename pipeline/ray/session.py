@@ -23,10 +23,9 @@ from pipeline.addresses import address_in
 from pipeline.errors import ClusterError, MachineError, ParameterError
 from pipeline.files import machine_error
 from pipeline.progress import say
+from pipeline.ray.limits import OBJECT_STORE_BYTES, SPARE_CPUS, SYSTEM
 
 PACKAGE = Path(__file__).resolve().parents[1]
-OBJECT_STORE_BYTES = 256 << 20  # only shard numbers and parameters travel through it
-SPARE_CPUS = 1  # for Ray's own tasks: workers that hold every CPU would starve them
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PORT = 6379
 ANSWER_SECONDS = 10.0
@@ -34,13 +33,6 @@ LEADERS = ("raylet", "gcs_server")  # without which Ray ends this process, after
 WATCH_SECONDS = 0.5
 NO_ADDRESS = ("", "auto", "local")  # where Ray looks for itself
 VERBOSE = "SELFTRAIN_VERBOSE"
-# What a session needs of each limit, and how much more for each CPU: measured with 1 to 3 of them.
-LIMITS = {
-    "NOFILE": ("n", 128, 8),
-    "NPROC": ("u", 256, 16),
-    "FSIZE": ("f", OBJECT_STORE_BYTES, 0),
-    "AS": ("v", 8 << 30, 0),
-}
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -150,7 +142,7 @@ def _leaders_watched(title: str) -> Iterator[None]:
 def check_limits(num_cpus: int) -> None:
     """Raise this process's limits as far as they may be, and MachineError where Ray, which would
     end with a dump of its stack, needs more."""
-    for name, (letter, need, each) in LIMITS.items():
+    for name, (letter, need, each) in SYSTEM.items():
         number, wanted = getattr(resource, f"RLIMIT_{name}"), need + each * num_cpus
         soft, hard = resource.getrlimit(number)
         if name == "NPROC" and os.geteuid() == 0:  # whom the system does not limit

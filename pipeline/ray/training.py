@@ -19,6 +19,7 @@ from torch import Tensor, distributed, nn
 
 from pipeline.errors import ClusterError, ParameterError, SelftrainError
 from pipeline.params import TrainParams
+from pipeline.ray.limits import GROUP_FAILURES, RESIZE_CHECKPOINTS
 from pipeline.ray.nodes import SharedFolder, has_gpus, say_if_waiting, shared_folder
 from pipeline.ray.session import ray_session
 from pipeline.train.history import history_log
@@ -26,8 +27,6 @@ from pipeline.train.run import TrainJob, train_model
 from pipeline.train.state import STATE
 from pipeline.train.worker import Worker
 
-MAX_FAILURES = 2
-RESIZE_CHECKPOINTS = 4  # a larger group starts from the last state: at most a quarter is lost
 STOP = "stop"  # in the folder of the state, while rank 0 is to save it and to go on no further
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 60.0  # a step and its saving; a scheduler's patience is seldom longer
@@ -95,7 +94,7 @@ def _trainer(config: dict[str, Any], demand: dict[str, float]) -> Any:
         run_config=RunConfig(
             name=job.state.name,
             storage_path=str(job.state / "ray"),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES + len(sizes) - 1),
+            failure_config=FailureConfig(max_failures=GROUP_FAILURES + len(sizes) - 1),
         ),
     )
 

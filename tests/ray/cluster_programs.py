@@ -22,7 +22,8 @@ from pipeline.labels.predict import ShardPredictor
 from pipeline.mapping import MapItems
 from pipeline.models.embed import ShardEmbedder
 from pipeline.params import ModelParams, PredictParams, Training
-from pipeline.ray.map_shards import ITEMS_PER_WORKER, distributed_map, in_ray_tasks
+from pipeline.ray.limits import ITEMS_PER_WORKER
+from pipeline.ray.map_shards import distributed_map, in_ray_tasks
 from pipeline.ray.nodes import own_address
 from pipeline.tasks import open_task
 from pipeline.train.run import TrainJob

@@ -14,7 +14,7 @@ from pipeline.data.preparation.prepare import DATASET_FILE, QUARANTINE_FILE, TRU
 from pipeline.data.shards import iter_shards, read_manifest
 from pipeline.files import file_digest
 from pipeline.models.embed import ShardEmbedder
-from pipeline.ray.map_shards import ITEMS_PER_WORKER
+from pipeline.ray.limits import ITEMS_PER_WORKER
 from tests.cluster.programs import answer_of, start_on
 from tests.data.helpers import FOLDERS, encoded, noise
 from tests.ray.cluster_programs import prepared
