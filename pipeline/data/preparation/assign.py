@@ -10,12 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pipeline.data.preparation.duplicates import (
-    Digests,
-    Ints,
-    Mask,
-    conflicting,
-)
+from pipeline.data.preparation.duplicates import Ints, Mask, conflicting
 from pipeline.data.preparation.records import Records
 from pipeline.data.preparation.splits import (
     UNLABELED,
@@ -109,7 +104,7 @@ def _labeled_rows(
     if data.labels is not None:
         within_budget, of_budget = choose_budget(
             labels,
-            _ranks(records, records.contents, seed, "labels"),
+            _ranks(records, seed, "labels"),
             validation,
             budget=data.labels,
             num_classes=num_strata,
@@ -126,19 +121,21 @@ def _labeled_rows(
 
 def _share(records: Records, labels: Ints, fraction: float, seed: int, purpose: str) -> Mask:
     """Of each class its share, by the content of an image, or the group that it belongs to."""
-    digests = records.contents.copy()
-    grouped = records.groups >= 0
-    digests[grouped] = records.group_digests[records.groups[grouped]]
-    order = _ranks(records, digests, seed, purpose)
+    order = _ranks(records, seed, purpose, by_group=True)
     return stratified_share(labels, records.groups, order, fraction)
 
 
-def _ranks(records: Records, digests: Digests, seed: int, purpose: str) -> Ints:
-    """The place of each row by (hash of its digest, id): independent of the source's order."""
-    low, high = records.id_digests.view(">u8").T
+def _ranks(records: Records, seed: int, purpose: str, *, by_group: bool = False) -> Ints:
+    """The place of each labelled row by (hash of its content, or its group's name, and id):
+    independent of the source's order; -1 of the others, of which nothing is held out."""
+    rows = np.flatnonzero(records.strata >= 0)
+    digests, groups = records.contents[rows], records.groups[rows]
+    if by_group:
+        digests[groups >= 0] = records.group_digests[groups[groups >= 0]]
+    low, high = records.id_digests[rows].view(">u8").T
     order = np.lexsort((high, low, unit_hashes(digests, seed, purpose)))
-    ranks = np.empty(len(records), np.int64)
-    ranks[order] = np.arange(len(records))
+    ranks = np.full(len(records), -1, np.int64)
+    ranks[rows[order]] = np.arange(len(rows))
     return ranks
 
 
