@@ -5,13 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 SMALL_ARRAY = 1 << 26  # bytes
 
@@ -41,10 +42,24 @@ def memory_limited(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def large_array(shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-    """An array to fill: in a temporary file where it is over SMALL_ARRAY, whose pages the machine
-    may take back."""
-    if int(np.prod(shape)) * np.dtype(kind).itemsize <= SMALL_ARRAY:
-        return np.empty(shape, kind)
+def joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """The parts, (n, …) each and of one type, after each other; at least one.
+
+    Together over SMALL_ARRAY they lie in a temporary file, whose pages the machine may take back,
+    and one part at a time is in memory.
+    """
+    coming, waiting, size = iter(parts), list[NDArray[Any]](), 0
+    for part in coming:
+        waiting.append(part)
+        size += part.nbytes
+        if size > SMALL_ARRAY:
+            break
+    else:
+        return np.concatenate(waiting)
+    kind, shape, rows = waiting[0].dtype, waiting[0].shape[1:], 0
     with tempfile.TemporaryFile() as file:
-        return np.asarray(np.memmap(file, kind, "w+", shape=shape))
+        for part in chain(waiting, coming):
+            file.write(np.ascontiguousarray(part).data)
+            rows += len(part)
+        file.flush()
+        return np.asarray(np.memmap(file, kind, "r+", shape=(rows, *shape)))

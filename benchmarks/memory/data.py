@@ -23,14 +23,16 @@ from pipeline.data.shards import (
     write_shard,
 )
 from pipeline.files import file_digest
+from pipeline.memory import joined
 from pipeline.models.spec import model_digest
 from pipeline.tasks.classification import TASK
 
 CLASSES = [f"class {number}" for number in range(10)]
+SOURCE_SIDE = 8
 SIDE, NUM_FEATURES, ROWS_PER_SHARD, LABELS = 4, 8, 10_000, 500
 
 
-def write_images(folder: Path, part: str, count: int) -> None:
+def write_images(folder: Path, part: str, count: int, rows_per_shard: int) -> None:
     """A prepared folder and its features: `count` images, with labels but in `unlabeled`."""
     draw = np.random.default_rng(len(part))
     centres = np.random.default_rng(0).normal(size=(len(CLASSES), NUM_FEATURES))
@@ -38,8 +40,8 @@ def write_images(folder: Path, part: str, count: int) -> None:
     images.mkdir(parents=True)
     png = [encode_png(np.full((SIDE, SIDE, 1), 20 * k, np.uint8)) for k in range(len(CLASSES))]
     entries, beside = [], []
-    for number, start in enumerate(range(0, count, ROWS_PER_SHARD)):
-        rows = min(ROWS_PER_SHARD, count - start)
+    for number, start in enumerate(range(0, count, rows_per_shard)):
+        rows = min(rows_per_shard, count - start)
         ids = [f"{part}/image_{start + row:09d}.png" for row in range(rows)]
         labels = draw.integers(0, len(CLASSES), rows)
         known = [None] * rows if part == "unlabeled" else labels.tolist()
@@ -70,6 +72,13 @@ def said_of(count: int, seed: int, guessed: NDArray[Any] | None = None) -> NDArr
     logits[np.arange(count), labels] += draw.uniform(0, 8, count)
     logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return logits.astype(np.float32)
+
+
+def many_said(count: int, seed: int, guessed: NDArray[Any]) -> NDArray[np.float32]:
+    """The same of any number of images, as what a stage has measured lies on disk."""
+    starts = range(0, count, ROWS_PER_SHARD)
+    parts = (guessed[start : start + ROWS_PER_SHARD] for start in starts)
+    return joined(said_of(len(part), seed + n, part) for n, part in enumerate(parts))
 
 
 def write_predictions(images: Path, out: Path, seed: int) -> None:
@@ -124,16 +133,35 @@ def write_body(folder: Path) -> None:
     save_checkpoint(folder, built.state_dict(), spec)
 
 
-def write_all(folder: Path, count: int) -> None:
-    """What the steps go through: `count` unlabelled and as many test images, and LABELS labels."""
+def write_source(path: Path, count: int) -> None:
+    """A Parquet file of `count` images, all different: LABELS labelled, as many for the test."""
+    draw = np.random.default_rng(0)
+    schema = pa.schema(
+        [("id", pa.string()), ("image", pa.binary()), ("label", pa.int32()), ("split", pa.string())]
+    )
+    with parquet_writer(path, schema) as writer:
+        for start in range(0, count, ROWS_PER_SHARD):
+            rows = range(start, min(start + ROWS_PER_SHARD, count))
+            pixels = draw.integers(0, 256, (len(rows), SOURCE_SIDE, SOURCE_SIDE, 1), np.uint8)
+            columns = {
+                "id": [f"image_{row:09d}.png" for row in rows],
+                "image": [encode_png(each) for each in pixels],
+                "label": [row % len(CLASSES) if row < 2 * LABELS else None for row in rows],
+                "split": ["test" if LABELS <= row < 2 * LABELS else "train" for row in rows],
+            }
+            writer.write_table(pa.table(columns, schema), row_group_size=IMAGES_PER_GROUP)
+
+
+def write_all(folder: Path, count: int, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+    """What the steps go through: `count` files, unlabelled and test images, and LABELS labels."""
     from pipeline.data.preparation.shard_writer import write_rows
 
     write_body(folder / "features" / "body")
-    write_images(folder, "unlabeled", count)
-    write_images(folder, "labeled", LABELS)
-    write_images(folder, "many_labeled", count)
-    write_images(folder, "test", count)
-    write_images(folder, "validation", LABELS)
+    write_source(folder / "source.parquet", count)
+    for part in ("unlabeled", "many_labeled", "test"):
+        write_images(folder, part, count, rows_per_shard)
+    for part in ("labeled", "validation"):
+        write_images(folder, part, LABELS, rows_per_shard)
     prepared = folder / "prepared"
     for key in ("1", "2"):
         write_predictions(prepared / "unlabeled", folder / "predictions" / key, int(key) << 20)

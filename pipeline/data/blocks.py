@@ -127,16 +127,17 @@ class PseudoLabelReader:
         if [entry.rows for entry in shards] != [entry.rows for entry in images.shards]:
             raise other
         schema = pa.schema([self._schema.field(name) for name in ("shard", "row", REPEATS.name)])
-        parts = [np.empty(0, np.int64)]
+        counts: Integers = np.zeros(len(blocks.rows), np.int64)
+        ends = np.searchsorted(blocks.shard, np.arange(len(shards) + 1))
         for number, entry in enumerate(shards):
             table = read_entry(self._folder, entry, schema.names)
             check_schema(table, schema, self._folder)
             shard, row = table.column("shard").to_numpy(), table.column("row").to_numpy()
             if (shard != number).any() or (row != np.arange(len(row))).any():
                 raise other
-            parts.append(repeats_of(self._folder, table).astype(np.int64))
-        total = np.concatenate([[0], np.cumsum(np.concatenate(parts))])
-        counts: Integers = total[blocks.start + blocks.rows] - total[blocks.start]
+            if entry.rows:
+                own, repeats = slice(*ends[number : number + 2]), repeats_of(self._folder, table)
+                counts[own] = np.add.reduceat(repeats.astype(np.int64), blocks.first[own])
         return counts
 
     def of_block(self, number: int, first: int, count: int) -> tuple[NDArray[np.int32], Any]:

@@ -6,6 +6,7 @@ float16: half the bytes, and a rounding of 1 in 2,000 that no classifier notices
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.data.distributions import list_column, list_values
 from pipeline.data.shards import Manifest, check_schema, manifest_digest, read_entry, read_manifest
 from pipeline.errors import DataError
+from pipeline.memory import joined
 
 Features = NDArray[np.float16]
 
@@ -119,4 +121,4 @@ def load_features(folder: Path, images: Path) -> Features:
     manifest = check_features(folder, images)
     empty = np.empty((0, num_features_of(folder, manifest)), np.float16)
     numbers = range(len(manifest.shards))
-    return np.concatenate([empty, *(read_feature_shard(folder, manifest, n) for n in numbers)])
+    return joined(chain([empty], (read_feature_shard(folder, manifest, n) for n in numbers)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.evaluate.champion import choose_champion
 from pipeline.evaluate.result import Evaluation, ModelResult, evaluate, flat_metrics
-from pipeline.memory import large_array
+from pipeline.memory import joined
 from pipeline.tasks import Task
 from pipeline.tasks.metrics import ROWS_AT_ONCE
 from pipeline.tasks.task import Array
@@ -29,14 +29,9 @@ def merged(
     shares, count = [weight for weight in weights.values() if weight > 0], len(parts[0])
     if count <= ROWS_AT_ONCE or len({len(part) for part in parts}) > 1:
         return task.merge(parts, shares, num_classes)
-    whole: Array | None = None
-    for start in range(0, count, ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        some = task.merge([part[rows] for part in parts], shares, num_classes)
-        whole = large_array((count, *some.shape[1:]), some.dtype) if whole is None else whole
-        whole[rows] = some
-    assert whole is not None
-    return whole
+    starts = range(0, count, ROWS_AT_ONCE)
+    slices = ([part[start : start + ROWS_AT_ONCE] for part in parts] for start in starts)
+    return joined(task.merge(some, shares, num_classes) for some in slices)
 
 
 def greedy_weights(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple, Required, TypedDict, Unpack
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipeline.augment import Draws
 from pipeline.augment.geometry import resample
 from pipeline.augment.views import jitter_matrices
 from pipeline.data.tensors import Images
+from pipeline.memory import joined
 from pipeline.models.passes import Passes, choose_passes, laid_out, most_images, run_pass
 from pipeline.params import ViewParams
 from pipeline.progress import Advance
@@ -90,8 +92,9 @@ def predict(
 
 def packed(log_probs: Iterable[Tensor], task: Task) -> Array:
     """The predictions (N, …) of batches of log-probabilities (n, K, …), of one batch at a time."""
-    parts = [task.pack(batch) for batch in log_probs]
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    parts = (task.pack(batch) for batch in log_probs)
+    first = next(parts, None)
+    return np.zeros((0, 0), np.float32) if first is None else joined(chain([first], parts))
 
 
 class How(TypedDict, total=False):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.data.features import check_finite
 from pipeline.errors import CheckpointError
 from pipeline.files import written_whole
+from pipeline.memory import joined
 from pipeline.models.spec import SPEC, WEIGHTS, ModelSpec, model_digest, read_spec
 from pipeline.models.tensor_files import read_safetensors, read_weights, write_model
 
@@ -41,23 +42,30 @@ class LinearHead:
 
         Raises DataError for features that are not finite, CheckpointError where the result is not.
         """
-        result = np.empty((len(features), len(self.bias)), np.float32)
-        for start in range(0, len(features), ROWS_AT_ONCE):
-            part = features[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False)
-            check_finite(part)
-            with np.errstate(over="ignore", invalid="ignore"):
-                logits = (part @ self.weight.T + self.bias) / np.float32(temperature)
-                logits -= logits.max(axis=1, keepdims=True)
-                logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-            result[start : start + ROWS_AT_ONCE] = logits
+        starts = range(0, max(len(features), 1), ROWS_AT_ONCE)
+        result = joined(
+            self._log_probs(features[start : start + ROWS_AT_ONCE], temperature) for start in starts
+        )
         check_answers(result)
         return result
+
+    def _log_probs(self, features: NDArray[Any], temperature: float) -> Floats:
+        """The same of few, unchecked."""
+        part = features.astype(np.float32, copy=False)
+        check_finite(part)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits: Floats = (part @ self.weight.T + self.bias) / np.float32(temperature)
+            logits -= logits.max(axis=1, keepdims=True)
+            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return logits
 
 
 def check_answers(log_probs: Floats, whose: str = "a head") -> None:
     """Raise CheckpointError where a model's log-probabilities (N, K) are not finite."""
-    wrong = ~np.isfinite(log_probs).all(axis=1)
-    refuse_answers(int(wrong.sum()), len(log_probs), whose)
+    starts, count = range(0, len(log_probs), ROWS_AT_ONCE), len(log_probs)
+    parts = (log_probs[start : start + ROWS_AT_ONCE] for start in starts)
+    finite = sum(int(np.isfinite(part).all(axis=1).sum()) for part in parts)
+    refuse_answers(count - finite, count, whose)
 
 
 def refuse_answers(wrong: int, count: int, whose: str) -> None:
