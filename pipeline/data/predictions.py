@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data.rows import read_rows
-from pipeline.data.shards import Manifest, check_schema, iter_shards, read_entry, read_manifest
+from pipeline.data.shards import Manifest, check_schema, read_entry, read_manifest
 from pipeline.errors import DataError
 
 Array = NDArray[Any]
@@ -108,19 +108,34 @@ def read_predictions(
 ) -> Iterator[Predictions]:
     """The predictions of each shard of `folder`, or of so many of its images at once, in order;
     raises DataError."""
-    num_classes = num_classes_of(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    for number in range(len(manifest.shards)):
+        yield from _read_parts(folder, manifest, number, task, at_once)
+
+
+def read_prediction_shard(
+    folder: Path, manifest: Manifest, number: int, task: TaskColumns
+) -> Predictions:
+    """The predictions of one shard of `folder`, whose manifest this is; raises DataError."""
+    return next(_read_parts(folder, manifest, number, task, None))
+
+
+def _read_parts(
+    folder: Path, manifest: Manifest, number: int, task: TaskColumns, at_once: int | None
+) -> Iterator[Predictions]:
+    num_classes = num_classes_of(folder, manifest)
     schema = pa.schema([*PLACE, *task.prediction_schema(num_classes)])
-    for table in iter_shards(folder, schema.names, [STRANGER.name]):
-        check_schema(table, schema, folder)
-        rows = at_once or max(1, len(table))
-        for part in (table.slice(start, rows) for start in range(0, max(1, len(table)), rows)):
-            yield Predictions(
-                ids=part.column("id").to_pylist(),
-                shard=part.column("shard").to_numpy(),
-                row=part.column("row").to_numpy(),
-                values=task.read_predictions(part, num_classes, folder),
-                strangers=strangers_of(part, folder),
-            )
+    table = read_entry(folder, manifest.shards[number], schema.names, [STRANGER.name])
+    check_schema(table, schema, folder)
+    rows = at_once or max(1, len(table))
+    for part in (table.slice(start, rows) for start in range(0, max(1, len(table)), rows)):
+        yield Predictions(
+            ids=part.column("id").to_pylist(),
+            shard=part.column("shard").to_numpy(),
+            row=part.column("row").to_numpy(),
+            values=task.read_predictions(part, num_classes, folder),
+            strangers=strangers_of(part, folder),
+        )
 
 
 def strangers_of(table: Any, folder: Path) -> NDArray[np.bool_] | None:

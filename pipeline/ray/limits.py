@@ -7,8 +7,9 @@ FOREVER = -1
 # A pass has a task for each shard or slice, some 32,000 of 130 million images.
 ITEMS_PER_WORKER = 4  # in Ray's hands: enough that none waits for the one whose turn it is, and few
 # enough that the driver does not remember every task of a pass
-TASK_RETRIES = 10  # of a task whose process or node is lost: one that ends them itself ends the run
-ITEM_RETRIES = FOREVER  # of an actor's: a node that has gone counts as alive for some 20 s, in which tries fail
+TASK_RETRIES = 10  # of a task whose process or node is lost: one that ends it ends the run
+# of an actor's: a node that has gone counts as alive for some 20 s, in which tries fail
+ITEM_RETRIES = FOREVER
 ACTOR_RESTARTS = 3  # a shard that kills its actor ends the pass then, instead of going round
 GROUP_FAILURES = 2  # of a group of training workers, besides one for each size that it may have
 RESIZE_CHECKPOINTS = 4  # a larger group starts from the last state: at most a quarter is lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,17 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.pictures import best_jpeg
-from pipeline.data.predictions import read_predictions, read_some_predictions
+from pipeline.data.predictions import read_prediction_shard, read_some_predictions
 from pipeline.data.rows import find_rows, read_rows
-from pipeline.data.shards import read_manifest, shown_shards
+from pipeline.data.shards import read_entry, read_manifest
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.select import Reason
+from pipeline.mapping import in_threads
+from pipeline.progress import progress
 from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.classification import TASK
 
 MOST_SHOWN = 24
 MOST_OFFERED = 48
+MOST_THREADS = 64  # each with the predictions of a shard
 MOST_PROBABILITIES = 5
 SIDE = 96  # of a thumbnail, pixels; the page shows it at about this size
 MOST_BYTES = 6000
@@ -193,17 +197,19 @@ def issue_gallery(
 
 
 def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Iterator[Unlabeled]:
-    """A few numbers of every unlabelled image, a shard at a time."""
-    first = 0
+    """A few numbers of every unlabelled image, a shard at a time; threads read the next ones."""
+    selected, folders = read_manifest(pseudo_labels), [(f, read_manifest(f)) for f in predictions]
+    first = np.cumsum([0, *(entry.rows for entry in selected.shards)])
     columns = ["label", "confidence", "reason"]
-    tables = shown_shards(pseudo_labels, columns, "report: galleries")
-    shards = zip(*(read_predictions(folder, TASK) for folder in predictions), strict=True)
-    for table, members in zip(tables, shards, strict=True):
+
+    def read(number: int) -> Unlabeled:
+        table = read_entry(pseudo_labels, selected.shards[number], columns)
+        members = [read_prediction_shard(*folder, number, TASK) for folder in folders]
         probabilities = [np.exp(member.values) for member in members]
         labels = table.column("label").to_numpy().astype(np.int64)
         strangers = members[-1].strangers
-        yield Unlabeled(
-            rows=first + np.arange(len(labels)),
+        return Unlabeled(
+            rows=first[number] + np.arange(len(labels)),
             labels=labels,
             confidences=table.column("confidence").to_numpy(),
             selected=np.array(table.column("reason").to_pylist()) == Reason.KEPT.text,
@@ -212,7 +218,12 @@ def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Iterator
             doubts=doubt(probabilities),
             pairs=class_pairs(np.mean(probabilities, axis=0)),
         )
-        first += len(labels)
+
+    over = in_threads(min(os.cpu_count() or 1, MOST_THREADS))
+    with progress("report: galleries", selected.rows) as advance:
+        for part in over(read, range(len(selected.shards))):
+            yield part
+            advance(len(part.rows))
 
 
 def surest_per_class(
