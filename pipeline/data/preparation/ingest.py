@@ -86,6 +86,8 @@ def ingest(
     counts = np.array([len(part) for part in parts], np.int64)
     _check_bad(bad, int(counts.sum()) + len(bad), data.max_bad_fraction)
     records, slices = Records.of(parts, bad, animated), Slices(place, counts)
+    del parts
+    pa.default_memory_pool().release_unused()  # what Arrow would hold for later, 90 bytes an image
     tables = (table for _, table in slices.every(["id"]))
     check_ids(records, (name for table in tables for name in table["id"].to_pylist()))
     return records, slices
