@@ -28,7 +28,7 @@ from pipeline.models.spec import model_digest
 from pipeline.tasks.classification import TASK
 
 CLASSES = [f"class {number}" for number in range(10)]
-SOURCE_SIDE = 8
+LABELED_EVERY = 100
 SIDE, NUM_FEATURES, ROWS_PER_SHARD, LABELS = 4, 8, 10_000, 500
 
 
@@ -133,31 +133,30 @@ def write_body(folder: Path) -> None:
     save_checkpoint(folder, built.state_dict(), spec)
 
 
-def write_source(path: Path, count: int) -> None:
-    """A Parquet file of `count` images, all different: LABELS labelled, as many for the test."""
-    draw = np.random.default_rng(0)
-    schema = pa.schema(
-        [("id", pa.string()), ("image", pa.binary()), ("label", pa.int32()), ("split", pa.string())]
-    )
-    with parquet_writer(path, schema) as writer:
-        for start in range(0, count, ROWS_PER_SHARD):
-            rows = range(start, min(start + ROWS_PER_SHARD, count))
-            pixels = draw.integers(0, 256, (len(rows), SOURCE_SIDE, SOURCE_SIDE, 1), np.uint8)
-            columns = {
-                "id": [f"image_{row:09d}.png" for row in rows],
-                "image": [encode_png(each) for each in pixels],
-                "label": [row % len(CLASSES) if row < 2 * LABELS else None for row in rows],
-                "split": ["test" if LABELS <= row < 2 * LABELS else "train" for row in rows],
-            }
-            writer.write_table(pa.table(columns, schema), row_group_size=IMAGES_PER_GROUP)
+def remembered(first: int, count: int) -> Any:
+    """What prepare's tasks return of images, one in LABELED_EVERY labelled: RECORD_SCHEMA."""
+    from pipeline.data.preparation.records import NO_SPLIT, RECORD_SCHEMA
+
+    digests = np.random.default_rng(first).integers(0, 256, (3, count, 16), np.uint8)
+    rows = np.arange(first, first + count)
+    numbers = np.where(rows % LABELED_EVERY == 0, rows // LABELED_EVERY % len(CLASSES), -1)
+    values: list[Any] = [
+        *([row.tobytes() for row in each] for each in digests),
+        numbers,
+        numbers,
+        [[number] if number >= 0 else [] for number in numbers.tolist()],
+        np.full(count, NO_SPLIT),
+        [None] * count,
+    ]
+    arrays = [pa.array(v, item.type) for v, item in zip(values, RECORD_SCHEMA, strict=True)]
+    return pa.table(arrays, RECORD_SCHEMA)
 
 
 def write_all(folder: Path, count: int, rows_per_shard: int = ROWS_PER_SHARD) -> None:
-    """What the steps go through: `count` files, unlabelled and test images, and LABELS labels."""
+    """What the steps go through: `count` unlabelled and as many test images, and LABELS labels."""
     from pipeline.data.preparation.shard_writer import write_rows
 
     write_body(folder / "features" / "body")
-    write_source(folder / "source.parquet", count)
     for part in ("unlabeled", "many_labeled", "test"):
         write_images(folder, part, count, rows_per_shard)
     for part in ("labeled", "validation"):

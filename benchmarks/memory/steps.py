@@ -6,9 +6,42 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.memory.data import CLASSES, SIDE, said_of
+import pyarrow as pa
+
+from benchmarks.memory.data import CLASSES, SIDE, many_said, remembered
 from pipeline.params import PredictParams, PropagationParams, SelectParams
 from pipeline.tasks.classification import TASK
+
+SLICE_ROWS = 1_000
+PICKED_FROM = 5_000  # images that are clustered, whatever their number
+
+
+def sides(at: Path) -> None:
+    """What prepare's driver remembers of all images, and on which side each falls; near copies are
+    sought elsewhere."""
+    from functools import partial
+
+    from pipeline.data.preparation.assign import assign_sides
+    from pipeline.data.preparation.corrections import apply_corrections
+    from pipeline.data.preparation.duplicates import exact_copies
+    from pipeline.data.preparation.records import Records, check_ids
+    from pipeline.data.shards import read_manifest
+    from pipeline.params import DataParams
+
+    def ingested() -> Records:
+        count = read_manifest(at / "prepared" / "unlabeled").rows
+        starts = range(0, count, SLICE_ROWS)
+        parts = [remembered(start, min(SLICE_ROWS, count - start)) for start in starts]
+        records = Records.of(parts, [])
+        del parts
+        pa.default_memory_pool().release_unused()
+        return records
+
+    records, data = ingested(), DataParams(source="parquet", path="images", image_size=SIDE * 2)
+    check_ids(records, ())
+    copies = partial(exact_copies, records.digests)
+    assigned = assign_sides(records, len(CLASSES), data, 0, copies)
+    apply_corrections(records, assigned.sides, {})
 
 
 def galleries(at: Path) -> None:
@@ -43,7 +76,13 @@ def pick_typical(at: Path) -> None:
     from pipeline.labels.queue import typical_queue
 
     prepared = at / "prepared"
-    typical_queue(prepared / "unlabeled", prepared / "labeled", pixel_features, count=100)
+    typical_queue(
+        prepared / "unlabeled",
+        prepared / "labeled",
+        pixel_features,
+        count=100,
+        most_images=PICKED_FROM,
+    )
 
 
 def select(at: Path) -> None:
@@ -114,7 +153,7 @@ def evaluations(at: Path) -> None:
     with tempfile.TemporaryDirectory(dir=at) as name:
         out = Path(name)
         for seed in range(3):
-            said = said_of(len(targets), seed, targets)
+            said = many_said(len(targets), seed << 20, targets)
             result = model_result(
                 TASK, said, said, targets, said, targets, len(CLASSES), interval=0.95
             )
@@ -161,6 +200,7 @@ def head(at: Path) -> None:
 STEPS: dict[str, Callable[[Path], None]] = {
     work.__name__: work
     for work in (
+        sides,
         galleries,
         taught,
         pick_doubtful,

@@ -19,9 +19,9 @@ ROWS_AT_ONCE = 4096
 MOST_NUMBERS = 1 << 24  # probabilities whose mean is close enough to that of all
 
 
-def row_stride(rows: int, num_classes: int, most_numbers: int = MOST_NUMBERS) -> int:
-    """The stride over the rows that leaves no more than `most_numbers` numbers."""
-    return max(1, -(-rows * num_classes // most_numbers))
+def row_stride(rows: int, num_classes: int, most_numbers: int | None = None) -> int:
+    """The stride over the rows that leaves no more than `most_numbers` (MOST_NUMBERS) numbers."""
+    return max(1, -(-rows * num_classes // (most_numbers or MOST_NUMBERS)))
 
 
 def alignment_shift(log_probs: Floats, target: NDArray[np.float64]) -> NDArray[np.float64]:

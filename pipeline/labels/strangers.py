@@ -66,19 +66,19 @@ def stranger_scores(
     *,
     num_neighbors: int = 20,
     alpha: float = 0.8,
-    most_in_graph: int = MOST_IN_GRAPH,
+    most_in_graph: int | None = None,
 ) -> StrangerScores:
     """Minus the log of the share of random walks from an image that end at a labelled one.
 
     labeled_features: (N, F), labels: (N,); unlabeled_features: (M, F), of any size. A walk goes on
     with probability `alpha` at each step, along edges by their weight: the diffusion of Zhou et al.
-    2004 as a walk with restart (Tong et al. 2006). At most `most_in_graph` unlabelled images,
-    evenly spaced, are in the graph, and of labelled ones as many of each class; the other
-    unlabelled ones take one step into it (Delalleau et al. 2005). What a labelled image would have
-    if it were not labelled comes of NUM_FOLDS folds.
+    2004 as a walk with restart (Tong et al. 2006). At most `most_in_graph` (MOST_IN_GRAPH)
+    unlabelled images, evenly spaced, are in the graph, and of labelled ones as many of each class;
+    the other unlabelled ones take one step into it (Delalleau et al. 2005). What a labelled image
+    would have if it were not labelled comes of NUM_FOLDS folds.
     """
-    rows = evenly_spaced(len(unlabeled_features), most_in_graph)
-    known = rows_of_each(labels, most_in_graph)
+    most = MOST_IN_GRAPH if most_in_graph is None else most_in_graph
+    rows, known = evenly_spaced(len(unlabeled_features), most), rows_of_each(labels, most)
     labels = labels[known]
     nodes = np.concatenate(
         [labeled_features[known].astype(np.float32), unlabeled_features[rows].astype(np.float32)]
