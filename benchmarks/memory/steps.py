@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from benchmarks.memory.data import CLASSES, SIDE, many_said, remembered
@@ -25,6 +26,7 @@ def sides(at: Path) -> None:
     from pipeline.data.preparation.corrections import apply_corrections
     from pipeline.data.preparation.duplicates import exact_copies
     from pipeline.data.preparation.records import Records, check_ids
+    from pipeline.data.preparation.slices import Slices
     from pipeline.data.shards import read_manifest
     from pipeline.params import DataParams
 
@@ -41,7 +43,8 @@ def sides(at: Path) -> None:
     check_ids(records, ())
     copies = partial(exact_copies, records.digests)
     assigned = assign_sides(records, len(CLASSES), data, 0, copies)
-    apply_corrections(records, assigned.sides, {})
+    slices = Slices(at, np.array([], np.int64))
+    apply_corrections(records, assigned.sides, {}, slices, TASK, data, len(CLASSES))
 
 
 def galleries(at: Path) -> None:
