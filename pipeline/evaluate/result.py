@@ -264,10 +264,10 @@ def load_result(folder: Path, task: Task) -> ModelResult:
     try:
         figures = read_json(folder / RESULT_FILE)
         parts = {name: figures[name] and read(figures[name]) for name, read in readers.items()}
-        arrays: dict[str, Any] = {  # read from disk as they are used
-            name: np.asarray(np.load(regular(folder / f"{name}.npy"), "r")) for name in ARRAYS
-        }
-        result = ModelResult(**parts, **arrays)
+        for name in ARRAYS:
+            file = regular(folder / f"{name}.npy")  # read from disk as it is used
+            parts[name] = np.asarray(np.load(file, "r", allow_pickle=False))
+        result = ModelResult(**parts)
         result.test_evidence(task)
         result.validation_evidence(task)
         return result
