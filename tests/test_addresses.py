@@ -80,10 +80,12 @@ SECRET = [
 def test_an_address_without_a_secret_is_fine(address: str) -> None:
     assert not has_credentials(address)
     assert without_secrets(address) == address
+    values = minimal(tracking={"uri": address})
+    assert parse_params(values).tracking.uri == address
     if address.startswith(("file:", "s3:", "gs:")):
         assert storage_problem(address) is None
-    values = minimal(tracking={"uri": address}, data={"source": "folder", "path": address})
-    assert parse_params(values).tracking.uri == address
+        values = minimal(data={"source": "folder", "path": address})
+        assert parse_params(values).data.path == address
 
 
 @pytest.mark.parametrize("address", SECRET)

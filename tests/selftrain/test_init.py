@@ -98,7 +98,7 @@ def test_what_it_found_is_said_and_nothing_is_a_message(
     assert "24 labelled images of 2 classes (blue 12, red 12), 36 unlabelled" in said
     assert "RGB 10 of 10 sampled" in said
     assert init(monkeypatch, "nothing", "--force") == 1
-    assert "init: nothing: no such folder" in capsys.readouterr().err
+    assert "init: data.path = 'nothing': no such folder" in capsys.readouterr().err
 
 
 def test_images_around_the_project_are_refused(
