@@ -77,11 +77,10 @@ class Shortcut(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(inputs, outputs, 1, stride, bias=False)
-        self.narrow = inputs < 8
 
     def forward(self, features: Tensor) -> Tensor:
         """The features, convolved."""
-        if not self.narrow:
+        if self.in_channels >= 8:
             return super().forward(features)
         step, across = self.stride
         return F.conv2d(features[:, :, ::step, ::across], self.weight)

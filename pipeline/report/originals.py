@@ -21,6 +21,7 @@ from pipeline.data.sources.parquet_files import (
     find_columns,
     find_parquet,
     image_values,
+    name_in,
     open_parquet,
     row_batches,
     row_name,
@@ -131,7 +132,7 @@ def _from_parquet(
             with open_parquet(file) as opened:
                 columns = find_columns(opened.schema_arrow, file, names)
             used = [columns[use] for use in ("id", "image") if use in columns]
-            below, row = file.name[len(root) :].lstrip("/"), 0
+            below, row = name_in(root, file), 0
             for batch in row_batches(file, used):
                 ids = [row_name(below, row + place) for place in range(batch.num_rows)]
                 if "id" in columns:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -113,14 +113,19 @@ def task(
     image_id: str, image: bytes, guess: tuple[str, float] | None, model: str
 ) -> dict[str, Any]:
     """One stored image to label; guess: a class and its probability, where `model` has one."""
-    uri = f"data:image/{ending_of(image)};base64,{base64.b64encode(image).decode()}"
-    value: dict[str, Any] = {"data": {IMAGE: uri, IMAGE_ID: image_id}}
+    value: dict[str, Any] = task_data(image_id, image, ending_of(image))
     if guess is not None:
         label, probability = guess
         choice = {"from_name": CHOICE, "to_name": IMAGE, "type": "choices"}
         result = [choice | {"value": {"choices": [label]}}]
         value["predictions"] = [{"model_version": model, "score": probability, "result": result}]
     return value
+
+
+def task_data(image_id: str, image: bytes, kind: str) -> dict[str, Any]:
+    """What a task of Label Studio says of its image; kind: "png" or "jpeg"."""
+    uri = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    return {"data": {IMAGE: uri, IMAGE_ID: image_id}}
 
 
 def without_images(data: bytes) -> bytes:
@@ -142,6 +147,18 @@ def _label_studio_answers(tasks: list[Any], where: str) -> dict[str, str]:
     opens, for tasks of another project or format.
     """
     answers: dict[str, str] = {}
+    for place, name, results in annotations_of(tasks, where):
+        if (choice := _choice(results, place)) is not None:
+            answers[name] = choice
+    return answers
+
+
+def annotations_of(tasks: Iterable[Any], where: object) -> Iterator[tuple[str, str, list[Any]]]:
+    """Of each annotation that was not skipped its place in `where`, its image's id and its results;
+    of those of one image the later comes later.
+
+    Raises SourceError for tasks of another project or format.
+    """
     for number, item in enumerate(tasks, start=1):
         place = f"{where}: task {number}"
         name, annotations = (
@@ -153,12 +170,12 @@ def _label_studio_answers(tasks: list[Any], where: str) -> dict[str, str]:
                 f"{place}: must have data.{IMAGE_ID} and annotations, as in an export of the "
                 "tasks of selftrain pick as JSON (not JSON-MIN)"
             )
-        for annotation in sorted(
-            annotations, key=lambda each: str(value_of(each, "updated_at") or "")
-        ):
-            if (choice := _choice(annotation, place)) is not None:
-                answers[name] = choice
-    return answers
+        for each in sorted(annotations, key=lambda each: str(value_of(each, "updated_at") or "")):
+            results = value_of(each, "result")
+            if not isinstance(results, list):
+                raise SourceError(f"{place}: an annotation without a result; export as JSON")
+            if not each.get("was_cancelled"):
+                yield place, name, results
 
 
 def value_of(value: Any, key: str) -> Any:
@@ -166,13 +183,8 @@ def value_of(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
 
 
-def _choice(annotation: Any, place: str) -> str | None:
-    """The one choice of an annotation; None where it was skipped or has none."""
-    results = value_of(annotation, "result")
-    if not isinstance(results, list):
-        raise SourceError(f"{place}: an annotation without a result; export as JSON")
-    if annotation.get("was_cancelled"):
-        return None
+def _choice(results: Sequence[Any], place: str) -> str | None:
+    """The one choice of an annotation; None where it has none."""
     lists = [value_of(value_of(result, "value"), "choices") for result in results]
     choices = [name for names in lists if isinstance(names, list) for name in names]
     if len(choices) > 1 or not all(isinstance(name, str) for name in choices):

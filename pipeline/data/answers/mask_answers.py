@@ -21,8 +21,8 @@ from PIL import Image
 
 from pipeline.data.answers.brush import MOST_BYTES, Flags, unpack_brush
 from pipeline.data.answers.choices import (
-    IMAGE_ID,
     SIDES,
+    annotations_of,
     image_name,
     value_of,
     without_images,
@@ -34,8 +34,6 @@ from pipeline.data.rows import SIZE, sizes_of
 from pipeline.data.shards import iter_shards
 from pipeline.data.sources.coco import BACKGROUND, coco_lists, is_key
 from pipeline.data.sources.coco_masks import class_pixels
-from pipeline.data.trees.local import LocalTree
-from pipeline.data.trees.tree import File
 from pipeline.errors import SourceError
 from pipeline.files import parse_json, read_bytes
 
@@ -79,12 +77,13 @@ def read_mask_answers(
     sizes. Raises SourceError for anything else.
     """
     try:
-        is_list = read_bytes(path).lstrip().startswith(b"[")
+        data = read_bytes(path)
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file") from None
     except OSError as error:
         raise SourceError(f"{path}: can't be read ({error.strerror or error})") from None
-    found = list(_label_studio(path) if is_list else _coco(path))
+    of_tool = _label_studio if data.lstrip().startswith(b"[") else _coco
+    found = list(of_tool(data, path))
     known = _known(prepared, {name for each in found for name in each.names})
     answers, left_out = dict[str, str](), list[tuple[str, str]]()
     for answer in found:
@@ -155,9 +154,8 @@ def _known(prepared: Path, names: Set[str]) -> dict[str, tuple[str, Size]]:
     return known
 
 
-def _label_studio(path: Path) -> Iterator[_Answer]:
+def _label_studio(data: bytes, path: Path) -> Iterator[_Answer]:
     """The later annotation of each task that has one."""
-    data = read_bytes(path)
     runs = [match.span(1) for match in RUNS.finditer(data)]
     numbers = count()
     try:
@@ -166,20 +164,8 @@ def _label_studio(path: Path) -> Iterator[_Answer]:
     except ValueError as error:
         raise SourceError(f"{path}: not JSON ({error})") from None
     answers: dict[str, _Answer] = {}
-    for number, item in enumerate(tasks, start=1):
-        name = value_of(value_of(item, "data"), IMAGE_ID)
-        annotations = value_of(item, "annotations")
-        if not isinstance(name, str) or not isinstance(annotations, list):
-            raise SourceError(
-                f"{path}: task {number}: must have data.{IMAGE_ID} and annotations, as in an "
-                "export of the tasks of selftrain pick as JSON (not JSON-MIN)"
-            )
-        for each in sorted(annotations, key=lambda each: str(value_of(each, "updated_at") or "")):
-            results = value_of(each, "result")
-            if not isinstance(results, list):
-                raise SourceError(f"{path}: task {number}: an annotation without a result")
-            if not each.get("was_cancelled"):
-                answers[name] = _annotation(name, results, partial(_packed, data, runs))
+    for _, name, results in annotations_of(tasks, path):
+        answers[name] = _annotation(name, results, partial(_packed, data, runs))
     yield from answers.values()
 
 
@@ -245,9 +231,9 @@ def _polygon_pixels(points: Sequence[Any], size: Size) -> Flags:
     return np.asarray(class_pixels(size, [(1, [pixels])]) == 1)
 
 
-def _coco(path: Path) -> Iterator[_Answer]:
+def _coco(data: bytes, path: Path) -> Iterator[_Answer]:
     """The images of COCO's JSON that have annotations."""
-    images, annotations, categories = coco_lists(File(LocalTree(path.parent), path.name))
+    images, annotations, categories = coco_lists(data, path)
     names: dict[Any, str] = {}
     for each in categories:
         key, name = each.get("id"), each.get("name")

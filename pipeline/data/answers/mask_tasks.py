@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.answers.brush import pack_brush
-from pipeline.data.answers.choices import CHOICE, DATA, IMAGE, IMAGE_ID, image_name
+from pipeline.data.answers.choices import CHOICE, DATA, IMAGE, image_name, task_data
 from pipeline.data.answers.mask_answers import IGNORE, rest_class
 from pipeline.data.class_maps import palette
 from pipeline.data.preparation.corrections import NONE_CHOICE
@@ -56,8 +55,7 @@ def mask_config(classes: Sequence[str]) -> str:
 
 def label_studio_task(task: MaskTask, classes: Sequence[str], model: str) -> dict[str, Any]:
     """A task of Label Studio; the mask of `model` is its prediction, a brush region each class."""
-    uri = f"data:image/{task.kind};base64,{base64.b64encode(task.picture).decode()}"
-    value: dict[str, Any] = {"data": {IMAGE: uri, IMAGE_ID: task.id}}
+    value = task_data(task.id, task.picture, task.kind)
     if task.mask is not None:
         width, height = task.size
         form = {"from_name": BRUSH, "to_name": IMAGE, "type": "brushlabels", "image_rotation": 0}

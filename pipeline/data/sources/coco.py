@@ -158,7 +158,10 @@ class CocoSource:
     def _read(self, name_of_file: str) -> list[str]:
         """Note the images of a file; the names of its categories that annotations have."""
         file = File(self._tree, name_of_file)
-        images, annotations, categories = coco_lists(file)
+        data, problem = self._tree.read(name_of_file)
+        if problem is not None:
+            raise SourceError(f"{file}: can't be read as COCO's JSON ({problem})")
+        images, annotations, categories = coco_lists(data, file)
         names: dict[Any, str] = {}
         for place, each in enumerate(categories):
             key, name = each.get("id"), each.get("name")
@@ -244,12 +247,9 @@ def _split_of_folders(name: str) -> str | None:
     return _split(f"{name[: name.rfind('/') + 1]}image")
 
 
-def coco_lists(file: File) -> list[list[dict[str, Any]]]:
-    """The three lists of a file, checked to hold mappings; raises SourceError."""
+def coco_lists(data: bytes, file: object) -> list[list[dict[str, Any]]]:
+    """The three lists of a file's bytes, checked to hold mappings; raises SourceError."""
     try:
-        data, problem = file.tree.read(file.name)
-        if problem is not None:
-            raise ValueError(problem)
         with memory_limited(MEMORY):
             value = parse_json(data)
     except (ValueError, MemoryError) as error:

@@ -133,15 +133,7 @@ class Part:
                 mask, wrong = next(files)
                 problem = problem or (wrong and f"mask: {wrong}")
                 label = MaskFile(mask, self.values, self.others)
-            name = path_text(entry.name)
-            yield Row(
-                name,
-                image,
-                label,
-                entry.split,
-                problem,
-                entry.group,
-            )
+            yield Row(path_text(entry.name), image, label, entry.split, problem, entry.group)
 
 
 def _files_of(entry: Entry) -> list[str]:

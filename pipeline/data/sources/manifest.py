@@ -162,7 +162,7 @@ class ManifestSource:
         """The pictures that no row names are unlabelled; all other files are left out."""
 
         def is_named(name: str) -> bool:
-            return any(self._entries.name(place) == name for place in index.places(name))
+            return index.holds(name, self._entries.name)
 
         others = Entries.of(Entry(name) for name in files.pictures if not is_named(name))
         if others:

@@ -9,7 +9,7 @@ train/images, or by a column; a table may also name each image's mask. Classes: 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain, repeat
 from pathlib import Path
@@ -203,8 +203,8 @@ class MasksSource:
         pictures = (
             (name, NO_IMAGE)
             for name in files.walk.tree.names()
-            if not _is_among(name, images, self._entries.name)
-            and not _is_among(name, masks, self._entries.mask)
+            if not images.holds(name, self._entries.name)
+            and not masks.holds(name, self._entries.mask)
         )
         others = ((name, READ if name in read else why) for name, why in files.walk.unused)
         left = merge(pictures, others, key=lambda file: file[0].split("/"))
@@ -224,17 +224,13 @@ def _index_of_images(entries: Entries) -> Index:
     )
 
 
-def _is_among(name: str, index: Index, at: Callable[[int], str | None]) -> bool:
-    return any(at(place) == name for place in index.places(name))
-
-
 def _not_named(entries: Entries, files: PairedFiles) -> Entries:
     """The images that are neither an entry nor the mask of one, by name."""
     names, masks = Index(entries.names()), Index(entries.masks())
     others = (
         file
         for file in files.images
-        if not _is_among(file, masks, entries.mask) and not _is_among(file, names, entries.name)
+        if not masks.holds(file, entries.mask) and not names.holds(file, entries.name)
     )
     return Entries.of(_entry(file, files) for file in sorted(others, key=path_text))
 

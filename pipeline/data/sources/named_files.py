@@ -127,7 +127,7 @@ class NamedFiles:
             if not self.tree.is_file(name):
                 return None
             return NamedFile(name, SYSTEM if hidden else self.tree.reason_left_out(name))
-        if any(self.pictures[place] == name for place in self._pictures_by_path.places(name)):
+        if self._pictures_by_path.holds(name, self.pictures.__getitem__):
             return NamedFile(name)
         unused = map(self.walk.unused.__getitem__, self._unused_by_path.places(name))
         return next((NamedFile(name, reason) for other, reason in unused if other == name), None)

@@ -27,6 +27,7 @@ from pipeline.data.sources.parquet_files import (
     find_columns,
     find_parquet,
     image_values,
+    name_in,
     open_parquet,
     row_batches,
     row_name,
@@ -96,7 +97,7 @@ class ParquetSource:
     def rows(self) -> Iterator[Row]:
         """Every row of every file; without a column `id` its file and row make the id."""
         for file, row, stop in self._ranges:
-            columns, below = self._columns[file], self._below(file)
+            columns, below = self._columns[file], name_in(self._root, file)
             for batch in row_batches(file, list(columns.values()), row, stop):
                 values: dict[str, Iterable[Any]] = {
                     use: _values(batch, columns.get(use), file) for use in ("id", "group", "split")
@@ -109,10 +110,6 @@ class ParquetSource:
                         cells["id"] = row_name(below, row)
                     yield self._row(cells, file, f"{file}: row {row}")
                     row += 1
-
-    def _below(self, file: File) -> str:
-        """A file's name below the folder that all lie in."""
-        return file.name[len(self._root) :].lstrip("/")
 
     def _row(self, cells: dict[str, Any], file: File, where: str) -> Row:
         if cells["id"] is None:
@@ -161,12 +158,12 @@ class ParquetSource:
 
     def _splits_of_files(self) -> dict[File, str]:
         """What the files' names say, where they differ: train-00000-of-00001, test/0000."""
-        parts = {file: split_of(PurePath(self._below(file))) for file in self._files}
+        parts = {file: split_of(PurePath(name_in(self._root, file))) for file in self._files}
         if len({*parts.values()}) < 2:
             return {}
         splits = {file: split for file, split in parts.items() if split is not None}
         for file, split in splits.items():
-            self.notes.append(f"{self._below(file)}: {split}, by its name")
+            self.notes.append(f"{name_in(self._root, file)}: {split}, by its name")
         return splits
 
     def _named_classes(self) -> list[str] | None:

@@ -71,6 +71,11 @@ def common_folder(files: Sequence[File]) -> str:
     return os.path.commonpath([os.path.dirname(file.name) for file in files])  # noqa: PTH120
 
 
+def name_in(folder: str, file: File) -> str:
+    """A file's name below a folder of its tree."""
+    return file.name[len(folder) :].lstrip("/")
+
+
 def row_batches(
     file: File, columns: list[str], first: int = 0, stop: int = sys.maxsize
 ) -> Iterator[Any]:
@@ -167,9 +172,8 @@ def open_parquet(file: File) -> Any:
         with file.tree.opened(file.name) as (footer, size):
             check_footer(footer, size)
         with memory_limited(MEMORY):
-            opened = pq.ParquetFile(
-                source, pre_buffer=False, buffer_size=BUFFER
-            )  # a page at a time
+            # A page at a time.
+            opened = pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER)
     except UNREADABLE as error:
         raise SourceError(f"{file}: not a Parquet file ({_short(error)})") from None
     if (count := opened.metadata.num_columns) > MOST_COLUMNS:

@@ -118,7 +118,7 @@ def read_table(file: File) -> Table:
 
 
 def _collected(file: File, header: list[str], rows: Iterator[list[str]]) -> Table:
-    """The rows by column; a text that comes often is in memory once."""
+    """The rows by column; of their memory a text that comes often counts once."""
     width, length, even, crowded, taken = len(header), 0, True, None, 0
     cells = [Names() for _ in header]
     known: list[dict[str, str]] = [{} for _ in header]

@@ -124,6 +124,10 @@ class Index:
         first, stop = (int(np.searchsorted(self._hashes, value, side)) for side in SIDES)
         return [int(place) for place in self._places[first:stop]]
 
+    def holds(self, key: str, at: Callable[[int], str | None]) -> bool:
+        """Whether a place goes by the key; at: the key of a place."""
+        return any(at(place) == key for place in self.places(key))
+
     def repeated(self, key: Callable[[int], str]) -> tuple[int, int] | None:
         """The first place with the key of an earlier one, behind that; key: of a place."""
         for place in sorted(self._places[1:][self._hashes[1:] == self._hashes[:-1]].tolist()):

@@ -22,6 +22,7 @@ from pipeline.data.storage import filesystem, named_errors
 from pipeline.data.trees.tree import (
     DEEPEST,
     Entries,
+    below,
     ending_of,
     is_system,
     not_an_image,
@@ -83,7 +84,7 @@ class RemoteTree:
         for folder, _, infos in self._folders():
             for info in infos:
                 if info.is_file and not is_system(info.base_name):
-                    yield _below(folder, info.base_name), info.size, info.mtime_ns
+                    yield below(folder, info.base_name), info.size, info.mtime_ns
 
     def stat(self, name: str) -> tuple[int, int]:
         """Bytes and time of change, in nanoseconds, of an object; raises SourceError for none."""
@@ -104,7 +105,7 @@ class RemoteTree:
                     entries = self._entries(folder, infos)
                     yield folder, entries, infos
                     inner = sorted(name for name in entries.folders if not is_system(name))
-                    found += [_below(folder, name) for name in inner]
+                    found += [below(folder, name) for name in inner]
                 level = found
 
     def _infos(self, folder: str) -> list[Any]:
@@ -122,7 +123,7 @@ class RemoteTree:
 
         names = sorted(info.base_name for info in infos)
         folders = {info.base_name for info in infos if info.type == FileType.Directory}
-        if any(info.path != self._key(_below(folder, info.base_name)) for info in infos):
+        if any(info.path != self._key(below(folder, info.base_name)) for info in infos):
             raise SourceError(
                 f"{self.where(folder)}: an object below it has // in its key, which nothing can "
                 "open; rename or remove it"
@@ -130,7 +131,7 @@ class RemoteTree:
         for name, following in pairwise(names):
             if name == following:
                 raise SourceError(
-                    f"{self.where(_below(folder, name))}: is an object and a folder; rename one"
+                    f"{self.where(below(folder, name))}: is an object and a folder; rename one"
                 )
         return Entries(names, frozenset(folders))
 
@@ -225,7 +226,3 @@ class RemoteTree:
     def _opened(self) -> tuple[Any, str]:
         opened: tuple[Any, str] = filesystem(self.address, "data.path")
         return opened
-
-
-def _below(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name

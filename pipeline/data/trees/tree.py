@@ -146,6 +146,11 @@ def local_path(path: str) -> str:
     return unquote(urlsplit(path).path) if scheme == "file" else path
 
 
+def below(folder: str, name: str) -> str:
+    """The name below the root of what is called `name` in a folder."""
+    return f"{folder}/{name}" if folder else name
+
+
 def parent_and_name(address: str) -> tuple[str, str]:
     """The address of the folder that an object is in, and the object's own name."""
     before, mark, query = address.partition("?")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.data.trees.names import Unused
-from pipeline.data.trees.tree import DEEPEST, SYSTEM, Entries, Tree, ending_of, is_system
+from pipeline.data.trees.tree import DEEPEST, SYSTEM, Entries, Tree, below, ending_of, is_system
 from pipeline.errors import SourceError
 
 LINK_TO_FOLDER = "a link to a folder, not followed"
@@ -30,7 +30,7 @@ class Folder:
 
     def below(self, name: str) -> str:
         """The name below the root of a file in it."""
-        return f"{self.name}/{name}" if self.name else name
+        return below(self.name, name)
 
     def all(self) -> Iterator[Folder]:
         """Itself and all folders below it."""
