@@ -1,4 +1,4 @@
-"""Let a frozen, pretrained body look at every prepared image once, shard by shard, with Ray Data.
+"""Let a frozen, pretrained body look at every prepared image once, shard by shard.
 
 Without embed.source it only says so, and starts neither torch nor a tracked run.
 """
@@ -6,9 +6,10 @@ Without embed.source it only says so, and starts neither torch nor a tracked run
 from pipeline.data.features import PARTS, features_metadata
 from pipeline.data.shards import read_manifest, write_manifest
 from pipeline.data.storage import open_storage
-from pipeline.data.stored_shards import finish_derived, missing_shards
+from pipeline.data.stored_shards import finish_derived
 from pipeline.files import publish_folder
 from pipeline.models.spec import model_digest
+from pipeline.workflow.shards import map_shards
 from pipeline.workflow.stage import Stage, result_line, run_stage
 
 
@@ -22,13 +23,11 @@ def embed(stage: Stage) -> None:
         result_line(stage, "no embed.source, so no features; networks learn from pixels")
         return
     from pipeline.models.embed import ShardEmbedder
-    from pipeline.ray.map_shards import distributed_map
     from pipeline.train.body import find_body, write_body
 
     source = find_body(params, stage.root)
     inputs = layout.data_digests(*PARTS) | {"body": source.digest}
     storage = open_storage(stage.params.storage.url)
-    throughput = stage.params.run
     with stage.run(inputs, {"embed": params.model_dump(mode="json")}) as run:
         body = run.scratch / "body"
         num_features = write_body(body, params, source, layout.prepared)
@@ -46,13 +45,7 @@ def embed(stage: Stage) -> None:
             )
             for part, out in outs.items()
         ]
-        distributed_map(
-            *((work, missing_shards(work.folder, work.out)) for work in works),
-            actors=throughput.actor_range,
-            gpus_per_actor=throughput.gpus_per_actor,
-            scratch=run.scratch,
-            title=stage.title,
-        )
+        map_shards(stage, run, *works)
         for part, out in outs.items():
             images = layout.prepared / part
             noted = features_metadata(images, model_digest(body), num_features)

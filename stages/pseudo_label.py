@@ -1,15 +1,13 @@
 """Let a generation's teacher label the unlabelled images, shard by shard.
 
-Networks look at the images with Ray Data; classifiers on features are asked here, in seconds.
+Networks look at the images here, or with Ray Data; classifiers on features are asked here.
 """
 
 from pipeline.data.storage import open_storage
-from pipeline.data.stored_shards import missing_shards, upload_shards
+from pipeline.data.stored_shards import upload_shards
 from pipeline.errors import counted
 from pipeline.files import publish_folder
-from pipeline.labels.predict import ShardPredictor
 from pipeline.models.spec import teacher_chain
-from pipeline.progress import progress
 from pipeline.self_training.guard import check_teacher
 from pipeline.self_training.pseudo_label import (
     EMBEDDINGS,
@@ -17,7 +15,8 @@ from pipeline.self_training.pseudo_label import (
     has_features,
     needs_own_features,
 )
-from pipeline.workflow.stage import Run, Stage, result_line, run_stage
+from pipeline.workflow.shards import map_shards
+from pipeline.workflow.stage import Stage, result_line, run_stage
 
 PARTS = ("labeled", "unlabeled")
 
@@ -46,7 +45,7 @@ def pseudo_label(stage: Stage) -> None:
         work = PseudoLabeling(
             layout.prepared, features, tuple(models), predict, seed, run.scratch, out, embeddings
         )
-        _predict(stage, run, work.predictor)
+        map_shards(stage, run, work.predictor, images=work.predictor.needs_images)
         manifest = work.finish()
         if refined:
             upload_shards(finished, storage, "predictions")
@@ -55,25 +54,6 @@ def pseudo_label(stage: Stage) -> None:
         run.images = manifest.rows
     shown = f"{counted(manifest.rows, 'image')} in {counted(len(manifest.shards), 'shard')}"
     result_line(stage, shown + (f" by {len(models)} teachers" if len(models) > 1 else ""))
-
-
-def _predict(stage: Stage, run: Run, predictor: ShardPredictor) -> None:
-    """Predict the shards that are missing: with Ray where images are looked at, else here."""
-    missing = missing_shards(predictor.folder, predictor.out)
-    if not predictor.needs_images:
-        with progress(stage.title, predictor.manifest.rows) as advance:
-            for number in missing:
-                advance(predictor(number))
-        return
-    from pipeline.ray.map_shards import distributed_map
-
-    distributed_map(
-        (predictor, missing),
-        actors=stage.params.run.actor_range,
-        gpus_per_actor=stage.params.run.gpus_per_actor,
-        scratch=run.scratch,
-        title=stage.title,
-    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def test_an_error_ends_the_others_in_their_midst() -> None:
 
     with pytest.raises(ValueError, match="wrong"):
         list(in_threads(2)(task, range(9)))
-    assert ended == [1]
+    assert 1 in ended
+    assert len(ended) <= 2  # the thread of the first may have begun one more
 
 
 def test_elsewhere_nobody_has_ended() -> None:

@@ -231,8 +231,9 @@ class RunParams(Section):
     """How fast a run goes; no output depends on it, so a change makes no stage run again, and what
     was stopped goes on. The section may be left out."""
 
-    actors: int | list[int] = 1
-    """Ray actors that predict or embed at once; [fewest, most]: as many as there is room for"""
+    actors: int | list[int] = 0
+    """Ray actors that predict or embed at once; [fewest, most]: as many as there is room for; 0: in
+    the stage's own process"""
     gpus_per_actor: float = Field(1.0, gt=0, le=1)
     """of an actor that works on a GPU; 0.5: two share one"""
     prepare_workers: int = Field(0, ge=0)
@@ -247,13 +248,15 @@ class RunParams(Section):
     @field_validator("actors", mode="before")
     @classmethod
     def _one_or_two_counts(cls, value: Any) -> Any:
-        counts = value if isinstance(value, list) else [value, value]
+        if type(value) is int and value >= 0:
+            return value
+        counts = value if isinstance(value, list) else []
         if list(map(type, counts)) != [int, int] or not 1 <= counts[0] <= counts[1]:
-            raise ValueError(f"run.actors = {value!r}: must be a number from 1, or [fewest, most]")
+            raise ValueError(f"run.actors = {value!r}: must be a number from 0, or [fewest, most]")
         return value
 
     @property
     def actor_range(self) -> tuple[int, int]:
-        """The fewest and the most actors at work."""
+        """The fewest and the most actors at work; (0, 0): none."""
         fewest, most = [self.actors] * 2 if isinstance(self.actors, int) else self.actors
         return fewest, most

@@ -12,7 +12,6 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from pipeline.errors import visible
 from pipeline.files import written_whole
@@ -86,7 +85,8 @@ def _cells(images: Tensor) -> list[Image.Image]:
     """Each image as it is drawn: RGB, at least CELL wide."""
     levels = images if not images.is_floating_point() else (images * 255).round().clamp(0, 255)
     factor = max(1, -(-CELL // images.shape[-1]))
-    cells = [to_pil_image(image).convert("RGB") for image in levels.byte().cpu()]
+    rows = levels.byte().cpu().movedim(1, -1).expand(-1, -1, -1, 3).numpy()
+    cells = [Image.fromarray(row) for row in rows]
     return [ImageOps.scale(cell, factor, Image.Resampling.NEAREST) for cell in cells]
 
 

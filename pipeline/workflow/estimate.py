@@ -107,7 +107,7 @@ def estimate_seconds(params: Params, counts: Counts, rates: Rates) -> dict[str, 
 
     Where a trial is to choose, students are taken to be networks.
     """
-    actors = min(params.run.actor_range[-1], os.cpu_count() or 1)
+    actors = max(1, min(params.run.actor_range[-1], os.cpu_count() or 1))
     transfer = params.transfer
     trial = FOLDS * transfer.trial_steps if transfer.mode == "auto" else 0
     work = {

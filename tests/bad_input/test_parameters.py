@@ -57,7 +57,7 @@ train: {steps: 10, workers: -1}
 train: {steps: 10, threads: 0}
 train: {steps: 10, device: tpu}
 predict: {views: seven_crop}
-run: {actors: 0}
+run: {actors: -1}
 run: {checkpoint_minutes: 0}
 train: {steps: 10, checkpoint_minutes: 5.0}
 select: {workers: 2}

@@ -44,14 +44,16 @@ def test_no_other_section_takes_it(name: str) -> None:
     assert line in refused(generations={"1": GENERATION | {"student": student}})
 
 
-@pytest.mark.parametrize(("actors", "both"), [(3, (3, 3)), ([1, 4], (1, 4)), ([2, 2], (2, 2))])
+@pytest.mark.parametrize(
+    ("actors", "both"), [(0, (0, 0)), (3, (3, 3)), ([1, 4], (1, 4)), ([2, 2], (2, 2))]
+)
 def test_actors_are_a_number_or_a_range(actors: Any, both: tuple[int, int]) -> None:
     assert RunParams(actors=actors).actor_range == both
 
 
-@pytest.mark.parametrize("actors", [0, True, "2", None, 1.5, [], [1], [0, 2], [3, 2], [1, 2, 3]])
+@pytest.mark.parametrize("actors", [-1, True, "2", None, 1.5, [], [1], [0, 2], [3, 2], [1, 2, 3]])
 def test_other_actors_are_refused(actors: Any) -> None:
-    with pytest.raises(ValidationError, match=r"run\.actors = .*a number from 1, or \[fewest"):
+    with pytest.raises(ValidationError, match=r"run\.actors = .*a number from 0, or \[fewest"):
         RunParams(actors=actors)
 
 

@@ -135,6 +135,7 @@ def test_decay_goes_with_the_share_and_not_to_biases() -> None:
 def test_training_does_not_import_the_compiler() -> None:
     program = """
 import sys
+import pipeline.report.samples  # which draws what a model was trained on
 from pipeline.train.fit import fit
 from tests.tiny import PLAIN, stripe_data, tiny_network, train_params
 
