@@ -49,6 +49,8 @@ def shrunk(values: dict[str, Any]) -> Params:
     for section in ("predict", "evaluate"):
         values[section] |= {"jitter_views": 2, "threads": 1}
     values["predict"]["device"] = "cpu"
+    if values["transfer"].get("mode") == "auto":
+        values["transfer"]["trial_steps"] = STEPS
     if values["transfer"].get("source") == "timm":
         values[
             "transfer"

@@ -21,7 +21,7 @@ from tests.integration.project import YAML_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = 300
+STEPS = 200
 
 
 def twin_projects(tmp_path: Path, parameters: Any, *stages: str) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""A project whose shards are in shared storage comes to the models of one that keeps its own."""
+"""Two fresh copies come to the same bytes, one of which has its shards in shared storage."""
 
 from __future__ import annotations
 
@@ -55,12 +55,19 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
-    local: Project, tmp_path: Path
-) -> None:
-    storage = tmp_path / "shared"
-    project = project_at(tmp_path / "project", storage.as_uri())
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Path]:
+    """A copy, and the folder of its storage."""
+    folder = tmp_path_factory.mktemp("stored")
+    project = project_at(folder / "project", (folder / "shared").as_uri())
     project.repro("train_student@1")
+    return project, folder / "shared"
+
+
+def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
+    local: Project, stored: tuple[Project, Path]
+) -> None:
+    project, storage = stored
     for name in FOLDERS:
         assert [path.name for path in (project.folder / name).iterdir()] == ["manifest.json"], name
     assert cached_images(project) == []
@@ -81,15 +88,13 @@ def test_models_are_the_same_to_the_byte_and_no_image_goes_through_dvc(
 
 
 def test_a_lost_prediction_is_named_and_only_that_is_predicted_again(
-    local: Project, tmp_path: Path
+    local: Project, stored: tuple[Project, Path]
 ) -> None:
-    storage = tmp_path / "shared"
-    project = project_at(tmp_path / "project", storage.as_uri())
-    project.repro("pseudo_label@1")
+    project, storage = stored
     before = {path: path.stat().st_mtime_ns for path in (storage / ROOT).rglob("shard_*.parquet")}
     lost = next(path for path in before if "predictions-" in path.parent.name)
     lost.unlink()
-    answer = project.run("dvc", "repro", "select@1", check=False)
+    answer = project.run("dvc", "repro", "--force", "--single-item", "select@1", check=False)
     assert answer.returncode != 0
     assert lost.name in answer.stderr
     assert "missing" in answer.stderr

@@ -17,10 +17,10 @@ def repeated(path: Path, rows: int = 600, size: int = 2 << 20) -> None:
     pq.write_table(pa.table({"image": images}), path, compression="zstd", store_schema=False)
 
 
-def expanding(path: Path, size: int = 1 << 30) -> None:
+def expanding(path: Path, size: int = 672 << 20) -> None:
     """A page of zeros."""
     table = pa.table({"image": [b"\0" * size]})
-    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def delta(path: Path) -> None:
