@@ -49,7 +49,7 @@ def small_parameters(**changes: Any) -> Any:
     values["model"]["input_size"] = SIDE
     values["train"] |= {"steps": 4, "threads": 1, "batch_size": 4}
     values["transfer"]["mode"] = "layerwise"
-    values["run"]["actors"] = 1
+    values["run"]["actors"] = 0
     values["evaluate"]["threads"] = 1
     values["controls"]["longer"]["steps"] = 4
     return values | changes
