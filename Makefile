@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-scale bench-rates bench-storage bench-workers bench-gpu ablation chaos fuzz
+.PHONY: help setup demo cluster-demo test test-slow test-nodes test-all check format docs lock ui ray audit bench bench-digits bench-photos bench-transfer bench-corrections bench-pseudo_label bench-train bench-segmentation bench-scale bench-rates bench-storage bench-workers bench-gpu ablation chaos fuzz
 
 help: # the targets with two number signs
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -83,8 +83,12 @@ bench-pseudo_label: setup # images a second of pseudo_label through Ray, against
 bench-train: setup # images a second of training, against a bare loop
 	OMP_NUM_THREADS=1 python -m benchmarks.training
 
+bench-segmentation: setup # images a second of learning and predicting masks, against bare loops
+	OMP_NUM_THREADS=1 python -m benchmarks.segmentation
+
 bench-scale: setup # memory and seconds of what goes through all images; IMAGES=10000000
 	OMP_NUM_THREADS=1 python -m benchmarks.memory --images $(or $(IMAGES),1000000)
+	OMP_NUM_THREADS=1 python -m benchmarks.memory.nodes
 
 bench-rates: setup # the rates of docs/scale.md that one core has
 	OMP_NUM_THREADS=1 python -m benchmarks.memory.rates

@@ -12,7 +12,6 @@ last; what comes before, less the time of one shard, is its start.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.memory.measure import own_peak
 from benchmarks.runs import Row, arguments, compare, keep
 from pipeline.data.encoding import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
@@ -143,7 +143,7 @@ def say_peak(model: Path, images: Path) -> None:
         predictor = predictor_of(model, images, Path(name))
         for number in range(len(predictor.manifest.shards)):
             predictor(number)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(own_peak())
 
 
 def measured(folder: Path, count: int, rounds: int, *, ray: bool) -> list[Row]:

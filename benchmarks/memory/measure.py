@@ -81,6 +81,13 @@ def own_memory(process: int) -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
 
 
+def own_peak() -> float:
+    """MiB that this process has taken at most (VmHWM); getrusage counts those of the process that
+    started it too."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def _child(work: Work, folder: Path, bound: int | None, parent: Connection[Any, Any]) -> None:
     """Do it once everything is imported, and what importing left is given back."""
     import pyarrow as pa

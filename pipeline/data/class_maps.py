@@ -86,10 +86,18 @@ def pack_maps(log_probs: Tensor) -> Maps:
     """Maps (n, 4, S, S) of log-probabilities (n, K, S, S)."""
     import torch
 
-    values, classes = log_probs.topk(2, dim=1)
-    shares = (values.exp() * 255).round().to(torch.uint8)
-    whole = torch.cat([classes.to(torch.uint8), shares], dim=1).cpu().numpy()
-    return _coarse(np.asarray(whole, np.uint8))
+    middles, cells = (torch.from_numpy(places) for places in _cells(log_probs.shape[-1]))
+    values, first = log_probs.max(dim=1, keepdim=True)
+
+    def coarse(planes: Tensor) -> Tensor:
+        return planes[..., middles[:, None], middles]
+
+    others = coarse(log_probs).scatter(1, coarse(first), -torch.inf)
+    second_values, second = others.max(dim=1, keepdim=True)
+    shares = (torch.cat([coarse(values), second_values], dim=1).exp() * 255).round()
+    sure = torch.cat([second, shares], dim=1).to(torch.uint8)
+    maps = torch.cat([first.to(torch.uint8), sure[..., cells[:, None], cells]], dim=1)
+    return np.asarray(maps.cpu().numpy(), np.uint8)
 
 
 def pack_probabilities(shares: Floats) -> Maps:

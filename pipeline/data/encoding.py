@@ -99,6 +99,6 @@ def _crc(data: bytes) -> bytes:
     return struct.pack(">I", zlib.crc32(data))
 
 
-def ending_of(data: bytes) -> str:
+def format_of(data: bytes) -> str:
     """What the name of a stored image ends in, and the second part of its media type."""
     return "png" if data.startswith(PNG_START) else "jpeg"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, pseudo_labelling, training
+from benchmarks.segmentation import __main__ as segmentation
 from benchmarks.workers.__main__ import Stages
 from pipeline.data.predictions import read_predictions
 from pipeline.data.tensors import read_dataset
@@ -22,6 +23,14 @@ def test_training_gives_a_row() -> None:
     row = training.row_of("wrn_10_1", "bfloat16", steps=1, rounds=1)
     assert row.ours > 0
     assert row.ratio == pytest.approx(row.ours / (row.reference or 0))
+
+
+@pytest.mark.slow
+def test_what_learns_masks_gives_rows(tmp_path: Path) -> None:
+    rows = segmentation.measured(tmp_path, "unet_small", rounds=1, steps=1, images=8)
+    assert min(row.ours for row in rows) > 0
+    memory = rows[-1]
+    assert memory.ours == pytest.approx(memory.reference, rel=0.5)
 
 
 def test_the_bare_loop_predicts_as_many_images_as_there_are(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipeline.data.decoding import decode_images
-from pipeline.data.encoding import encode_jpeg, encode_png, ending_of, is_whole
+from pipeline.data.encoding import encode_jpeg, encode_png, format_of, is_whole
 from pipeline.data.fit import place_of
 from pipeline.data.images import StoredImage, decode_stored, store
 from tests.data.helpers import Pixels, encoded, noise
@@ -86,7 +86,7 @@ def test_photographs_of_any_format_become_jpeg(side: int) -> None:
         encoded(opaque),
     ):
         image = stored(data, side)
-        assert ending_of(image.data) == "jpeg"
+        assert format_of(image.data) == "jpeg"
         assert 2 * len(image.data) < side * side * 3
         gap = decode_stored(image.data).astype(float) - image.pixels
         assert np.sqrt(np.square(gap).mean()) < 5
@@ -96,7 +96,7 @@ def test_photographs_of_any_format_become_jpeg(side: int) -> None:
 @pytest.mark.parametrize("draw", [drawing, text, ramp, lambda side: noise(0, side, 3)])
 def test_graphics_and_noise_are_kept_to_the_pixel(draw: Callable[[int], Pixels], side: int) -> None:
     image = stored(encoded(draw(side)), side)
-    assert ending_of(image.data) == "png"
+    assert format_of(image.data) == "png"
     assert (decode_stored(image.data) == draw(side)).all()
 
 
@@ -114,16 +114,16 @@ def test_scans_palettes_and_small_squares_are_kept_to_the_pixel() -> None:
         (encoded(pixels), 1),
     ):
         image = stored(data, 96, channels)
-        assert ending_of(image.data) == "png"
+        assert format_of(image.data) == "png"
         assert (decode_stored(image.data) == image.pixels).all()
     for kind in ("JPEG", "PNG"):
-        assert ending_of(stored(encoded(pixels, kind), 95).data) == "png"
-        assert ending_of(stored(encoded(pixels, kind), 97).data) == "png"
+        assert format_of(stored(encoded(pixels, kind), 95).data) == "png"
+        assert format_of(stored(encoded(pixels, kind), 97).data) == "png"
 
 
 def test_a_grey_photograph_has_one_channel() -> None:
     image = stored(encoded(grey(photograph(100)), "JPEG"), 96, channels=1)
-    assert ending_of(image.data) == "jpeg"
+    assert format_of(image.data) == "jpeg"
     assert decode_stored(image.data).shape == (96, 96, 1)
 
 
@@ -141,7 +141,7 @@ def test_noise_as_a_jpeg_is_more_than_its_own_tables_can_be_made_for() -> None:
     pixels = noise(0, 256, 3)
     image = stored(encoded(pixels, "JPEG", quality=100, subsampling=0), 256)
     again = stored(encoded(np.pad(pixels, ((4, 4), (4, 4), (0, 0))), "JPEG"), 256)
-    assert ending_of(image.data) == ending_of(again.data) == "jpeg"
+    assert format_of(image.data) == format_of(again.data) == "jpeg"
     assert is_whole(encode_jpeg(pixels))
     gap = decode_stored(encode_jpeg(pixels)).astype(float) - pixels
     assert np.abs(gap).mean() < 8
@@ -152,7 +152,7 @@ def test_the_same_pixels_have_the_same_bytes_in_every_process() -> None:
     there = decode_images(files, image_size=96, channels=3, max_pixels=10**6, encode=True)
     here = [stored(data, 96).data for data in files]
     assert [image.data for image in there if isinstance(image, StoredImage)] == here
-    assert len({ending_of(data) for data in here}) == 1
+    assert len({format_of(data) for data in here}) == 1
 
 
 def test_pngs_have_the_same_bytes_for_ever() -> None:
@@ -164,7 +164,7 @@ def test_what_lies_around_a_whole_photograph_hardly_reaches_into_it() -> None:
     for seed in range(4):
         data = encoded(photograph(224, seed)[:160], "JPEG", quality=95)
         image = stored(data, 96, whole=True)
-        assert ending_of(image.data) == "jpeg"
+        assert format_of(image.data) == "jpeg"
         left, top, right, bottom = place_of(224, 160, 96)
         gap = np.abs(decode_stored(image.data).astype(float) - image.pixels)
         inside = gap[top:bottom, left:right]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from pipeline.data.encoding import ending_of
+from pipeline.data.encoding import format_of
 from pipeline.data.preparation.corrections import (
     HEADER,
     NONE_CHOICE,
@@ -113,7 +113,7 @@ def task(
     image_id: str, image: bytes, guess: tuple[str, float] | None, model: str
 ) -> dict[str, Any]:
     """One stored image to label; guess: a class and its probability, where `model` has one."""
-    value: dict[str, Any] = task_data(image_id, image, ending_of(image))
+    value: dict[str, Any] = task_data(image_id, image, format_of(image))
     if guess is not None:
         label, probability = guess
         choice = {"from_name": CHOICE, "to_name": IMAGE, "type": "choices"}
@@ -208,7 +208,7 @@ def write_dataset(
     names: dict[str, str] = {}
     for image_id, image in images:
         names[image_id] = image_name(image_id)
-        (folder / DATA / f"{names[image_id]}.{ending_of(image)}").write_bytes(image)
+        (folder / DATA / f"{names[image_id]}.{format_of(image)}").write_bytes(image)
     choices = list(dict.fromkeys([*classes, NONE_CHOICE]))
     write_json(folder / LABELS, {"classes": choices, "labels": dict.fromkeys(names.values())})
     if guesses:

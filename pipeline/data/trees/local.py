@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.data.decoding import is_image
 from pipeline.data.images import endings
-from pipeline.data.trees.tree import REASON_OF, Entries, ending_of, not_an_image
+from pipeline.data.trees.tree import REASON_OF, FolderEntries, ending_of, not_an_image
 from pipeline.errors import SourceError
 from pipeline.files import open_regular, read_bytes, regular
 
@@ -37,11 +37,11 @@ class LocalTree:
         """As Tree has it."""
         return str(self.path(name))
 
-    def lister(self) -> Callable[[str], Entries]:
+    def lister(self) -> Callable[[str], FolderEntries]:
         """As Tree has it."""
         return self._entries
 
-    def _entries(self, folder: str) -> Entries:
+    def _entries(self, folder: str) -> FolderEntries:
         names, folders, links = list[str](), set[str](), set[str]()
         try:
             with os.scandir(self.path(folder)) as entries:
@@ -54,7 +54,7 @@ class LocalTree:
             raise SourceError(
                 f"{error.filename}: can't be read ({error.strerror}); give access to it"
             ) from None
-        return Entries(sorted(names), frozenset(folders), frozenset(links))
+        return FolderEntries(sorted(names), frozenset(folders), frozenset(links))
 
     def files_below(self, folder: str) -> Iterator[str]:
         """As Tree has it."""

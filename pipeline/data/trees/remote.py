@@ -21,7 +21,7 @@ from pipeline.data.images import endings
 from pipeline.data.storage import filesystem, named_errors
 from pipeline.data.trees.tree import (
     DEEPEST,
-    Entries,
+    FolderEntries,
     below,
     ending_of,
     is_system,
@@ -75,7 +75,7 @@ class RemoteTree:
             )
         return self, ""
 
-    def lister(self) -> Callable[[str], Entries]:
+    def lister(self) -> Callable[[str], FolderEntries]:
         """As Tree has it; all folders are listed at the first call, several at once."""
         return {folder: entries for folder, entries, _ in self._folders()}.pop
 
@@ -95,7 +95,7 @@ class RemoteTree:
             raise SourceError(f"data.path = {self.where(name)}: no such object")
         return info.size, info.mtime_ns
 
-    def _folders(self) -> Iterator[tuple[str, Entries, list[Any]]]:
+    def _folders(self) -> Iterator[tuple[str, FolderEntries, list[Any]]]:
         """All folders that are not hidden, those above first, with what is directly in them."""
         level = [""]
         with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
@@ -118,7 +118,7 @@ class RemoteTree:
             )
         return found
 
-    def _entries(self, folder: str, infos: list[Any]) -> Entries:
+    def _entries(self, folder: str, infos: list[Any]) -> FolderEntries:
         from pyarrow.fs import FileType
 
         names = sorted(info.base_name for info in infos)
@@ -133,7 +133,7 @@ class RemoteTree:
                 raise SourceError(
                     f"{self.where(below(folder, name))}: is an object and a folder; rename one"
                 )
-        return Entries(names, frozenset(folders))
+        return FolderEntries(names, frozenset(folders))
 
     def files_below(self, folder: str) -> Iterator[str]:
         """As Tree has it."""

@@ -34,7 +34,7 @@ REASON_OF = {f".{end}": reason for reason, ends in REASONS.items() for end in en
 
 
 @dataclass(frozen=True)
-class Entries:
+class FolderEntries:
     """What is in a folder: names, sorted; folders: those of folders, links to them among them;
     links: those of these that are links."""
 
@@ -52,7 +52,7 @@ class Tree(Protocol):
     def where(self, name: str) -> str:
         """The whole name of a file or folder, for messages."""
 
-    def lister(self) -> Callable[[str], Entries]:
+    def lister(self) -> Callable[[str], FolderEntries]:
         """What lists folders, each from the root on; raises SourceError where one can't be."""
 
     def files_below(self, folder: str) -> Iterator[str]:

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.data.trees.names import Unused
-from pipeline.data.trees.tree import DEEPEST, SYSTEM, Entries, Tree, below, ending_of, is_system
+from pipeline.data.trees.tree import (
+    DEEPEST,
+    SYSTEM,
+    FolderEntries,
+    Tree,
+    below,
+    ending_of,
+    is_system,
+)
 from pipeline.errors import SourceError
 
 LINK_TO_FOLDER = "a link to a folder, not followed"
@@ -118,10 +126,10 @@ class Walk:
                 tree.files.append(name)
         return tree
 
-    def _hidden(self, path: str, name: str, entries: Entries) -> list[str]:
+    def _hidden(self, path: str, name: str, entries: FolderEntries) -> list[str]:
         if name not in entries.folders - entries.links:
             return [path]
         return sorted(self.files.files_below(path), key=lambda file: file.split("/"))
 
-    def _is_followed(self, folder: str, name: str, entries: Entries) -> bool:
+    def _is_followed(self, folder: str, name: str, entries: FolderEntries) -> bool:
         return name not in entries.links or self.files.leads_elsewhere(folder, self._links)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data.encoding import encode_png, ending_of
+from pipeline.data.encoding import encode_png, format_of
 from pipeline.data.fit import place_of
 from pipeline.data.images import decode_stored
 from pipeline.data.masks import IGNORED
@@ -107,8 +107,8 @@ def test_photographs_are_stored_as_jpeg_and_their_masks_to_the_pixel(tmp_path: P
         rows.append(Row(str(number), encoded(pixels, "JPEG"), answer(number, 96, 72), None))
     prepared(rows, tmp_path, image_size=96, channels=3, near_duplicate_distance=0.0)
     table = next(iter_shards(tmp_path / "labeled"))
-    assert {ending_of(data) for data in table["image"].to_pylist()} == {"jpeg"}
-    assert {ending_of(data) for data in table["mask"].to_pylist()} == {"png"}
+    assert {format_of(data) for data in table["image"].to_pylist()} == {"jpeg"}
+    assert {format_of(data) for data in table["mask"].to_pylist()} == {"png"}
     masks = TASK.load(table["mask"], 96)[:, 12:84]
     for name, mask in zip(table["id"].to_pylist(), masks, strict=True):
         assert (mask == decode_stored(answer(int(name), 96, 72).data)[:, :, 0]).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.segmentation_data import camvid, nuclei
+from benchmarks.segmentation.data import camvid, nuclei
 from pipeline.data.sources import Source, open_source
 from pipeline.data.sources.recognise import recognise
 
