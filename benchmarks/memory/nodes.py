@@ -4,9 +4,9 @@ python -m benchmarks.memory.nodes [--images 200000] [--nodes 2]
 
 Generated images of 8×8 pixels in one Parquet file, prepared into storage on this machine by as many
 Ray nodes of one CPU each, on loopback, and predicted by an actor on each: a tenth of the images,
-then all. Of the driver, which in a run is the stage's own process, the memory (see
-benchmarks.memory); of the nodes the processors' seconds, which do not depend on what else the
-machine does, and of a million images the seconds that either number leads to.
+then all. Printed are the memory of the driver, which in a run is the stage's own process (see
+benchmarks.memory), and the seconds, the start of Ray's workers among them, that a million images
+take by either number, and by what the larger one takes more.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.memory.measure import Taken, bytes_an_image, measured
+from benchmarks.memory.measure import bytes_an_image, measured
 from benchmarks.runs import arguments
-from cluster.local import LocalCluster, local_cluster
+from cluster.local import local_cluster
 from pipeline.progress import say
 
 SIDE, LABELED_EVERY, ROWS_AT_ONCE, STARTED = 8, 100, 10_000, 5_000
@@ -101,30 +101,17 @@ def predict_images(at: Path) -> None:
     )
 
 
-def processor_seconds(cluster: LocalCluster) -> float:
-    """Of all processes of the nodes so far, and of those that they have waited for."""
-    times = [each.cpu_times() for node in cluster.nodes for each in node.processes()]
-    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
-
-
-def compare(
-    step: Callable[[Path], None], folder: Path, sizes: tuple[int, int], cluster: LocalCluster
-) -> None:
+def compare(step: Callable[[Path], None], folder: Path, sizes: tuple[int, int]) -> None:
     """Print what the step takes of either number of images."""
-    taken: list[tuple[Taken, float]] = []
-    for count in sizes:
-        before = processor_seconds(cluster)
-        own = measured(step, folder / str(count))
-        taken.append((own, processor_seconds(cluster) - before))
-    (few, busy_few), (many, busy) = taken
-    added = sizes[1] - sizes[0]
-    rates = [1e6 * (many.wall - few.wall) / added, 1e6 * (busy - busy_few) / added]
+    few, many = (measured(step, folder / str(count)) for count in sizes)
+    rates = [1e6 * taken.wall / count for taken, count in zip((few, many), sizes, strict=True)]
+    more = 1e6 * (many.wall - few.wall) / (sizes[1] - sizes[0])
     peaks = [(each.before + each.bytes) / 1e6 for each in (few, many)]
     say(
         f"{step.__name__}: driver {peaks[0]:.0f} and {peaks[1]:.0f} MB, "
         f"{bytes_an_image(few, many, sizes):.0f} bytes an image; {few.wall:.0f} and "
-        f"{many.wall:.0f} s, of processors {busy_few:.0f} and {busy:.0f} s; a million images more "
-        f"{rates[0]:.0f} s, of processors {rates[1]:.0f} s"
+        f"{many.wall:.0f} s, {rates[0]:.0f} and {rates[1]:.0f} s a million, {more:.0f} s a "
+        "million more"
     )
 
 
@@ -142,7 +129,7 @@ def main() -> None:
             write_source(Path(made) / str(count) / "source.parquet", count)
         for step in (prepare_images, predict_images):
             measured(step, Path(made) / str(STARTED))  # workers have imported what they need
-            compare(step, Path(made), sizes, cluster)
+            compare(step, Path(made), sizes)
 
 
 if __name__ == "__main__":
