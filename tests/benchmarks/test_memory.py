@@ -11,6 +11,7 @@ from benchmarks.memory.data import write_all
 from benchmarks.memory.measure import MOST_BYTES, bytes_an_image, measured
 from benchmarks.memory.steps import STEPS
 
+pytestmark = pytest.mark.slow
 COUNTS = (20_000, 100_000)
 ROWS_PER_SHARD = 1_000
 BOUND = 1_000  # images, or bytes, at which what is in memory of any number of them ends

@@ -16,7 +16,6 @@ from tests.integration.project import SMALL, Project, copy_project, stages_run
 pytestmark = [pytest.mark.slow, pytest.mark.pipeline, pytest.mark.timeout(900)]
 
 GENERATIONS = ("0", "1", "2")
-THRESHOLD_OF_2 = "generations.2.select.confidence_threshold"
 
 
 @pytest.fixture(scope="module")
@@ -246,15 +245,6 @@ def test_mlflow_shows_what_was_used_drawn_and_shipped(project: Project) -> None:
     }
     champion = client.get_model_version_by_alias("digits", "champion")
     assert champion.run_id == runs["ensemble"].info.run_id
-
-
-def test_a_changed_threshold_reruns_its_selection_and_what_follows(project: Project) -> None:
-    answer = project.run("dvc", "exp", "run", "-S", f"{THRESHOLD_OF_2}=0.99")
-    ran = stages_run(answer.stdout)
-    expected = ["select@2", "train_student@2", "evaluate@2", "ensemble", "report"]
-    assert ran == expected
-    assert project.parameters()["generations"]["2"]["select"]["confidence_threshold"] == 0.99
-    assert "select" in project.run("dvc", "metrics", "diff").stdout
 
 
 def test_another_generation_reruns_nothing_earlier_and_can_go_again(project: Project) -> None:
