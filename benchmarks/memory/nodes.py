@@ -4,16 +4,17 @@ python -m benchmarks.memory.nodes [--images 200000] [--nodes 2]
 
 Generated images of 8×8 pixels in one Parquet file, prepared into storage on this machine by as many
 Ray nodes of one CPU each, on loopback, and predicted by an actor on each: a tenth of the images,
-then all. Printed are the memory of the driver, which in a run is the stage's own process (see
-benchmarks.memory), and the seconds, the start of Ray's workers among them, that a million images
-take by either number, and by what the larger one takes more.
+half of them, then all. Printed are the memory of the driver, which in a run is the stage's own
+process (see benchmarks.memory), the seconds, the start of Ray's workers among them, and what the
+images between one number and the next take.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -101,17 +102,18 @@ def predict_images(at: Path) -> None:
     )
 
 
-def compare(step: Callable[[Path], None], folder: Path, sizes: tuple[int, int]) -> None:
-    """Print what the step takes of either number of images."""
-    few, many = (measured(step, folder / str(count)) for count in sizes)
-    rates = [1e6 * taken.wall / count for taken, count in zip((few, many), sizes, strict=True)]
-    more = 1e6 * (many.wall - few.wall) / (sizes[1] - sizes[0])
-    peaks = [(each.before + each.bytes) / 1e6 for each in (few, many)]
+def compare(step: Callable[[Path], None], folder: Path, sizes: Sequence[int]) -> None:
+    """Print what the step takes of each number of images."""
+    taken = [measured(step, folder / str(count)) for count in sizes]
+    peaks = ", ".join(f"{(each.before + each.bytes) / 1e6:.0f}" for each in taken)
+    walls = ", ".join(f"{each.wall:.0f}" for each in taken)
+    pairs = list(zip(pairwise(taken), pairwise(sizes), strict=True))
+    more = [1e6 * (b.wall - a.wall) / (n - m) for (a, b), (m, n) in pairs]
+    grown = [bytes_an_image(a, b, (m, n)) for (a, b), (m, n) in pairs]
     say(
-        f"{step.__name__}: driver {peaks[0]:.0f} and {peaks[1]:.0f} MB, "
-        f"{bytes_an_image(few, many, sizes):.0f} bytes an image; {few.wall:.0f} and "
-        f"{many.wall:.0f} s, {rates[0]:.0f} and {rates[1]:.0f} s a million, {more:.0f} s a "
-        "million more"
+        f"{step.__name__} of {', '.join(map(str, sizes))}: driver {peaks} MB; {walls} s; of each "
+        f"more {', '.join(f'{each:.0f}' for each in grown)} bytes, and of a million more "
+        f"{', '.join(f'{each:.0f}' for each in more)} s"
     )
 
 
@@ -121,7 +123,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200_000)
     parser.add_argument("--nodes", type=int, default=2)
     given = parser.parse_args()
-    sizes = (given.images // 10, given.images)
+    sizes = (given.images // 10, given.images // 2, given.images)
     with tempfile.TemporaryDirectory() as made, local_cluster(given.nodes, head_cpus=0) as cluster:
         os.environ |= cluster.environment | {"NODES": str(given.nodes)}
         for count in (STARTED, *sizes):

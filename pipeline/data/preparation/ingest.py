@@ -124,7 +124,8 @@ class SliceIngest:
         usable = table.filter(pc.is_null(table["reason"]))
         others = table.slice(len(usable)).select(["id", "reason"]).to_pylist()
         bad = [(each["id"], each["reason"]) for each in others]
-        return Ingested(usable.select(RECORD_SCHEMA.names), bad, pc.sum(usable["animated"]).as_py())
+        known = usable.select(RECORD_SCHEMA.names).combine_chunks()
+        return Ingested(known, bad, pc.sum(usable["animated"]).as_py())
 
     def _write(self, number: int, rows: Iterable[Row]) -> Ingested:
         bad, parts, animated = list[tuple[str, str]](), [RECORD_SCHEMA.empty_table()], 0
@@ -143,7 +144,7 @@ class SliceIngest:
             yield pa.Table.from_pylist(reasons, schema=self._schema)
 
         write_slice(self.place, number, in_groups(tables(), IMAGES_PER_GROUP), self._schema)
-        return Ingested(pa.concat_tables(parts), bad, animated)
+        return Ingested(pa.concat_tables(parts).combine_chunks(), bad, animated)
 
     @cached_property
     def _schema(self) -> Any:
