@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from pipeline.data.sources.rows import listed
 from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluate.champion import rows_by_content
 from pipeline.evaluate.ensemble import merged
 from pipeline.evaluate.recipe import RECIPE, Name, Recipe, name_of, read_recipe
 from pipeline.evaluate.result import ModelResult, views_used
 from pipeline.files import write_json
-from pipeline.models.spec import SPEC
+from pipeline.models.spec import SPEC, read_spec
 from pipeline.params import Params
 from pipeline.params.errors import read_typed
 from pipeline.params.predict import Views
 from pipeline.tasks import Task
-from pipeline.workflow.layout import Layout
+from pipeline.workflow.layout import DATASET, Layout
 
 if TYPE_CHECKING:
     from pipeline.evaluate.classifier import Classifier
@@ -71,10 +72,13 @@ def named_models(
 ) -> tuple[dict[str, Path], Recipe]:
     """What `--model` means: champion, ensemble, or the folder of a model or of a classifier.
 
-    A model's folder is seen as `evaluate` says. Raises CheckpointError or DataError.
+    A model's folder is seen as `evaluate` says. Raises CheckpointError, and DataError where what is
+    shipped learnt of another task or other classes than those of now.
     """
     if name is None or name in CHOICES:
-        return shipped(layout, params, name)
+        models, recipe = shipped(layout, params, name)
+        _check_current(next(iter(models.values())), layout, params)
+        return models, recipe
     folder = Path(name).resolve()
     if (folder / RECIPE).exists():
         recipe = read_recipe(folder)
@@ -85,6 +89,20 @@ def named_models(
             f"{', '.join(CHOICES)}"
         )
     return {name_of(folder): folder}, _recipe(layout, params, {name_of(folder): 1.0})
+
+
+def _check_current(model: Path, layout: Layout, params: Params) -> None:
+    """Raise DataError where params.yaml or what is prepared has changed what the model says."""
+    spec, now = read_spec(model), params.task
+    if spec.task != now:
+        changed = f"task {spec.task}, and params.yaml has {now}"
+    elif (layout.prepared / DATASET).is_file() and spec.classes != layout.classes:
+        changed = f"classes {listed(spec.classes)}, and prepared/ has {listed(layout.classes)}"
+    else:
+        return
+    raise DataError(
+        f"{model}: of {changed}; selftrain run trains anew, --model {model} takes it all the same"
+    )
 
 
 def named_classifier(name: str | None, layout: Layout, params: Params, device: str) -> Classifier:

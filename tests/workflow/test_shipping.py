@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,25 @@ def test_a_folder_is_named_in_place_of_them(layout: Layout, tmp_path: Path) -> N
     classifier = named_classifier(str(tmp_path / "saved"), layout, params(), "cpu")
     assert classifier.recipe == both
     assert sorted(classifier.models) == ["0", "1"]
+
+
+def test_what_learnt_of_something_else_is_shipped_by_its_name_alone(layout: Layout) -> None:
+    values = json.loads((layout.model("1") / "model.json").read_text())
+    dataset = {"classes": values["classes"]}
+    write_json(layout.prepared / "dataset.json", dataset)
+    assert list(named_models(None, layout, params())[0]) == ["1"]
+    write_json(layout.prepared / "dataset.json", {"classes": ["a", "b"]})
+    with pytest.raises(
+        DataError, match=r"models/1: of classes .*, and prepared/ has a, b; selftrain"
+    ):
+        named_models("champion", Layout(layout.root), params())
+    assert list(named_models(str(layout.model("1")), layout, params())[0]) == ["1"]
+    write_json(layout.prepared / "dataset.json", dataset)
+    write_json(layout.model("1") / "model.json", values | {"task": "segmentation"})
+    with pytest.raises(
+        DataError, match=r"models/1: of task segmentation, and params\.yaml has class"
+    ):
+        named_models("champion", layout, params())
 
 
 def test_what_is_not_there_is_said(layout: Layout, tmp_path: Path) -> None:
