@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import dropwhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -104,11 +105,13 @@ def _overlay(classifier: Classifier, image: bytes, prediction: Any) -> bytes:
 
 
 def _name(key: str) -> str:
-    """The id of an image as the path of a file of ours, without ending."""
+    """The id of an image as the path of a file of ours, without ending; of a path that leads out of
+    the current folder what follows."""
     path = PurePosixPath(key)
     if path.suffix.lower() in endings():
         path = path.with_suffix("")
     parts = path.parts[1:] if path.is_absolute() else path.parts
+    parts = tuple(dropwhile("..".__eq__, parts))
     plain = ".." not in parts and all(part.isprintable() for part in parts)
     longest = max((len(f"{part}.png".encode()) for part in parts), default=0)
     if not (plain and 0 < longest <= LONGEST_NAME):

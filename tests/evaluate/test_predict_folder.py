@@ -137,15 +137,25 @@ class Named:
             yield Row(name, encoded(photo(8, 8)))
 
 
+def test_a_path_out_of_the_current_folder_names_its_mask(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    predict_folder(classifier, Named("../more/1.png", "/../2.png"), tmp_path / "out")
+    files = [row["file"] for row in read_table(tmp_path / "out").values()]
+    assert files == ["masks/more/1.png", "masks/2.png"]
+    assert all((tmp_path / "out" / name).is_file() for name in files)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (["a/1.png", "a/1.jpg"], "'a/1.jpg': its answer would have the name of another image's"),
         (["1", "1"], "'1': its answer would have the name"),
         (["a.png.jpg", "a.png.png/b.png"], "'a.png.png/b.png': its answer would have the name"),
-        (["../1.png"], "'../1.png': can't name a file in the folder of answers"),
-        (["a/../../1.png"], "can't name a file"),
-        (["/../1.png"], "can't name a file"),
+        (["a/../../1.png"], "'a/../../1.png': can't name a file in the folder of answers"),
+        (["../a/../1.png"], "can't name a file"),
+        ([".."], "can't name a file"),
+        (["../1.png", "1.png"], "'1.png': its answer would have the name"),
         (["a\n.png"], "can't name a file"),
         (["a\0.png"], "can't name a file"),
         (["x" * 300], "can't name a file"),
