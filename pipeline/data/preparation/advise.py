@@ -203,7 +203,7 @@ def summary(
 ) -> list[str]:
     """What there is, what becomes of it, and the warnings, in lines."""
     lines = [f"{source_words(source.name, task)} (source {source.name})", *describe(inspection)]
-    lines += [*source.notes, accounted(source), *warnings(inspection)]
+    lines += [*source.notes, accounted(source, inspection.bad), *warnings(inspection)]
     return lines + [f"warning: {table}" for table in unread_tables]
 
 
@@ -225,11 +225,11 @@ def describe(inspection: Inspection) -> list[str]:
     return lines
 
 
-def accounted(source: Source) -> str:
+def accounted(source: Source, bad: Sequence[tuple[str, str]] = ()) -> str:
     """How many files there are, and what becomes of them, in one line; in prepare's words."""
-    used, unused = len(source), len(source.left_out)
-    why = f" ({in_words(source.left_out)})" if unused else ""
-    return f"{used + unused} files or rows seen: {used} used, {unused} left out{why}"
+    left_out, used = [*source.left_out, *bad], len(source) - len(bad)
+    why = f" ({in_words(left_out)})" if left_out else ""
+    return f"{used + len(left_out)} files or rows seen: {used} used, {len(left_out)} left out{why}"
 
 
 def warnings(inspection: Inspection) -> list[str]:

@@ -61,11 +61,12 @@ class Inspection:
     """What a source holds.
 
     labeled, test: images by class, those for validation among the labelled, where images have no
-    one class by each that a decoded one shows; answered, tested: all of them; decoded: how many
-    images were, evenly spread; sides: the shorter sides of the good ones, pixels; coloured,
-    photographic: how many of the good ones are; largest: the largest value of those of 16 bits, 0
-    for none; bad: (id, reason); duplicates: images with the very bytes of an earlier one;
-    conflicts: with those of one of another class; records: what prepare will split by.
+    one class by each that a decoded one shows; answered, tested: all of them; none of those that
+    were found unusable. decoded: how many images were, evenly spread; sides: the shorter sides of
+    the good ones, pixels; coloured, photographic: how many of the good ones are; largest: the
+    largest value of those of 16 bits, 0 for none; bad: (id, reason); duplicates: images with the
+    very bytes of an earlier one; conflicts: with those of one of another class; records: what
+    prepare will split by.
     """
 
     classes: list[str]
@@ -116,6 +117,10 @@ class Inspection:
     ) -> None:
         """Count a row; traits: of its image, or what is wrong with it, None where not decoded;
         shown: the classes of its answer, None where there is none."""
+        self.decoded += traits is not None
+        if isinstance(traits, str):
+            self.bad.append((row.id, traits))
+            return
         if shown is None:
             self.unlabeled += 1
         else:
@@ -124,10 +129,7 @@ class Inspection:
             self.tested += row.split == "test"
             self.answered += row.split != "test"
             self.validation += row.split == "validation"
-        self.decoded += traits is not None
-        if isinstance(traits, str):
-            self.bad.append((row.id, traits))
-        elif traits is not None:
+        if traits is not None:
             self.sides.append(traits.side)
             self.modes[traits.mode] += 1
             self.coloured += not traits.grey
