@@ -6,7 +6,7 @@ python -m benchmarks.segmentation [--rounds 3] [--network unet/tf_efficientnet_l
 Generated scenes of 11 classes, one thread, float32. Training has 8 masks and 8 maps of 96×96 a
 step, augmented and mixed as in presets/masks_photographs.yaml; its bare loop has random tensors
 that lie ready, and passes, loss and optimizer. Prediction is of 240×240; its bare loop reads
-shards, decodes, runs channels-last passes, and takes the softmax and the likeliest class of each
+shards, decodes, runs passes of the same kind, and takes the softmax and the likeliest class of each
 pixel. Seconds are the process's own.
 """
 
@@ -33,11 +33,13 @@ from pipeline.data.encoding import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
 from pipeline.data.shards import read_manifest
 from pipeline.data.tensors import decode_images
+from pipeline.evaluate.checkpoints import checkpoint_passes
 from pipeline.labels.predict import ShardPredictor
 from pipeline.models.build import build_network
 from pipeline.models.checkpoint import load_checkpoint, network_of, save_checkpoint
+from pipeline.models.passes import laid_out, run_pass
 from pipeline.models.spec import ModelSpec
-from pipeline.params import AugmentParams, ModelParams, PredictParams, TrainParams
+from pipeline.params import AugmentParams, ModelParams, PredictParams, TrainParams, ViewParams
 from pipeline.tasks.segmentation import TASK
 from pipeline.train.fit import fit
 from pipeline.train.training_data import TrainingData
@@ -151,18 +153,20 @@ def predicted(model: Path, images: Path) -> float:
 
 
 def bare_predictions(model: Path, images: Path) -> float:
-    """The same of reading, decoding, passes, softmax and the likeliest class."""
-    network = load_checkpoint(model).network.to(memory_format=torch.channels_last)
+    """The same of reading, decoding, passes of that size, softmax and the likeliest class."""
+    checkpoint, views = load_checkpoint(model), ViewParams(views="centre", batch_size=PASS)
+    entries = read_manifest(images).shards
+    passes = checkpoint_passes(checkpoint, entries[0].rows, views, precision="float32")
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     done, begun = 0, time.process_time()
-    with torch.inference_mode():
-        for entry in read_manifest(images).shards:
+    with laid_out(checkpoint.network, passes), torch.inference_mode():
+        for entry in entries:
             file = images / entry.file
             data = pq.read_table(file, columns=["image"], use_threads=False).column("image")
-            for batch in torch.split(decode_images(data.to_pylist(), (3, SIDE, SIDE), file), PASS):
-                passed = (batch.float() / 255 - mean) / std
-                passed = passed.contiguous(memory_format=torch.channels_last)
-                network(passed).log_softmax(dim=1).max(dim=1)
+            pixels = decode_images(data.to_pylist(), (3, SIDE, SIDE), file)
+            for batch in torch.split(pixels, passes.images or PASS):
+                scores = run_pass(checkpoint.network, (batch.float() / 255 - mean) / std, passes)
+                scores.log_softmax(dim=1).max(dim=1)
             done += len(data)
     return done / (time.process_time() - begun)
 
