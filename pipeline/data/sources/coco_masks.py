@@ -42,7 +42,7 @@ def class_pixels(
     for place, (label, segmentation) in enumerate(annotations):
         for runs in _runs(segmentation, height, width):
             ends = np.cumsum(runs)
-            if len(runs) and (runs.min() < 0 or ends[-1] > height * width):
+            if not len(runs) or runs.min() < 0 or ends[-1] != height * width:
                 raise ValueError("an annotation's runs do not fit the image")
             starts, stops = ends[: len(ends) // 2 * 2 : 2], ends[1::2]
             area = int((stops - starts).sum())
@@ -70,9 +70,20 @@ def _runs(segmentation: Any, height: int, width: int) -> Iterator[Ints]:
         else:
             raise ValueError("an annotation's RLE has no counts")
     elif isinstance(segmentation, list) and segmentation:
-        yield from (_outlined(polygon, height, width) for polygon in segmentation)
+        parts = [_outlined(polygon, height, width) for polygon in segmentation]
+        if not any(runs[1::2].any() for runs in parts) and _lies_outside(segmentation, (width, height)):
+            raise ValueError("an annotation lies outside of the image")
+        yield from parts
     else:
         raise ValueError("an annotation has no polygon and no RLE")
+
+
+def _lies_outside(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> bool:
+    """Whether no corner is inside width and height, and one beyond; what is drawn of no pixel for
+    it is too thin is not."""
+    corners = np.concatenate([np.array(each, np.float64).reshape(-1, 2) for each in polygons])
+    inside = ((corners > 0) & (corners < size)).all(axis=1)
+    return not inside.any() and bool(((corners < 0) | (corners > size)).any())
 
 
 def _outlined(polygon: Any, height: int, width: int) -> Ints:

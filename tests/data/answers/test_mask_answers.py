@@ -214,6 +214,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
         lambda task: results(task).append(region("box", points=[[1e308, 0]] * 3)),
         "far outside",
     ),
+    "points outside": (
+        lambda task: results(task).append(region("box", points=[[-50, 0], [-20, 0], [-20, 90]])),
+        "lies outside of the image",
+    ),
     "nothing drawn": (lambda task: results(task).clear(), "no region"),
     "not this run's": (lambda task: task["data"].update(image_id="else"), "no training image"),
 }

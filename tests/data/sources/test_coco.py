@@ -86,6 +86,8 @@ def test_a_mask_is_what_pycocotools_draws(form: str) -> None:
         polygon = generator.uniform(-3, 18, 2 * generator.integers(3, 9)).tolist()
         packed = reference.frPyObjects([polygon], HEIGHT, WIDTH)[0]
         expected = reference.decode(packed)
+        if not expected.any():
+            continue  # all of it lies outside
         runs = np.diff(np.flatnonzero(np.diff(expected.T.ravel(), prepend=0, append=2)), prepend=0)
         drawing: dict[str, Any] = {
             "polygon": [polygon],
@@ -110,6 +112,20 @@ def test_smaller_annotations_lie_above_larger_ones_and_crowds_below_all() -> Non
         assert [found[0, 0], found[3, 3], found[5, 5]] == [0, 1, 2]
     found = mask((1, INNER), (None, SQUARE))
     assert [found[0, 0], found[3, 3], found[5, 5]] == [0, IGNORED, 1]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [*SQUARE, [-9, 2, -2, 2, -2, 9]],
+        [*SQUARE, [5.1, 5.1, 5.2, 5.1, 5.2, 5.2]],
+        [[-8, 2, 8, 2, 8, 8, -8, 8]],
+    ],
+)
+def test_what_lies_outside_of_the_image_is_cut_off(parts: Any) -> None:
+    assert mask((1, parts))[5, 5] == 1
+    thin = [[5.1, 5.1, 5.2, 5.1, 5.2, 5.2]]
+    assert not mask((1, thin)).any()  # not a problem: it lies inside
 
 
 def test_rows_have_masks_of_their_categories(tmp_path: Path) -> None:
@@ -170,6 +186,14 @@ def test_groups_are_found_in_paths(tmp_path: Path) -> None:
         ({"size": [HEIGHT, WIDTH], "counts": [0, 500]}, "do not fit"),
         ({"size": [HEIGHT, WIDTH], "counts": [10**400, 10**400]}, "do not fit"),
         ({"size": [HEIGHT, WIDTH], "counts": [5, -3, 9]}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 5, 49]}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 2]}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": []}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": "0"}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": ""}, "do not fit"),
+        ([[-9, 2, -2, 2, -2, 9]], "lies outside"),
+        ([[2, -9, 9, -9, 9, 0]], "lies outside"),
+        ([[17, 2, 20, 2, 20, 9], [2, 13, 9, 13, 9, 20]], "lies outside"),
         ({"size": [HEIGHT, WIDTH], "counts": "Po"}, "can't be read"),
         ({"size": [HEIGHT, WIDTH], "counts": "\u00ff1"}, "can't be read"),
         ({"size": [HEIGHT, WIDTH], "counts": "PPPPPPPP1"}, "over 30 bits"),
