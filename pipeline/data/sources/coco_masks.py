@@ -71,7 +71,8 @@ def _runs(segmentation: Any, height: int, width: int) -> Iterator[Ints]:
             raise ValueError("an annotation's RLE has no counts")
     elif isinstance(segmentation, list) and segmentation:
         parts = [_outlined(polygon, height, width) for polygon in segmentation]
-        if not any(runs[1::2].any() for runs in parts) and _lies_outside(segmentation, (width, height)):
+        empty = not any(runs[1::2].any() for runs in parts)
+        if empty and _lies_outside(segmentation, (width, height)):
             raise ValueError("an annotation lies outside of the image")
         yield from parts
     else:
