@@ -147,11 +147,11 @@ def _clear(strip: Image.Image, values: Values, transparency: Any) -> NDArray[np.
     """Which pixels are transparent: by their alpha, or by the value, the colour or the alphas of
     the palette's indices, which a PNG or GIF names."""
     if strip.mode in ("LA", "PA", "RGBA"):
-        return np.asarray(strip.getchannel("A")) == 0
+        return np.asarray(np.asarray(strip.getchannel("A")) == 0)
     if isinstance(transparency, bytes):
         alphas = np.full(256, 255, np.uint8)
         alphas[: len(transparency)] = np.frombuffer(transparency[:256], np.uint8)
-        return alphas[values] == 0 if strip.mode == "P" else np.zeros(values.shape, np.bool_)
+        return np.asarray(alphas[values] == 0 if strip.mode == "P" else values == TRANSPARENT)
     if isinstance(transparency, tuple):
         red, green, blue = transparency
         transparency = COLOUR + (red << 16 | green << 8 | blue)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.data.answers.brush import MOST_BYTES, Flags, unpack_brush
 from pipeline.data.answers.choices import (
+    QUARANTINE,
     SIDES,
     annotations_of,
     image_name,
@@ -29,9 +30,10 @@ from pipeline.data.answers.choices import (
 )
 from pipeline.data.answers.corrected_masks import write_mask
 from pipeline.data.masks import IGNORED
+from pipeline.data.preparation.assign import REASONS, Side
 from pipeline.data.preparation.corrections import NONE_CHOICE
 from pipeline.data.rows import SIZE, sizes_of
-from pipeline.data.shards import iter_shards
+from pipeline.data.shards import iter_shards, read_shard
 from pipeline.data.sources.coco import BACKGROUND, coco_lists, is_key
 from pipeline.data.sources.coco_masks import class_pixels
 from pipeline.errors import SourceError
@@ -92,6 +94,8 @@ def read_mask_answers(
             if image is None:
                 raise _UnusableError("no training image of this run")
             image_id, size = image
+            if isinstance(size, str):
+                raise _UnusableError(f"no training image of this run ({size})")
             if any(label == NONE_CHOICE for label, _ in answer.regions):
                 answers[image_id] = ""
             else:
@@ -142,9 +146,15 @@ def fits(size: Size, own: Size) -> bool:
     return shape and min(size) > 0 and max(size) <= MOST_SIDE
 
 
-def _known(prepared: Path, names: Set[str]) -> dict[str, tuple[str, Size]]:
-    """The id and the own width and height of the images of these names; a shard's in memory."""
-    known: dict[str, tuple[str, Size]] = {}
+def _known(prepared: Path, names: Set[str]) -> dict[str, tuple[str, Size | str]]:
+    """The id and the own width and height of the images of these names, or why they are left out;
+    a shard's in memory. What a person took out can come back."""
+    known: dict[str, tuple[str, Size | str]] = {}
+    for row in read_shard(prepared / QUARANTINE).to_pylist():
+        image_id, own = row["id"], (row.get("width"), row.get("height"))
+        back = row["reason"] == REASONS[Side.EXCLUDED] and all(own)
+        for name in {image_id, image_name(image_id)} & names:
+            known[name] = image_id, own if back else row["reason"]
     for side in SIDES:
         for table in iter_shards(prepared / side, ["id", *(item.name for item in SIZE)]):
             sizes = sizes_of(table, prepared / side).tolist()
