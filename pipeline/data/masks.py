@@ -131,8 +131,6 @@ def _values(image: Image.Image, data: bytes) -> Iterator[tuple[Values, Box]]:
             channels = np.asarray(strip).astype(np.uint32)
             red, green, blue = channels[:, :, 0], channels[:, :, 1], channels[:, :, 2]
             values = ((red << 16 | green << 8 | blue) + COLOUR).astype(np.uint32)
-            if strip.mode == "RGBA":
-                values[channels[:, :, 3] == 0] = TRANSPARENT
         elif strip.mode in ("1", "L", "P", "LA", "PA") or strip.mode.startswith("I"):
             plain = strip.getchannel(0) if strip.mode in ("LA", "PA") else strip
             levels = np.asarray(plain)
@@ -141,7 +139,23 @@ def _values(image: Image.Image, data: bytes) -> Iterator[tuple[Values, Box]]:
             values = levels.astype(np.uint32) // np.uint32(scale)
         else:
             raise BadImageError(f"of mode {strip.mode}; save it as PNG of class numbers")
+        values[_clear(strip, values, image.info.get("transparency"))] = TRANSPARENT
         yield values, box
+
+
+def _clear(strip: Image.Image, values: Values, transparency: Any) -> NDArray[np.bool_]:
+    """Which pixels are transparent: by their alpha, or by the value, the colour or the alphas of
+    the palette's indices, which a PNG or GIF names."""
+    if strip.mode in ("LA", "PA", "RGBA"):
+        return np.asarray(np.asarray(strip.getchannel("A")) == 0)
+    if isinstance(transparency, bytes):
+        alphas = np.full(256, 255, np.uint8)
+        alphas[: len(transparency)] = np.frombuffer(transparency[:256], np.uint8)
+        return np.asarray(alphas[values] == 0 if strip.mode == "P" else values == TRANSPARENT)
+    if isinstance(transparency, tuple):
+        red, green, blue = transparency
+        transparency = COLOUR + (red << 16 | green << 8 | blue)
+    return np.asarray(values == (TRANSPARENT if transparency is None else transparency))
 
 
 def _classes(

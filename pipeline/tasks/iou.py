@@ -21,6 +21,7 @@ Counts = NDArray[np.int64]
 Reals = NDArray[np.float64]
 Masks = NDArray[np.uint8]
 
+NO_IMAGES = "no labelled images to evaluate on; at least one is needed"
 MOST_WEIGHTS = 1 << 22  # of resampled images in memory at a time
 TOLERANCE = 0.0075  # of the diagonal of an image, by which two boundaries may differ
 
@@ -33,7 +34,7 @@ def overlaps(predicted: Masks, masks: Masks, num_classes: int) -> Counts:
             f"predicted masks of shape {predicted.shape} do not fit masks of {masks.shape}"
         )
     if not len(masks):
-        raise DataError("no labelled images to evaluate on; at least one is needed")
+        raise DataError(NO_IMAGES)
     found = np.empty((len(masks), num_classes, 3), np.int64)
     for place, guess, truth in zip(found, predicted, masks, strict=True):
         known = truth != IGNORED
@@ -69,9 +70,12 @@ def mean_iou(sums: NDArray[Any]) -> Reals:
 
 def resampled(models: Sequence[Counts], bootstrap: Bootstrap) -> Reals:
     """The mean IoU (B, M) of B resamples of the images of each of M models' overlaps (N, K, 3), the
-    same images for all."""
-    images, generator = len(models[0]), np.random.default_rng(bootstrap.seed)
-    flat = np.concatenate([each.reshape(images, -1) for each in models], axis=1)
+    same images for all; without those that show no class, of which alone nothing can be said."""
+    shown = _shows_any(models[0])
+    images, generator = int(shown.sum()), np.random.default_rng(bootstrap.seed)
+    if not images:
+        raise DataError(NO_IMAGES)
+    flat = np.concatenate([each[shown].reshape(images, -1) for each in models], axis=1)
     flat = flat.astype(np.float64)  # of whole numbers, so that sums are exact in any order
     shape, chance = (-1, len(models), *models[0].shape[1:]), np.full(images, 1 / images)
     step, parts = max(1, MOST_WEIGHTS // images), []
@@ -82,9 +86,13 @@ def resampled(models: Sequence[Counts], bootstrap: Bootstrap) -> Reals:
     return np.concatenate(parts)
 
 
+def _shows_any(evidence: Counts) -> NDArray[np.bool_]:
+    return np.asarray(evidence[:, :, 2].any(axis=1))
+
+
 def iou_interval(evidence: Counts, bootstrap: Bootstrap) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean IoU; of a single image nothing is known."""
-    if len(evidence) < 2:
+    if _shows_any(evidence).sum() < 2:
         return 0.0, 1.0
     return _percentiles(resampled([evidence], bootstrap)[:, 0], bootstrap)
 

@@ -76,8 +76,8 @@ def test_few_bits_are_not_scaled(bits: int, most: int) -> None:
     assert (square(data) == fitted(classes)).all()
 
 
-def few_bits_png(classes: Pixels, bits: int) -> bytes:
-    """A grey PNG of 2 or 4 bits a pixel."""
+def few_bits_png(classes: Pixels, bits: int, clear: int | None = None) -> bytes:
+    """A grey PNG of 2 or 4 bits a pixel, one value of which may be transparent."""
     import struct
     import zlib
 
@@ -92,7 +92,10 @@ def few_bits_png(classes: Pixels, bits: int) -> bytes:
     rows = (parts << shifts).sum(axis=2).astype(np.uint8)
     body = b"".join(b"\0" + row.tobytes() for row in rows)
     head = struct.pack(">IIBBBBB", classes.shape[1], len(classes), bits, 0, 0, 0, 0)
-    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    extra = b"" if clear is None else chunk(b"tRNS", struct.pack(">H", clear))
+    chunks = (
+        chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -104,6 +107,42 @@ def test_colours_are_classes_as_the_source_says_and_transparent_ones_are_ignored
     expected = np.where(CLASSES == 1, IGNORED, CLASSES)
     assert (square(encoded(image), values=values) == fitted(expected)).all()
     assert square(encoded(image), values=values[1:]) == "mask: value #c80000: no class"
+
+
+GREY = Image.fromarray(CLASSES)
+CLEAR = Image.fromarray(np.where(CLASSES == 1, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "transparency"),
+    [
+        (Image.merge("LA", [GREY, CLEAR]), "PNG", None),
+        (Image.merge("LA", [GREY, CLEAR]), "TIFF", None),
+        (GREY, "PNG", 1),
+        (Image.fromarray(CLASSES.astype(np.uint16)), "PNG", 1),
+        (Image.fromarray(np.repeat(CLASSES[:, :, None], 3, axis=2)), "PNG", (1, 1, 1)),
+        (palette_image(), "PNG", 1),
+        (palette_image(), "PNG", bytes([255, 0, 7])),
+        (palette_image(), "GIF", 1),
+    ],
+    ids=["LA", "LA TIFF", "L", "I;16", "RGB", "P", "P of alphas", "GIF"],
+)
+def test_transparent_pixels_are_ignored_in_every_mode(
+    image: Image.Image, kind: str, transparency: Any
+) -> None:
+    options = {} if transparency is None else {"transparency": transparency}
+    data = encoded(image, kind, **options)
+    values = [each for each in VALUES if each[0] != 1]
+    assert (square(data, values=values) == fitted(np.where(CLASSES == 1, IGNORED, CLASSES))).all()
+    (found,) = mask_values([data], max_pixels=10**6)
+    assert 1 not in [int(value) & 255 for value in found]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_transparent_values_of_few_bits_are_not_scaled(bits: int) -> None:
+    classes = CLASSES.clip(max=2)
+    data = few_bits_png(classes, bits, clear=1)
+    assert (square(data) == fitted(np.where(classes == 1, IGNORED, classes))).all()
 
 
 def test_other_values_are_one_class_where_the_source_says_so() -> None:

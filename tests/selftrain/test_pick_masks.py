@@ -202,6 +202,31 @@ def test_before_any_teacher_typical_images_go_out_without_masks(
     assert "0 of 1 answers added" in capsys.readouterr().out
 
 
+def test_not_any_of_these_can_be_taken_back(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = project / "scenes/masks/00.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    name = ids(project / "prepared", "unlabeled")[0]
+    image = {"id": 1, "file_name": name, "width": WIDTH, "height": HEIGHT}
+    value: dict[str, Any] = {"images": [image, image | {"id": 2, "file_name": "images/00.png"}]}
+    names = [*CLASSES, "Not any of these"]
+    value["categories"] = [{"id": place, "name": each} for place, each in enumerate(names)]
+    drawing = {"segmentation": [[0, 0, WIDTH, 0, WIDTH, 16, 0, 16]]}
+    for category in (2, 1):
+        value["annotations"] = [
+            {"image_id": each, "category_id": category} | drawing for each in (1, 2)
+        ]
+        (project / "coco.json").write_text(json.dumps(value))
+        assert run(monkeypatch, "answers", "coco.json") == 0
+        counts = prepare(project, project / "corrections.csv")
+    said = capsys.readouterr().out
+    assert "1 of 1 answers added" in said
+    assert "1 no training image of this run (mask: truncated) (e.g. 'images/00.png')" in said
+    assert (counts.corrected, counts.excluded) == (1, 0)
+    assert (learnt(project)[name][4:12] == 1).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -94,6 +94,19 @@ def test_interval_and_comparison_are_those_of_a_slow_bootstrap() -> None:
     assert TASK.interval(pair[0][:1], bootstrap) == (0, 1)
 
 
+def test_images_of_which_all_is_ignored_count_in_no_resample() -> None:
+    masks = np.concatenate([truth(2), np.full((30, SIDE, SIDE), IGNORED, np.uint8)])
+    bootstrap = Bootstrap(samples=400, interval=0.95)
+    for some in (masks[:2], masks):
+        evidence = TASK.evidence(maps(some, 0.3), some, CLASSES)
+        assert TASK.interval(evidence, bootstrap)[0] > 0.2
+        assert not TASK.beats(evidence, evidence)
+    nothing = TASK.evidence(maps(masks[2:], 0.2), masks[2:], CLASSES)
+    assert TASK.interval(nothing, bootstrap) == (0, 1)
+    with pytest.raises(DataError, match="no labelled images"):
+        TASK.compare(nothing, nothing, bootstrap)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     masks = truth(2)
     for predictions, targets in (

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
@@ -29,6 +30,7 @@ QUARANTINE = "quarantine.parquet"
 CLASSES_SHOWN = 12
 CHOICE, IMAGE, IMAGE_ID = "choice", "image", "image_id"  # Label Studio's two tags, and a task's id
 LABELS, PREDICTIONS, DATA = "labels.json", "predictions.json", "data"  # FiftyOne's
+REGIONS = ("brushlabels", "polygonlabels", "brush", "polygon")
 IMAGES = re.compile(rb'"data:image/[^"\\]*"')  # Label Studio sends them back
 DIGITS = 20  # of the digest that names an image's file
 
@@ -41,7 +43,7 @@ def read_answers(path: Path, prepared: Path, classes: Sequence[str]) -> dict[str
     """
     file = path / LABELS if path.is_dir() else path
     try:
-        value = parse_json(without_images(read_bytes(file)))
+        value = parse_json(without_images(read_bytes(file).removeprefix(BOM_UTF8)))
     except FileNotFoundError:
         raise SourceError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:
@@ -147,9 +149,16 @@ def _label_studio_answers(tasks: list[Any], where: str) -> dict[str, str]:
     opens, for tasks of another project or format.
     """
     answers: dict[str, str] = {}
+    kinds: dict[str, None] = {}
     for place, name, results in annotations_of(tasks, where):
         if (choice := _choice(results, place)) is not None:
             answers[name] = choice
+        kinds |= {str(value_of(result, "type")): None for result in results}
+    if not answers and (regions := [kind for kind in kinds if kind in REGIONS]):
+        raise SourceError(
+            f"{where}: has regions of {regions[0]!r}, which task: segmentation reads; here an "
+            "image has one class"
+        )
     return answers
 
 

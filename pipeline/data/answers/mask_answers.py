@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence, Set
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +23,7 @@ from PIL import Image
 
 from pipeline.data.answers.brush import MOST_BYTES, Flags, unpack_brush
 from pipeline.data.answers.choices import (
+    QUARANTINE,
     SIDES,
     annotations_of,
     image_name,
@@ -29,10 +32,11 @@ from pipeline.data.answers.choices import (
 )
 from pipeline.data.answers.corrected_masks import write_mask
 from pipeline.data.masks import IGNORED
+from pipeline.data.preparation.assign import REASONS, Side
 from pipeline.data.preparation.corrections import NONE_CHOICE
 from pipeline.data.rows import SIZE, sizes_of
-from pipeline.data.shards import iter_shards
-from pipeline.data.sources.coco import BACKGROUND, coco_lists, is_key
+from pipeline.data.shards import iter_shards, read_shard
+from pipeline.data.sources.coco import BACKGROUND, coco_lists, is_crowd, is_key, key_finder
 from pipeline.data.sources.coco_masks import class_pixels
 from pipeline.errors import SourceError
 from pipeline.files import parse_json, read_bytes
@@ -40,7 +44,9 @@ from pipeline.files import parse_json, read_bytes
 IGNORE = "ignore"  # a label beside the classes
 MOST_SIDE = 2048  # pixels of a picture that goes out
 MOST_REGIONS = 1000  # of an image
+DIGITS = 20  # of the digest that marks a region's runs: it is nowhere in the file
 MOST_PERCENT = 10_000  # that a corner of a polygon may lie outside
+NO_REGIONS = ("relation", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise")
 RUNS = re.compile(rb'"rle"\s*:\s*\[([\d\s,]*+)\]')  # in Label Studio's JSON: a list of bytes
 Size = tuple[int, int]
 Mask = NDArray[np.uint8]
@@ -77,7 +83,7 @@ def read_mask_answers(
     sizes. Raises SourceError for anything else.
     """
     try:
-        data = read_bytes(path)
+        data = read_bytes(path).removeprefix(BOM_UTF8)
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file") from None
     except OSError as error:
@@ -85,13 +91,18 @@ def read_mask_answers(
     of_tool = _label_studio if data.lstrip().startswith(b"[") else _coco
     found = list(of_tool(data, path))
     known = _known(prepared, {name for each in found for name in each.names})
+    images = [next((known[n] for n in each.names if n in known), None) for each in found]
+    times = Counter(image[0] for image in images if image is not None)
     answers, left_out = dict[str, str](), list[tuple[str, str]]()
-    for answer in found:
+    for answer, image in zip(found, images, strict=True):
         try:
-            image = next((known[name] for name in answer.names if name in known), None)
             if image is None:
                 raise _UnusableError("no training image of this run")
             image_id, size = image
+            if isinstance(size, str):
+                raise _UnusableError(f"no training image of this run ({size})")
+            if times[image_id] > 1:
+                raise _UnusableError("listed twice; keep one")
             if any(label == NONE_CHOICE for label, _ in answer.regions):
                 answers[image_id] = ""
             else:
@@ -142,9 +153,15 @@ def fits(size: Size, own: Size) -> bool:
     return shape and min(size) > 0 and max(size) <= MOST_SIDE
 
 
-def _known(prepared: Path, names: Set[str]) -> dict[str, tuple[str, Size]]:
-    """The id and the own width and height of the images of these names; a shard's in memory."""
-    known: dict[str, tuple[str, Size]] = {}
+def _known(prepared: Path, names: Set[str]) -> dict[str, tuple[str, Size | str]]:
+    """The id and the own width and height of the images of these names, or why they are left out;
+    a shard's in memory. What a person took out can come back."""
+    known: dict[str, tuple[str, Size | str]] = {}
+    for row in read_shard(prepared / QUARANTINE).to_pylist():
+        image_id, own = row["id"], (row.get("width"), row.get("height"))
+        back = row["reason"] == REASONS[Side.EXCLUDED] and all(own)
+        for name in {image_id, image_name(image_id)} & names:
+            known[name] = image_id, own if back else row["reason"]
     for side in SIDES:
         for table in iter_shards(prepared / side, ["id", *(item.name for item in SIZE)]):
             sizes = sizes_of(table, prepared / side).tolist()
@@ -156,10 +173,14 @@ def _known(prepared: Path, names: Set[str]) -> dict[str, tuple[str, Size]]:
 
 def _label_studio(data: bytes, path: Path) -> Iterator[_Answer]:
     """The later annotation of each task that has one."""
-    runs = [match.span(1) for match in RUNS.finditer(data)]
-    numbers = count()
+    mark, runs = sha256(data).hexdigest()[:DIGITS], dict[str, tuple[int, int]]()
+
+    def marked(match: re.Match[bytes]) -> bytes:
+        runs[name := f"{mark} {len(runs)}"] = match.span(1)
+        return f'"rle":"{name}"'.encode()
+
     try:
-        plain = RUNS.sub(lambda _: b'"rle":%d' % next(numbers), data)
+        plain = RUNS.sub(marked, data)
         tasks = parse_json(without_images(plain))
     except ValueError as error:
         raise SourceError(f"{path}: not JSON ({error})") from None
@@ -169,11 +190,13 @@ def _label_studio(data: bytes, path: Path) -> Iterator[_Answer]:
     yield from answers.values()
 
 
-def _annotation(name: str, results: Sequence[Any], packed: Callable[[int], bytes]) -> _Answer:
-    """packed: the bytes of a brush region, by the number in their place."""
+def _annotation(name: str, results: Sequence[Any], packed: Callable[[str], bytes]) -> _Answer:
+    """packed: the bytes of a brush region, by the text in their place."""
     answer = _Answer((name,), _in_order)
     for result in results:
         kind, value = value_of(result, "type"), value_of(result, "value")
+        if kind in NO_REGIONS:
+            continue
         size = value_of(result, "original_width"), value_of(result, "original_height")
         key = "labels" if isinstance(value, dict) and "labels" in value else str(kind)
         labels = value_of(value, key)
@@ -187,7 +210,7 @@ def _annotation(name: str, results: Sequence[Any], packed: Callable[[int], bytes
             answer.problem = "its image is turned; turn it back"
         elif answer.size not in ((None, None), size):
             answer.problem = "regions of several sizes"
-        elif isinstance(value.get("rle"), int):
+        elif isinstance(value.get("rle"), str):
             answer.regions.append((labels[0], partial(_brush_pixels, packed, value["rle"])))
         elif isinstance(value.get("points"), list):
             answer.regions.append((labels[0], partial(_polygon_pixels, value["points"])))
@@ -207,23 +230,26 @@ def _in_order(size: Size, drawings: Sequence[tuple[int | None, Any]], rest: int)
     return mask
 
 
-def _packed(data: bytes, runs: Sequence[tuple[int, int]], number: int) -> bytes:
-    """The bytes of the brush region of this number; runs: where they stand in JSON."""
-    if not 0 <= number < len(runs):
+def _packed(data: bytes, runs: Mapping[str, tuple[int, int]], name: str) -> bytes:
+    """The bytes of the brush region of this name; runs: where they stand in JSON."""
+    if name not in runs:
         raise ValueError("a brush region can't be read")
-    start, stop = runs[number]
+    start, stop = runs[name]
     if stop - start > 5 * MOST_BYTES:  # "255, " for each
         raise ValueError(f"a brush region of over {MOST_BYTES >> 20} MiB")
     return bytes(json.loads(b"[" + data[start:stop] + b"]"))
 
 
-def _brush_pixels(packed: Callable[[int], bytes], number: int, size: Size) -> Flags:
+def _brush_pixels(packed: Callable[[str], bytes], name: str, size: Size) -> Flags:
     height, width = size
-    return unpack_brush(packed(number), width, height)
+    return unpack_brush(packed(name), width, height)
 
 
 def _polygon_pixels(points: Sequence[Any], size: Size) -> Flags:
     """points: x and y in percent each."""
+    pairs = (each if isinstance(each, list) else [] for each in points)
+    if not all([type(number) in (int, float) for number in each] == [True] * 2 for each in pairs):
+        raise ValueError("a polygon's points are no pairs of x and y")
     corners = np.array(points, np.float64).reshape(-1, 2)
     if not (np.abs(corners) < MOST_PERCENT).all():
         raise ValueError("a polygon's points are far outside its image")
@@ -247,14 +273,16 @@ def _coco(data: bytes, path: Path) -> Iterator[_Answer]:
             raise SourceError(f"{path}: an image needs a file_name, and an id that no other has")
         stem = PurePosixPath(name.replace("\\", "/")).stem
         answers[key] = _Answer((name, stem), class_pixels, (each.get("width"), each.get("height")))
+    image_of, category_of = key_finder(answers), key_finder(names)
     for each in annotations:
-        key, category = each.get("image_id"), each.get("category_id")
-        if not is_key(key) or key not in answers:
-            raise SourceError(f"{path}: an annotation of image {key!r}, which is none of its own")
-        if not is_key(category) or category not in names:
+        key, category = image_of(each.get("image_id")), category_of(each.get("category_id"))
+        if key is None:
+            image = each.get("image_id")
+            raise SourceError(f"{path}: an annotation of image {image!r}, which is none of its own")
+        if category is None:
             answers[key].problem = "an annotation of no category that the file has"
             continue
         label, drawing = names[category], each.get("segmentation")
-        label = IGNORE if each.get("iscrowd") and label != NONE_CHOICE else label
+        label = IGNORE if is_crowd(each) and label != NONE_CHOICE else label
         answers[key].regions.append((label, drawing))
     yield from (answer for answer in answers.values() if answer.regions or answer.problem)

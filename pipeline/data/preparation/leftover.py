@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline.data.preparation.corrections import Corrected
 from pipeline.data.preparation.duplicates import Ints
 from pipeline.data.preparation.slices import Slices
 from pipeline.data.preparation.targets import Targets
+from pipeline.data.rows import SIZE
 from pipeline.data.shards import ROWS_PER_GROUP, parquet_writer
 from pipeline.files import written_whole
 
@@ -71,28 +72,34 @@ class Leftover:
         hidden = (row for table in tables for row in table.to_pylist())
         write_rows(path, hidden, pa.schema([("id", pa.string()), task.target]))
 
-    def write_quarantine(self, path: Path, unused: Iterable[tuple[str, str]]) -> None:
-        """Write the (id, reason) of unusable images, of `unused` files, and of images left out."""
-        pairs = self._left_out(unused)
-        quarantine = ({"id": name, "reason": reason} for name, reason in pairs)
-        write_rows(path, quarantine, QUARANTINE_SCHEMA)
+    def write_quarantine(
+        self, path: Path, task: Targets, unused: Iterable[tuple[str, str]]
+    ) -> None:
+        """Write the (id, reason) of unusable images, of `unused` files, and of images left out, of
+        these with their own size where the shards have it."""
+        size = SIZE if task.keeps_whole else ()
+        schema = pa.schema([*QUARANTINE_SCHEMA, *size])
+        write_rows(path, self._left_out(unused, ["id", *(item.name for item in size)]), schema)
 
-    def _left_out(self, unused: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        yield from self.corrected.records.bad
-        yield from unused
+    def _left_out(
+        self, unused: Iterable[tuple[str, str]], columns: list[str]
+    ) -> Iterator[dict[str, Any]]:
+        for name, reason in chain(self.corrected.records.bad, unused):
+            yield {"id": name, "reason": reason}
         sides = self.corrected.sides
         dropped = sides == Side.DUPLICATE
         copied = self.slices.values(np.unique(self.copy_of[dropped]), "id")
         rows = np.flatnonzero(dropped | np.isin(sides, list(REASONS)))
         for part in self.slices.parts(rows):
             places = (part[1] + self.slices.starts[part[0]]).tolist()
-            names = (
-                name for table in self.slices.read(part, ["id"]) for name in table["id"].to_pylist()
+            images = (
+                image for table in self.slices.read(part, columns) for image in table.to_pylist()
             )
-            for row, name in zip(places, names, strict=True):
+            for row, image in zip(places, images, strict=True):
                 side = Side(int(sides[row]))
                 copy = int(self.copy_of[row])
-                yield name, REASONS[side] if side in REASONS else f"a copy of {copied[copy]!r}"
+                reason = REASONS[side] if side in REASONS else f"a copy of {copied[copy]!r}"
+                yield image | {"reason": reason}
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: Any) -> None:

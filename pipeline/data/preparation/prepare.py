@@ -153,7 +153,7 @@ def prepare(
     places = {name: place_of(name) for name in FOLDERS.values()}
     moments = _write_sides(corrected, slices, scratch, places, data, task, map_items)
     leftover.write_truth(scratch / TRUTH_FILE, task)
-    leftover.write_quarantine(scratch / QUARANTINE_FILE, source.left_out)
+    leftover.write_quarantine(scratch / QUARANTINE_FILE, task, source.left_out)
     dataset = _dataset(source, data, task, seed, moments)
     if corrections is not None:
         dataset["corrections"] = {"labeled": corrected.labeled, "excluded": corrected.excluded}

@@ -9,7 +9,8 @@ too. Splits are by the images' folders or the files' names, where these differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -122,6 +123,7 @@ class CocoSource:
         pictures = Names(walk.tree.names())
         self._names = ByName(pictures)
         self._entries: dict[str, _Entry] = {}
+        self._lost = 0  # annotations of no image
         categories = dict.fromkeys(name for file in files for name in self._read(file))
         first = self._tree.where(files[0])
         self._numbers, self.classes = self._find_classes(list(categories), first)
@@ -183,22 +185,24 @@ class CocoSource:
                 raise SourceError(f"{file}: {name!r} is named twice; keep one, or give one file")
             self._entries[entry.id] = entry
         lost, used = 0, set[Any]()
+        image_of, category_of = key_finder(entries), key_finder(names)
         for each in annotations:
-            category, image = each.get("category_id"), each.get("image_id")
-            if not is_key(image) or image not in entries:
+            image, known = image_of(each.get("image_id")), category_of(each.get("category_id"))
+            if image is None:
                 lost += 1
                 continue
-            known = category if is_key(category) and category in names else None
             used.add(known)
-            crowd, drawing = bool(each.get("iscrowd")), each.get("segmentation")
+            crowd, drawing = is_crowd(each), each.get("segmentation")
             name = None if known is None else names[known]
             entries[image].annotations.append(_Annotation(name, crowd, drawing))
         count = sum(not entry.annotations for entry in entries.values())
         note = f"{path_text(name_of_file)}: {counted(len(entries), 'image')}"
         note += f", {count} of them without annotations: unlabelled" if count else ""
+        self._lost += lost
         note += f"; {counted(lost, 'annotation')} of no image" if lost else ""
-        if unused := [repr(name) for key, name in names.items() if key not in used]:
-            note += f"; of categories {listed(unused)} there is no annotation"
+        shown = {names[key] for key in used - {None}}
+        if unused := [name for name in dict.fromkeys(names.values()) if name not in shown]:
+            note += f"; of categories {listed([*map(repr, unused)])} there is no annotation"
         self.notes.append(note)
         return [names[key] for key in sorted(used - {None}, key=lambda key: (str(type(key)), key))]
 
@@ -224,6 +228,11 @@ class CocoSource:
         numbers = {name: IGNORED for name in categories if VOID.fullmatch(name.lower())}
         numbers |= {name: 0 for name in categories if name.lower() == BACKGROUND}
         kept = [name for name in categories if name not in numbers]
+        if not categories and self._lost:
+            lost = counted(self._lost, "annotation")
+            raise SourceError(
+                f"{file}: none of {lost} names an image that is there; an image_id is an image's id"
+            )
         if not kept:
             raise SourceError(f"{file}: no annotation of an image and a category; draw some")
         if len(kept) >= MOST_CLASSES:
@@ -251,7 +260,7 @@ def coco_lists(data: bytes, file: object) -> list[list[dict[str, Any]]]:
     """The three lists of a file's bytes, checked to hold mappings; raises SourceError."""
     try:
         with memory_limited(MEMORY):
-            value = parse_json(data)
+            value = parse_json(data.removeprefix(BOM_UTF8))
     except (ValueError, MemoryError) as error:
         reason = str(error) or f"over {MEMORY >> 30} GiB"
         raise SourceError(f"{file}: can't be read as COCO's JSON ({reason})") from None
@@ -260,6 +269,23 @@ def coco_lists(data: bytes, file: object) -> list[list[dict[str, Any]]]:
         if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
             raise SourceError(f"{file}: {name!r} is not a list of objects, as COCO's JSON has it")
     return [items or [] for items in lists]
+
+
+def key_finder(keys: Mapping[Any, object]) -> Callable[[Any], Any]:
+    """What finds the one of these ids that a value names, also as text of the same; None: none."""
+    texts = {str(key): key for key in keys}
+
+    def find(value: Any) -> Any:
+        if not is_key(value):
+            return None
+        return value if value in keys else texts.get(str(value))
+
+    return find
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is of a crowd; "0" is what some tools write for 0."""
+    return str(annotation.get("iscrowd") or 0).lower() not in ("0", "false")
 
 
 def is_key(value: Any) -> bool:

@@ -38,16 +38,19 @@ def class_pixels(
         raise ValueError(f"height {height!r} and width {width!r} of its image are no sizes")
     if height * width > MAX_PIXELS:
         raise ValueError(f"{width}x{height} is over {MAX_PIXELS:,} pixels")
-    layers = []
+    layers, painted = [], 0
     for place, (label, segmentation) in enumerate(annotations):
+        parts = []
         for runs in _runs(segmentation, height, width):
             ends = np.cumsum(runs)
-            if len(runs) and (runs.min() < 0 or ends[-1] > height * width):
+            if not len(runs) or runs.min() < 0 or ends[-1] != height * width:
                 raise ValueError("an annotation's runs do not fit the image")
             starts, stops = ends[: len(ends) // 2 * 2 : 2], ends[1::2]
-            area = int((stops - starts).sum())
-            layers.append((label is not None, -area, place, starts, stops))
-    if -sum(layer[1] for layer in layers) > MOST_PAINTED:
+            parts.append((starts, stops))
+        area = int(sum((stops - starts).sum() for starts, stops in parts))
+        layers += [(label is not None, -area, place, *part) for part in parts]
+        painted += area
+    if painted > MOST_PAINTED:
         raise ValueError(f"annotations cover over {MOST_PAINTED:,} pixels")
     columns = np.full(height * width, rest, np.uint8)  # COCO counts pixels down the columns
     for _, _, place, starts, stops in sorted(layers, key=lambda layer: layer[:3]):
@@ -70,9 +73,21 @@ def _runs(segmentation: Any, height: int, width: int) -> Iterator[Ints]:
         else:
             raise ValueError("an annotation's RLE has no counts")
     elif isinstance(segmentation, list) and segmentation:
-        yield from (_outlined(polygon, height, width) for polygon in segmentation)
+        parts = [_outlined(polygon, height, width) for polygon in segmentation]
+        empty = not any(runs[1::2].any() for runs in parts)
+        if empty and _lies_outside(segmentation, (width, height)):
+            raise ValueError("an annotation lies outside of the image")
+        yield from parts
     else:
         raise ValueError("an annotation has no polygon and no RLE")
+
+
+def _lies_outside(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> bool:
+    """Whether no corner is inside width and height, and one beyond; what is drawn of no pixel for
+    it is too thin is not."""
+    corners = np.concatenate([np.array(each, np.float64).reshape(-1, 2) for each in polygons])
+    inside = ((corners > 0) & (corners < size)).all(axis=1)
+    return not inside.any() and bool(((corners < 0) | (corners > size)).any())
 
 
 def _outlined(polygon: Any, height: int, width: int) -> Ints:

@@ -56,6 +56,13 @@ def test_an_export_of_label_studio_is_read(tmp_path: Path) -> None:
     assert answers == {"photos/1.jpg": "cat", "photos/2.jpg": "dog", ODD: ""}
 
 
+def test_masks_where_images_have_one_class_are_named(tmp_path: Path) -> None:
+    result = {"type": "brushlabels", "value": {"rle": [1], "brushlabels": ["cat"]}}
+    value = [{"data": {"image_id": "a"}, "annotations": [{"result": [result]}]}]
+    with pytest.raises(SourceError, match="'brushlabels', which task: segmentation reads"):
+        read_answers(written(tmp_path, value), tmp_path, CLASSES)
+
+
 def test_tasks_for_label_studio_hold_the_image_and_the_guess() -> None:
     png = encoded(noise(0))
     value = json.loads(json.dumps(task("an id", png, ("dog", 0.75), "model")))

@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pipeline.data.answers import mask_answers
 from pipeline.data.answers.corrected_masks import FOLDER
 from pipeline.data.answers.mask_answers import read_mask_answers
 from pipeline.data.answers.mask_tasks import (
@@ -26,7 +25,6 @@ from pipeline.data.answers.mask_tasks import (
 )
 from pipeline.data.masks import IGNORED
 from pipeline.data.preparation.corrections import NONE_CHOICE
-from pipeline.errors import SourceError
 from pipeline.tasks import open_task
 from tests.data.helpers import ListSource, run_prepare
 from tests.data.preparation.test_prepare_masks import row
@@ -144,6 +142,20 @@ def test_what_is_drawn_later_lies_above_and_what_nothing_covers_is_background(
     np.testing.assert_array_equal(mask_file(tmp_path, answers["open/1"]), expected)
 
 
+def test_what_is_no_region_is_passed_over(prepared: Path, tmp_path: Path) -> None:
+    def change(task: dict[str, Any]) -> None:
+        results(task).append({"type": "relation", "from_id": "a", "to_id": "b"})
+        results(task).append(
+            results(task)[0] | {"type": "textarea", "value": {"text": ["a remark"]}}
+        )
+
+    path = exported(tmp_path, change)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some editors save it
+    answers, left_out = read_mask_answers(path, prepared, CLASSES, tmp_path)
+    assert left_out == []
+    np.testing.assert_array_equal(mask_file(tmp_path, answers["open/0"]), mask(0))
+
+
 def test_images_of_none_of_the_classes_and_skipped_ones(prepared: Path, tmp_path: Path) -> None:
     def change(task: dict[str, Any]) -> None:
         results(task).append({"type": "choices", "value": {"choices": [NONE_CHOICE]}})
@@ -163,106 +175,6 @@ def test_images_of_none_of_the_classes_and_skipped_ones(prepared: Path, tmp_path
 
     answers = read_mask_answers(as_coco(tmp_path, exclude), prepared, CLASSES, tmp_path)
     assert answers[0]["open/0"] == ""
-
-
-def first(task: dict[str, Any]) -> dict[str, Any]:
-    return results(task)[0]
-
-
-BROKEN: dict[str, tuple[Change, str]] = {
-    "another shape": (
-        lambda task: [each.update(original_width=9) for each in results(task)],
-        "9x8, its image is 12x8",
-    ),
-    "no size": (
-        lambda task: [each.update(original_width="9") for each in results(task)],
-        "9x8, its image is 12x8",
-    ),
-    "too large": (
-        lambda task: (
-            [each.update(original_width=12000, original_height=8000) for each in results(task)]
-        ),
-        "12000x8000, its image is 12x8",
-    ),
-    "turned": (lambda task: first(task).update(image_rotation=90), "its image is turned"),
-    "several sizes": (lambda task: first(task).update(original_width=9), "regions of several"),
-    "another class": (
-        lambda task: first(task)["value"].update(brushlabels=["tree"]),
-        "label 'tree': no class",
-    ),
-    "two classes": (
-        lambda task: first(task)["value"].update(brushlabels=["box", "disk"]),
-        "a region without one label",
-    ),
-    "no bytes": (lambda task: first(task)["value"].update(rle=[1, 2, 300]), "bytes must be in"),
-    "cut short": (lambda task: first(task)["value"]["rle"].__delitem__(slice(8, None)), "early"),
-    "a bomb": (
-        lambda task: first(task)["value"]["rle"].__setitem__(slice(0, 4), [255] * 4),
-        "a brush region is not of 12x8 pixels",
-    ),
-    "another kind": (
-        lambda task: results(task).append(
-            first(task) | {"type": "ellipselabels", "value": {"ellipselabels": ["box"]}}
-        ),
-        "a region of type 'ellipselabels'; use the brush or a polygon",
-    ),
-    "points of nothing": (
-        lambda task: results(task).append(region("box", points=[[0, "x"], [1, 1]])),
-        "could not convert",
-    ),
-    "points without end": (
-        lambda task: results(task).append(region("box", points=[[1e308, 0]] * 3)),
-        "far outside",
-    ),
-    "nothing drawn": (lambda task: results(task).clear(), "no region"),
-    "not this run's": (lambda task: task["data"].update(image_id="else"), "no training image"),
-}
-
-
-@pytest.mark.parametrize(("change", "words"), BROKEN.values(), ids=BROKEN)
-def test_an_answer_that_can_not_be_used_is_named_and_the_others_are_used(
-    change: Change, words: str, prepared: Path, tmp_path: Path
-) -> None:
-    path = exported(tmp_path, change)
-    answers, ((name, reason),) = read_mask_answers(path, prepared, CLASSES, tmp_path)
-    assert list(answers) == ["open/1", "open/2"]
-    assert name in ("open/0", "else")
-    assert words in reason
-
-
-def test_what_one_image_may_take_has_limits(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mask_answers, "MOST_REGIONS", 1)
-    _, left_out = read_mask_answers(exported(tmp_path), prepared, CLASSES, tmp_path)
-    assert {reason for _, reason in left_out} == {"over 1 regions"}
-    monkeypatch.setattr(mask_answers, "MOST_REGIONS", 5)
-    monkeypatch.setattr(mask_answers, "MOST_BYTES", 2)
-    _, left_out = read_mask_answers(exported(tmp_path), prepared, CLASSES, tmp_path)
-    assert [reason for _, reason in left_out] == ["a brush region of over 0 MiB"] * 3
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[", "not JSON"),
-        ('{"images": []}', "'annotations' is not a list"),
-        ("[{}]", "task 1: must have data.image_id and annotations"),
-        ('[{"data": {"image_id": "a"}, "annotations": [{}]}]', "task 1: an annotation without"),
-        ('{"images": [{}], "annotations": [], "categories": []}', "an image needs a file_name"),
-        ('{"images": [], "annotations": [], "categories": [{}]}', "a category needs a name"),
-        ('{"images": [], "annotations": [{}], "categories": []}', "an annotation of image None"),
-    ],
-)
-def test_what_is_no_export_is_refused(
-    text: str, words: str, prepared: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "export.json"
-    with pytest.raises(SourceError, match="no such file"):
-        read_mask_answers(path, prepared, CLASSES, tmp_path)
-    path.write_text(text)
-    with pytest.raises(SourceError, match=words):
-        read_mask_answers(path, prepared, CLASSES, tmp_path)
 
 
 def test_the_interface_of_label_studio_has_what_regions_name() -> None:

@@ -151,13 +151,16 @@ def test_wrong_masks_are_named_and_counted_as_unusable_images_are(tmp_path: Path
     rows[3] = replace(rows[3], label=MaskFile(rows[3].label.data[:30], VALUES))
     rows[4] = replace(rows[4], label=answer(4, 9, 9))
     rows[5] = replace(rows[5], label=answer(5, most=7))
+    ignored = np.full((8, 12, 1), IGNORED, np.uint8)
+    rows[6] = replace(rows[6], label=MaskFile(encode_png(ignored), VALUES))
     counts = prepared(rows, tmp_path)
-    assert counts.quarantined == 3
+    assert counts.quarantined == 4
     reasons = {each["id"]: each["reason"] for each in rows_of(tmp_path / "quarantine.parquet")}
     assert reasons["row_3"].startswith("mask: ")
     assert reasons["row_4"] == "mask: 9x9, its image is 12x8"
     assert reasons["row_5"] == "mask: value 2: no class"
-    with pytest.raises(SourceError, match=r"3 of 20 images are unusable.*mask: "):
+    assert reasons["row_6"] == "mask: all of it is ignored"
+    with pytest.raises(SourceError, match=r"4 of 20 images are unusable.*mask: "):
         prepared(rows, tmp_path / "strict", max_bad_fraction=0.1)
     found = inspect_source(ListSource(rows), TASK)
     assert {name for name, _ in found.bad} == set(reasons)

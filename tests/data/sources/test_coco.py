@@ -1,4 +1,4 @@
-"""COCO's JSON as people export it, drawn as pycocotools does, and as strangers break it."""
+"""COCO's JSON as people export it, and as strangers break it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as reference
 
 from pipeline.data.images import decode_stored
 from pipeline.data.masks import IGNORED
 from pipeline.data.sources import ColumnNames, Row, Source, open_source
-from pipeline.data.sources.coco_masks import rasterized
 from pipeline.data.sources.recognise import recognise
 from pipeline.errors import ParameterError, SourceError
 from tests.data.helpers import noise
@@ -59,10 +57,6 @@ def rows(path: Path) -> dict[str, Row]:
     return {row.id: row for row in opened(path).rows()}
 
 
-def mask(*annotations: tuple[int | None, Any]) -> Any:
-    return decode_stored(rasterized((HEIGHT, WIDTH), annotations))[:, :, 0]
-
-
 def test_listed_or_not_an_image_without_annotations_is_unlabelled(tmp_path: Path) -> None:
     folder(tmp_path)
     assert recognise(str(tmp_path)) == recognise(str(tmp_path / "annotations.json")) == "coco"
@@ -76,40 +70,6 @@ def test_listed_or_not_an_image_without_annotations_is_unlabelled(tmp_path: Path
         "annotations.json: 2 images, 1 of them without annotations: unlabelled; of categories "
         "'cat', 'x' there is no annotation"
     ]
-
-
-@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
-@pytest.mark.parametrize("form", ["polygon", "text", "numbers"])
-def test_a_mask_is_what_pycocotools_draws(form: str) -> None:
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        polygon = generator.uniform(-3, 18, 2 * generator.integers(3, 9)).tolist()
-        packed = reference.frPyObjects([polygon], HEIGHT, WIDTH)[0]
-        expected = reference.decode(packed)
-        runs = np.diff(np.flatnonzero(np.diff(expected.T.ravel(), prepend=0, append=2)), prepend=0)
-        drawing: dict[str, Any] = {
-            "polygon": [polygon],
-            "text": packed | {"counts": packed["counts"].decode()},
-            "numbers": {"size": [HEIGHT, WIDTH], "counts": runs.tolist()},
-        }
-        assert (mask((5, drawing[form])) == 5 * expected).all()
-
-
-def test_long_runs_are_unpacked() -> None:
-    whole = np.zeros((900, 1100), np.uint8, order="F")
-    whole[100:800, 3:1000] = 1
-    packed = reference.encode(whole)
-    drawing = {"size": [900, 1100], "counts": packed["counts"].decode()}
-    assert (decode_stored(rasterized((900, 1100), [(1, drawing)]))[:, :, 0] == whole).all()
-
-
-def test_smaller_annotations_lie_above_larger_ones_and_crowds_below_all() -> None:
-    for order in (1, -1):
-        pairs: list[tuple[int | None, Any]] = [(1, SQUARE), (2, INNER)]
-        found = mask(*pairs[::order])
-        assert [found[0, 0], found[3, 3], found[5, 5]] == [0, 1, 2]
-    found = mask((1, INNER), (None, SQUARE))
-    assert [found[0, 0], found[3, 3], found[5, 5]] == [0, IGNORED, 1]
 
 
 def test_rows_have_masks_of_their_categories(tmp_path: Path) -> None:
@@ -170,6 +130,14 @@ def test_groups_are_found_in_paths(tmp_path: Path) -> None:
         ({"size": [HEIGHT, WIDTH], "counts": [0, 500]}, "do not fit"),
         ({"size": [HEIGHT, WIDTH], "counts": [10**400, 10**400]}, "do not fit"),
         ({"size": [HEIGHT, WIDTH], "counts": [5, -3, 9]}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 5, 49]}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 2]}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": []}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": "0"}, "do not fit"),
+        ({"size": [HEIGHT, WIDTH], "counts": ""}, "do not fit"),
+        ([[-9, 2, -2, 2, -2, 9]], "lies outside"),
+        ([[2, -9, 9, -9, 9, 0]], "lies outside"),
+        ([[17, 2, 20, 2, 20, 9], [2, 13, 9, 13, 9, 20]], "lies outside"),
         ({"size": [HEIGHT, WIDTH], "counts": "Po"}, "can't be read"),
         ({"size": [HEIGHT, WIDTH], "counts": "\u00ff1"}, "can't be read"),
         ({"size": [HEIGHT, WIDTH], "counts": "PPPPPPPP1"}, "over 30 bits"),
@@ -187,15 +155,6 @@ def test_what_cannot_be_drawn_is_a_problem_of_its_image(
     assert found["b.png"].problem is None
 
 
-@pytest.mark.parametrize(
-    ("side", "reason"),
-    [(0, "no sizes"), (1 << 60, "no sizes"), (50_000_000, "over"), ("9", "no sizes")],
-)
-def test_sizes_are_checked_before_anything_is_made(side: Any, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        rasterized((side, side), [(1, SQUARE)])
-
-
 def test_unknown_categories_files_and_images_are_counted(tmp_path: Path) -> None:
     value = lists(
         ["a.png", "b.png", "gone.png", "../../etc/passwd"],
@@ -207,6 +166,31 @@ def test_unknown_categories_files_and_images_are_counted(tmp_path: Path) -> None
     missing = "unreadable: No such file or directory"
     assert list(problems.values()) == [missing, missing]
     assert "1 annotation of no image" in source.notes[0]
+
+
+def test_ids_match_as_text_and_no_crowd_is_text_too(tmp_path: Path) -> None:
+    value = lists(["a.png", "b.png"], [annotation(0), annotation(1, 7)])
+    for each in value["annotations"]:
+        each |= {key: str(each[key]) for key in ("image_id", "category_id")} | {"iscrowd": "0"}
+    source = opened(folder(tmp_path, value))
+    masks = [decode_stored(row.label.data) for row in source.rows() if row.label is not None]
+    assert [np.unique(mask).tolist() for mask in masks] == [[0, 1], [0, 2]]
+    for each in value["annotations"]:
+        each["image_id"] = "a"
+    folder(tmp_path, value)
+    with pytest.raises(SourceError, match="none of 2 annotations names an image that is there"):
+        opened(tmp_path)
+
+
+def test_json_may_begin_with_a_mark_and_categories_have_one_name(tmp_path: Path) -> None:
+    value = lists(["a.png"], [annotation(0)])
+    value["categories"] = [{"id": 3, "name": "dog"}, {"id": 4, "name": "dog"}]
+    folder(tmp_path, value, ("a.png",))
+    path = tmp_path / "annotations.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    source = opened(tmp_path)
+    assert source.classes == ["background", "dog"]
+    assert source.notes == ["annotations.json: 1 image"]
 
 
 def changed(**lists_of: Any) -> Callable[[dict[str, Any]], Any]:
