@@ -7,15 +7,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.sources.layout import part_of
-from pipeline.data.sources.named_files import Lead, NamedFiles
+from pipeline.data.sources.mask_files import ByName
+from pipeline.data.sources.named_files import LEADING, Lead, NamedFiles
 from pipeline.data.sources.rows import listed
-from pipeline.data.sources.table import LABEL_NAMES, PATH_NAMES, SPLIT_NAMES, Table, known, plain
+from pipeline.data.sources.table import (
+    LABEL_NAMES,
+    MASK_NAMES,
+    PATH_NAMES,
+    SPLIT_NAMES,
+    Table,
+    known,
+    plain,
+)
+from pipeline.data.trees.tree import ending_of
 from pipeline.errors import ParameterError, SourceError
 
 NUMBERED = 10  # rows from which labels that all differ are the rows' numbers
 NO_LABEL = {"", "na", "nan", "null", "n/a", "#n/a", "<na>", "nil", "nolabel", "missing"}
 NO_LABEL_OR_CLASS = {"none", "-1", "-1.0"}  # of other classes the names, where these are few
 SEPARATOR = re.compile("[|;,]")
+IMAGE_NAMES = (*PATH_NAMES, "name")  # beside masks
+SURELY_MASKS = re.compile("mask|segmentation")
+ENDINGS = {".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg"}  # of a file's name
 
 
 @dataclass(frozen=True)
@@ -160,3 +173,35 @@ def missing_labels(values: Iterable[str], where: object) -> set[str]:
 
 def _means_none(value: str) -> bool:
     return value.strip().lower() in NO_LABEL or part_of(value) == "unlabeled"
+
+
+def image_column(table: Table, files: ByName) -> str | None:
+    """The first column of a usual name that leads to images: at least half of it does, or some
+    where half are written as files' names; files: the images."""
+    for column in known(table.columns, IMAGE_NAMES):
+        rows, leading, written = _leading(table, column, files)
+        if leading and max(leading, written) >= LEADING * rows:
+            return column
+    return None
+
+
+def mask_column(table: Table, files: ByName, asked: str | None = None) -> str | None:
+    """The first column that names masks, there or not, among those of usual names, or the one
+    that a user asks for; files: those that may be masks."""
+    for column in [asked] if asked else known(table.columns, MASK_NAMES):
+        if column in table.columns:
+            rows, leading, written = _leading(table, column, files)
+            sure = leading and (column == asked or SURELY_MASKS.search(plain(column)))
+            if rows and (sure or written >= LEADING * rows):
+                return column
+    return None
+
+
+def _leading(table: Table, column: str, files: ByName) -> tuple[int, int, int]:
+    """Of a column's rows with a name how many there are, lead to files, and do or are written as
+    files' names."""
+    values = [value for value in table.values(column) if value]
+    leads = [bool(files.find(value)) for value in values]
+    either = zip(leads, values, strict=True)
+    written = sum(lead or ending_of(value) in ENDINGS for lead, value in either)
+    return len(values), sum(leads), written

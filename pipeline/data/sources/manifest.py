@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class ManifestSource:
         numbers = {label: number for number, label in enumerate(self.classes)}
         self._entries = Entries.joined(parts).labelled([numbers[label] for label in self._codes])
         index = Index(self._entries.names())
-        self._check_unique(index, tables, paths)
+        check_unique(index, self._entries, tables, paths)
         if not table_name:
             self._take_others({table.file.name for table in tables}, index, files)
 
@@ -129,20 +129,6 @@ class ManifestSource:
 
         return Entries.of(entries())
 
-    def _check_unique(self, index: Index, tables: list[Table], paths: list[Names]) -> None:
-        """Raise SourceError where an earlier row names the file too; paths: as the tables do."""
-        if (twice := index.repeated(self._entries.name)) is None:
-            return
-        starts = [0, *accumulate(table.length for table in tables)]
-        (first, row), (of_first, of_row) = twice, (bisect(starts, place) - 1 for place in twice)
-        other, table = tables[of_first], tables[of_row]
-        of = "" if other.file == table.file else f" of {other.file.own_name}"
-        row -= starts[of_row]
-        raise SourceError(
-            f"{table.where(row)}: {paths[of_row][row]!r} is in row "
-            f"{other.line(first - starts[of_first])}{of} too; keep one"
-        )
-
     def _splits(
         self, table: Table, columns: Columns, files: _Found, split: str | None
     ) -> list[str | None]:
@@ -174,6 +160,26 @@ class ManifestSource:
             if not is_named(name)
         )
         self._entries = Entries.joined([self._entries, others])
+
+
+def check_unique(
+    index: Index, entries: Entries, tables: Sequence[Table], paths: Sequence[Names]
+) -> None:
+    """Raise SourceError where an earlier row names a file too.
+
+    index: of the entries, which are the rows of all tables; paths: as each table has them.
+    """
+    if (twice := index.repeated(entries.name)) is None:
+        return
+    starts = [0, *accumulate(table.length for table in tables)]
+    (first, row), (of_first, of_row) = twice, (bisect(starts, place) - 1 for place in twice)
+    other, table = tables[of_first], tables[of_row]
+    of = "" if other.file == table.file else f" of {other.file.own_name}"
+    row -= starts[of_row]
+    raise SourceError(
+        f"{table.where(row)}: {paths[of_row][row]!r} is in row "
+        f"{other.line(first - starts[of_first])}{of} too; keep one"
+    )
 
 
 class _Found:
@@ -243,7 +249,7 @@ def _label_tables(tree: Tree, name: str, names: ColumnNames) -> tuple[list[Table
         or [table for table in tables if files.lead(table)]
         or tables[:1]
     )
-    if len(labeled) > 1 and not _are_splits(labeled):
+    if len(labeled) > 1 and not are_splits(labeled):
         shown = ", ".join(table.file.own_name for table in labeled)
         raise SourceError(f"{where}: several CSV files name images ({shown}); give one of them")
     return labeled, files
@@ -279,9 +285,10 @@ def _tables_in(folder: Folder, files: NamedFiles, names: ColumnNames) -> list[Ta
             tables.append(table)
         elif has_label_columns(table, names) and files.lead(table):
             lists.append(table)
-    return tables + lists if len(lists) < 2 or _are_splits(lists) else tables
+    return tables + lists if len(lists) < 2 or are_splits(lists) else tables
 
 
-def _are_splits(tables: list[Table]) -> bool:
+def are_splits(tables: list[Table]) -> bool:
+    """Whether each is named for a split of its own, so that they are one."""
     parts = [part_of(table.file.stem) for table in tables]
     return len({*parts}) == len(parts) and all(part in SPLITS for part in parts)

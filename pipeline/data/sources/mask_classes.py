@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from pipeline.data.masks import COLOUR, IGNORED, MOST_CLASSES, value_text
 from pipeline.data.sources.rows import in_batches, listed
 from pipeline.data.trees.tree import File
 from pipeline.data.trees.walk import Walk
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, counted
 
 CLASS_FILES = (
     *("classes.txt", "classes.csv", "class_names.txt", "class_dict.csv", "labels.txt"),
@@ -32,7 +33,9 @@ VOID = re.compile("void|ignored?|unlabell?ed|unlabel|255")
 NUMBERED = re.compile(r"(\d+)[\s,:;]+(\S.*)")
 COLOURED = re.compile(r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,:;]+([^\d\s].*)")
 COLOURED_BEHIND = re.compile(r"(\S.*?)[\s,:;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)")
+NO_NAME = re.compile(r"-\d+[\s,:;].*|.*[\t,:;]\s*-?\d+")
 HEADER = {"name", "class", "class_name", "id", "number", "label", "index", "value", "r", "g", "b"}
+ALONE = HEADER - {"r", "g", "b"}
 OBJECTS = ["background", "object"]
 Values = tuple[tuple[int, int], ...]
 Masks = Callable[[], Iterable[bytes]]  # the files of all masks, one after the other
@@ -68,6 +71,11 @@ def read_classes(walk: Walk) -> tuple[list[tuple[int, str]] | None, File | None]
     words = re.split(r"[\s,;]+", lines[0].lower()) if lines else []
     if len(words) > 1 and HEADER.issuperset(words):
         del lines[0]
+    elif lines and lines[0].lower() in ALONE:
+        raise SourceError(
+            f"{file}: {lines[0]!r}: a header or a class? remove the line, or write the number "
+            "before each class, as '0 tree'"
+        )
     entries = [_entry(line, place, file) for place, line in enumerate(lines)]
     if len({value for value, _ in entries}) < len(entries):
         raise SourceError(f"{file}: two classes have the same number or colour; make them differ")
@@ -83,6 +91,10 @@ def _entry(line: str, place: int, file: File) -> tuple[int, str]:
         if int(match[1]) >= 1 << 16:
             raise SourceError(f"{file}: {line!r}: a number of over 16 bits")
         return int(match[1]), match[2]
+    elif NO_NAME.fullmatch(line):
+        raise SourceError(
+            f"{file}: {line!r}: write a name, or its number of 0 or more before it, as '0 tree'"
+        )
     else:
         return (IGNORED if line.lower() == "255" else place), line
     red, green, blue = map(int, colour)
@@ -106,8 +118,11 @@ def classes_of(
     named = [(value, name) for value, name in entries if not VOID.fullmatch(name.lower())]
     named.sort(key=lambda each: min(each[0], COLOUR))  # numbers ascend, colours are as they come
     names = [name for _, name in named]
-    if len(names) > MOST_CLASSES:
-        raise SourceError(f"{file}: {len(names)} classes, over {MOST_CLASSES}")
+    if not 2 <= len(names) <= MOST_CLASSES:
+        count = counted(len(names), "class")
+        raise SourceError(f"{file}: {count}; 2 to {MOST_CLASSES} are needed")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise SourceError(f"{file}: two classes are named {twice[0]!r}; rename one")
     ignored = {value: IGNORED for value, _ in entries} | {IGNORED: IGNORED}
     values = ignored | {value: number for number, (value, _) in enumerate(named)}
     note, others = f"{PurePath(file).name}: {len(names)} classes ({listed(names)})", None
@@ -127,7 +142,13 @@ def _classes_found(where: str, masks: Masks, *, of_instances: bool) -> MaskClass
     if _are_black_and_white(masks):
         note = "no names of classes, and masks have 0 and 255 alone: background and object"
         return MaskClasses(OBJECTS, ((0, 0), (IGNORED, 1)), None, note)
-    kept = sorted(_values(masks()) - {IGNORED})
+    problems: Counter[str] = Counter()
+    kept = sorted(_values(masks(), problems) - {IGNORED})
+    if len(kept) < 2:
+        shown = f"no value but {value_text(kept[0])}" if kept else "no value that counts"
+        for problem, count in problems.most_common(1):
+            shown += f"; {counted(count, 'mask')} can't be used: {problem}"
+        raise SourceError(f"{where}: masks have {shown}; at least 2 classes are needed")
     if len(kept) > MOST_CLASSES:
         raise SourceError(
             f"{where}: masks have {len(kept):,} values, over {MOST_CLASSES} classes; "
@@ -144,12 +165,15 @@ def _are_black_and_white(masks: Masks) -> bool:
     return _values(islice(masks(), 1)) <= {0, IGNORED} and _values(masks()) == {0, IGNORED}
 
 
-def _values(masks: Iterable[bytes]) -> set[int]:
-    """The values that occur in masks; what is wrong with one is said when its row is read."""
+def _values(masks: Iterable[bytes], problems: Counter[str] | None = None) -> set[int]:
+    """The values that occur in masks; problems: takes what is wrong with the others."""
     found: set[int] = set()
     for files in in_batches(masks, MASKS_AT_ONCE, BYTES_AT_ONCE, len):
         for values in mask_values(files, max_pixels=MAX_PIXELS):
-            found |= set() if isinstance(values, str) else {*values}
+            if not isinstance(values, str):
+                found |= {*values}
+            elif problems is not None:
+                problems[values] += 1
     levels = {value & 255 for value in found}
     greys = {COLOUR + level * 0x010101 for level in levels}
     return levels if found == greys else found  # grey levels in three channels

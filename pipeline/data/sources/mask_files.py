@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
+from pipeline.data.trees.local import path_text
 from pipeline.data.trees.names import Index, Names
 from pipeline.data.trees.tree import ending_of
-from pipeline.data.trees.walk import Walk
+from pipeline.data.trees.walk import Folder, Walk
+from pipeline.errors import counted
 
 PARTED = "(?P<{}>train(ing)?|val(id(ation)?)?|test(ing)?)?"
 IMAGE_FOLDER = re.compile(
@@ -28,16 +32,59 @@ MASK_FOLDER = re.compile(
     + PARTED.format("after")
 )
 INSTANCES = re.compile("instance", re.IGNORECASE)
-MASK_ENDING = re.compile(
-    "[ ._-](mask|masks|label|labels|labelids|lbl|gt|seg|segmentation|annotation|l|groundtruth"
-    "|gtfine_labelids|gtfine_labeltrainids)$",
-    re.IGNORECASE,
+WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+SHORT = {"tr": "train", "ts": "test"}  # of imagesTr beside labelsTr
+SURE = "masks?|labels?|gt|seg|segmentation"
+USUAL = f"{SURE}|lbl|annotations?|groundtruth|manual[0-9]*"
+BEHIND = "labelids|l|gtfine_labelids|gtfine_labeltrainids"
+SURE_AFFIX = re.compile(f"^({SURE})[ ._-]+(?=.)|[ ._-]({SURE}|labelids)$", re.IGNORECASE)
+MASK_AFFIX = re.compile(f"^({USUAL})[ ._-]+(?=.)|[ ._-]({USUAL}|{BEHIND})$", re.IGNORECASE)
+IMAGE_AFFIX = re.compile(
+    "^(image|img|rgb|sat)[ ._-]+(?=.)|[ ._-](image|img|rgb|sat|leftimg8bit)$", re.IGNORECASE
 )
-SURE_ENDING = re.compile("[ ._-](masks?|labels?|labelids|gt|seg|segmentation)$", re.IGNORECASE)
-IMAGE_ENDING = re.compile("[ ._-](image|img|rgb|sat|leftimg8bit)$", re.IGNORECASE)
+DOUBLE_ENDING = re.compile("[.]ome$", re.IGNORECASE)
 FRAME = re.compile(r"([^/]+)[ ._-][a-zA-Z]{0,6}[0-9]+[.][^./]+$")
 SURE_FRAMES, FRAMES_A_SEQUENCE = 0.9, 10  # share of the images; frames on average
 LOSSY = (".jpg", ".jpeg")
+NO_IMAGE, NO_ROW = "a mask of no image", "named in no row of the table"
+FREE, DOUBTFUL = -1, -2
+
+
+class Said(NamedTuple):
+    """What a folder's name says: that there are masks in it, or images, and its other words; sure:
+    also where no folder of the others lies beside it."""
+
+    masks: bool
+    rest: str
+    sure: bool
+
+
+class Way(NamedTuple):
+    """A way to tell that a mask is of an image: the names without what is usual before or behind
+    them, in any case, or alone, whatever the folders are called."""
+
+    image: re.Pattern[str] | None = None
+    mask: re.Pattern[str] | None = None
+    folded: bool = True
+    alone: bool = False
+
+    def key(self, file: str, affix: re.Pattern[str] | None, folders: Iterable[str]) -> str:
+        """What the names of a mask and its image share; folders: what those above it say else."""
+        stem = _stem(file)
+        stem = stem if affix is None else affix.sub("", stem) or stem
+        key = stem if self.alone else "/".join([*filter(None, folders), stem])
+        return key.casefold() if self.folded else key
+
+
+WAYS = (
+    Way(folded=False),
+    Way(),
+    Way(mask=MASK_AFFIX),
+    Way(image=IMAGE_AFFIX),
+    Way(IMAGE_AFFIX, MASK_AFFIX),
+    Way(alone=True),
+    Way(IMAGE_AFFIX, MASK_AFFIX, alone=True),
+)
 
 
 class ByName:
@@ -48,119 +95,143 @@ class ByName:
         self._index = Index((way, n) for n, file in enumerate(files) for way in _ways(file))
 
     def find(self, name: str) -> list[str]:
-        """The files of that name, in order."""
+        """The files of that name, whichever way its slashes lean, in order."""
+        name = name.replace("\\", "/").removeprefix("./")
         found = map(self._files.__getitem__, self._index.places(name))
         return [file for file in found if name in _ways(file)]
 
 
 class PairedFiles:
-    """The pictures below the root, by what they are: images and, of those of the same place and
-    name, the first mask; keys: the places that pairs share."""
+    """The pictures below the root, by what they are: images, and masks, each of one image at most.
+
+    beside: a folder named for images and one for masks that lie side by side, or one in the other;
+    None where there are none.
+    """
 
     def __init__(self, walk: Walk) -> None:
-        self.walk, self.images, candidates = walk, Names(), Names()
+        self.walk, self.images, self.masks = walk, Names(), Names()
+        self._said, self.beside = _folders(walk.tree)
         for file in walk.tree.names():
-            is_mask = any(map(_is_of_masks, file.split("/")[:-1]))
-            (candidates if is_mask else self.images).append(file)
-        if not candidates:  # in one folder
-            all_images, self.images = self.images, Names()
-            keys = Index((key_of(file), place) for place, file in enumerate(all_images))
-            for file in all_images:
-                key = key_of(file, MASK_ENDING)
-                is_mask = SURE_ENDING.search(PurePosixPath(file).stem) is not None
-                is_mask = is_mask and _first(keys, all_images, key) is not None
-                (candidates if is_mask else self.images).append(file)
-        keys = Index((key_of(file), place) for place, file in enumerate(candidates))
-        self.masks = Names(
-            file
-            for place, file in enumerate(candidates)
-            if _first(keys, candidates, key_of(file)) == place
+            (self.masks if self._is_in(file, masks=True) else self.images).append(file)
+        if not self.masks:
+            self._part_one_folder()
+        self._mask_of = array("q", [FREE]) * len(self.images)
+        self._image_of = array("q", [FREE]) * len(self.masks)
+        self._doubtful: dict[int, tuple[int, int]] = {}  # masks that would fit two images
+        for way in WAYS:
+            if FREE in self._image_of:
+                self._pair(way)
+
+    def _part_one_folder(self) -> None:
+        """Those are masks that lie beside their images and are surely named so."""
+        way, files, self.images = Way(), self.images, Names()
+        keys = Index((self._key(way, file), place) for place, file in enumerate(files))
+        for file in files:
+            key = self._key(way, file, MASK_AFFIX)
+            is_mask = SURE_AFFIX.search(_stem(file)) is not None
+            is_mask = is_mask and keys.holds(key, lambda place: self._key(way, files[place]))
+            (self.masks if is_mask else self.images).append(file)
+
+    def _key(self, way: Way, file: str, affix: re.Pattern[str] | None = None) -> str:
+        return way.key(file, affix, map(self._rest, file.split("/")[:-1]))
+
+    def _pair(self, way: Way) -> None:
+        """Give the masks that are left to the images that they fit, where that is one."""
+        free = Index(
+            (self._key(way, file, way.mask), place)
+            for place, file in enumerate(self.masks)
+            if self._image_of[place] == FREE
         )
-        self._keys = Index((key_of(file), place) for place, file in enumerate(self.masks))
-        self._stems = Index(
-            (key_of(file, MASK_ENDING), place) for place, file in enumerate(self.masks)
-        )
+        claims = array("q", [FREE]) * len(self.masks)
+        for place, file in enumerate(self.images):
+            if self._is_in(file) if way.alone else self._mask_of[place] == FREE:
+                key = self._key(way, file, way.image)
+                fitting = [each for each in free.places(key) if self._fits(way, each, file, key)]
+                if fitting and (len(fitting) == 1 or not way.alone):
+                    if claims[fitting[0]] != FREE:
+                        self._doubtful[fitting[0]] = (claims[fitting[0]], place)
+                    claims[fitting[0]] = place
+        for mask, image in enumerate(claims):
+            if mask in self._doubtful:
+                self._image_of[mask] = DOUBTFUL
+            elif image != FREE and self._mask_of[image] == FREE:
+                self._image_of[mask], self._mask_of[image] = image, mask
+
+    def _fits(self, way: Way, mask: int, file: str, key: str) -> bool:
+        name = self.masks[mask]
+        if self._key(way, name, way.mask) != key:
+            return False
+        return not way.alone or self.split_of(name) in (None, self.split_of(file))
 
     def mask_of(self, file: str) -> str | None:
         """That of an image."""
-        place = self._place(file)
-        return None if place is None else self.masks[place]
-
-    def _place(self, file: str) -> int | None:
-        for key in (key_of(file), key_of(file, IMAGE_ENDING)):
-            if (place := self._of_key(key)) is not None:
-                return place
-        if not _is_of_images(file):
-            return None
-        free, images = self._alone
-        stem = PurePosixPath(file).stem
-        places = _same_stem(free, self.masks, stem)
-        if len(places) == len(_same_stem(images, self.images, stem)) == 1:
-            return (
-                places[0] if self.split_of(self.masks[places[0]]) == self.split_of(file) else None
-            )
-        return None
-
-    def _of_key(self, key: str) -> int | None:
-        place = _first(self._keys, self.masks, key)
-        return _first(self._stems, self.masks, key, MASK_ENDING) if place is None else place
+        places = [place for place in self._places.places(file) if self.images[place] == file]
+        mask = self._mask_of[places[0]] if places else FREE
+        return None if mask == FREE else self.masks[mask]
 
     @cached_property
-    def _alone(self) -> tuple[Index, Index]:
-        """Masks and images by name: those in folders of other names than their image's, where one
-        mask and one image, in a folder of images, have that name."""
-        taken = bytearray(len(self.masks))
-        for file in self.images:
-            if (place := self._of_key(key_of(file))) is not None:
-                taken[place] = 1
-        free = (
-            (PurePosixPath(file).stem, place)
-            for place, file in enumerate(self.masks)
-            if not taken[place]
-        )
-        images = (
-            (PurePosixPath(file).stem, place)
-            for place, file in enumerate(self.images)
-            if _is_of_images(file)
-        )
-        return Index(free), Index(images)
+    def _places(self) -> Index:
+        return Index((file, place) for place, file in enumerate(self.images))
+
+    @cached_property
+    def _mask_places(self) -> Index:
+        return Index((file, place) for place, file in enumerate(self.masks))
+
+    def reason_left_out(self, file: str) -> str:
+        """Why a picture is neither an image nor used as a mask."""
+        places = [place for place in self._mask_places.places(file) if self.masks[place] == file]
+        if not places:
+            return NO_ROW
+        if both := self._doubtful.get(places[0]):
+            first, second = (path_text(self.images[place]) for place in both)
+            return f"fits two images, {first!r} and {second!r}; rename it for one"
+        return NO_IMAGE
 
     def split_of(self, file: str) -> str | None:
         """By the folders above."""
         for name in file.split("/")[:-1]:
-            if (part := part_of(_plain_part(name) or name)) in SPLITS:
+            rest = self._rest(name)
+            if (part := part_of(SHORT.get(rest, rest) or name)) in SPLITS:
                 return part
         return None
 
+    def _rest(self, name: str) -> str:
+        """A folder's name without what says images or masks: "train" of train_masks."""
+        said = self._said.get(name)
+        return name if said is None else said.rest
+
+    def _is_in(self, file: str, *, masks: bool = False) -> bool:
+        """Whether a folder above says that there are images in it, or masks."""
+        said = map(self._said.get, file.split("/")[:-1])
+        return any(each is not None and each.masks is masks for each in said)
+
+    @property
+    def _pairs(self) -> int:
+        return sum(image >= 0 for image in self._image_of)
+
     @property
     def are_pairs(self) -> bool:
-        """Whether at least half of the masks have an image, and none is a JPEG."""
-        if not self.masks or any(ending_of(file) in LOSSY for file in self.masks):
+        """Whether at least half of the masks have an image, or half of the images a mask; not all
+        as JPEGs, unless their folder lies beside one of images."""
+        least = min(len(self.images), len(self.masks))
+        if self.beside is None and all(ending_of(file) in LOSSY for file in self.masks):
             return False
-        matched = bytearray(len(self.masks))
-        for file in self.images:
-            if (place := self._place(file)) is not None:
-                matched[place] = 1
-        return 2 * sum(matched) >= len(self.masks)
+        return 2 * self._pairs >= least > 0
+
+    @property
+    def shown(self) -> str:
+        """How many masks have an image, and one mask and one image that have none, in a line."""
+        text = f"{self._pairs} of {counted(len(self.masks), 'mask')} fit one image by name"
+        for names, others in ((self.masks, self._image_of), (self.images, self._mask_of)):
+            if name := next((names[place] for place, of in enumerate(others) if of < 0), None):
+                why = self.reason_left_out(name) if names is self.masks else "an image of no mask"
+                text += f"; {path_text(name)!r}: {why}"
+        return text
 
 
-def key_of(file: str, ending: re.Pattern[str] | None = None) -> str:
-    """Where it lies, without the folders that say images or masks, and its name's ending."""
-    parts = [_plain_part(name) for name in file.split("/")[:-1]]
-    stem = PurePosixPath(file).stem
-    return "/".join([*filter(None, parts), stem if ending is None else ending.sub("", stem)])
-
-
-def _first(
-    index: Index, files: Names, key: str, ending: re.Pattern[str] | None = None
-) -> int | None:
-    """The place of the first file of that key."""
-    places = index.places(key)
-    return next((place for place in places if key_of(files[place], ending) == key), None)
-
-
-def _same_stem(index: Index, files: Names, stem: str) -> list[int]:
-    return [place for place in index.places(stem) if PurePosixPath(files[place]).stem == stem]
+def _stem(file: str) -> str:
+    """A file's own name without its ending."""
+    return DOUBLE_ENDING.sub("", PurePosixPath(file).stem)
 
 
 def _ways(file: str) -> set[str]:
@@ -169,9 +240,44 @@ def _ways(file: str) -> set[str]:
     return tails | {str(PurePosixPath(tail).with_suffix("")) for tail in tails}
 
 
-def _is_of_images(file: str) -> bool:
-    """Whether a folder above says that there are images in it."""
-    return any(map(IMAGE_FOLDER.fullmatch, map(_plain, file.split("/")[:-1])))
+def _folders(tree: Folder) -> tuple[dict[str, Said], tuple[str, str] | None]:
+    """What the names of folders with pictures say, and the first two side by side of which one
+    says images and the other masks; folders of splits and of images around them do not count."""
+    groups: dict[str, list[tuple[str, Said]]] = {}
+    for folder in tree.all():
+        *above, name = folder.name.split("/")
+        if (said := _said_by(name)) is not None and folder.has_pictures:
+            place = "/".join(name for name in above if not _is_passed(name))
+            groups.setdefault(place, []).append((folder.name, said))
+    known, beside = dict[str, Said](), None
+    for group in groups.values():
+        rests = [{said.rest for _, said in group if said.masks is masks} for masks in (False, True)]
+        sides: dict[bool, str] = {}
+        for folder_name, said in group:
+            if said.sure or said.rest in rests[not said.masks]:
+                known[folder_name.rpartition("/")[2]] = said
+                sides.setdefault(said.masks, folder_name)
+        if len(sides) == 2:
+            beside = beside or (sides[False], sides[True])
+    return known, beside
+
+
+def _is_passed(name: str) -> bool:
+    """Whether a folder is one of a split, or of images."""
+    said = _said_by(name)
+    return part_of(name) is not None or (said is not None and said.sure and not said.masks)
+
+
+@lru_cache(4096)
+def _said_by(name: str) -> Said | None:
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    for masks, pattern in ((False, IMAGE_FOLDER), (True, MASK_FOLDER)):
+        if match := pattern.fullmatch(plain):
+            return Said(masks, match["before"] or match["after"] or "", sure=True)
+    words = [word.lower() for word in WORD.findall(name)]
+    of_masks = [word for word in words if MASK_FOLDER.fullmatch(word)]
+    rest = [word for word in words if word not in of_masks and not IMAGE_FOLDER.fullmatch(word)]
+    return None if len(rest) == len(words) else Said(bool(of_masks), "_".join(rest), sure=False)
 
 
 def sequences_note(ids: Iterable[str]) -> list[str]:
@@ -189,19 +295,3 @@ def sequences_note(ids: Iterable[str]) -> list[str]:
         f"each other on both sides of a split flatter a model: --group-pattern '{FRAME.pattern}' "
         "keeps each sequence on one"
     ]
-
-
-@lru_cache(4096)
-def _is_of_masks(name: str) -> bool:
-    return MASK_FOLDER.fullmatch(_plain(name)) is not None
-
-
-def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.lower())
-
-
-@lru_cache(4096)
-def _plain_part(name: str) -> str:
-    """A folder's name without what says images or masks: "train" of train_masks."""
-    match = IMAGE_FOLDER.fullmatch(_plain(name)) or MASK_FOLDER.fullmatch(_plain(name))
-    return name if match is None else match["before"] or match["after"] or ""

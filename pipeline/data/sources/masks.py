@@ -9,27 +9,20 @@ train/images, or by a column; a table may also name each image's mask. Classes: 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import chain, repeat
 from pathlib import Path
 
-from pipeline.data.sources.columns import ColumnNames, is_split
+from pipeline.data.sources.columns import ColumnNames, image_column, is_split, mask_column
 from pipeline.data.sources.entries import Entries, Entry, Part
 from pipeline.data.sources.folder import grouped
 from pipeline.data.sources.layout import part_of
+from pipeline.data.sources.manifest import are_splits, check_unique
 from pipeline.data.sources.mask_classes import CLASS_FILES, classes_of, read_classes
 from pipeline.data.sources.mask_files import INSTANCES, ByName, PairedFiles, sequences_note
 from pipeline.data.sources.rows import SPLITS, Row, listed
-from pipeline.data.sources.table import (
-    MASK_NAMES,
-    PATH_NAMES,
-    SPLIT_NAMES,
-    TABLES,
-    Table,
-    known,
-    read_table,
-)
+from pipeline.data.sources.table import SPLIT_NAMES, TABLES, Table, known, read_table
 from pipeline.data.trees import open_place
 from pipeline.data.trees.local import path_text
 from pipeline.data.trees.names import Index, Names, Unused
@@ -37,23 +30,35 @@ from pipeline.data.trees.tree import File
 from pipeline.data.trees.walk import Walk
 from pipeline.errors import ParameterError, SourceError, counted
 
-IMAGE_NAMES = (*PATH_NAMES, "name")
 # What init starts from, of photographs and of small or grey images, and the largest side there.
 PRESETS = (("masks_photographs", 240), ("digit_scenes_segmentation", 128))
-LEADING = 0.5  # share of a column's names that lead to images
 NO_PLACE = "no such folder or CSV file"
-NO_IMAGE, READ = "a mask of no image", "read: what it says of the images"
+READ = "read: what it says of the images"
 SEVERAL = "several files of that name"
 UNREADABLE = "unreadable: No such file or directory"
 
 
-def has_masks(walk: Walk, table: Table | None = None) -> bool:
-    """Whether a tree holds images with masks, or a table in it names them."""
-    files = PairedFiles(walk)
-    if table is None:
-        return files.are_pairs
-    pictures = ByName(Names(chain(files.images, files.masks)))
-    return _leading(table, None, pictures, MASK_NAMES) is not None
+REMEDY = (
+    "put masks in masks/ beside images/, each with its image's name, or name them in a CSV with "
+    "columns path and mask"
+)
+
+
+def names_masks(table: Table, files: PairedFiles, asked: str | None = None) -> bool:
+    """Whether a table names masks of images; asked: the column of its answers, where a user names
+    it."""
+    return mask_column(table, ByName(Names(chain(files.images, files.masks))), asked) is not None
+
+
+def check_pairs(files: PairedFiles) -> None:
+    """Raise SourceError where folders are named for images and masks, and no more than a few of
+    the latter are of one of the former: they are no two classes."""
+    if files.beside is not None:
+        images, masks = (f"{path_text(name)}/" for name in files.beside)
+        raise SourceError(
+            f"{files.walk.files.where('')}: {images} and {masks} are named for images and masks, "
+            f"but {files.shown}; {REMEDY}; rename them where they are classes"
+        )
 
 
 class MasksSource:
@@ -76,10 +81,8 @@ class MasksSource:
         self._entries = self._without_open_splits(entries)
         masked = (entry for entry in self._entries if entry.mask is not None)
         if (example := next(masked, None)) is None:
-            raise SourceError(
-                f"{path}: no image with a mask; put masks in masks/ beside images/, each with its "
-                "image's name, or name them in a CSV with columns path and mask"
-            )
+            seen = f": {files.shown}" if files.masks else ""
+            raise SourceError(f"{path}: no image with a mask{seen}; {REMEDY}")
         shown = " with ".join(repr(path_text(name or "")) for name in (example.name, example.mask))
         count = 1 + sum(1 for _ in masked)
         self.notes.insert(0, f"{counted(count, 'image')} with a mask, e.g. {shown}")
@@ -115,22 +118,34 @@ class MasksSource:
         self, given: str, names: ColumnNames, files: PairedFiles
     ) -> tuple[Entries, set[str]]:
         """The images, and the tables that were read."""
-        tables = [given] if given else _tables_in(files.walk)
-        images = ByName(files.images if tables else Names())
-        for name in tables:
+        found = [given] if given else _tables_in(files.walk)
+        images = ByName(files.images if found else Names())
+        tables, columns = list[Table](), list[str]()
+        for name in found:
             file = File(self._tree, name)
             table = read_table(file) if given else readable(file)
-            column = None if table is None else _leading(table, names.path, images)
-            if table is not None and column is not None:
-                entries = self._of_table(table, column, names, images, files)
-                if not given:
-                    entries = Entries.joined([entries, _not_named(entries, files)])
-                return entries, {name}
-        if given:
+            column = table and (names.path or image_column(table, images))
+            if table and column and column in table.columns:
+                tables.append(table)
+                columns.append(column)
+        if not tables and given:
             where = self._tree.where(given)
             raise SourceError(f"{where}: no column of it leads to images; name one path")
-        names.check([])
-        return Entries.of(_entry(file, files) for file in files.images), set()
+        if not tables:
+            names.check([])
+            return Entries.of(_entry(file, files) for file in files.images), set()
+        if not are_splits(tables):
+            del tables[1:]
+        parts = [
+            self._of_table(table, column, names, images, files, len(tables) > 1)
+            for table, column in zip(tables, columns, strict=False)
+        ]
+        entries = Entries.joined(parts)
+        paths = [table.values(column) for table, column in zip(tables, columns, strict=False)]
+        check_unique(Index(entries.names()), entries, tables, paths)
+        if not given:
+            entries = Entries.joined([entries, _not_named(entries, files)])
+        return entries, {table.file.name for table in tables}
 
     def _of_table(
         self,
@@ -139,12 +154,19 @@ class MasksSource:
         names: ColumnNames,
         images: ByName,
         files: PairedFiles,
+        is_of_split: bool,
     ) -> Entries:
-        """Its rows."""
+        """Its rows; is_of_split: its name says their split, where no column does."""
         names.check(table.columns)
         table.check_cells(column)
         masks = ByName(Names(chain(files.masks, files.images)))
-        masked = names.label or _leading(table, None, masks, MASK_NAMES)
+        masked = names.label or mask_column(table, masks)
+        if masked and not any(masks.find(name) for name in table.values(masked) if name):
+            example = next(filter(None, table.values(masked)), "")
+            raise SourceError(
+                f"{table.file}: column {masked!r} leads to no masks (e.g. {example!r}); write "
+                "their paths below the folder of images and masks, or remove the column"
+            )
         splits = [name for name in known(table.columns, SPLIT_NAMES) if name != column]
         split = next((name for name in splits if is_split(table, name)), None)
         used = {"path": column, "mask": masked, "split": split, "group": names.group}
@@ -155,27 +177,18 @@ class MasksSource:
         cells = [
             table.values(each) if each else repeat("") for each in (masked, split, names.group)
         ]
+        usual = part_of(table.file.stem) if is_of_split else None
 
         def entries() -> Iterator[Entry]:
             for row, (name, mask, part, group) in enumerate(zip(table.values(column), *cells)):  # noqa: B905
-                found = _found(images, name)
-                entry = _entry(found[0], files) if len(found) == 1 else Entry(name)
-                if len(found) != 1:
-                    problem = f"{SEVERAL} ({name})" if found else UNREADABLE
-                    entry = entry._replace(problem=problem)
-                if mask:
-                    paths = _found(masks, mask)
-                    entry = entry._replace(mask=paths[0] if paths else None)
-                    entry = entry if paths else entry._replace(problem=f"mask: {UNREADABLE}")
+                entry = _entry_named(name, mask, images, masks, files)
                 if split and part:
                     entry = entry._replace(split=_split(part, table.where(row), split))
+                elif usual and not split:
+                    entry = entry._replace(split=usual)
                 yield entry._replace(group=group or None)
 
-        rows = Entries.of(entries())
-        if twice := Index(rows.names()).repeated(rows.name):
-            name = table.values(column)[twice[1]]
-            raise SourceError(f"{table.where(twice[1])}: {name!r} is named twice; keep one")
-        return rows
+        return Entries.of(entries())
 
     def _grouped(self, entries: Entries, pattern: str, names: ColumnNames) -> Entries:
         if names.group:
@@ -201,7 +214,7 @@ class MasksSource:
         """The pictures that are no image's and no mask's, and all other files."""
         images, masks = _index_of_images(self._entries), Index(self._entries.masks())
         pictures = (
-            (name, NO_IMAGE)
+            (name, files.reason_left_out(name))
             for name in files.walk.tree.names()
             if not images.holds(name, self._entries.name)
             and not masks.holds(name, self._entries.mask)
@@ -213,6 +226,20 @@ class MasksSource:
 
 def _entry(file: str, files: PairedFiles) -> Entry:
     return Entry(file, mask=files.mask_of(file), split=files.split_of(file))
+
+
+def _entry_named(name: str, mask: str, images: ByName, masks: ByName, files: PairedFiles) -> Entry:
+    """That of a table's row, by what it calls the image and its mask."""
+    found = images.find(name)
+    if len(found) != 1:
+        entry = Entry(name, problem=f"{SEVERAL} ({name})" if found else UNREADABLE)
+    else:
+        entry = _entry(found[0], files)
+    if mask:
+        paths = masks.find(mask)
+        entry = entry._replace(mask=paths[0] if paths else None)
+        entry = entry if paths else entry._replace(problem=f"mask: {UNREADABLE}")
+    return entry
 
 
 def _index_of_images(entries: Entries) -> Index:
@@ -250,26 +277,6 @@ def readable(file: File) -> Table | None:
         return read_table(file)
     except SourceError:
         return None  # named among the files left out
-
-
-def _found(files: ByName, name: str) -> list[str]:
-    return files.find(name.replace("\\", "/").removeprefix("./"))
-
-
-def _leading(
-    table: Table,
-    given: str | None,
-    files: ByName,
-    usual: Sequence[str] = IMAGE_NAMES,
-) -> str | None:
-    """The first column whose names lead to files; `given` where a user has named it."""
-    if given is not None:
-        return given if given in table.columns else None
-    for column in known(table.columns, usual):
-        values = [value for value in table.values(column) if value]
-        if values and sum(bool(_found(files, v)) for v in values) >= LEADING * len(values):
-            return column
-    return None
 
 
 def _split(value: str, where: str, column: str) -> str | None:

@@ -8,9 +8,10 @@ from pipeline.data.sources.coco import coco_files
 from pipeline.data.sources.columns import ColumnNames, has_label_columns
 from pipeline.data.sources.layout import Layout, part_of
 from pipeline.data.sources.manifest import read_tables
-from pipeline.data.sources.masks import has_masks, readable
+from pipeline.data.sources.mask_files import PairedFiles
+from pipeline.data.sources.masks import check_pairs, names_masks, readable
 from pipeline.data.sources.parquet_files import is_parquet, parquet_has_masks
-from pipeline.data.sources.table import TABLES
+from pipeline.data.sources.table import TABLES, Table
 from pipeline.data.trees import open_place, open_tree
 from pipeline.data.trees.tree import File, ending_of, is_remote, local_path
 from pipeline.data.trees.walk import Walk
@@ -34,18 +35,17 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
             return "parquet"
     tree, name = open_place(path, "no such folder, CSV or Parquet file")
     if name:
-        return _of_file(File(tree, name))
+        return _of_file(File(tree, name), names.label)
     tables, files = read_tables(tree, names)
     leading = [table for table in tables if files.lead(table)]
     labels = any(has_label_columns(each, names) for each in leading)
     walk, folder = files.walk, files.walk.tree
-    if any(has_masks(walk, each) for each in leading) or (not labels and has_masks(walk)):
-        return "masks"
-    if not labels and coco_files(walk):
-        return "coco"
+    labels = labels or any(names.label in each.columns for each in leading)
+    if (of_pixels := _of_pixels(walk, leading, names.label, labels)) is not None:
+        return of_pixels
     if any(part_of(name) == "labeled" and inner.folders for name, inner in folder.folders.items()):
         return "folder"
-    if any(has_label_columns(each, names) or names.label in each.columns for each in leading):
+    if labels:
         return "manifest"
     if len({name for _, name, _ in Layout.of(folder).labeled}) > 1:
         return "folder"
@@ -54,12 +54,30 @@ def recognise(path: str, names: ColumnNames | None = None) -> str:
     return "manifest" if leading else "folder"
 
 
-def _of_file(file: File) -> str:
+def _of_pixels(walk: Walk, leading: list[Table], label: str | None, labels: bool) -> str | None:
+    """The source of images with masks, None where there are none; label: a column that a user
+    names; labels: whether a table has labels of images. Raises SourceError where folders are named
+    for masks that are of no images."""
+    pairs = PairedFiles(walk)
+    if any(names_masks(each, pairs, label) for each in leading):
+        return "masks"
+    if labels:
+        return None
+    if pairs.are_pairs:
+        return "masks"
+    if coco_files(walk):
+        return "coco"
+    check_pairs(pairs)
+    return None
+
+
+def _of_file(file: File, label: str | None) -> str:
     """By its ending; a table may name masks."""
     ending = ending_of(file.name)
     if ending in TABLES:
         table = readable(file)
-        return "masks" if table and has_masks(Walk(file.tree), table) else "manifest"
+        masks = table is not None and names_masks(table, PairedFiles(Walk(file.tree)), label)
+        return "masks" if masks else "manifest"
     if ending == ".json":
         return "coco"
     if ending == ".parquet":
