@@ -12,8 +12,6 @@ last; what comes before, less the time of one shard, is its start.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.memory.measure import own_peak
+from benchmarks.memory.measure import own_peak, peak_of
 from benchmarks.runs import Row, arguments, compare, keep
 from pipeline.data.encoding import encode_png
 from pipeline.data.preparation.shard_writer import write_shards
@@ -131,10 +129,7 @@ def peak_memory(folder: Path, shards: int) -> float:
     """MiB that a process of its own takes at most to predict so many small shards."""
     images = folder / f"{shards}_shards"
     write_pictures(images, shards * MEMORY_ROWS, MEMORY_ROWS)
-    command = [sys.executable, "-m", "benchmarks.pseudo_labelling", "--peak"]
-    command += [str(folder / "small"), str(images)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(answer.stdout.splitlines()[-1])
+    return peak_of("benchmarks.pseudo_labelling", folder / "small", images)
 
 
 def say_peak(model: Path, images: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,6 +81,13 @@ def own_memory(process: int) -> int:
     """The bytes of a process that are its own, in memory now."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+
+def peak_of(module: str, *arguments: Path) -> float:
+    """MiB of a process of its own, as `python -m module --peak` with these arguments prints it."""
+    command = [sys.executable, "-m", module, "--peak", *map(str, arguments)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(answer.stdout.splitlines()[-1])
 
 
 def own_peak() -> float:

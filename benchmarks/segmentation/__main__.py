@@ -13,8 +13,6 @@ pixel. Seconds are the process's own.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from benchmarks.memory.measure import own_peak
+from benchmarks.memory.measure import own_peak, peak_of
 from benchmarks.runs import Row, arguments, compare, keep
 from pipeline.data.class_maps import pack_maps
 from pipeline.data.encoding import encode_png
@@ -175,11 +173,7 @@ def peak_memory(folder: Path, shards: int) -> float:
     """MiB that a process of its own takes at most to predict so many small shards."""
     images = folder / f"{shards}_shards"
     write_scenes(images, shards * MEMORY_ROWS, SMALL_SIDE, MEMORY_ROWS)
-    command = [sys.executable, "-m", "benchmarks.segmentation", "--peak"]
-    answer = subprocess.run(
-        [*command, str(folder / "small"), str(images)], capture_output=True, text=True, check=True
-    )
-    return float(answer.stdout.splitlines()[-1])
+    return peak_of("benchmarks.segmentation", folder / "small", images)
 
 
 def measured(folder: Path, name: str, *, rounds: int, steps: int, images: int) -> list[Row]:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.data.class_maps import IGNORED
 from pipeline.errors import DataError
+from pipeline.tasks.metrics import NO_IMAGES
 from pipeline.tasks.significance import Bootstrap, PairedTest, compare_scores
 
 Counts = NDArray[np.int64]
 Reals = NDArray[np.float64]
 Masks = NDArray[np.uint8]
 
-NO_IMAGES = "no labelled images to evaluate on; at least one is needed"
 MOST_WEIGHTS = 1 << 22  # of resampled images in memory at a time
 TOLERANCE = 0.0075  # of the diagonal of an image, by which two boundaries may differ
 

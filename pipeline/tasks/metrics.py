@@ -16,6 +16,7 @@ Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
 
+NO_IMAGES = "no labelled images to evaluate on; at least one is needed"
 CALIBRATION_BINS = 15
 ROWS_AT_ONCE = 1 << 16  # of which numbers of every class are in memory
 # A float32 probability that underflows counts as this much, so that figures stay finite.
@@ -51,7 +52,7 @@ def check_predictions(log_probs: Floats, labels: Integers) -> None:
             "they must be (images, classes) and (images,)"
         )
     if labels.size == 0:
-        raise DataError("no labelled images to evaluate on; at least one is needed")
+        raise DataError(NO_IMAGES)
     if wrong := int(by_rows(lambda part: np.isnan(part).any(axis=1), log_probs).sum()):
         raise DataError(f"{wrong} predictions hold NaN")
     if labels.min() < 0 or labels.max() >= log_probs.shape[1]:

@@ -20,13 +20,13 @@ def map_shards(stage: Stage, run: Run, *works: ShardWork, images: bool = True) -
     and again.
     """
     tasks = [(work, missing_shards(work.folder, work.out)) for work in works]
-    fewest, most = stage.params.run.actor_range
-    if most and images:
+    actors = stage.params.run.actor_range
+    if images and any(actors):
         from pipeline.ray.map_shards import distributed_map
 
         distributed_map(
             *tasks,
-            actors=(fewest, most),
+            actors=actors,
             gpus_per_actor=stage.params.run.gpus_per_actor,
             scratch=run.scratch,
             title=stage.title,

@@ -98,6 +98,7 @@ def test_prediction_goes_on_after_a_killed_actor_and_ends_in_order_when_asked(
     values["data"]["images_per_shard"] = 20
     values["augment"]["search"] = None
     values["predict"] = {"views": "jitter", "jitter_views": 20}
+    values["run"]["actors"] = 1
     earlier = ("prepare", "embed", "search", "train_teacher")
     whole, disturbed = twin_projects(tmp_path, values, *earlier)
     run("pseudo_label", whole, "--generation", "1")

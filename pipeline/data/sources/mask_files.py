@@ -50,7 +50,7 @@ NO_IMAGE, NO_ROW = "a mask of no image", "named in no row of the table"
 FREE, DOUBTFUL = -1, -2
 
 
-class Said(NamedTuple):
+class FolderKind(NamedTuple):
     """What a folder's name says: that there are masks in it, or images, and its other words; sure:
     also where no folder of the others lies beside it."""
 
@@ -110,7 +110,7 @@ class PairedFiles:
 
     def __init__(self, walk: Walk) -> None:
         self.walk, self.images, self.masks = walk, Names(), Names()
-        self._said, self.beside = _folders(walk.tree)
+        self._kinds, self.beside = _folders(walk.tree)
         for file in walk.tree.names():
             (self.masks if self._is_in(file, masks=True) else self.images).append(file)
         if not self.masks:
@@ -165,8 +165,8 @@ class PairedFiles:
 
     def mask_of(self, file: str) -> str | None:
         """That of an image."""
-        places = [place for place in self._places.places(file) if self.images[place] == file]
-        mask = self._mask_of[places[0]] if places else FREE
+        place = self._places.first(file, self.images.__getitem__)
+        mask = FREE if place is None else self._mask_of[place]
         return None if mask == FREE else self.masks[mask]
 
     @cached_property
@@ -179,10 +179,10 @@ class PairedFiles:
 
     def reason_left_out(self, file: str) -> str:
         """Why a picture is neither an image nor used as a mask."""
-        places = [place for place in self._mask_places.places(file) if self.masks[place] == file]
-        if not places:
+        place = self._mask_places.first(file, self.masks.__getitem__)
+        if place is None:
             return NO_ROW
-        if both := self._doubtful.get(places[0]):
+        if both := self._doubtful.get(place):
             first, second = (path_text(self.images[place]) for place in both)
             return f"fits two images, {first!r} and {second!r}; rename it for one"
         return NO_IMAGE
@@ -197,13 +197,13 @@ class PairedFiles:
 
     def _rest(self, name: str) -> str:
         """A folder's name without what says images or masks: "train" of train_masks."""
-        said = self._said.get(name)
-        return name if said is None else said.rest
+        kind = self._kinds.get(name)
+        return name if kind is None else kind.rest
 
     def _is_in(self, file: str, *, masks: bool = False) -> bool:
         """Whether a folder above says that there are images in it, or masks."""
-        said = map(self._said.get, file.split("/")[:-1])
-        return any(each is not None and each.masks is masks for each in said)
+        kinds = map(self._kinds.get, file.split("/")[:-1])
+        return any(kind is not None and kind.masks is masks for kind in kinds)
 
     @property
     def _pairs(self) -> int:
@@ -240,23 +240,23 @@ def _ways(file: str) -> set[str]:
     return tails | {str(PurePosixPath(tail).with_suffix("")) for tail in tails}
 
 
-def _folders(tree: Folder) -> tuple[dict[str, Said], tuple[str, str] | None]:
+def _folders(tree: Folder) -> tuple[dict[str, FolderKind], tuple[str, str] | None]:
     """What the names of folders with pictures say, and the first two side by side of which one
     says images and the other masks; folders of splits and of images around them do not count."""
-    groups: dict[str, list[tuple[str, Said]]] = {}
+    groups: dict[str, list[tuple[str, FolderKind]]] = {}
     for folder in tree.all():
         *above, name = folder.name.split("/")
-        if (said := _said_by(name)) is not None and folder.has_pictures:
+        if (kind := _kind_of(name)) is not None and folder.has_pictures:
             place = "/".join(name for name in above if not _is_passed(name))
-            groups.setdefault(place, []).append((folder.name, said))
-    known, beside = dict[str, Said](), None
+            groups.setdefault(place, []).append((folder.name, kind))
+    known, beside = dict[str, FolderKind](), None
     for group in groups.values():
-        rests = [{said.rest for _, said in group if said.masks is masks} for masks in (False, True)]
+        rests = [{kind.rest for _, kind in group if kind.masks is masks} for masks in (False, True)]
         sides: dict[bool, str] = {}
-        for folder_name, said in group:
-            if said.sure or said.rest in rests[not said.masks]:
-                known[folder_name.rpartition("/")[2]] = said
-                sides.setdefault(said.masks, folder_name)
+        for folder_name, kind in group:
+            if kind.sure or kind.rest in rests[not kind.masks]:
+                known[folder_name.rpartition("/")[2]] = kind
+                sides.setdefault(kind.masks, folder_name)
         if len(sides) == 2:
             beside = beside or (sides[False], sides[True])
     return known, beside
@@ -264,20 +264,22 @@ def _folders(tree: Folder) -> tuple[dict[str, Said], tuple[str, str] | None]:
 
 def _is_passed(name: str) -> bool:
     """Whether a folder is one of a split, or of images."""
-    said = _said_by(name)
-    return part_of(name) is not None or (said is not None and said.sure and not said.masks)
+    kind = _kind_of(name)
+    return part_of(name) is not None or (kind is not None and kind.sure and not kind.masks)
 
 
 @lru_cache(4096)
-def _said_by(name: str) -> Said | None:
+def _kind_of(name: str) -> FolderKind | None:
     plain = re.sub("[^a-z0-9]", "", name.lower())
     for masks, pattern in ((False, IMAGE_FOLDER), (True, MASK_FOLDER)):
         if match := pattern.fullmatch(plain):
-            return Said(masks, match["before"] or match["after"] or "", sure=True)
+            return FolderKind(masks, match["before"] or match["after"] or "", sure=True)
     words = [word.lower() for word in WORD.findall(name)]
     of_masks = [word for word in words if MASK_FOLDER.fullmatch(word)]
     rest = [word for word in words if word not in of_masks and not IMAGE_FOLDER.fullmatch(word)]
-    return None if len(rest) == len(words) else Said(bool(of_masks), "_".join(rest), sure=False)
+    return (
+        None if len(rest) == len(words) else FolderKind(bool(of_masks), "_".join(rest), sure=False)
+    )
 
 
 def sequences_note(ids: Iterable[str]) -> list[str]:

@@ -124,9 +124,13 @@ class Index:
         first, stop = (int(np.searchsorted(self._hashes, value, side)) for side in SIDES)
         return [int(place) for place in self._places[first:stop]]
 
+    def first(self, key: str, at: Callable[[int], str | None]) -> int | None:
+        """The first place that goes by the key; at: the key of a place."""
+        return next((place for place in self.places(key) if at(place) == key), None)
+
     def holds(self, key: str, at: Callable[[int], str | None]) -> bool:
-        """Whether a place goes by the key; at: the key of a place."""
-        return any(at(place) == key for place in self.places(key))
+        """Whether a place goes by the key; at: as in `first`."""
+        return self.first(key, at) is not None
 
     def repeated(self, key: Callable[[int], str]) -> tuple[int, int] | None:
         """The first place with the key of an earlier one, behind that; key: of a place."""
