@@ -43,7 +43,7 @@ def predict(arguments: argparse.Namespace) -> None:
     params = load_params()
     from pipeline.data.sources.loose import LooseImages
 
-    images = LooseImages(arguments.images)
+    images = LooseImages(arguments.images, out)
     from pipeline.models.spec import read_spec
     from pipeline.workflow.shipping import named_models
 

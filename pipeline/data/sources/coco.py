@@ -18,10 +18,10 @@ from typing import Any
 
 from pipeline.data.masks import IGNORED, MOST_CLASSES
 from pipeline.data.sources.coco_masks import rasterized
-from pipeline.data.sources.folder import compiled_groups, group_of, groups_note
+from pipeline.data.sources.folder import compiled_groups, group_of, groups_note, sequences_note
 from pipeline.data.sources.layout import split_of
 from pipeline.data.sources.mask_classes import VOID
-from pipeline.data.sources.mask_files import ByName, sequences_note
+from pipeline.data.sources.mask_files import ByName
 from pipeline.data.sources.masks import READ, SEVERAL, UNREADABLE
 from pipeline.data.sources.rows import MaskFile, Row, listed
 from pipeline.data.trees import Tree, open_place

@@ -21,6 +21,9 @@ from pipeline.data.trees.names import Unused
 from pipeline.data.trees.walk import LINK_TO_FOLDER, Walk
 from pipeline.errors import ParameterError, SourceError, counted
 
+FRAME = re.compile(r"([^/]+)[ ._-][a-zA-Z]{0,6}[0-9]+[.][^./]+$")
+SURE_FRAMES, FRAMES_A_SEQUENCE = 0.9, 10  # share of the images; frames on average
+
 
 class FolderSource:
     """The images under a folder; an id is the path below it, with forward slashes."""
@@ -135,3 +138,20 @@ def compiled_groups(pattern: str) -> re.Pattern[str]:
             r"group, and nothing else, in brackets, as in (patient_\d+)"
         )
     return compiled
+
+
+def sequences_note(ids: Iterable[str]) -> list[str]:
+    """What to say where nearly all images have names of frames of a few sequences."""
+    total, found, names = 0, 0, dict[str, None]()
+    for name in ids:
+        total += 1
+        if match := FRAME.search(name):
+            found += 1
+            names[match[1]] = None
+    if found < SURE_FRAMES * total or not 1 < len(names) <= found / FRAMES_A_SEQUENCE:
+        return []
+    return [
+        f"names as of frames of {len(names)} sequences, e.g. {next(iter(names))!r}; frames next to "
+        f"each other on both sides of a split flatter a model: --group-pattern '{FRAME.pattern}' "
+        "keeps each sequence on one"
+    ]

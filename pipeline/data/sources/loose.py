@@ -8,6 +8,7 @@ Of Parquet the column `id`, else file and row.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,12 +32,20 @@ from pipeline.errors import SourceError
 
 
 class LooseImages:
-    """What `where` names; reading it twice gives the same rows. Raises SourceError for nothing."""
+    """What `where` names, but not `out`, a file or folder of results, and what is in it; reading it
+    twice gives the same rows. Raises SourceError for nothing."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, out: Path | None = None) -> None:
         path = Path(where)
         self._root = path if path.is_dir() else None
         self._files, self._tables = _in_folder(path) if self._root else _named(where)
+        if out is not None:
+            results = Path(os.path.abspath(out))  # noqa: PTH100 - without a look at each file
+            self._files = {
+                file: problem
+                for file, problem in self._files.items()
+                if not Path(os.path.abspath(file)).is_relative_to(results)  # noqa: PTH100
+            }
         if not self._files and not self._tables:
             lacks = "no images" if path.exists() or re.search(r"[*?[]", where) else "no such file"
             raise SourceError(

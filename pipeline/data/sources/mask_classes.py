@@ -174,6 +174,7 @@ def _values(masks: Iterable[bytes], problems: Counter[str] | None = None) -> set
                 found |= {*values}
             elif problems is not None:
                 problems[values] += 1
-    levels = {value & 255 for value in found}
-    greys = {COLOUR + level * 0x010101 for level in levels}
-    return levels if found == greys else found  # grey levels in three channels
+    greys = {COLOUR + level * 0x010101: level for level in range(256)}
+    if any(value >= COLOUR and value not in greys for value in found):
+        return found
+    return {greys.get(value, value) for value in found}  # grey levels, of some in three channels

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.trees.local import path_text
-from pipeline.data.trees.names import Index, Names
+from pipeline.data.trees.names import Index, Names, one_form
 from pipeline.data.trees.tree import ending_of
 from pipeline.data.trees.walk import Folder, Walk
 from pipeline.errors import counted
@@ -43,10 +43,9 @@ IMAGE_AFFIX = re.compile(
     "^(image|img|rgb|sat)[ ._-]+(?=.)|[ ._-](image|img|rgb|sat|leftimg8bit)$", re.IGNORECASE
 )
 DOUBLE_ENDING = re.compile("[.]ome$", re.IGNORECASE)
-FRAME = re.compile(r"([^/]+)[ ._-][a-zA-Z]{0,6}[0-9]+[.][^./]+$")
-SURE_FRAMES, FRAMES_A_SEQUENCE = 0.9, 10  # share of the images; frames on average
 LOSSY = (".jpg", ".jpeg")
-NO_IMAGE, NO_ROW = "a mask of no image", "named in no row of the table"
+NO_IMAGE = "a mask of no image, or the second of one"
+NO_ROW = "named in no row of the table"
 FREE, DOUBTFUL = -1, -2
 
 
@@ -73,7 +72,7 @@ class Way(NamedTuple):
         stem = _stem(file)
         stem = stem if affix is None else affix.sub("", stem) or stem
         key = stem if self.alone else "/".join([*filter(None, folders), stem])
-        return key.casefold() if self.folded else key
+        return one_form(key).casefold() if self.folded else key
 
 
 WAYS = (
@@ -96,7 +95,7 @@ class ByName:
 
     def find(self, name: str) -> list[str]:
         """The files of that name, whichever way its slashes lean, in order."""
-        name = name.replace("\\", "/").removeprefix("./")
+        name = one_form(name.replace("\\", "/").removeprefix("./"))
         found = map(self._files.__getitem__, self._index.places(name))
         return [file for file in found if name in _ways(file)]
 
@@ -182,6 +181,8 @@ class PairedFiles:
         place = self._mask_places.first(file, self.masks.__getitem__)
         if place is None:
             return NO_ROW
+        if self._image_of[place] >= 0:
+            return NO_ROW
         if both := self._doubtful.get(place):
             first, second = (path_text(self.images[place]) for place in both)
             return f"fits two images, {first!r} and {second!r}; rename it for one"
@@ -235,7 +236,7 @@ def _stem(file: str) -> str:
 
 
 def _ways(file: str) -> set[str]:
-    parts = file.split("/")
+    parts = one_form(file).split("/")
     tails = {"/".join(parts[place:]) for place in range(len(parts))}
     return tails | {str(PurePosixPath(tail).with_suffix("")) for tail in tails}
 
@@ -280,20 +281,3 @@ def _kind_of(name: str) -> FolderKind | None:
     return (
         None if len(rest) == len(words) else FolderKind(bool(of_masks), "_".join(rest), sure=False)
     )
-
-
-def sequences_note(ids: Iterable[str]) -> list[str]:
-    """What to say where nearly all images have names of frames of a few sequences."""
-    total, found, names = 0, 0, dict[str, None]()
-    for name in ids:
-        total += 1
-        if match := FRAME.search(name):
-            found += 1
-            names[match[1]] = None
-    if found < SURE_FRAMES * total or not 1 < len(names) <= found / FRAMES_A_SEQUENCE:
-        return []
-    return [
-        f"names as of frames of {len(names)} sequences, e.g. {next(iter(names))!r}; frames next to "
-        f"each other on both sides of a split flatter a model: --group-pattern '{FRAME.pattern}' "
-        "keeps each sequence on one"
-    ]

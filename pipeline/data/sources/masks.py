@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pipeline.data.sources.columns import ColumnNames, image_column, is_split, mask_column
 from pipeline.data.sources.entries import Entries, Entry, Part
-from pipeline.data.sources.folder import grouped
+from pipeline.data.sources.folder import grouped, sequences_note
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.manifest import are_splits, check_unique
 from pipeline.data.sources.mask_classes import CLASS_FILES, classes_of, read_classes
-from pipeline.data.sources.mask_files import INSTANCES, ByName, PairedFiles, sequences_note
+from pipeline.data.sources.mask_files import INSTANCES, ByName, PairedFiles
 from pipeline.data.sources.rows import SPLITS, Row, listed
 from pipeline.data.sources.table import SPLIT_NAMES, TABLES, Table, known, read_table
 from pipeline.data.trees import open_place
@@ -182,6 +182,8 @@ class MasksSource:
         def entries() -> Iterator[Entry]:
             for row, (name, mask, part, group) in enumerate(zip(table.values(column), *cells)):  # noqa: B905
                 entry = _entry_named(name, mask, images, masks, files)
+                if masked and not mask:
+                    entry = entry._replace(mask=None)
                 if split and part:
                     entry = entry._replace(split=_split(part, table.where(row), split))
                 elif usual and not split:

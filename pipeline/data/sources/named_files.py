@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.sources.table import Table
 from pipeline.data.trees.local import LocalTree, path_text
-from pipeline.data.trees.names import Index, Names
+from pipeline.data.trees.names import Index, Names, one_form
 from pipeline.data.trees.tree import SYSTEM, Tree, is_system
 from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError
@@ -181,7 +180,7 @@ def split_of_folders(file: str) -> str | None:
 
 def _folded(name: str) -> str:
     """A name to compare: its letters in one case and one form of Unicode."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return one_form(name).casefold()
 
 
 def _without(prefix: str, name: str) -> str:

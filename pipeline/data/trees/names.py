@@ -3,6 +3,7 @@ takes 49 more, and a path some 300."""
 
 from __future__ import annotations
 
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, overload
@@ -22,6 +23,11 @@ def packed(text: str) -> bytes:
 def unpacked(data: bytes) -> str:
     """The text of `packed`."""
     return data.decode("utf-8", "surrogatepass")
+
+
+def one_form(text: str) -> str:
+    """A text to compare: systems write a letter with a mark in two ways."""
+    return unicodedata.normalize("NFC", text)
 
 
 class Names(Sequence[str]):

@@ -26,6 +26,15 @@ def test_a_folder_gives_a_row_for_each_file_below_it(tmp_path: Path) -> None:
     assert problems["notes.txt"] == ".txt file, not an image"
 
 
+def test_results_among_the_images_are_none_of_them(tmp_path: Path) -> None:
+    for name in ("a.png", "out/masks/a.png", "out/predictions.csv", "other/out.png"):
+        put(tmp_path, name)
+    out = tmp_path / "other" / ".." / "out"
+    for where in (str(tmp_path), f"{tmp_path}/**/*.png"):
+        found = [Path(row.id).name for row in LooseImages(where, out).rows()]
+        assert found == ["a.png", "out.png"]
+
+
 def test_a_glob_or_a_file_gives_what_it_names(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.jpg", "a/d.txt"):
         put(tmp_path, name)

@@ -124,6 +124,36 @@ def test_a_table_names_masks_splits_and_groups(tmp_path: Path) -> None:
     assert rows["pictures/more.jpg"].problem == "mask: unreadable: No such file or directory"
 
 
+def test_an_empty_cell_of_masks_is_an_unlabelled_image(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        image(tmp_path / f"images/{name}.jpg")
+        mask(tmp_path / f"masks/{name}.png")
+    (tmp_path / "list.csv").write_text("path,mask\nimages/a.jpg,masks/a.png\nimages/b.jpg,\n")
+    source = opened(tmp_path)
+    assert found(source) == {f"images/{name}.jpg": (name != "b", None) for name in "abc"}
+    assert dict(source.left_out)["masks/b.png"] == "named in no row of the table"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_letters_with_marks_are_written_in_two_ways(tmp_path: Path, named: bool) -> None:
+    composed, apart = "b\u00e4ume", "ba\u0308ume"
+    image(tmp_path / f"images/{composed}.jpg")
+    mask(tmp_path / f"masks/{apart}.png")
+    if named:
+        line = f"images/{apart}.jpg,masks/{composed}.png"
+        (tmp_path / "list.csv").write_text(f"path,mask\n{line}\n", encoding="utf-8")
+    assert found(opened(tmp_path)) == {f"images/{composed}.jpg": (True, None)}
+
+
+def test_grey_levels_in_one_channel_and_in_three_are_the_same_classes(tmp_path: Path) -> None:
+    for number, mode in enumerate(("L", "RGB")):
+        image(tmp_path / f"images/{number}.png", number)
+        path = tmp_path / f"masks/{number}.png"
+        mask(path, (0, 1, 2))
+        Image.open(path).convert(mode).save(path)
+    assert opened(tmp_path).classes == ["class_0", "class_1", "class_2"]
+
+
 @pytest.mark.parametrize(
     ("text", "names", "values"),
     [
@@ -192,7 +222,9 @@ def test_what_is_no_image_with_a_mask_is_said(tmp_path: Path) -> None:
     mask(tmp_path / "masks/a.png")
     mask(tmp_path / "masks/b.png")
     (tmp_path / "notes.pdf").write_bytes(b"x")
-    assert dict(opened(tmp_path).left_out)["masks/b.png"] == "a mask of no image"
+    assert (
+        dict(opened(tmp_path).left_out)["masks/b.png"] == "a mask of no image, or the second of one"
+    )
     with pytest.raises(ParameterError, match=r"matches no image, as 'images/a\.png'"):
         opened(tmp_path, group_pattern=r"(\d+)")
 
