@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.models.checkpoint import Checkpoint
+    from pipeline.models.passes import Passes
 
 
 @dataclass
@@ -107,6 +108,17 @@ class ShardPredictor:
         return networks
 
     @cached_property
+    def passes(self) -> dict[int, Passes]:
+        """How each of these predicts the images of the whole folder, by its place."""
+        from pipeline.evaluate.checkpoints import checkpoint_passes
+
+        rows, params = self.manifest.rows, self.params
+        return {
+            place: checkpoint_passes(network, rows, params, precision=params.precision)
+            for place, network in self.networks.items()
+        }
+
+    @cached_property
     def task(self) -> Task:
         """What the models say of images."""
         return open_task(read_spec(self.models[0]).task)
@@ -169,16 +181,16 @@ class ShardPredictor:
     ) -> dict[int, tuple[Array, str]]:
         """The same of each network; the features of the last one go to `embeddings`, if any."""
         from pipeline.data.tensors import decoding_pool, shard_images, stored_shape
-        from pipeline.evaluate.checkpoints import checkpoint_passes, checkpoint_predictions
+        from pipeline.evaluate.checkpoints import checkpoint_predictions
         from pipeline.evaluate.views import num_views
         from pipeline.models.parts import features_read, mean_features
 
-        params, rows, members = self.params, self.manifest.rows, {}
+        params, members = self.params, dict[int, tuple[Array, str]]()
         shape = stored_shape(self.folder, self.manifest)
         with decoding_pool(self.threads) as pool, ExitStack() as stack:
             images = shard_images(shard, shape, pool)
             for place, network in self.networks.items():
-                passes = checkpoint_passes(network, rows, params, precision=params.precision)
+                passes = self.passes[place]
                 read: list[Tensor] = []
                 if place == max(self.networks) and self.embeddings is not None:
                     read = stack.enter_context(features_read(network.network))
