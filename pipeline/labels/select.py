@@ -130,13 +130,38 @@ def find_cuts(
     most = params.max_repeats if task.image_classes else 1
     more, fewer = (np.minimum(times, most) for times in (whole + 1, whole))
     cuts = Cuts(thresholds, more, fewer, *none)
-    order = rows[np.lexsort((hashes[rows], -confidences[rows], labels[rows]))]
     cut = (num_more > 0) & (num_sure > 0)
-    places = order[(np.cumsum(num_sure) - num_sure + num_more - 1)[cut]]
+    places = _places_of_rank(labels, confidences, hashes, rows, np.where(cut, num_more, 0))
     cuts.last_confidences[cut] = confidences[places]
     cuts.last_hashes[cut] = hashes[places]
     cuts.last_places[cut] = places
     return cuts
+
+
+def _places_of_rank(
+    labels: NDArray[np.int32],
+    confidences: Floats,
+    hashes: Hashes,
+    rows: Integers,
+    ranks: Integers,
+) -> Integers:
+    """Of each class with a rank over 0 the row that has it among `rows`, the first being 1, by
+    (confidence, hash, place); ranks: (K,).
+
+    Class and confidence are one number, whose values alone are sorted: many times faster than rows
+    by three keys. Those are only where a cut is among equal confidences.
+    """
+    falling = np.uint32(0xFFFFFFFF) - confidences[rows].view(np.uint32)  # not negative: bits ascend
+    keys = labels[rows].astype(np.uint64) << np.uint64(32) | falling
+    ordered, classes = np.sort(keys), np.flatnonzero(ranks)
+    starts = np.searchsorted(ordered, np.arange(len(ranks), dtype=np.uint64) << np.uint64(32))
+    last = np.zeros(len(ranks), np.uint64)
+    last[classes] = ordered[(starts + ranks - 1)[classes]]
+    surer = np.searchsorted(ordered, last) - starts
+    equal = rows[(keys == last[labels[rows]]) & (ranks > 0)[labels[rows]]]
+    equal = equal[np.lexsort((hashes[equal], labels[equal]))]
+    first = np.searchsorted(labels[equal], classes)
+    return np.asarray(equal[first + (ranks - surer)[classes] - 1])
 
 
 def select(candidates: Candidates, cuts: Cuts, places: NDArray[np.int64] | None = None) -> Choice:
