@@ -18,16 +18,17 @@ from pipeline.progress import say
 NODES = (1, 2, 4, 8, 16, 32, 64)
 GIVEN = """
 labeled=1.3e6 unlabeled=130e6 held_out=100e3 generations=3 teacher_epochs=90 student_passes=3
-unlabeled_ratio=7 image_bytes=23.1e3 source_bytes=110e3 shard_rows=4096 shard_seconds=2e-3
+unlabeled_ratio=7 image_bytes=23.1e3 source_bytes=110e3 shard_rows=4096 task_seconds=2e-3
 prepare_seconds=4.1e-3 prepare_driver_seconds=0.46e-6 copies_seconds=11.7e-9 write_seconds=93e-6
-decode_seconds=0.62e-3 select_seconds=6.7e-6 select_driver_seconds=0.65e-6 report_seconds=126e-6
-report_threads=64 gpus=8 cores=128 train_rate=2078 predict_rate=7410 node_efficiency=0.95
+decode_seconds=0.62e-3 select_seconds=6.7e-6 select_driver_seconds=0.25e-6 report_seconds=126e-6
+select_workers=128 worker_tasks=16 prediction_bytes=111 pseudo_label_bytes=121
+gpus=8 cores=128 train_rate=2078 predict_rate=7410 node_efficiency=0.95
 node_read=5e9 storage_read=100e9 node_write=5e9 storage_write=50e9
 node_euro=20 terabyte_euro=20 months=1
 """
 RATES = {name: float(value) for name, value in (item.split("=") for item in GIVEN.split())}
 ONCE = ("prepare", "teacher", "report")  # the other steps come in each generation
-ALONE = ("one thread", "one node")  # needs that no further node meets
+ALONE = "one thread"  # what no further node meets
 Needs = dict[str, float]  # seconds that each thing a pass needs would take alone
 Steps = dict[str, list[Needs]]
 
@@ -38,8 +39,13 @@ def steps_of(nodes: int, rate: Mapping[str, float]) -> Steps:
     read = min(nodes * rate["node_read"], rate["storage_read"])
     write = min(nodes * rate["node_write"], rate["storage_write"])
     cores, gpus = nodes * rate["cores"], nodes * rate["gpus"]
-    threads = min(rate["report_threads"], rate["cores"])
-    handing_out = rate["shard_seconds"] / rate["shard_rows"]  # to Ray, by one thread
+    workers, shards = min(cores, rate["select_workers"]), images / rate["shard_rows"]
+    handing_out = shards * rate["task_seconds"]  # to Ray, by one thread, a shard or slice a task
+    small = (rate["prediction_bytes"] * rate["generations"] + rate["pseudo_label_bytes"]) / read
+
+    def grouped(workers: float) -> float:
+        """The same where several shards are one task."""
+        return min(shards, rate["worker_tasks"] * workers) * rate["task_seconds"]
 
     def looked_at(count: float, rate_of_gpus: float) -> Needs:
         decoding = count * rate["decode_seconds"] / cores
@@ -55,7 +61,7 @@ def steps_of(nodes: int, rate: Mapping[str, float]) -> Steps:
                 "decoding": images * rate["prepare_seconds"] / cores,
                 "reading": images * rate["source_bytes"] / read,
                 "writing": images * rate["image_bytes"] / write,
-                "one thread": images * handing_out,
+                "one thread": handing_out,
             },
             {"one thread": images * rate["prepare_driver_seconds"]},
             {"comparing": images * rate["held_out"] * rate["copies_seconds"] / cores},
@@ -63,17 +69,26 @@ def steps_of(nodes: int, rate: Mapping[str, float]) -> Steps:
                 "cores": images * rate["write_seconds"] / cores,
                 "reading": images * rate["image_bytes"] / read,
                 "writing": images * rate["image_bytes"] / write,
-                "one thread": images * handing_out,
+                "one thread": handing_out,
             },
         ],
         "teacher": [looked_at(rate["teacher_epochs"] * rate["labeled"], trained)],
-        "predict": [asked | {"one thread": rate["unlabeled"] * handing_out}],
+        "predict": [asked | {"one thread": grouped(gpus)}],
         "select": [
-            {"cores": rate["unlabeled"] * rate["select_seconds"] / cores},
+            {
+                "cores": rate["unlabeled"] * rate["select_seconds"] / workers,
+                "one thread": 2 * grouped(workers),
+            },
             {"one thread": rate["unlabeled"] * rate["select_driver_seconds"]},
         ],
         "student": [looked_at(taught * (1 + 1 / rate["unlabeled_ratio"]), trained)],
-        "report": [{"one node": rate["unlabeled"] * rate["report_seconds"] / threads}],
+        "report": [
+            {
+                "cores": rate["unlabeled"] * rate["report_seconds"] / workers,
+                "reading": rate["unlabeled"] * small,
+                "one thread": grouped(workers),
+            }
+        ],
     }
 
 
@@ -105,7 +120,7 @@ def stored_bytes(rate: Mapping[str, float]) -> float:
 def time_table(nodes: Sequence[int], rate: Mapping[str, float]) -> str:
     """Hours of each step and what sets most of them, and of the run, by the number of nodes."""
     names = list(steps_of(1, rate))
-    last = ("whole run", "of it one thread or node", "GPU hours", "euro")
+    last = ("whole run", "of it one thread", "GPU hours", "euro")
     lines = [
         f"| nodes | {' | '.join([*names, *last])} |",
         "|---" * (1 + len(names) + len(last)) + "|",
@@ -117,7 +132,7 @@ def time_table(nodes: Sequence[int], rate: Mapping[str, float]) -> str:
             seconds = spent(passes)
             cells.append(f"{_hours(seconds.total())} ({seconds.most_common(1)[0][0]})")
         whole = whole_run(steps, rate["generations"])
-        hours, alone = whole.total() / 3600, sum(whole[name] for name in ALONE)
+        hours, alone = whole.total() / 3600, whole[ALONE]
         cells += [f"{hours:.1f} h", f"{alone / whole.total():.0%}".replace("%", " %")]
         cells += [
             f"{hours * count * rate['gpus']:,.0f}",

@@ -1,10 +1,12 @@
 """Put everything that was measured on one page, and a table on the terminal."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 from pipeline.files import write_text
 from pipeline.progress import say
+from pipeline.ray.map_shards import in_ray_tasks
 from pipeline.report.gather import as_written, gather_report
 from pipeline.report.originals import shown_pictures
 from pipeline.report.page import render_report, render_times
@@ -19,13 +21,19 @@ DRAIN_SECONDS = 60.0
 def report(stage: Stage) -> None:
     """Write report/index.html, and beside it times.html, which is no output of DVC's."""
     layout, params = stage.layout, stage.params
-    keys = params.all_models
+    keys, workers = params.all_models, params.run.select_workers if params.generations else 0
+    stored = params.storage.url is not None
     layout.remove_leftovers(keys)
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
     with stage.run(inputs, {"report": {}}) as run:
         page = layout.report / "index.html"
-        with as_written(stage.root):
-            data = gather_report(layout, params)
+        with (
+            in_ray_tasks(workers, stored=stored, title=stage.title, grouped=True)
+            if workers
+            else nullcontext() as map_items,
+            as_written(stage.root),
+        ):
+            data = gather_report(layout, params, map_items)
             data = replace(data, pictures=shown_pictures(data.shown_images, params.data))
             html, note, figures = render_report(data), render_note(data), headline(data)
             by_generation = [part.test.score for part in data.generations]

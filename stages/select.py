@@ -21,7 +21,7 @@ from pipeline.workflow.stage import Stage, result_line, run_stage
 
 def select(stage: Stage) -> None:
     """Write pseudo_labels/, audits/ and metrics/select/ of the stage's generation."""
-    layout, key, throughput = stage.layout, stage.key, stage.params.run
+    layout, key, workers = stage.layout, stage.key, stage.params.run.select_workers
     truth_file = layout.prepared / "unlabeled_truth.parquet"
     params, classes = stage.params.selection(key), layout.classes
     check_class_names(classes, params)
@@ -37,9 +37,9 @@ def select(stage: Stage) -> None:
         if stored is not None:
             run.marks.add(stored)
         with (
-            in_ray_tasks(throughput.select_workers, stored=stored is not None, title=stage.title)
-            if throughput.select_workers
-            else nullcontext(in_threads(throughput.select_threads))
+            in_ray_tasks(workers, stored=stored is not None, title=stage.title, grouped=True)
+            if workers
+            else nullcontext(in_threads(stage.params.run.select_threads))
         ) as map_items:
             figures = select_pseudo_labels(
                 layout.predictions(key),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,10 @@ from pipeline.data.preparation.side_shards import SideShard, SideShards
 from pipeline.data.preparation.slices import Slices, write_slice
 from pipeline.data.shards import write_manifest, write_shard
 from pipeline.labels.audit import audit
-from pipeline.labels.doubt import narrowed
 from pipeline.labels.select import Candidates, Reason, find_cuts, select
 from pipeline.params import DataParams, SelectParams
 from pipeline.progress import say
-from pipeline.report.galleries import Unlabeled, read_unlabeled
+from pipeline.report.galleries import best_of_shards
 from pipeline.tasks.classification import TASK
 
 ROUNDS = 3
@@ -137,15 +136,9 @@ def report_rate(at: Path, count: int = 2048) -> float:
     write_manifest(at / "kept", [write_shard(at / "kept" / "shard_00000.parquet", table)])
 
     def work() -> None:
-        parts = read_unlabeled(folders, at / "kept")
-        narrowed(parts, lambda columns: _places(Unlabeled(*columns)))
+        list(best_of_shards(folders, at / "kept"))
 
     return seconds(work) / count
-
-
-def _places(known: Unlabeled) -> Iterator[int]:
-    for places in known.galleries().values():
-        yield from places
 
 
 RATES: dict[str, Callable[[Path], float]] = {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Columns = tuple[NDArray[Any], ...]
 AGAIN = 0.9
+ROWS_AT_ONCE = 4096  # that wait until the best of them are found
 
 
 def margins(probabilities: Floats) -> Floats:
@@ -85,15 +86,20 @@ def narrowed(parts: Iterable[Columns], best: Callable[[Columns], Iterable[int]])
     """Of images in parts, columns (n, …) of each, those that `best` finds of all; in their order.
 
     best: the places of some, such as `diverse`, which of any part that holds them are the same. So
-    no more than they and one part are in memory. Of no parts ().
+    no more than they and some parts are in memory. Of no parts ().
     """
-    known: Columns = ()
+    waiting = list[Columns]()
     for part in parts:
-        joined = zip(known, part, strict=True)
-        known = tuple(np.concatenate(both) for both in joined) if known else part
-        places = sorted(set(best(known)))
-        known = tuple(column[places] for column in known)
-    return known
+        waiting.append(part)
+        if sum(len(columns[0]) for columns in waiting) >= ROWS_AT_ONCE:
+            waiting = [_best(waiting, best)]
+    return _best(waiting, best) if waiting else ()
+
+
+def _best(parts: Sequence[Columns], best: Callable[[Columns], Iterable[int]]) -> Columns:
+    joined = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    places = sorted(set(best(joined)))
+    return tuple(column[places] for column in joined)
 
 
 def class_pairs(probabilities: Floats) -> NDArray[np.int64]:

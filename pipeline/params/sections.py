@@ -239,7 +239,8 @@ class RunParams(Section):
     prepare_workers: int = Field(0, ge=0)
     """Ray tasks that prepare at once; 0: threads of the stage's own process, one a core"""
     select_workers: int = Field(0, ge=0)
-    """Ray tasks that select at once; 0: in the stage's own process"""
+    """Ray tasks that select, or look for the report's images, at once; 0: in the stage's own
+    process"""
     select_threads: int = Field(2, ge=1)
     """CPU threads of select in the stage's own process"""
     checkpoint_minutes: float = Field(5.0, gt=0)

@@ -7,6 +7,8 @@ FOREVER = -1
 # A pass has a task for each shard or slice, some 32,000 of 130 million images.
 ITEMS_PER_WORKER = 4  # in Ray's hands: enough that none waits for the one whose turn it is, and few
 # enough that the driver does not remember every task of a pass
+TASKS_PER_WORKER = 16  # of a pass over shards that one thread hands out, some 2 ms each: several
+# shards are one task where there are more, and none waits long for the last
 TASK_RETRIES = 10  # of a task whose process or node is lost: one that ends it ends the run
 # of an actor's: a node that has gone counts as alive for some 20 s, in which tries fail
 ITEM_RETRIES = FOREVER

@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,6 +25,7 @@ from pipeline.ray.limits import (
     ITEM_RETRIES,
     ITEMS_PER_WORKER,
     TASK_RETRIES,
+    TASKS_PER_WORKER,
 )
 from pipeline.ray.nodes import (
     SharedFolder,
@@ -103,6 +105,7 @@ def distributed_map(
         made = _map_batches(
             todo,
             PredictorActor,
+            blocks=min(len(todo), TASKS_PER_WORKER * most),
             fn_constructor_args=(works, shared, models),
             num_cpus=cpus,
             num_gpus=gpus,
@@ -169,10 +172,11 @@ def unpacked(files: Files, into: Path) -> dict[Path, Path]:
 
 @contextmanager
 def in_ray_tasks(
-    workers: int, *, stored: bool, title: str, reads: str | None = None
+    workers: int, *, stored: bool, title: str, reads: str | None = None, grouped: bool = False
 ) -> Iterator[MapItems]:
     """What does a task for each item in a Ray task, `workers` at once.
 
+    grouped: of a sequence several items are one task where they are over TASKS_PER_WORKER.
     stored: whether what the tasks read and write lies in storage; else they stay on this machine,
     whose folders it is in. reads: a path that they read besides, which every node has to see.
     An item whose worker or node is lost is done again elsewhere, as is one whose result went with
@@ -189,15 +193,18 @@ def in_ray_tasks(
         work: Any = ray.remote(_done_by).options(
             num_cpus=1, max_retries=TASK_RETRIES, scheduling_strategy=strategy
         )
-        for item in items:
+        rest, size = iter(items), 1
+        if grouped and isinstance(items, Sequence):
+            size = max(1, len(items) // (TASKS_PER_WORKER * workers))
+        while some := list(islice(rest, size)):
             if len(running) == workers:  # Ray would do as many as there are CPUs
                 _, running = ray.wait(running)
-            running.append(work.remote(shared, item))
+            running.append(work.remote(shared, some))
             waiting.append(running[-1])
             if len(waiting) >= ITEMS_PER_WORKER * workers:
-                yield _value(ray.get(waiting.popleft()))
+                yield from _value(ray.get(waiting.popleft()))
         while waiting:
-            yield _value(ray.get(waiting.popleft()))
+            yield from _value(ray.get(waiting.popleft()))
 
     with ray_session(workers, title):
         if stored:
@@ -214,15 +221,16 @@ def _whole(path: str | None) -> Path | None:
     return next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
 
 
-def _done_by(task_and_path: tuple[Callable[[Any], Any], Path | None], item: Any) -> Any:
-    """What a task makes of an item, or a user's error, which Ray would wrap into one of its own."""
+def _done_by(task_and_path: tuple[Callable[[Any], Any], Path | None], items: list[Any]) -> Any:
+    """What a task makes of some items, or a user's error, which Ray would wrap into one of its
+    own."""
     task, path = task_and_path
     if path is not None and not path.exists():  # whatever is in it would be missing
         return ClusterError(
             blind([own_address()], path, "put it where all nodes see it under this name")
         )
     try:
-        return task(item)
+        return [task(item) for item in items]
     except SelftrainError as error:
         return error
 
@@ -233,15 +241,18 @@ def _value(made: Any) -> Any:
     return made
 
 
-def _map_batches(items: list[dict[str, Any]], work: Any, **options: Any) -> Iterator[Any]:
-    """The value that Ray Data's `map_batches` makes of each item, a task each; see _as_value."""
+def _map_batches(
+    items: list[dict[str, Any]], work: Any, *, blocks: int, **options: Any
+) -> Iterator[Any]:
+    """The value that Ray Data's `map_batches` makes of each item, in so many tasks; see
+    _as_value."""
     import ray.data
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     with warnings.catch_warnings():
         # Limits of tries and the node have no named form.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-        mapped = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        mapped = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
             work, batch_size=1, **options
         )
     for row in mapped.iter_rows():

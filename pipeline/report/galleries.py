@@ -20,9 +20,9 @@ from pipeline.data.predictions import read_prediction_shard, read_some_predictio
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_entry, read_manifest
 from pipeline.evaluate.label_issues import LabelIssue
-from pipeline.labels.doubt import class_pairs, diverse, doubt, narrowed, pair_names
+from pipeline.labels.doubt import Columns, class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.select import Reason
-from pipeline.mapping import in_threads
+from pipeline.mapping import MapItems, in_threads
 from pipeline.progress import progress
 from pipeline.tasks.averages import weighted_log_probs
 from pipeline.tasks.classification import TASK
@@ -144,18 +144,21 @@ class Unlabeled(NamedTuple):
 
 
 def unlabeled_galleries(
-    unlabeled: Path, predictions: Sequence[Path], pseudo_labels: Path, classes: Sequence[str]
+    unlabeled: Path,
+    predictions: Sequence[Path],
+    pseudo_labels: Path,
+    classes: Sequence[str],
+    map_items: MapItems | None = None,
 ) -> list[Gallery]:
     """The galleries of unlabelled images that hold any.
 
-    predictions: folders, of each generation's teacher; pseudo_labels: the last selection of them.
+    predictions: folders, of each generation's teacher; pseudo_labels: the last selection of them;
+    map_items: who looks through the shards, else threads here.
     """
     if not read_manifest(pseudo_labels).rows:
         return []
-    parts = read_unlabeled(predictions, pseudo_labels)
-    known = Unlabeled(
-        *narrowed(parts, lambda columns: chain(*Unlabeled(*columns).galleries().values()))
-    )
+    parts = best_of_shards(predictions, pseudo_labels, map_items)
+    known = Unlabeled(*narrowed(parts, _in_galleries))
     rows = known.rows.tolist()
     images = images_of(unlabeled, rows, read_some_predictions(predictions[-1], rows, TASK), classes)
 
@@ -196,19 +199,21 @@ def issue_gallery(
     return [Gallery("issues", *TITLES["issues"], shown)]
 
 
-def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Iterator[Unlabeled]:
-    """A few numbers of every unlabelled image, a shard at a time; threads read the next ones."""
+def best_of_shards(
+    predictions: Sequence[Path], pseudo_labels: Path, map_items: MapItems | None = None
+) -> Iterator[Unlabeled]:
+    """Of each shard the unlabelled images that a gallery may show."""
     selected, folders = read_manifest(pseudo_labels), [(f, read_manifest(f)) for f in predictions]
     first = np.cumsum([0, *(entry.rows for entry in selected.shards)])
     columns = ["label", "confidence", "reason"]
 
-    def read(number: int) -> Unlabeled:
+    def best(number: int) -> Unlabeled:
         table = read_entry(pseudo_labels, selected.shards[number], columns)
         members = [read_prediction_shard(*folder, number, TASK) for folder in folders]
         probabilities = [np.exp(member.values) for member in members]
         labels = table.column("label").to_numpy().astype(np.int64)
         strangers = members[-1].strangers
-        return Unlabeled(
+        known = Unlabeled(
             rows=first[number] + np.arange(len(labels)),
             labels=labels,
             confidences=table.column("confidence").to_numpy(),
@@ -218,12 +223,18 @@ def read_unlabeled(predictions: Sequence[Path], pseudo_labels: Path) -> Iterator
             doubts=doubt(probabilities),
             pairs=class_pairs(np.mean(probabilities, axis=0)),
         )
+        return Unlabeled(*narrowed([known], _in_galleries))
 
-    over = in_threads(min(os.cpu_count() or 1, MOST_THREADS))
+    over = map_items or in_threads(min(os.cpu_count() or 1, MOST_THREADS))
     with progress("report: galleries", selected.rows) as advance:
-        for part in over(read, range(len(selected.shards))):
+        parts = over(best, range(len(selected.shards)))
+        for entry, part in zip(selected.shards, parts, strict=True):
             yield part
-            advance(len(part.rows))
+            advance(entry.rows)
+
+
+def _in_galleries(columns: Columns) -> Iterator[int]:
+    return chain(*Unlabeled(*columns).galleries().values())
 
 
 def surest_per_class(

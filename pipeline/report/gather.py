@@ -18,6 +18,7 @@ from pipeline.evaluate.label_issues import LabelIssue, read_label_issues
 from pipeline.evaluate.result import ModelResult, evaluation_from_json, load_result
 from pipeline.files import plain_name, stage_json
 from pipeline.labels.audit import Audit
+from pipeline.mapping import MapItems
 from pipeline.models.head import reads_features
 from pipeline.models.spec import read_spec
 from pipeline.params import Params
@@ -54,9 +55,10 @@ def as_written(root: Path) -> Iterator[None]:
         ) from None
 
 
-def gather_report(layout: Layout, params: Params) -> ReportData:
+def gather_report(layout: Layout, params: Params, map_items: MapItems | None = None) -> ReportData:
     """Read everything that the stages of `params` wrote under `layout`, in a block of as_written;
-    raises DataError."""
+    raises DataError. map_items: who looks through shards of unlabelled images, else threads here.
+    """
     dataset = stage_json(layout.prepared / "dataset.json")
     ensemble = stage_json(layout.ensemble)
     task = open_task(params.task)
@@ -66,7 +68,7 @@ def gather_report(layout: Layout, params: Params) -> ReportData:
     trial = stage_json(layout.metrics("search"))
     test, classes = layout.prepared / "test", dataset["classes"]
     mistakes, worst, galleries = None, None, list[Gallery]()
-    galleries += _unlabeled(layout, params, classes, task)
+    galleries += _unlabeled(layout, params, classes, task, map_items)
     if task.image_classes:
         mistakes = find_mistakes(test, champion.test_predictions, champion.test_targets, classes)
     else:
@@ -148,14 +150,20 @@ def _curve(path: Path) -> Curve:
     return columns if columns["step"] else {}
 
 
-def _unlabeled(layout: Layout, params: Params, classes: Sequence[str], task: Task) -> list[Gallery]:
+def _unlabeled(
+    layout: Layout,
+    params: Params,
+    classes: Sequence[str],
+    task: Task,
+    map_items: MapItems | None,
+) -> list[Gallery]:
     if not params.generations:
         return []
     unlabeled, last = layout.prepared / "unlabeled", layout.pseudo_labels(params.model_keys[-1])
     if not task.image_classes:
         return taught_galleries(unlabeled, last, classes, task)
     predictions = [layout.predictions(key) for key in params.generations]
-    return unlabeled_galleries(unlabeled, predictions, last, classes)
+    return unlabeled_galleries(unlabeled, predictions, last, classes, map_items)
 
 
 def _issues(

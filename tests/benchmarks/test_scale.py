@@ -28,15 +28,17 @@ def test_the_page_holds_what_the_rates_come_to() -> None:
 
 
 def test_a_pass_takes_what_its_slowest_need_takes() -> None:
-    easy = RATES | {"unlabeled": 1000, "gpus": 2, "predict_rate": 10, "cores": 1}
+    easy = RATES | {"labeled": 0, "unlabeled": 1000, "gpus": 2, "predict_rate": 10, "cores": 1}
     easy |= {"decode_seconds": 0.01, "image_bytes": 5, "node_read": 50, "storage_read": 150}
-    easy |= {"shard_rows": 100, "shard_seconds": 0.5}
+    easy |= {"shard_rows": 100, "task_seconds": 0.5}
     (predict,) = steps_of(1, easy)["predict"]
     assert predict == pytest.approx({"GPUs": 50, "decoding": 10, "reading": 100, "one thread": 5})
     (four,) = steps_of(4, easy)["predict"]
     assert four["reading"] == pytest.approx(1000 * 5 / 150)  # all that storage has
     assert four["GPUs"] == pytest.approx(50 / 4)
     assert four["one thread"] == predict["one thread"]
+    (few,) = steps_of(1, easy | {"worker_tasks": 2})["predict"]
+    assert few["one thread"] == pytest.approx(2)  # several shards a task
     assert "1.7 min (reading)" in time_table([1], easy)
 
 
@@ -68,8 +70,8 @@ def test_all_that_nodes_share_takes_less_with_more_of_them() -> None:
         }
         for n in (1, 2)
     )
-    assert all(sum(two[name]) < sum(one[name]) for name in one if name != "report")
-    assert one["report"] == two["report"]
+    assert all(sum(two[name]) < sum(one[name]) for name in one if name not in ("select", "report"))
+    assert two["select"][1] == one["select"][1]  # the cuts, by one thread
 
 
 def test_a_rate_that_is_none_is_refused_with_those_there_are() -> None:

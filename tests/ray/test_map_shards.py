@@ -21,9 +21,11 @@ from pipeline.labels.shard_selector import Truth
 from pipeline.mapping import in_threads
 from pipeline.params import PredictParams, SelectParams
 from pipeline.ray.map_shards import distributed_map, in_ray_tasks, packed, unpacked
+from pipeline.report.galleries import unlabeled_galleries
 from pipeline.tasks.classification import TASK
 from tests.labels.folders import write_predictions
 from tests.labels.test_passes import teacher
+from tests.report.pictures import make_pictures
 from tests.tiny import prepared_stripes, save_model
 
 CLASSES = ("cat", "dog", "owl")
@@ -36,7 +38,7 @@ def through_ray(test: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def select(folder: Path, out: Path, workers: int, stored: StoredFolder | None = None) -> object:
-    ray = in_ray_tasks(workers, stored=stored is not None, title="select")
+    ray = in_ray_tasks(workers, stored=stored is not None, title="select", grouped=True)
     with ray if workers else nullcontext(in_threads(1)) as over:
         return select_pseudo_labels(
             folder,
@@ -63,12 +65,20 @@ def test_ray_tasks_select_what_one_process_selects(tmp_path: Path) -> None:
     storage = StoredFolder((tmp_path / "shared").as_uri())
     here = select(predictions, tmp_path / "here", 0)
     assert here == select(predictions, tmp_path / "ray", 2)
-    assert here == select(predictions, tmp_path / "stored", 2, storage)
+    assert here == select(predictions, tmp_path / "stored", 1, storage)  # two shards a task
     for path in (tmp_path / "here").iterdir():
         assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()
     alone, stored = (read_manifest(tmp_path / name) for name in ("here", "stored"))
     assert [entry.sha256 for entry in alone.shards] == [entry.sha256 for entry in stored.shards]
     assert {entry.prefix for entry in stored.shards} == {storage.uri}
+
+
+@through_ray
+def test_ray_tasks_find_the_images_that_the_report_shows(tmp_path: Path) -> None:
+    pictures = make_pictures(tmp_path)
+    folders = pictures.prepared / "unlabeled", pictures.predictions, pictures.pseudo_labels
+    with in_ray_tasks(1, stored=False, title="report", grouped=True) as over:
+        assert unlabeled_galleries(*folders, CLASSES, over) == pictures.galleries
 
 
 @through_ray
