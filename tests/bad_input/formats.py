@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from pipeline.data.answers.choices import read_answers
+from pipeline.data.answers.mask_answers import read_mask_answers
 from pipeline.data.decoding import decode_images
 from pipeline.data.features import load_features
 from pipeline.data.images import readable_formats
@@ -45,11 +46,13 @@ from pipeline.report import page
 from pipeline.report.gather import as_written, gather_report
 from pipeline.report.summary import render_note, render_table
 from pipeline.self_training.choices import with_choices
+from pipeline.tasks import open_task
 from pipeline.train.history import read_history
 from pipeline.train.state import STATE
 from pipeline.workflow.layout import Layout
 from pipeline.workflow.shipping import shipped
 from tests.bad_input.samples import make
+from tests.data.answers.test_mask_answers import CLASSES as SCENES
 from tests.data.helpers import CLASSIFICATION, encoded, noise
 from tests.tiny import CLASSES, TASK
 from tests.train.test_state import Run
@@ -77,6 +80,7 @@ def formats(root: Path) -> dict[str, Format]:
         **_models(root),
         **_shards(root),
         **_tables(root),
+        **_masks(root / "masks"),
         **_reports(root),
         **_images(root),
     }
@@ -178,6 +182,27 @@ def _tables(root: Path) -> dict[str, Format]:
         "params.yaml": Format(
             root / "params.yaml", "yaml", lambda: load_params(root / "params.yaml")
         ),
+    }
+
+
+def _masks(root: Path) -> dict[str, Format]:
+    task, folder, coco = open_task("segmentation"), root / "folder", root / "coco"
+
+    def answers(path: Path) -> Callable[[], object]:
+        return lambda: read_mask_answers(path, root / "prepared", SCENES, root / "answers")
+
+    def inspected(name: str, path: Path) -> Callable[[], object]:
+        return lambda: inspect_source(
+            open_source(name, str(path), seed=0, task="segmentation"), task
+        )
+
+    studio, annotations = root / "export.json", coco / "annotations.json"
+    return {
+        "Label Studio's masks": Format(studio, "json", answers(studio)),
+        "COCO's masks": Format(annotations, "json", answers(annotations)),
+        "COCO to learn from": Format(annotations, "json", inspected("coco", annotations)),
+        "classes.txt": Format(folder / "classes.txt", "bytes", inspected("masks", folder)),
+        "mask of an image": Format(folder / "masks" / "1.png", "bytes", inspected("masks", folder)),
     }
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from pipeline.data.class_maps import palette_png
 from pipeline.data.features import features_metadata, features_table
 from pipeline.data.images import readable_formats
 from pipeline.data.shards import (
@@ -40,7 +41,9 @@ from pipeline.params import EvaluateParams
 from pipeline.tasks import open_task
 from pipeline.workflow.layout import Layout
 from tests.bad_input.output_cases import RULES
-from tests.data.helpers import encoded, noise, photo
+from tests.data.answers.test_mask_answers import as_coco, exported
+from tests.data.answers.test_mask_answers import source as scenes
+from tests.data.helpers import encoded, noise, photo, run_prepare
 from tests.report.example import example_report, predictions
 from tests.report.pictures import ids_of
 from tests.tiny import CLASSES, prepared_stripes, save_model, tiny_network
@@ -72,6 +75,7 @@ def make(root: Path) -> None:
     torch.save(tiny_network().state_dict(), root / "old.pth", _use_new_zipfile_serialization=False)
     save_file(dict(tiny_network().state_dict()), root / "weights.safetensors")
     _make_tables(root / "tables")
+    _make_masks(root / "masks")
     _make_report(root, asdict(audit))
     (root / "history.jsonl").write_text('{"step": 1, "values": {"loss": 0.5}}\n' * 3)
     (root / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
@@ -119,6 +123,21 @@ def _make_tables(root: Path) -> None:
     task = {"data": {"image_id": "image_1"}, "annotations": [answer]}
     write_json(root / "label_studio.json", [task, task])
     write_json(root / "labels.json", {"classes": list(CLASSES), "labels": {}})
+
+
+def _make_masks(root: Path) -> None:
+    """Prepared scenes, what a person gives back of some, and images and masks in folders."""
+    run_prepare(scenes(), root / "prepared", task=open_task("segmentation"))
+    exported(root)
+    as_coco(root)
+    for part in ("images", "masks"):
+        (root / "folder" / part).mkdir(parents=True)
+    for number in range(3):
+        (root / "folder" / "images" / f"{number}.png").write_bytes(encoded(noise(number, 8, 3)))
+        (root / "folder" / "masks" / f"{number}.png").write_bytes(
+            palette_png(np.arange(64, dtype=np.uint8).reshape(8, 8) % 3, 3)
+        )
+    (root / "folder" / "classes.txt").write_text("sky\n1 tree\n2 road\n128 64 0 sea\n255 void\n")
 
 
 def _make_report(root: Path, audit: dict[str, Any]) -> None:
