@@ -27,6 +27,7 @@ CLASS_FILES = (
     *("label_colors.txt", "colormap.txt", "names.txt"),
 )
 MOST_BYTES = 1 << 20
+MOST_DIGITS, SHOWN = 9, 60  # of a number; letters of a line in an error
 MAX_PIXELS = 64_000_000
 MASKS_AT_ONCE, BYTES_AT_ONCE = 32, 16 << 20
 VOID = re.compile("void|ignored?|unlabell?ed|unlabel|255")
@@ -88,19 +89,24 @@ def _entry(line: str, place: int, file: File) -> tuple[int, str]:
     elif match := COLOURED_BEHIND.fullmatch(line):
         name, *colour = match.groups()
     elif match := NUMBERED.fullmatch(line):
-        if int(match[1]) >= 1 << 16:
-            raise SourceError(f"{file}: {line!r}: a number of over 16 bits")
-        return int(match[1]), match[2]
+        if (number := _number(match[1])) >= 1 << 16:
+            raise SourceError(f"{file}: {line[:SHOWN]!r}: a number of over 16 bits")
+        return number, match[2]
     elif NO_NAME.fullmatch(line):
         raise SourceError(
             f"{file}: {line!r}: write a name, or its number of 0 or more before it, as '0 tree'"
         )
     else:
         return (IGNORED if line.lower() == "255" else place), line
-    red, green, blue = map(int, colour)
+    red, green, blue = map(_number, colour)
     if max(red, green, blue) > 255:
-        raise SourceError(f"{file}: {line!r}: a colour is three numbers of 0 to 255")
+        raise SourceError(f"{file}: {line[:SHOWN]!r}: a colour is three numbers of 0 to 255")
     return COLOUR + (red << 16 | green << 8 | blue), name
+
+
+def _number(digits: str) -> int:
+    """Their value; Python reads no more than some thousands, and no class needs more than these."""
+    return int(digits.lstrip("0")[:MOST_DIGITS] or 0)
 
 
 def classes_of(

@@ -129,6 +129,8 @@ def test_tables_of_splits_that_name_masks_are_one(tmp_path: Path) -> None:
     [
         ("name\nsky\ntree\n", "'name': a header or a class"),
         ("sky,0\ntree,1\n", "'sky,0': write a name, or its number of 0 or more before it"),
+        ("0 sky\n" + "9" * 5000 + " tree\n", "'9{60}': a number of over 16 bits"),
+        ("0 0 0 sky\n0 0 " + "9" * 5000 + " tree\n", "'0 0 9{56}': a colour is three numbers of"),
         ("-1 sky\n0 tree\n", "'-1 sky': write a name"),
         ("0 sky\n1 tree\n2 sky\n", "two classes are named 'sky'; rename one"),
         ("sky\n", "1 class; 2 to 254 are needed"),
