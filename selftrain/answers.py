@@ -47,7 +47,7 @@ def add_answers(args: argparse.Namespace) -> None:
     if unusable:
         say(f"answers: {unusable}")
     used = "selftrain run" if params.data.corrections else "set data.corrections: corrections.csv"
-    say(f"answers: {len(added)} of {len(answers)} answers added to {args.out}; next: {used}")
+    say(f"answers: {len(added)} of {len(answers)} answers are new in {args.out}; next: {used}")
 
 
 def main() -> int:

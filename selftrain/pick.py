@@ -30,7 +30,7 @@ def pick(args: argparse.Namespace) -> None:
     if args.count < 1:
         raise ParameterError(f"--count {args.count}: must be 1 or more")
     if args.out.exists() and not args.force:
-        raise ParameterError(f"--out {args.out}: exists; give --force to replace it, or another")
+        raise ParameterError(f"--out {args.out}: exists; --force replaces it, --out names another")
     if args.out.exists() and not (args.out / QUEUE).is_file():
         raise ParameterError(f"--out {args.out}: no folder that selftrain pick wrote; give another")
     params, layout = load_params(), Layout(Path.cwd())

@@ -43,6 +43,7 @@ def predict(arguments: argparse.Namespace) -> None:
     params = load_params()
     from pipeline.data.sources.loose import LooseImages
 
+    _check_apart(out, params.data.path)
     images = LooseImages(arguments.images, out)
     from pipeline.models.spec import read_spec
     from pipeline.workflow.shipping import named_models
@@ -72,6 +73,19 @@ def predict(arguments: argparse.Namespace) -> None:
         bad = f"; {summary.bad} could not be read, see column error ({named}{more})"
     said = "classified" if classifier.task.answer_file is None else "predicted"
     say(f"predict: {counted(summary.classified, 'image')} {said}: {out}{bad}")
+
+
+def _check_apart(out: Path, source: str | None) -> None:
+    """Raise ParameterError where a run would learn from the answers."""
+    from pipeline.data.preparation.listing import folder_of
+    from pipeline.data.trees.tree import is_remote, local_path
+
+    root = None if source is None or is_remote(source) else folder_of(Path(local_path(source)))
+    if root is not None and out.resolve().is_relative_to(root.resolve()):
+        raise ParameterError(
+            f"--out {out}: is in the folder of data.path = {source!r}, from whose files a run "
+            "learns; name another place"
+        )
 
 
 def _check_out(out: Path, task: Task, overlay: bool) -> None:

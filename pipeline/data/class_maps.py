@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 IGNORED = masks.IGNORED
 COARSE_SIDE = 64  # values along a side of what comes at a stride, about
 MOST_FLOATS = 1 << 24  # of probabilities in memory at a time
-RED, GREY = (220, 30, 30), (128, 128, 128)
+RED, DARK = (220, 30, 30), (40, 40, 40)
 STRIPES = (225, 150)  # greys
 LEAST = 1e-4  # of a probability that is rebuilt from a map
 COLUMNS = pa.schema(
@@ -62,11 +62,11 @@ def painted(pixels: NDArray[np.uint8], classes: Maps, num_classes: int) -> NDArr
 
 
 def painted_errors(pixels: NDArray[np.uint8], classes: Maps, truth: Maps) -> NDArray[np.uint8]:
-    """An image (S, S, C), faint: red where its classes (S, S) are not the true ones, grey where
+    """An image (S, S, C), faint: red where its classes (S, S) are not the true ones, dark where
     these are ignored."""
     errors = 128 + np.broadcast_to(pixels, (*pixels.shape[:2], 3)) // 2
     errors[classes != truth] = RED
-    errors[truth == IGNORED] = GREY
+    errors[truth == IGNORED] = DARK
     return errors.astype(np.uint8)
 
 

@@ -76,11 +76,12 @@ def shortened(text: str) -> str:
 
 
 def one_line(error: ValidationError, section: type[BaseModel], where: str) -> str:
-    """The first of the errors in `error`, as "key = value: what is allowed", and how many more.
+    """The first of the errors in `error`, as "key = value: what is allowed", and how many more; a
+    key that is no parameter before one that is missing, which may be the same misspelt.
 
     `section`: what was checked; `where`: its place in the file, "" for the whole.
     """
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     parts = [str(part) for part in first["loc"] if part != "[key]"]
     key = shortened(".".join(([where] if where else []) + parts))
     given = first["input"]

@@ -19,6 +19,7 @@ from pipeline.data.pictures import best_jpeg
 from pipeline.data.predictions import read_prediction_shard, read_some_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_entry, read_manifest
+from pipeline.errors import DataError
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import Columns, class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.select import Reason
@@ -155,7 +156,7 @@ def unlabeled_galleries(
     predictions: folders, of each generation's teacher; pseudo_labels: the last selection of them;
     map_items: who looks through the shards, else threads here.
     """
-    if not read_manifest(pseudo_labels).rows:
+    if not selected_images(pseudo_labels, unlabeled):
         return []
     parts = best_of_shards(predictions, pseudo_labels, map_items)
     known = Unlabeled(*narrowed(parts, _in_galleries))
@@ -197,6 +198,17 @@ def issue_gallery(
         for image, issue in zip(images.values(), issues, strict=True)
     )
     return [Gallery("issues", *TITLES["issues"], shown)]
+
+
+def selected_images(pseudo_labels: Path, unlabeled: Path) -> int:
+    """How many images a selection is of; raises DataError where there are others by now."""
+    selected = read_manifest(pseudo_labels)
+    if not selected.rows:
+        return 0
+    rows = [[entry.rows for entry in each.shards] for each in (selected, read_manifest(unlabeled))]
+    if rows[0] != rows[1]:
+        raise DataError(f"{pseudo_labels}: of other images than {unlabeled} now; selftrain run")
+    return selected.rows
 
 
 def best_of_shards(

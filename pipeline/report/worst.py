@@ -56,7 +56,7 @@ def worst_images(
         "Worst images",
         f"Test images with the lowest {task.score_words} of their own, worst first. In each "
         "picture: the image and the truth, below them the prediction and the errors, red where it "
-        "is wrong and grey where the truth is ignored.",
+        "is wrong and dark where the truth is ignored.",
         tuple(images),
         answers=False,
         legend=legend(classes),

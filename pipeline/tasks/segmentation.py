@@ -285,7 +285,7 @@ class Segmentation:
     def tiles(
         self, pixels: NDArray[np.uint8], prediction: Array, target: Array | None, num_classes: int
     ) -> list[NDArray[np.uint8]]:
-        """Red where wrong, grey where ignored, else the image, faint; a pseudo-label is striped
+        """Red where wrong, dark where ignored, else the image, faint; a pseudo-label is striped
         where ignored."""
         image = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
         if target is None:

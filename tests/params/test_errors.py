@@ -31,7 +31,7 @@ def test_a_missing_key_says_what_it_is_for() -> None:
     ("sections", "line"),
     [
         ({"dta": {}}, "dta is not a parameter; did you mean data?"),
-        ({"train": {"step": 1}}, "train.step is not a parameter; did you mean steps?"),
+        ({"train": {"step": 1}, "data": {}}, "train.step is not a parameter; did you mean steps?"),
         ({"teacher": {"trian": {}}}, "teacher.trian is not a parameter; did you mean train?"),
         (
             {"teacher": {"train": {"learn_rate": 1}}},

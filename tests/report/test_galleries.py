@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.data.shards import iter_shards
+from pipeline.errors import DataError
 from pipeline.evaluate.label_issues import find_label_issues
 from pipeline.labels.doubt import class_pairs, diverse, doubt
 from pipeline.report.galleries import (
@@ -164,6 +165,9 @@ def test_one_teacher_has_no_changes_and_no_images_no_galleries(
     none = tmp_path / "none"
     write_predictions(none, np.empty((0, 3)))
     assert unlabeled_galleries(tmp_path, [none], none, CLASSES) == []
+    write_predictions(none, np.full((5, 3), 1 / 3, np.float32))
+    with pytest.raises(DataError, match=r"none: of other images than .*unlabeled now"):
+        unlabeled_galleries(unlabeled, last, none, CLASSES)
 
 
 def test_contradicted_labels_are_shown_as_the_ensemble_sees_them(

@@ -12,6 +12,7 @@ import selftrain.predict
 import selftrain.preview
 from pipeline.program import program_file
 from tests.data.helpers import encoded, noise
+from tests.integration.project import YAML_FILE
 from tests.tiny import prepared_stripes, save_model
 
 ASKED = {
@@ -91,6 +92,8 @@ def test_only_its_own_output_is_replaced_unasked(
         ("0", "p.csv", ["--overlay"], "--overlay: draws masks"),
         ("dense", "images", [], "--out images: exists, and selftrain predict did not write it"),
         ("dense", "params.yaml/x", [], "params.yaml is a file, not a folder"),
+        ("dense", "images/out", [], "--out images/out: is in the folder of data.path = 'images'"),
+        ("0", "images/p.csv", ["--force"], "--out images/p.csv: is in the folder of data.path"),
     ],
 )
 def test_each_task_s_answers_go_where_they_fit(
@@ -102,6 +105,9 @@ def test_each_task_s_answers_go_where_they_fit(
     more: list[str],
     message: str,
 ) -> None:
+    values = YAML_FILE.load(project / "params.yaml")
+    values["data"] |= {"source": "folder", "path": "images"}
+    YAML_FILE.dump(values, project / "params.yaml")
     before = sorted(project.rglob("*"))
     arguments = ["images", "--model", f"models/{model}", "--out", out, *more]
     monkeypatch.setattr(sys, "argv", ["predict", *arguments])

@@ -93,7 +93,7 @@ def test_before_any_model_a_page_and_files_for_both_tools_are_written(
         project / "export.json", [tasks[0] | first, *(t | {"annotations": []} for t in tasks)]
     )
     assert run(monkeypatch, "answers", "export.json") == 0
-    assert "1 of 1 answers added to corrections.csv" in capsys.readouterr().out
+    assert "1 of 1 answers are new in corrections.csv" in capsys.readouterr().out
     assert (project / "corrections.csv").read_text() == f"id,label\n{ids[0]},right\n"
     assert run(monkeypatch, "pick", "--count", "5", "--force") == 0
     assert ids[0] not in [row["id"] for row in queue(project / "pick")]

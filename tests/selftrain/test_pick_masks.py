@@ -149,7 +149,7 @@ def test_what_the_teacher_doubts_goes_out_with_its_masks_and_comes_back_correcte
     exported(project, tasks)
     assert run(monkeypatch, "answers", "export.json") == 0
     said = capsys.readouterr().out
-    assert "2 of 2 answers added to corrections.csv; next: selftrain run" in said
+    assert "2 of 2 answers are new in corrections.csv; next: selftrain run" in said
     assert "answers: 1 mask can't be used: 1 no region" in said
     assert rows[2]["id"] in said
     assert run(monkeypatch, "answers", "export.json") == 0

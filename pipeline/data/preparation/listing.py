@@ -140,8 +140,9 @@ def check_apart(path: Path, project: Path) -> None:
     """Raise SourceError where the images' folder holds the project's own."""
     root = folder_of(path)
     if root is not None and project.resolve().is_relative_to(root.resolve()):
+        what = "holds" if root == path else "lies in a folder that holds"
         raise SourceError(
-            f"data.path = {str(path)!r}: holds this project's own folder; put the images in one "
+            f"data.path = {str(path)!r}: {what} this project's own folder; put the images in one "
             "of their own"
         )
 

@@ -224,7 +224,8 @@ class Layout:
             if count:
                 what = (
                     f"{counted(count, 'image')} without labels; put some in <class>/ and the "
-                    "others in unlabeled/, or add a CSV with columns path and label"
+                    "others in unlabeled/, or add a CSV with columns path and label, or masks in "
+                    "masks/ beside images/"
                 )
             raise SourceError(f"{walk.tree.where}: {what}{_others_in(walk.tree, walk)}")
 
@@ -256,7 +257,10 @@ def _doubts(classes: Mapping[str, Folder]) -> list[str]:
         inside = tuple(inner for inner, each in folder.folders.items() if each.has_pictures)
         similar.setdefault(inside, []).append(name)
         if len(classes) > 1 and GENERIC.fullmatch(name.lower()):
-            notes.append(f"{name}/ is taken for a class, as the folders beside it")
+            notes.append(
+                f"{name}/ is taken for a class, as the folders beside it; where one of these holds "
+                "masks of images, name it masks"
+            )
     for inside, names in similar.items():
         if len(inside) > 1 and len(names) > 1:
             notes.append(

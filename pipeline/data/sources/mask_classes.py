@@ -38,6 +38,9 @@ NO_NAME = re.compile(r"-\d+[\s,:;].*|.*[\t,:;]\s*-?\d+")
 HEADER = {"name", "class", "class_name", "id", "number", "label", "index", "value", "r", "g", "b"}
 ALONE = HEADER - {"r", "g", "b"}
 OBJECTS = ["background", "object"]
+GREYS = {COLOUR + level * 0x010101: level for level in range(256)}
+MANY_VALUES = 64  # of masks without names of classes
+ALL_IGNORED = "255 is ignored in them too; write the number of a class where it is one"
 Values = tuple[tuple[int, int], ...]
 Masks = Callable[[], Iterable[bytes]]  # the files of all masks, one after the other
 
@@ -138,6 +141,8 @@ def classes_of(
     elif [value for value, _ in entries] == [0, 1] and _are_black_and_white(masks):
         values = {0: 0, IGNORED: 1}
         note += f"; value 255 is {names[1]!r}, since masks have 0 and 255 alone"
+    elif values[IGNORED] == IGNORED and _values_in(islice(masks(), 1))[1]:
+        note += f"; the first mask has 0 and 255 alone: {ALL_IGNORED}"
     return MaskClasses(names, tuple(sorted(values.items())), others, note)
 
 
@@ -149,7 +154,8 @@ def _classes_found(where: str, masks: Masks, *, of_instances: bool) -> MaskClass
         note = "no names of classes, and masks have 0 and 255 alone: background and object"
         return MaskClasses(OBJECTS, ((0, 0), (IGNORED, 1)), None, note)
     problems: Counter[str] = Counter()
-    kept = sorted(_values(masks(), problems) - {IGNORED})
+    found, black_and_white = _values_in(masks(), problems)
+    kept = sorted(found - {IGNORED})
     if len(kept) < 2:
         shown = f"no value but {value_text(kept[0])}" if kept else "no value that counts"
         for problem, count in problems.most_common(1):
@@ -160,27 +166,39 @@ def _classes_found(where: str, masks: Masks, *, of_instances: bool) -> MaskClass
             f"{where}: masks have {len(kept):,} values, over {MOST_CLASSES} classes; "
             "where they number objects, name the folder instances"
         )
-    names = [f"class_{value_text(value)}" for value in kept]
+    names = OBJECTS if kept == [0, 1] else [f"class_{value_text(value)}" for value in kept]
     values = tuple((value, number) for number, value in enumerate(kept))
     note = f"no names of classes: they are the values of masks ({listed(names)}), 255 ignored"
+    if black_and_white:
+        note += f"; {counted(black_and_white, 'mask')} with 0 and 255 alone: {ALL_IGNORED}"
+    if len(kept) > MANY_VALUES:
+        note += (
+            f"; {len(kept)} values: so many are in masks that were smoothed when they were scaled, "
+            "or number objects (name their folder instances)"
+        )
     return MaskClasses(names, (*values, (IGNORED, IGNORED)), None, note)
 
 
 def _are_black_and_white(masks: Masks) -> bool:
     """Whether masks have 0 and 255 alone; the first one tells of most that they have not."""
-    return _values(islice(masks(), 1)) <= {0, IGNORED} and _values(masks()) == {0, IGNORED}
+    black_and_white = {0, IGNORED}
+    first, _ = _values_in(islice(masks(), 1))
+    return first <= black_and_white and _values_in(masks())[0] == black_and_white
 
 
-def _values(masks: Iterable[bytes], problems: Counter[str] | None = None) -> set[int]:
-    """The values that occur in masks; problems: takes what is wrong with the others."""
-    found: set[int] = set()
+def _values_in(
+    masks: Iterable[bytes], problems: Counter[str] | None = None
+) -> tuple[set[int], int]:
+    """The values that occur in masks, and how many have 0 and 255 alone; problems: takes what is
+    wrong with the others."""
+    found, black_and_white = set[int](), 0
     for files in in_batches(masks, MASKS_AT_ONCE, BYTES_AT_ONCE, len):
         for values in mask_values(files, max_pixels=MAX_PIXELS):
             if not isinstance(values, str):
                 found |= {*values}
+                black_and_white += {GREYS.get(value, value) for value in values} == {0, IGNORED}
             elif problems is not None:
                 problems[values] += 1
-    greys = {COLOUR + level * 0x010101: level for level in range(256)}
-    if any(value >= COLOUR and value not in greys for value in found):
-        return found
-    return {greys.get(value, value) for value in found}  # grey levels, of some in three channels
+    if not any(value >= COLOUR and value not in GREYS for value in found):
+        found = {GREYS.get(value, value) for value in found}  # of some masks in three channels
+    return found, black_and_white

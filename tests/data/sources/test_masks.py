@@ -155,6 +155,36 @@ def test_grey_levels_in_one_channel_and_in_three_are_the_same_classes(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("masks", "names", "note"),
+    [
+        ([(0, 1), (0, 1, 255)], ["background", "object"], "255 ignored"),
+        ([(0, 1), (0, 255)], ["background", "object"], "1 mask with 0 and 255 alone: 255 is ign"),
+        ([(0, 1, 2), (0, 2)], ["class_0", "class_1", "class_2"], "255 ignored"),
+        ([range(64)] * 2 + [(70,)], None, "65 values: so many are in masks that were smoothed"),
+    ],
+)
+def test_values_that_may_mean_something_else_are_pointed_out(
+    tmp_path: Path, masks: list[Any], names: list[str] | None, note: str
+) -> None:
+    for number, values in enumerate(masks):
+        image(tmp_path / f"images/{number}.png", number)
+        mask(tmp_path / f"masks/{number}.png", values)
+    source = opened(tmp_path)
+    assert names is None or source.classes == names
+    assert note in source.notes[1]
+
+
+def test_names_that_leave_black_and_white_masks_without_an_object_are_pointed_out(
+    tmp_path: Path,
+) -> None:
+    image(tmp_path / "images/a.png")
+    mask(tmp_path / "masks/a.png", (0, 255))
+    (tmp_path / "classes.txt").write_text("sky\ntree\nroad\n")
+    (note,) = (note for note in opened(tmp_path).notes if note.startswith("classes.txt"))
+    assert "the first mask has 0 and 255 alone: 255 is ignored in them too" in note
+
+
+@pytest.mark.parametrize(
     ("text", "names", "values"),
     [
         ("sky\ntree\n", ["sky", "tree"], {0: 0, 1: 1}),
