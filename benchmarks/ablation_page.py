@@ -66,7 +66,7 @@ def page(result: Mapping[str, Any]) -> str:
 
 
 def finding(row: Row, figures: Mapping[str, Any]) -> str:
-    """What a row says of its part: helps, hurts, or no difference beyond chance."""
+    """What a row says of its part: helps, hurts, or shows no difference."""
     difference = figures["difference"]
     if difference["half"] is None:
         return "one seed says nothing"

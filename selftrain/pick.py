@@ -61,6 +61,11 @@ def pick(args: argparse.Namespace) -> None:
         publish_masks(out, picked, prepared, data, task, label_studio=tool, coco=args.coco)
     images = counted(len(picked.queries), f"{picked.strategy} image")
     say(f"pick: {images}, {picked.by}: {args.out}/index.html")
+    if task.answer_file is not None and not (tool or args.coco):
+        say(
+            f"pick: --label-studio or --coco writes what to draw each {task.answer_file} with; "
+            "selftrain answers reads it back"
+        )
     if weakest:
         say(f"pick: the weakest classes: {weakest}")
 

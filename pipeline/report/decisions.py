@@ -7,6 +7,7 @@ from pipeline.evaluate.champion import model_words
 from pipeline.evaluate.result import weakest_classes
 from pipeline.report.data import ReportData
 from pipeline.report.words import answer, percent
+from pipeline.tasks.significance import UNSHOWN
 
 MOST = 3
 MANY_STRANGERS = 0.05  # of the unlabelled images
@@ -14,7 +15,7 @@ MANY_STRANGERS = 0.05  # of the unlabelled images
 
 def decisions(data: ReportData) -> list[str]:
     """What the figures advise, the most important first; each names what does it."""
-    rules = (_ship, _strangers, _start_from_weights, _label, _stop)
+    rules = (_ship, _strangers, _start_from_weights, _hold_out_more, _label, _stop)
     return [advice for rule in rules if (advice := rule(data))][:MOST]
 
 
@@ -63,9 +64,17 @@ def _start_from_weights(data: ReportData) -> str | None:
     )
 
 
+def _hold_out_more(data: ReportData) -> str | None:
+    first = data.champion_result.against_first
+    if first is None or first.verdict != UNSHOWN or first.low <= 0:
+        return None
+    return "Test by more labelled images: the gain that was found may be one of these few"
+
+
 def _label(data: ReportData) -> str | None:
     if named := weakest_classes(data.classes, data.champion_result.test, data.task):
-        return f"Label more images: selftrain pick --count 50; the weakest classes: {named}"
+        tool = "" if data.task.answer_file is None else " --label-studio"
+        return f"Label more images: selftrain pick --count 50{tool}; the weakest classes: {named}"
     return None
 
 

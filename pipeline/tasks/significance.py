@@ -17,7 +17,8 @@ from pipeline.errors import DataError
 from pipeline.params import EvaluateParams
 from pipeline.tasks.metrics import Flags
 
-Verdict = Literal["better", "worse", "no difference beyond chance"]
+Verdict = Literal["better", "worse", "no difference shown"]
+UNSHOWN: Verdict = "no difference shown"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def compare_scores(
     """The paired test of a difference of two scores, its bounds, and the images gained and lost."""
     low, high = bounds
     p_value = mcnemar_p_value(gained, lost)
-    verdict: Verdict = "no difference beyond chance"
+    verdict = UNSHOWN
     if p_value < 1 - interval and (low > 0 or high < 0):
         verdict = "better" if low > 0 else "worse"
     return PairedTest(difference, low, high, p_value, gained, lost, verdict)

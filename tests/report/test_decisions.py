@@ -10,6 +10,7 @@ from pipeline.report.data import ReportData
 from pipeline.report.decisions import decisions
 from pipeline.report.page import render_report
 from pipeline.report.summary import render_note, render_table
+from pipeline.tasks.significance import UNSHOWN
 from tests.report.example import example_report, with_control
 
 
@@ -34,6 +35,18 @@ def test_what_did_better_is_to_be_shipped(data: ReportData, words: str) -> None:
 
 def test_nothing_is_to_be_shipped_where_nothing_is_shown() -> None:
     assert not advised(example_report(skills=(7.0, 7.02)), "Ship")
+
+
+def test_a_gain_that_too_few_test_images_show_asks_for_more_of_them() -> None:
+    data = example_report(skills=(7.0, 7.02))
+    first, last = data.generations
+    assert last.against_first is not None
+    torn = replace(last.against_first, low=0.01, high=0.1, verdict=UNSHOWN)
+    assert advised(
+        replace(data, generations=(first, replace(last, against_first=torn))),
+        "more labelled images",
+    )
+    assert not advised(data, "more labelled images")
 
 
 def test_the_weakest_classes_come_first_with_their_accuracy() -> None:

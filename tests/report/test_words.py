@@ -90,7 +90,7 @@ def test_what_one_of_two_tests_shows_is_not_called_chance() -> None:
     data = example_report(skills=(7.0, 7.02))
     first, last = data.generations
     assert last.against_first is not None
-    torn = replace(last.against_first, low=0.01, high=0.1, verdict="no difference beyond chance")
+    torn = replace(last.against_first, low=0.01, high=0.1, verdict="no difference shown")
     data = replace(data, generations=(first, replace(last, against_first=torn)))
     assert answer(data).short == "Not shown: too few test images to be sure."
 

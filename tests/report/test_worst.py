@@ -215,7 +215,7 @@ def test_what_is_advised_fits_the_task(data: ReportData) -> None:
     assert "model.name: unet/tf_efficientnet_lite0" in advice
     assert re.search(r"the weakest classes: \w+ \(\d+ % IoU\)", advice)
     assert "clearly worse than its teacher" in advice
-    assert "selftrain pick --count 50" in advice
+    assert "selftrain pick --count 50 --label-studio;" in advice
     assert "photographs.yaml" not in advice
 
 

@@ -92,8 +92,8 @@ def test_only_its_own_output_is_replaced_unasked(
         ("0", "p.csv", ["--overlay"], "--overlay: draws masks"),
         ("dense", "images", [], "--out images: exists, and selftrain predict did not write it"),
         ("dense", "params.yaml/x", [], "params.yaml is a file, not a folder"),
-        ("dense", "images/out", [], "--out images/out: is in the folder of data.path = 'images'"),
-        ("0", "images/p.csv", ["--force"], "--out images/p.csv: is in the folder of data.path"),
+        ("dense", "learnt/out", [], "--out learnt/out: is in the folder of data.path = 'learnt'"),
+        ("0", "learnt/p.csv", ["--force"], "--out learnt/p.csv: is in the folder of data.path"),
     ],
 )
 def test_each_task_s_answers_go_where_they_fit(
@@ -106,7 +106,8 @@ def test_each_task_s_answers_go_where_they_fit(
     message: str,
 ) -> None:
     values = YAML_FILE.load(project / "params.yaml")
-    values["data"] |= {"source": "folder", "path": "images"}
+    values["data"] |= {"source": "folder", "path": "learnt"}
+    (project / "learnt").mkdir()
     YAML_FILE.dump(values, project / "params.yaml")
     before = sorted(project.rglob("*"))
     arguments = ["images", "--model", f"models/{model}", "--out", out, *more]

@@ -153,7 +153,7 @@ def test_what_the_teacher_doubts_goes_out_with_its_masks_and_comes_back_correcte
     assert "answers: 1 mask can't be used: 1 no region" in said
     assert rows[2]["id"] in said
     assert run(monkeypatch, "answers", "export.json") == 0
-    assert "0 of 2 answers added" in capsys.readouterr().out
+    assert "0 of 2 answers are new" in capsys.readouterr().out
 
     counts = prepare(project, project / "corrections.csv")
     assert (counts.corrected, counts.excluded, counts.corrections_unused) == (2, 0, 0)
@@ -187,7 +187,7 @@ def test_before_any_teacher_typical_images_go_out_without_masks(
     ]
     (project / "coco.json").write_text(json.dumps(coco))
     assert run(monkeypatch, "answers", "coco.json") == 0
-    assert "1 of 1 answers added" in capsys.readouterr().out
+    assert "1 of 1 answers are new" in capsys.readouterr().out
     (_, line) = (project / "corrections.csv").read_text().splitlines()
     image_id, label = line.split(",")
     assert first["file_name"].startswith(image_name(image_id))
@@ -199,7 +199,7 @@ def test_before_any_teacher_typical_images_go_out_without_masks(
     coco["images"][0]["file_name"] = image_id  # as a tool has it that opened the user's own files
     (project / "coco.json").write_text(json.dumps(coco))
     assert run(monkeypatch, "answers", "coco.json") == 0
-    assert "0 of 1 answers added" in capsys.readouterr().out
+    assert "0 of 1 answers are new" in capsys.readouterr().out
 
 
 def test_not_any_of_these_can_be_taken_back(
@@ -221,7 +221,7 @@ def test_not_any_of_these_can_be_taken_back(
         assert run(monkeypatch, "answers", "coco.json") == 0
         counts = prepare(project, project / "corrections.csv")
     said = capsys.readouterr().out
-    assert "1 of 1 answers added" in said
+    assert "1 of 1 answers are new" in said
     assert "1 no training image of this run (mask: truncated) (e.g. 'images/00.png')" in said
     assert (counts.corrected, counts.excluded) == (1, 0)
     assert (learnt(project)[name][4:12] == 1).all()

@@ -61,7 +61,7 @@ def test_the_champion_changes_only_beyond_the_interval(root: Path, no_sender: No
     ship(root, seed=2, right=172)  # two images more: within the interval
     assert aliases(root) == {"champion": "1", "challenger": "2"}
     assert "+1.0 points" in told(root, "2")
-    assert "no difference beyond chance" in told(root, "2")
+    assert "no difference shown" in told(root, "2")
     ship(root, seed=3, right=150)
     assert aliases(root) == {"champion": "1", "challenger": "3"}
     assert told(root, "3").endswith("worse")
