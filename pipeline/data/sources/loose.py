@@ -41,11 +41,12 @@ class LooseImages:
         self._files, self._tables = _in_folder(path) if self._root else _named(where)
         if out is not None:
             results = Path(os.path.abspath(out))  # noqa: PTH100 - without a look at each file
-            self._files = {
+            apart = {
                 file: problem
                 for file, problem in self._files.items()
                 if not Path(os.path.abspath(file)).is_relative_to(results)  # noqa: PTH100
             }
+            self._files = apart or self._files  # a place with nothing else is not one of results
         if not self._files and not self._tables:
             lacks = "no images" if path.exists() or re.search(r"[*?[]", where) else "no such file"
             raise SourceError(
