@@ -44,11 +44,6 @@ class Taken:
     seconds: float
     wall: float
 
-    @property
-    def peak(self) -> int:
-        """Bytes of the process at most."""
-        return self.before + self.bytes
-
 
 def measured(work: Work, folder: Path, *, bound: int | None = None) -> Taken:
     """What `work(folder)` takes; bound: lower BOUNDS to it, so that few images reach them.

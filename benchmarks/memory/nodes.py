@@ -5,24 +5,23 @@ python -m benchmarks.memory.nodes [--images 200000] [--nodes 2]
 Generated images of 8×8 pixels in one Parquet file, prepared into storage on this machine by as many
 Ray nodes of one CPU each, on loopback, and predicted by an actor on each: a tenth of the images,
 half of them, then all. Printed are the memory of the driver, which in a run is the stage's own
-process (see benchmarks.memory), the processor's seconds of all nodes and the driver, those by the
-clock, the start of Ray's workers among them, and what the images between two numbers take.
+process (see benchmarks.memory), the seconds, the start of Ray's workers among them, and what the
+images between one number and the next take.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.memory.measure import Taken, bytes_an_image, measured
+from benchmarks.memory.measure import bytes_an_image, measured
 from benchmarks.runs import arguments
 from cluster.local import local_cluster
 from pipeline.progress import say
@@ -105,35 +104,17 @@ def predict_images(at: Path) -> None:
 
 def compare(step: Callable[[Path], None], folder: Path, sizes: Sequence[int]) -> None:
     """Print what the step takes of each number of images."""
-    taken, spent = list[Taken](), list[float]()
-    for count in sizes:
-        begun = processor_seconds()
-        taken.append(measured(step, folder / str(count)))
-        spent.append(processor_seconds() - begun)
-    between = list(pairwise(sizes))
-    pairs = zip(pairwise(taken), between, strict=True)
-    grown = [bytes_an_image(*both, counts) for both, counts in pairs]
+    taken = [measured(step, folder / str(count)) for count in sizes]
+    peaks = ", ".join(f"{(each.before + each.bytes) / 1e6:.0f}" for each in taken)
+    walls = ", ".join(f"{each.wall:.0f}" for each in taken)
+    pairs = list(zip(pairwise(taken), pairwise(sizes), strict=True))
+    more = [1e6 * (b.wall - a.wall) / (n - m) for (a, b), (m, n) in pairs]
+    grown = [bytes_an_image(a, b, (m, n)) for (a, b), (m, n) in pairs]
     say(
-        f"{step.__name__} of {_shown(sizes)}: driver {_shown(t.peak / 1e6 for t in taken)} MB, of "
-        f"each more {_shown(grown)} bytes; {_seconds(spent, between)} of the processor; "
-        f"{_seconds([each.wall for each in taken], between)} by the clock"
+        f"{step.__name__} of {', '.join(map(str, sizes))}: driver {peaks} MB; {walls} s; of each "
+        f"more {', '.join(f'{each:.0f}' for each in grown)} bytes, and of a million more "
+        f"{', '.join(f'{each:.0f}' for each in more)} s"
     )
-
-
-def processor_seconds() -> float:
-    """Of this process and all that it started, those that have ended among them."""
-    own = psutil.Process()
-    return sum(sum(each.cpu_times()[:4]) for each in [own, *own.children(recursive=True)])
-
-
-def _seconds(values: Sequence[float], between: Sequence[tuple[int, int]]) -> str:
-    pairs = zip(pairwise(values), between, strict=True)
-    more = [1e6 * (b - a) / (n - m) for (a, b), (m, n) in pairs]
-    return f"{_shown(values)} s, of a million more {_shown(more)} s,"
-
-
-def _shown(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:.0f}" for value in values)
 
 
 def main() -> None:
