@@ -20,7 +20,7 @@ GIVEN = """
 labeled=1.3e6 unlabeled=130e6 held_out=100e3 generations=3 teacher_epochs=90 student_passes=3
 unlabeled_ratio=7 image_bytes=23.1e3 source_bytes=110e3 shard_rows=4096 task_seconds=2e-3
 prepare_seconds=4.1e-3 prepare_driver_seconds=0.46e-6 copies_seconds=11.7e-9 write_seconds=93e-6
-decode_seconds=0.62e-3 select_seconds=6.7e-6 select_driver_seconds=0.25e-6 report_seconds=126e-6
+decode_seconds=0.62e-3 select_seconds=6.7e-6 select_driver_seconds=0.26e-6 report_seconds=161e-6
 select_workers=128 worker_tasks=16 prediction_bytes=111 pseudo_label_bytes=121
 gpus=8 cores=128 train_rate=2078 predict_rate=7410 node_efficiency=0.95
 node_read=5e9 storage_read=100e9 node_write=5e9 storage_write=50e9
