@@ -5,6 +5,7 @@ Bytes of strangers go through `decoding.py`, which runs this in a process with l
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Sequence
@@ -71,3 +72,8 @@ def best_jpeg(image: Image.Image, most_bytes: int, qualities: Sequence[int]) -> 
         if out.tell() <= most_bytes:
             break
     return out.getvalue()
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """The bytes of a file of this kind, "PNG" or "JPEG", as a page holds them."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -182,22 +182,17 @@ def _mean_log_probs(
     total, votes, count = None, None, 0
     for view in views:
         log_probs = F.log_softmax(run_pass(network, view.images, passes) / temperature, dim=1)
-        log_probs, count = task.undo(log_probs, view.undo), count + 1
-        if total is None:
-            total = log_probs
-            continue
-        votes = _seen(log_probs) + (_seen(total) if votes is None else votes)
-        total = torch.logaddexp(total, log_probs)
+        log_probs = task.undo(log_probs, view.undo)
+        voted = (log_probs.amax(dim=1, keepdim=True) > -math.inf).to(torch.int16)
+        total = log_probs if total is None else torch.logaddexp(total, log_probs)
+        votes = voted if votes is None else votes + voted
+        count += 1
     assert total is not None  # every name has a view
-    if votes is None:
+    assert votes is not None
+    if count == 1:
         return total
     logs = [math.log(max(number, 1)) for number in range(count + 1)]
     return total - torch.tensor(logs, device=total.device)[votes.int()]
-
-
-def _seen(log_probs: Tensor) -> Tensor:
-    """1 where a view says something, (n, 1, …), else 0."""
-    return (log_probs.amax(dim=1, keepdim=True) > -math.inf).to(torch.int16)
 
 
 def _as_it_is(scores: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.pictures import best_jpeg
+from pipeline.data.pictures import best_jpeg, data_uri
 from pipeline.data.predictions import read_prediction_shard, read_some_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_entry, read_manifest
-from pipeline.errors import DataError
+from pipeline.data.stored_shards import check_rows
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import Columns, class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.select import Reason
@@ -156,7 +155,7 @@ def unlabeled_galleries(
     predictions: folders, of each generation's teacher; pseudo_labels: the last selection of them;
     map_items: who looks through the shards, else threads here.
     """
-    if not selected_images(pseudo_labels, unlabeled):
+    if not check_rows(pseudo_labels, unlabeled):
         return []
     parts = best_of_shards(predictions, pseudo_labels, map_items)
     known = Unlabeled(*narrowed(parts, _in_galleries))
@@ -198,17 +197,6 @@ def issue_gallery(
         for image, issue in zip(images.values(), issues, strict=True)
     )
     return [Gallery("issues", *TITLES["issues"], shown)]
-
-
-def selected_images(pseudo_labels: Path, unlabeled: Path) -> int:
-    """How many images a selection is of; raises DataError where there are others by now."""
-    selected = read_manifest(pseudo_labels)
-    if not selected.rows:
-        return 0
-    rows = [[entry.rows for entry in each.shards] for each in (selected, read_manifest(unlabeled))]
-    if rows[0] != rows[1]:
-        raise DataError(f"{pseudo_labels}: of other images than {unlabeled} now; selftrain run")
-    return selected.rows
 
 
 def best_of_shards(
@@ -307,8 +295,3 @@ def thumbnail_uri(data: bytes) -> str:
         shrunk.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         data = best_jpeg(shrunk, MOST_BYTES, QUALITIES)
     return data_uri(data, kind)
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """The bytes of a file of this kind, "PNG" or "JPEG", as a page holds them."""
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -15,6 +15,7 @@ from itertools import islice
 from PIL import Image
 
 from pipeline.data.decoding import decode_pictures
+from pipeline.data.pictures import data_uri
 from pipeline.data.sources import ColumnNames
 from pipeline.data.sources.parquet_files import (
     common_folder,
@@ -29,7 +30,7 @@ from pipeline.data.sources.parquet_files import (
 from pipeline.data.trees import open_place
 from pipeline.errors import SourceError, StorageError
 from pipeline.params import DataParams
-from pipeline.report.galleries import SIDE, ShownImage, data_uri
+from pipeline.report.galleries import SIDE, ShownImage
 
 PICTURE_SIDE = 768  # pixels
 MOST_PICTURE_BYTES = 60_000  # of one

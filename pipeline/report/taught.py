@@ -12,9 +12,10 @@ from pipeline.data.images import decode_stored
 from pipeline.data.predictions import pseudo_label_schema, targets_of
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest, shown_shards
+from pipeline.data.stored_shards import check_rows
 from pipeline.labels.doubt import Columns, narrowed
 from pipeline.labels.select import Reason
-from pipeline.report.galleries import Gallery, ShownImage, lowest, selected_images
+from pipeline.report.galleries import Gallery, ShownImage, lowest
 from pipeline.report.worst import legend, picture_uri
 from pipeline.tasks import Task
 
@@ -41,7 +42,7 @@ def taught_galleries(
 ) -> list[Gallery]:
     """The galleries of unlabelled images that hold any; pseudo_labels: the last selection's."""
     manifest = read_manifest(pseudo_labels)
-    if not selected_images(pseudo_labels, unlabeled):
+    if not check_rows(pseudo_labels, unlabeled):
         return []
     known = narrowed(_selected(pseudo_labels), lambda columns: chain(*_shown(columns).values()))
     order, places = known[0].tolist(), _shown(known)

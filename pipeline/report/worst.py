@@ -12,12 +12,12 @@ from PIL import Image
 
 from pipeline.data.class_maps import palette
 from pipeline.data.images import decode_stored
-from pipeline.data.pictures import best_jpeg
+from pipeline.data.pictures import best_jpeg, data_uri
 from pipeline.data.rows import read_rows
 from pipeline.data.shards import read_manifest
 from pipeline.errors import DataError
 from pipeline.evaluate.result import ModelResult
-from pipeline.report.galleries import MOST_SHOWN, QUALITIES, Gallery, ShownImage, data_uri
+from pipeline.report.galleries import MOST_SHOWN, QUALITIES, Gallery, ShownImage
 from pipeline.tasks import Task
 
 MOST_BYTES = 60_000  # of a picture

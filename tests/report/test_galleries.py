@@ -166,7 +166,7 @@ def test_one_teacher_has_no_changes_and_no_images_no_galleries(
     write_predictions(none, np.empty((0, 3)))
     assert unlabeled_galleries(tmp_path, [none], none, CLASSES) == []
     write_predictions(none, np.full((5, 3), 1 / 3, np.float32))
-    with pytest.raises(DataError, match=r"none: of other images than .*unlabeled now"):
+    with pytest.raises(DataError, match=r"none: of other images than .*unlabeled has now"):
         unlabeled_galleries(unlabeled, last, none, CLASSES)
 
 

@@ -175,7 +175,7 @@ def test_the_champion_makes_the_features_where_there_is_one(
     ("arguments", "words"),
     [
         (["--count", "0"], "--count 0: must be 1 or more"),
-        (["--count", "1", "--out", "prepared"], "--out prepared: exists; give --force"),
+        (["--count", "1", "--out", "prepared"], "--out prepared: exists; --force"),
         (["--count", "1", "--out", "prepared", "--force"], "no folder that selftrain pick wrote"),
         (["--count", "1", "--by", "doubtful"], "no teacher has seen these images yet"),
         (["--count", "1", "--features", "pretrained"], "transfer.source = null"),

@@ -262,4 +262,4 @@ def test_classes_are_drawn_over_the_image_and_errors_red() -> None:
     image, _, _, errors = TASK.tiles(pixels, guesses, masks[0], 2)
     assert (image == 100).all()
     assert errors[0, 1].tolist() == [220, 30, 30]
-    assert errors[1, 0].tolist() == [128, 128, 128]
+    assert errors[1, 0].tolist() == [40, 40, 40]

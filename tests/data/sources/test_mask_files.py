@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.data.sources.recognise import recognise
 from pipeline.errors import SourceError
-from tests.data.sources.test_masks import image, mask, opened
+from tests.data.sources.test_masks import found, image, mask, opened
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,14 @@ def test_masks_that_are_all_unusable_say_why(tmp_path: Path) -> None:
     (tmp_path / "masks/a.png").write_bytes(b"nothing")
     with pytest.raises(SourceError, match=r"masks: masks have no value that counts; 1 mask can't"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_letters_with_marks_are_written_in_two_ways(tmp_path: Path, named: bool) -> None:
+    composed, apart = "b\u00e4ume", "ba\u0308ume"
+    image(tmp_path / f"images/{composed}.jpg")
+    mask(tmp_path / f"masks/{apart}.png")
+    if named:
+        line = f"images/{apart}.jpg,masks/{composed}.png"
+        (tmp_path / "list.csv").write_text(f"path,mask\n{line}\n", encoding="utf-8")
+    assert found(opened(tmp_path)) == {f"images/{composed}.jpg": (True, None)}

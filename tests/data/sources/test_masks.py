@@ -134,17 +134,6 @@ def test_an_empty_cell_of_masks_is_an_unlabelled_image(tmp_path: Path) -> None:
     assert dict(source.left_out)["masks/b.png"] == "named in no row of the table"
 
 
-@pytest.mark.parametrize("named", [False, True])
-def test_letters_with_marks_are_written_in_two_ways(tmp_path: Path, named: bool) -> None:
-    composed, apart = "b\u00e4ume", "ba\u0308ume"
-    image(tmp_path / f"images/{composed}.jpg")
-    mask(tmp_path / f"masks/{apart}.png")
-    if named:
-        line = f"images/{apart}.jpg,masks/{composed}.png"
-        (tmp_path / "list.csv").write_text(f"path,mask\n{line}\n", encoding="utf-8")
-    assert found(opened(tmp_path)) == {f"images/{composed}.jpg": (True, None)}
-
-
 def test_grey_levels_in_one_channel_and_in_three_are_the_same_classes(tmp_path: Path) -> None:
     for number, mode in enumerate(("L", "RGB")):
         image(tmp_path / f"images/{number}.png", number)
