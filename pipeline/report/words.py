@@ -188,7 +188,7 @@ def _control_sentence(control: ControlResult, heads: bool) -> str:
     if control.champion.verdict == "better":
         return f"{sentence}."
     if control.champion.difference >= 0:
-        return f"{sentence}: no gain beyond chance."
+        return f"{sentence}: no gain shown."
     return (
         f"{sentence}; to ship it instead: selftrain export "
         f"--model models/0.{control.name}. The test images then no longer measure it fairly."

@@ -120,4 +120,4 @@ def test_a_control_that_did_better_on_test_can_be_shipped_by_hand() -> None:
     command = "selftrain export --model models/0.longer"
     assert command in " ".join(answer(ahead).sentences)
     assert command not in " ".join(answer(behind).sentences)
-    assert "no gain beyond chance" in answer(with_control(data, 7.2)).sentences[1]
+    assert "no gain shown" in answer(with_control(data, 7.2)).sentences[1]
