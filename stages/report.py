@@ -21,8 +21,9 @@ DRAIN_SECONDS = 60.0
 def report(stage: Stage) -> None:
     """Write report/index.html, and beside it times.html, which is no output of DVC's."""
     layout, params = stage.layout, stage.params
-    keys, workers = params.all_models, params.run.select_workers if params.generations else 0
-    stored = params.storage.url is not None
+    keys, stored = params.all_models, params.storage.url is not None
+    by_class = params.generations and stage.task.image_classes  # galleries of unlabelled images
+    workers = params.run.select_workers if by_class else 0
     layout.remove_leftovers(keys)
     inputs = {f"evaluation.{key}": layout.evaluation_digest(key) for key in keys}
     with stage.run(inputs, {"report": {}}) as run:

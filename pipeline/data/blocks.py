@@ -124,7 +124,7 @@ class PseudoLabelReader:
         """How many items the images of each block are, (B,); raises DataError."""
         shards = self._manifest.shards
         other = DataError(f"{self._folder}: not of the prepared images; run select again")
-        if [entry.rows for entry in shards] != [entry.rows for entry in images.shards]:
+        if not self._manifest.is_of(images):
             raise other
         schema = pa.schema([self._schema.field(name) for name in ("shard", "row", REPEATS.name)])
         counts: Integers = np.zeros(len(blocks.rows), np.int64)

@@ -81,6 +81,10 @@ class Manifest:
     prefix: str | None = None
     __pydantic_config__: ClassVar = STRICT
 
+    def is_of(self, images: Manifest) -> bool:
+        """Whether each shard has as many rows as that of these images."""
+        return [each.rows for each in self.shards] == [each.rows for each in images.shards]
+
 
 _FROM_JSON = TypeAdapter(Manifest)
 

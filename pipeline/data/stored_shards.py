@@ -236,13 +236,10 @@ def _note_name(name: str) -> str:
     return name.removesuffix(".parquet") + ".json"
 
 
-def check_rows(derived: Path, folder: Path) -> int:
-    """How many rows `derived`, with a row for each of `folder`, has; raises DataError where the
-    latter has others by now."""
+def read_derived(derived: Path, folder: Path) -> Manifest:
+    """The manifest of `derived`, which has a row for each of `folder` or none at all; raises
+    DataError where the latter has others by now."""
     manifest = read_manifest(derived)
-    if not manifest.rows:
-        return 0
-    rows = [[entry.rows for entry in each.shards] for each in (manifest, read_manifest(folder))]
-    if rows[0] != rows[1]:
+    if manifest.rows and not manifest.is_of(read_manifest(folder)):
         raise DataError(f"{derived}: of other images than {folder} has now; selftrain run")
-    return manifest.rows
+    return manifest

@@ -129,8 +129,7 @@ def doubtful_queue(
 
 def same_images(unlabeled: Path, predictions: Path) -> bool:
     """Whether predictions are of the unlabelled images, shard by shard and row by row."""
-    shards = [[entry.rows for entry in read_manifest(p).shards] for p in (unlabeled, predictions)]
-    if shards[0] != shards[1]:
+    if not read_manifest(predictions).is_of(read_manifest(unlabeled)):
         return False
     both = zip(iter_shards(unlabeled, ["id"]), iter_shards(predictions, ["id"]), strict=True)
     return all(first["id"].equals(second["id"]) for first, second in both)

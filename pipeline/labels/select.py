@@ -151,14 +151,15 @@ def _places_of_rank(
     Class and confidence are one number, whose values alone are sorted: many times faster than rows
     by three keys. Those are only where a cut is among equal confidences.
     """
+    own = labels[rows]
     falling = np.uint32(0xFFFFFFFF) - confidences[rows].view(np.uint32)  # not negative: bits ascend
-    keys = labels[rows].astype(np.uint64) << np.uint64(32) | falling
+    keys = own.astype(np.uint64) << np.uint64(32) | falling  # none is 0
     ordered, classes = np.sort(keys), np.flatnonzero(ranks)
     starts = np.searchsorted(ordered, np.arange(len(ranks), dtype=np.uint64) << np.uint64(32))
     last = np.zeros(len(ranks), np.uint64)
     last[classes] = ordered[(starts + ranks - 1)[classes]]
     surer = np.searchsorted(ordered, last) - starts
-    equal = rows[(keys == last[labels[rows]]) & (ranks > 0)[labels[rows]]]
+    equal = rows[keys == last[own]]
     equal = equal[np.lexsort((hashes[equal], labels[equal]))]
     first = np.searchsorted(labels[equal], classes)
     return np.asarray(equal[first + (ranks - surer)[classes] - 1])

@@ -176,7 +176,8 @@ def in_ray_tasks(
 ) -> Iterator[MapItems]:
     """What does a task for each item in a Ray task, `workers` at once.
 
-    grouped: of a sequence several items are one task where they are over TASKS_PER_WORKER.
+    grouped: of a sequence several items are one task where there are over
+    TASKS_PER_WORKER for each worker.
     stored: whether what the tasks read and write lies in storage; else they stay on this machine,
     whose folders it is in. reads: a path that they read besides, which every node has to see.
     An item whose worker or node is lost is done again elsewhere, as is one whose result went with

@@ -18,7 +18,7 @@ from pipeline.data.pictures import best_jpeg, data_uri
 from pipeline.data.predictions import read_prediction_shard, read_some_predictions
 from pipeline.data.rows import find_rows, read_rows
 from pipeline.data.shards import read_entry, read_manifest
-from pipeline.data.stored_shards import check_rows
+from pipeline.data.stored_shards import read_derived
 from pipeline.evaluate.label_issues import LabelIssue
 from pipeline.labels.doubt import Columns, class_pairs, diverse, doubt, narrowed, pair_names
 from pipeline.labels.select import Reason
@@ -155,7 +155,7 @@ def unlabeled_galleries(
     predictions: folders, of each generation's teacher; pseudo_labels: the last selection of them;
     map_items: who looks through the shards, else threads here.
     """
-    if not check_rows(pseudo_labels, unlabeled):
+    if not read_derived(pseudo_labels, unlabeled).rows:
         return []
     parts = best_of_shards(predictions, pseudo_labels, map_items)
     known = Unlabeled(*narrowed(parts, _in_galleries))

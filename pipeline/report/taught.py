@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.data.images import decode_stored
 from pipeline.data.predictions import pseudo_label_schema, targets_of
 from pipeline.data.rows import read_rows
-from pipeline.data.shards import read_manifest, shown_shards
-from pipeline.data.stored_shards import check_rows
+from pipeline.data.shards import shown_shards
+from pipeline.data.stored_shards import read_derived
 from pipeline.labels.doubt import Columns, narrowed
 from pipeline.labels.select import Reason
 from pipeline.report.galleries import Gallery, ShownImage, lowest
@@ -41,8 +41,8 @@ def taught_galleries(
     unlabeled: Path, pseudo_labels: Path, classes: Sequence[str], task: Task
 ) -> list[Gallery]:
     """The galleries of unlabelled images that hold any; pseudo_labels: the last selection's."""
-    manifest = read_manifest(pseudo_labels)
-    if not check_rows(pseudo_labels, unlabeled):
+    manifest = read_derived(pseudo_labels, unlabeled)
+    if not manifest.rows:
         return []
     known = narrowed(_selected(pseudo_labels), lambda columns: chain(*_shown(columns).values()))
     order, places = known[0].tolist(), _shown(known)

@@ -150,11 +150,11 @@ def _classes_found(where: str, masks: Masks, *, of_instances: bool) -> MaskClass
     if of_instances:
         note = "masks of instances: 0 is the background, every other value an object"
         return MaskClasses(OBJECTS, ((0, 0),), 1, note)
-    if _are_black_and_white(masks):
-        note = "no names of classes, and masks have 0 and 255 alone: background and object"
-        return MaskClasses(OBJECTS, ((0, 0), (IGNORED, 1)), None, note)
     problems: Counter[str] = Counter()
     found, black_and_white = _values_in(masks(), problems)
+    if found == {0, IGNORED}:
+        note = "no names of classes, and masks have 0 and 255 alone: background and object"
+        return MaskClasses(OBJECTS, ((0, 0), (IGNORED, 1)), None, note)
     kept = sorted(found - {IGNORED})
     if len(kept) < 2:
         shown = f"no value but {value_text(kept[0])}" if kept else "no value that counts"

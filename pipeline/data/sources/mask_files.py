@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.trees.local import path_text
-from pipeline.data.trees.names import Index, Names, one_form
+from pipeline.data.trees.names import Index, Names, folded, one_form
 from pipeline.data.trees.tree import ending_of
 from pipeline.data.trees.walk import Folder, Walk
 from pipeline.errors import counted
@@ -72,7 +72,7 @@ class Way(NamedTuple):
         stem = _stem(file)
         stem = stem if affix is None else affix.sub("", stem) or stem
         key = stem if self.alone else "/".join([*filter(None, folders), stem])
-        return one_form(key).casefold() if self.folded else key
+        return folded(key) if self.folded else key
 
 
 WAYS = (
@@ -179,9 +179,7 @@ class PairedFiles:
     def reason_left_out(self, file: str) -> str:
         """Why a picture is neither an image nor used as a mask."""
         place = self._mask_places.first(file, self.masks.__getitem__)
-        if place is None:
-            return NO_ROW
-        if self._image_of[place] >= 0:
+        if place is None or self._image_of[place] >= 0:
             return NO_ROW
         if both := self._doubtful.get(place):
             first, second = (path_text(self.images[place]) for place in both)

@@ -13,7 +13,7 @@ from pipeline.data.sources.layout import part_of
 from pipeline.data.sources.rows import SPLITS
 from pipeline.data.sources.table import Table
 from pipeline.data.trees.local import LocalTree, path_text
-from pipeline.data.trees.names import Index, Names, one_form
+from pipeline.data.trees.names import Index, Names, folded
 from pipeline.data.trees.tree import SYSTEM, Tree, is_system
 from pipeline.data.trees.walk import Walk
 from pipeline.errors import SourceError
@@ -135,13 +135,13 @@ class NamedFiles:
         """The files whose path ends so, or does but for its ending, or for its letters' case and
         form; none in the folder of another split than the table's, those of its own first."""
         start = f"{self.tree.where('')}/"
-        for name in (below.name, f"{below.name}.", _folded(below.name)):
-            tail = _folded(f"/{below.parent / name}".replace("/./", "/"))
+        for name in (below.name, f"{below.name}.", folded(below.name)):
+            tail = folded(f"/{below.parent / name}".replace("/./", "/"))
             files = [
                 file
                 for file in map(self.pictures.__getitem__, self._by_name.places(name))
                 if name in _names_of(file)
-                and _folded(f"{start}{file[: file.rfind('/') + 1]}{name}").endswith(tail)
+                and folded(f"{start}{file[: file.rfind('/') + 1]}{name}").endswith(tail)
             ]
             if part in SPLITS:
                 files = [file for file in files if split_of_folders(file) in (None, part)]
@@ -169,18 +169,13 @@ class NamedFiles:
 def _names_of(file: str) -> set[str]:
     """A file's name, that without its ending, which ends in a dot, and the folded name."""
     path = PurePosixPath(file)
-    return {path.name, f"{path.stem}.", _folded(path.name)}
+    return {path.name, f"{path.stem}.", folded(path.name)}
 
 
 def split_of_folders(file: str) -> str | None:
     """The split that the folders above a file are named for; None for none."""
     names = file.split("/")[:-1]
     return next((part for name in names if (part := part_of(name)) in SPLITS), None)
-
-
-def _folded(name: str) -> str:
-    """A name to compare: its letters in one case and one form of Unicode."""
-    return one_form(name).casefold()
 
 
 def _without(prefix: str, name: str) -> str:

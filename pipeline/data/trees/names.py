@@ -30,6 +30,11 @@ def one_form(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def folded(text: str) -> str:
+    """`one_form` of a text, in one case."""
+    return one_form(text).casefold()
+
+
 class Names(Sequence[str]):
     """Texts one after the other, to which more may be appended."""
 
